@@ -1,0 +1,172 @@
+"""Every error that leaves this package, as one tree.
+
+    DSVMError                      code, message, advice, retry_after
+    ├── ConfigurationError         a setting cannot work
+    ├── ComputeError               what a cloud or a machine said
+    │   ├── UnknownCompute         no compute has that name (the nearest names are in the advice)
+    │   ├── AmbiguousCompute       several have it (the longer names are in the advice)
+    │   ├── SignInRequired         no credential, or it has expired
+    │   ├── Forbidden              the account may see it but not do that
+    │   ├── Throttled              asked too often; retry_after says when again
+    │   ├── OperationRefused       Azure refused to start, stop or change a VM
+    │   └── ComputeNotRunning      it would have to be started first
+    ├── SSHError                   the way to the machine
+    │   ├── HostKeyError           unknown or changed host key, with both fingerprints
+    │   ├── AuthenticationError    the machine does not accept our key
+    │   └── Unreachable            no answer at that address and port
+    ├── RelayError                 the process on the machine
+    │   ├── BootstrapError         it could not be started; what the machine printed is in the message
+    │   ├── ProtocolError          it said something that is no frame of ours
+    │   └── KernelStartError       the kernel there ended, or never answered
+    ├── SwapError                  a change of backend that did not happen; the old backend is untouched
+    │   ├── LanguageMismatch       the kernel there speaks another language
+    │   └── Cancelled              somebody interrupted it, or a later one took its place
+    └── NotAllowed                 the caller may not do this (from a VM, from code, as a guest)
+
+A message says what was tried and what the other side said; the advice says what to do next. Both are shown
+to people, in the page, in a cell and in a terminal, so they are whole sentences and carry no secret.
+``code`` is the machine's word: Azure's own error code where the error is Azure's, otherwise the class's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class DSVMError(Exception):
+    """Base of all of them; raised itself only where nothing below fits."""
+
+    code = "Error"
+    status = 500  # what the REST API answers with
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        advice: str = "",
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+        if code is not None:
+            self.code = code
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.advice}".strip()
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``error`` shape of DESIGN section 6."""
+        data: dict[str, Any] = {"code": self.code, "message": self.message, "advice": self.advice}
+        if self.retry_after is not None:
+            data["retry_after"] = self.retry_after
+        return data
+
+
+class ConfigurationError(DSVMError):
+    code = "Configuration"
+
+
+class ComputeError(DSVMError):
+    code = "Compute"
+    status = 502
+
+
+class UnknownCompute(ComputeError):
+    code = "UnknownCompute"
+    status = 404
+
+
+class AmbiguousCompute(ComputeError):
+    code = "AmbiguousCompute"
+    status = 409
+
+
+class SignInRequired(ComputeError):
+    code = "SignInRequired"
+    status = 403
+
+
+class Forbidden(ComputeError):
+    code = "Forbidden"
+    status = 403
+
+
+class Throttled(ComputeError):
+    code = "Throttled"
+    status = 429
+
+
+class OperationRefused(ComputeError):
+    code = "OperationRefused"
+    status = 409
+
+
+class ComputeNotRunning(ComputeError):
+    code = "ComputeNotRunning"
+    status = 409
+
+
+class SSHError(DSVMError):
+    code = "SSH"
+    status = 502
+
+
+class HostKeyError(SSHError):
+    code = "HostKey"
+
+
+class AuthenticationError(SSHError):
+    code = "Authentication"
+
+
+class Unreachable(SSHError):
+    code = "Unreachable"
+
+
+class RelayError(DSVMError):
+    code = "Relay"
+    status = 502
+
+
+class BootstrapError(RelayError):
+    code = "Bootstrap"
+
+
+class ProtocolError(RelayError):
+    code = "Protocol"
+
+
+class KernelStartError(RelayError):
+    code = "KernelStart"
+
+
+class SwapError(DSVMError):
+    code = "Swap"
+    status = 409
+
+
+class LanguageMismatch(SwapError):
+    code = "LanguageMismatch"
+
+
+class Cancelled(SwapError):
+    code = "Cancelled"
+
+
+class NotAllowed(DSVMError):
+    code = "NotAllowed"
+    status = 403
+
+
+def printable(text: str | bytes, limit: int = 2000) -> str:
+    """What a remote machine printed, safe to show: the last ``limit`` characters, control characters neutralised.
+
+    Called wherever text from a VM or from Azure goes into a message.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    clean = "".join(c if c.isprintable() or c == "\n" else "�" for c in text.replace("\r\n", "\n")).strip()
+    return clean if len(clean) <= limit else "… " + clean[-limit:]

@@ -1,0 +1,72 @@
+"""What is behind a proxy: the contract, and the backend on this server.
+
+A backend is one kernel somewhere. ``LocalBackend`` (below) is a kernel process of this server, ``kernels.link.RelayBackend`` a
+kernel that a relay owns on a VM. A backend belongs to the I/O thread: every method of ``Backend`` and of
+``BackendEvents`` is called there, none of them blocks, and none raises for what the kernel or the network does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ..errors import DSVMError
+from ..models import LinkState
+from ..relay.wire import Channel
+
+
+class BackendEvents(Protocol):
+    """What a backend tells whoever started it (the proxy)."""
+
+    def started(self, backend: Backend) -> None:
+        """A kernel process runs and its channels can carry messages. Comes again after each ``restart``."""
+
+    def message(self, backend: Backend, channel: Channel, parts: list[bytes]) -> None:
+        """The kernel sent a message: parts as they came from its socket, without the backend's own routing frame."""
+
+    def link(self, backend: Backend, state: LinkState) -> None:
+        """Whether the kernel can be reached has changed. ``reconnecting`` is unknown, never dead."""
+
+    def exited(self, backend: Backend, code: int, text: str) -> None:
+        """Confirmed: the kernel process has ended, and all it sent has been handed over. Once per start or restart."""
+
+    def gone(self, backend: Backend, error: DSVMError) -> None:
+        """Confirmed: the machine or the relay no longer has this kernel (deallocated, refused for good). Final."""
+
+    def call(self, backend: Backend, call_id: int, request: dict[str, Any]) -> None:
+        """A line of ``%dsvm`` from the kernel; ``{"cancel": true}`` when the kernel hung up. Answer with ``result``."""
+
+
+class Backend(Protocol):
+    compute: str
+    """The id of the compute it runs on."""
+    compute_name: str
+    """What users call that compute."""
+    kernelspec: str
+    """Name of the kernelspec over there."""
+    language: str
+    """As that kernelspec says; empty when it does not."""
+    interrupt_mode: str
+    """``signal`` or ``message``, as that kernelspec says."""
+    trusted: bool
+    """False for a kernel on a VM: what it sends is treated as hostile."""
+
+    def start(self, events: BackendEvents) -> None:
+        """Begin; ``started``, ``exited`` or ``gone`` follows. Called once."""
+
+    def send(self, channel: Channel, parts: list[bytes]) -> None:
+        """Send a message to the kernel; kept while the link is down, except on what must not be late."""
+
+    def signal(self, signum: int) -> None:
+        """Signal the kernel's process group; dropped while the link is down."""
+
+    def restart(self) -> None:
+        """End the kernel process and start it again as it was; ``exited`` may, ``started`` will follow."""
+
+    def result(self, call_id: int, value: dict[str, Any]) -> None:
+        """Answer a ``call``: ``{"progress": …}`` any number of times, then ``{"result": …}`` or ``{"error": …}``."""
+
+    def end(self) -> None:
+        """End the kernel for good, politely then firmly, and release everything here. ``exited`` follows if it can be confirmed."""
+
+    def close(self) -> None:
+        """Release everything here and leave the kernel running (a relay's goes on; a local one cannot, and is ended)."""

@@ -1,0 +1,227 @@
+"""The shapes that everything passes around: frozen, and to and from JSON (DESIGN section 6).
+
+``to_json`` gives what the REST API answers and what ``--json`` prints. Durations are seconds, memory is GiB,
+moments are ISO 8601 in UTC with a ``Z``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+FREE = "free"
+"""The id of the free tier: the Jupyter server that serves the page."""
+
+T = TypeVar("T", bound="Shape")
+
+
+def utc_now() -> str:
+    """Now, as every moment in a shape is written."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Shape:
+    """What the dataclasses below share: JSON out, JSON in."""
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = _plain(self)
+        return data
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata.get("json", True)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+class PowerState(str, enum.Enum):
+    """Azure's own words. ``stopped`` is still billed, ``deallocated`` is not."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    DEALLOCATING = "deallocating"
+    DEALLOCATED = "deallocated"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def from_azure(cls, code: str | None) -> PowerState:
+        """From ``PowerState/running`` and the like; whatever is not known, or absent, is ``unknown``."""
+        try:
+            return cls((code or "").rpartition("/")[2].lower())
+        except ValueError:
+            return cls.UNKNOWN
+
+
+class ComputeKind(str, enum.Enum):
+    FREE = "free"
+    DSVM = "dsvm"
+    HOST = "host"
+
+
+class OS(str, enum.Enum):
+    LINUX = "linux"
+    WINDOWS = "windows"
+
+
+@dataclass(frozen=True)
+class Size(Shape):
+    """An Azure VM size (SKU). What is not known is None, never 0."""
+
+    name: str
+    vcpus: int | None = None
+    memory_gib: float | None = None
+    gpus: int | None = None
+    gpu_model: str | None = None
+
+
+@dataclass(frozen=True)
+class Price(Shape):
+    """An estimate per hour."""
+
+    amount: float
+    currency: str
+    as_of: str
+
+
+@dataclass(frozen=True)
+class Problem(Shape):
+    """An error as data: what ``DSVMError.to_json`` gives."""
+
+    code: str
+    message: str
+    advice: str = ""
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Compute(Shape):
+    """Something a notebook can run on: the free tier, a DSVM, or a host. A row of the panel."""
+
+    id: str
+    """Opaque, stable, URL-safe: ``free``, ``azure:VMID`` or ``host:ALIAS``."""
+    name: str
+    kind: ComputeKind
+    power_state: PowerState
+    os: OS = OS.LINUX
+    location: str | None = None
+    subscription: str | None = None
+    """The subscription's id."""
+    resource_group: str | None = None
+    image: str | None = None
+    """``publisher:offer:sku`` of a DSVM."""
+    size: Size | None = None
+    price: Price | None = None
+    attached: tuple[str, ...] = ()
+    """Paths of the notebooks whose kernels run there; filled in by the service."""
+    problem: Problem | None = None
+
+    @property
+    def long_name(self) -> str:
+        """``subscription/group/name``, as far as known: the longest name a user can type for it."""
+        return "/".join(p for p in (self.subscription, self.resource_group, self.name) if p)
+
+
+class LinkPhase(str, enum.Enum):
+    """Whether a kernel can be reached. ``lost`` is *unknown*, never dead; ``gone`` is confirmed."""
+
+    LOCAL = "local"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+    GONE = "gone"
+
+
+@dataclass(frozen=True)
+class LinkState(Shape):
+    state: LinkPhase
+    since: str
+    attempt: int = 0
+    """Which try to reconnect this is; 0 when connected."""
+    reason: str = ""
+    """A sentence: why it is not connected."""
+
+
+@dataclass(frozen=True)
+class KernelRecord(Shape):
+    """A row of ``GET kernels``: a kernel whose front this server holds."""
+
+    id: str
+    path: str | None
+    """The notebook's path, from the session manager."""
+    compute: str
+    kernelspec: str
+    link: LinkState
+    execution_state: str
+    last_activity: str
+    moving_to: str | None = None
+    """The compute of an attach that is under way."""
+
+
+class OperationState(str, enum.Enum):
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class StepState(str, enum.Enum):
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Step(Shape):
+    name: str
+    """The machine's word: start, connect, kernel, wait, swap, …"""
+    text: str
+    """The sentence a person reads."""
+    state: StepState = StepState.PENDING
+
+
+@dataclass(frozen=True)
+class Operation(Shape):
+    """A long change: start, stop, restart, attach, detach."""
+
+    id: str
+    kind: str
+    compute: str | None
+    kernel: str | None
+    state: OperationState
+    steps: tuple[Step, ...] = ()
+    progress: float | None = None
+    error: Problem | None = None
+    started: str = field(default_factory=utc_now)
+    ended: str | None = None
+    notice: str = ""
+    """A sentence for the user when it is done: what was left behind, what moves."""
+
+
+@dataclass(frozen=True)
+class SSHTarget(Shape):
+    """Where and how to reach a machine over SSH: what a provider tells the connection."""
+
+    compute: str
+    name: str
+    """What users call the machine; for messages."""
+    host: str
+    port: int = 22
+    user: str | None = None
+    key_files: tuple[str, ...] = ()
+    pinned_key_id: str | None = None
+    """Host keys are pinned under this name (the ``vmId``) rather than under the address; None: ``known_hosts``."""
+    proxy_command: str | None = None
+    python: str | None = None
+    """The Python to try first there (``compute.python``)."""
