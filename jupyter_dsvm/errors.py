@@ -21,7 +21,9 @@
     ├── SwapError                  a change of backend that did not happen; the old backend is untouched
     │   ├── LanguageMismatch       the kernel there speaks another language
     │   └── Cancelled              somebody interrupted it, or a later one took its place
-    └── NotAllowed                 the caller may not do this (from a VM, from code, as a guest)
+    ├── NotAllowed                 the caller may not do this (from a VM, from code, as a guest)
+    ├── BadRequest                 what was asked cannot be understood (a line of %dsvm, a body that is no JSON)
+    └── NotFound                   no kernel or operation has that id
 
 A message says what was tried and what the other side said; the advice says what to do next. Both are shown
 to people, in the page, in a cell and in a terminal, so they are whole sentences and carry no secret.
@@ -159,6 +161,16 @@ class Cancelled(SwapError):
 class NotAllowed(DSVMError):
     code = "NotAllowed"
     status = 403
+
+
+class BadRequest(DSVMError):
+    code = "BadRequest"
+    status = 400
+
+
+class NotFound(DSVMError):
+    code = "NotFound"
+    status = 404
 
 
 def printable(text: str | bytes, limit: int = 2000) -> str:

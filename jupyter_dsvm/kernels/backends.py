@@ -1,8 +1,9 @@
-"""What is behind a proxy: the contract, and the backend on this server.
+"""What is behind a proxy: the contract.
 
-A backend is one kernel somewhere. ``LocalBackend`` (below) is a kernel process of this server, ``kernels.link.RelayBackend`` a
-kernel that a relay owns on a VM. A backend belongs to the I/O thread: every method of ``Backend`` and of
-``BackendEvents`` is called there, none of them blocks, and none raises for what the kernel or the network does.
+A backend is one kernel somewhere. ``kernels.local.LocalBackend`` is a kernel process of this server,
+``kernels.link.RelayBackend`` a kernel that a relay owns on a VM. A backend belongs to the I/O thread: every method of
+``Backend`` and of ``BackendEvents`` is called there, none of them blocks, and none raises for what the kernel or the
+network does.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Backend(Protocol):
     """False for a kernel on a VM: what it sends is treated as hostile."""
 
     def start(self, events: BackendEvents) -> None:
-        """Begin; ``started``, ``exited`` or ``gone`` follows. Called once."""
+        """Begin; ``started``, ``exited`` or ``gone`` follows. Called once. Raises ``OSError`` where there is no such program."""
 
     def send(self, channel: Channel, parts: list[bytes]) -> None:
         """Send a message to the kernel; kept while the link is down, except on what must not be late."""
@@ -66,7 +67,10 @@ class Backend(Protocol):
         """Answer a ``call``: ``{"progress": …}`` any number of times, then ``{"result": …}`` or ``{"error": …}``."""
 
     def end(self) -> None:
-        """End the kernel for good, politely then firmly, and release everything here. ``exited`` follows if it can be confirmed."""
+        """End the kernel for good, politely then firmly, then release everything here.
+
+        ``exited`` follows if it can be confirmed.
+        """
 
     def close(self) -> None:
-        """Release everything here and leave the kernel running (a relay's goes on; a local one cannot, and is ended)."""
+        """Release everything here, at once. A relay's kernel runs on; a local one cannot, and is killed."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import os
 import socket
 import threading
@@ -21,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import zmq
@@ -153,7 +155,7 @@ class IOThread:
             for source, events in ready:
                 handler = self._handlers.get(source)
                 if handler is not None:
-                    self._guarded(lambda h=handler, e=events: h(e))
+                    self._guarded(partial(handler, events))
             self._run_soon()
             self._run_timers()
         self._poller.unregister(self._wake_receiver.fileno())
@@ -161,14 +163,14 @@ class IOThread:
         self._wake_sender.close()
         self.context.destroy(linger=0)
 
-    def _wait_ms(self) -> float:
+    def _wait_ms(self) -> int:
         if self._soon:
             return 0
         while self._timers and self._timers[0][2].cancelled:
             heapq.heappop(self._timers)
         if not self._timers:
             return IDLE_WAIT_MS
-        return max(0.0, min(IDLE_WAIT_MS, (self._timers[0][0] - time.monotonic()) * 1000 + 0.5))
+        return max(0, min(IDLE_WAIT_MS, math.ceil((self._timers[0][0] - time.monotonic()) * 1000)))
 
     def _woken(self, _events: int) -> None:
         self._wake_pending = False

@@ -9,12 +9,12 @@ A frame is::
     body    …     by type, below
 
     type         seq  direction      body
-    HELLO        0    both           JSON {version, epoch, received_upto, …}
+    HELLO        0    both           JSON {version, epoch, received_upto, credit, …}; to the VM also {create}
     DATA         n    both           channel u8, last u8, then a piece of a message (pack_message, split at CHUNK)
     ACK          0    both           u64: everything up to here would survive a crash of the sender of this frame
     CREDIT       0    both           u64: bytes of bodies, counted from the first frame, that may be sent in all
     PING, PONG   0    both           u64, the PONG's is the PING's
-    START        n    to the VM      JSON: what to run (relay.kernel.KernelSpec)
+    START        n    to the VM      JSON: what to run (relay.spec.KernelSpec)
     SIGNAL       0    to the VM      i32: dropped while the link is down, since a late one would stop the wrong cell
     RESTART      n    to the VM      JSON {}: end the kernel process and start it again
     SHUTDOWN     n    to the VM      JSON {}: end the kernel and the relay
@@ -24,6 +24,7 @@ A frame is::
     EXITED       n    to the server  JSON {code, run, text}: it has ended, after all its output
     GOODBYE      0    both           JSON {reason, text}: the sender hangs up (superseded, shutdown, protocol, version)
     GONE         0    to the server  JSON {text}: no relay there has this kernel
+    OMITTED      n    to the server  JSON {parent_header, messages, bytes}: outputs left out here, over the relay's limit
 
 The decoder checks a length before it takes memory for it, and knows nothing of what frames mean.
 An unknown type is kept, not refused: a newer end may say more than an older one understands.
@@ -38,6 +39,12 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Sequence, Tuple, Union
 
+_HEADER = struct.Struct("!IB16sQ")
+_AFTER_LENGTH = _HEADER.size - 4
+_U32 = struct.Struct("!I")
+_U64 = struct.Struct("!Q")
+_I32 = struct.Struct("!i")
+
 VERSION = 1
 """Of the protocol; both ends say theirs in HELLO and speak the lower one."""
 
@@ -47,16 +54,13 @@ CHUNK = 256 * 1024
 MAX_FRAME = 1024 * 1024
 """No frame is longer; a length above this is a protocol error before a byte of it is read."""
 
+MAX_BODY = MAX_FRAME - _AFTER_LENGTH
+"""The longest body that fits a frame. JSON bodies are the caller's to keep below it; DATA is cut at CHUNK."""
+
 MAX_MESSAGE = 512 * 1024 * 1024
 """No message is put together beyond this many bytes."""
 
 MAX_PARTS = 4096
-
-_HEADER = struct.Struct("!IB16sQ")
-_AFTER_LENGTH = _HEADER.size - 4
-_U32 = struct.Struct("!I")
-_U64 = struct.Struct("!Q")
-_I32 = struct.Struct("!i")
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -82,10 +86,21 @@ class Type(enum.IntEnum):
     EXITED = 14
     GOODBYE = 15
     GONE = 16
+    OMITTED = 17
 
 
 SEQUENCED = frozenset(
-    {Type.DATA, Type.START, Type.RESTART, Type.SHUTDOWN, Type.CALL, Type.RESULT, Type.STARTED, Type.EXITED}
+    {
+        Type.DATA,
+        Type.START,
+        Type.RESTART,
+        Type.SHUTDOWN,
+        Type.CALL,
+        Type.RESULT,
+        Type.STARTED,
+        Type.EXITED,
+        Type.OMITTED,
+    }
 )
 
 
@@ -118,7 +133,11 @@ class Frame:
     body: Buffer
 
     def encode(self) -> bytes:
-        return b"".join((_HEADER.pack(_AFTER_LENGTH + len(self.body), self.type, self.kernel, self.seq), self.body))
+        return b"".join(self.buffers())
+
+    def buffers(self) -> Tuple[bytes, Buffer]:
+        """The same bytes without copying the body, for ``socket.sendmsg``."""
+        return _HEADER.pack(_AFTER_LENGTH + len(self.body), self.type, self.kernel, self.seq), self.body
 
     @property
     def size(self) -> int:

@@ -1,0 +1,162 @@
+"""The way to Azure's Resource Manager: one pipeline for plain requests and for azure-mgmt-compute.
+
+Made by the provider at the first request, on a worker thread; this module imports azure-core when it is imported, so
+nothing imports it before that. The pipeline is spelled out rather than azure-mgmt-core's default, because of three
+things which that one does: it follows redirects, it sleeps as long as ``Retry-After`` says (the compute service says
+up to 1,200 s), and it registers resource providers in the user's subscription.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from azure.core.exceptions import DecodeError, HttpResponseError
+from azure.core.pipeline import Pipeline, PipelineRequest, PipelineResponse, policies
+from azure.core.pipeline.transport import RequestsTransport
+from azure.core.rest import HttpRequest
+from azure.mgmt.compute import ComputeManagementClient
+from azure.mgmt.core import ARMPipelineClient
+from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy, ARMHttpLoggingPolicy
+
+from ...errors import ComputeError
+from .credentials import check_endpoint, cloud_of, credential_for, is_loopback, origin
+from .errors import translated
+
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 60.0
+PATIENCE = 5.0
+"""Seconds: a ``Retry-After`` up to this is waited for in silence; a longer one becomes an error that names it."""
+
+
+class SameEndpoint(policies.SansIOHTTPPolicy[Any, Any]):
+    """Refuses every request to another scheme, host or port than the endpoint's, before a token is fetched for it.
+
+    A ``nextLink``, ``Location`` or ``Azure-AsyncOperation`` comes from the other side. It stands after the retry
+    policy and before authentication, so no token ever goes to another host.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self._origin = origin(endpoint)
+        self._plain = self._origin[0] == "http" and is_loopback(self._origin[1])
+
+    def on_request(self, request: PipelineRequest[Any]) -> None:
+        try:
+            same = origin(request.http_request.url) == self._origin
+        except ValueError:
+            same = False
+        if not same:
+            raise ComputeError(
+                f"A request to {request.http_request.url.partition('?')[0]} was refused: the answer from "
+                f"{self._origin[1]} pointed there, and a token would have gone along.",
+                advice="Check AzureCompute.arm_endpoint and AzureCompute.cloud.",
+                code="ForeignAddress",
+            )
+        if self._plain:
+            # azure-core sends no token without TLS; on this machine's own loopback there is nobody in between.
+            request.context.options["enforce_https"] = False
+
+
+class BriefRetry(policies.RetryPolicy[Any, Any]):
+    """Twice, for what only reads, and never longer than ``PATIENCE``: what costs money is asked for once."""
+
+    def __init__(self) -> None:
+        super().__init__(retry_total=2, retry_backoff_factor=0.4, retry_backoff_max=PATIENCE)
+
+    def _is_method_retryable(self, settings: dict[str, Any], request: Any, response: Any = None) -> bool:
+        return request.method.upper() in {"GET", "HEAD"}
+
+    def is_retry(self, settings: dict[str, Any], response: PipelineResponse[Any, Any]) -> bool:
+        after = self.get_retry_after(response)
+        if response.http_request.method.upper() not in {"GET", "HEAD"} or (after is not None and after > PATIENCE):
+            return False
+        return bool(super().is_retry(settings, response))
+
+
+class ArmClient:
+    """Requests to one endpoint. Thread-safe: workers share it."""
+
+    def __init__(self, endpoint: str, token_file: str = "") -> None:
+        """Raises ``ComputeError`` or ``SignInRequired`` if no token may or can go to that endpoint."""
+        check_endpoint(endpoint)
+        self.endpoint = endpoint.rstrip("/")
+        self._credential = credential_for(endpoint, token_file)
+        cloud = cloud_of(endpoint)
+        self._scope = cloud.scope if cloud else f"{self.endpoint}/.default"
+        scheme, _, _ = origin(endpoint)
+        transport = RequestsTransport(
+            connection_timeout=CONNECT_TIMEOUT,
+            read_timeout=READ_TIMEOUT,
+            # With plain http a proxy from the environment would see the token.
+            use_env_settings=scheme == "https",
+        )
+        self._pipeline: Pipeline[Any, Any] = Pipeline(
+            transport,
+            [
+                policies.RequestIdPolicy(),
+                policies.HeadersPolicy(),
+                policies.UserAgentPolicy("jupyter-dsvm"),
+                policies.ContentDecodePolicy(),
+                BriefRetry(),
+                SameEndpoint(self.endpoint),
+                ARMChallengeAuthenticationPolicy(self._credential, self._scope),
+                ARMHttpLoggingPolicy(),
+            ],
+        )
+        self._arm: ARMPipelineClient[Any, Any] = ARMPipelineClient(self.endpoint, policies=[], pipeline=self._pipeline)
+        self._compute: dict[str, ComputeManagementClient] = {}
+        self._lock = threading.Lock()  # protects _compute
+
+    def get(self, path: str, api_version: str) -> dict[str, Any]:
+        return self._send(HttpRequest("GET", self._url(path), params={"api-version": api_version}))
+
+    def post(self, path: str, api_version: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._send(HttpRequest("POST", self._url(path), params={"api-version": api_version}, json=body))
+
+    def pages(self, path: str, api_version: str) -> Iterator[dict[str, Any]]:
+        """The items of an ARM list, following ``nextLink`` as far as it stays with the endpoint."""
+        answer = self.get(path, api_version)
+        while True:
+            yield from answer.get("value") or ()
+            if not answer.get("nextLink"):
+                return
+            answer = self._send(HttpRequest("GET", answer["nextLink"]))
+
+    def virtual_machines(self, subscription: str) -> Any:
+        """azure-mgmt-compute's operations on the VMs of a subscription, over this pipeline."""
+        with self._lock:
+            client = self._compute.get(subscription)
+            if client is None:
+                client = self._compute[subscription] = ComputeManagementClient(
+                    self._credential, subscription, base_url=self.endpoint, policies=[], pipeline=self._pipeline
+                )
+            return client.virtual_machines
+
+    def close(self) -> None:
+        self._arm.close()
+        close = getattr(self._credential, "close", None)
+        if close is not None:
+            close()
+
+    def _url(self, path: str) -> str:
+        return f"{self.endpoint}/{path.lstrip('/')}"
+
+    def _send(self, request: HttpRequest) -> dict[str, Any]:
+        """Raises azure-core's errors; callers are in ``errors.translated``."""
+        response = self._arm.send_request(request)
+        response.raise_for_status()
+        if response.status_code >= 300:
+            raise HttpResponseError(response=response)
+        try:
+            body = response.json()
+        except json.JSONDecodeError as error:
+            raise DecodeError(f"No JSON: {error}") from error
+        if not isinstance(body, dict):
+            raise DecodeError("No JSON object")
+        return body
+
+    def translated(self, what: str) -> Any:
+        """``errors.translated`` with this endpoint."""
+        return translated(what, self.endpoint)

@@ -1,0 +1,378 @@
+"""``AzureCompute``: the Data Science VMs of every subscription that the account can see.
+
+The one object that the service makes of this package. Nothing of the Azure libraries is imported before the first
+call, which is on a worker thread: they take 0.4 s and 80 MB.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, MutableSequence, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from traitlets import Bool, Dict, Enum, Float, TraitError, Unicode, default, validate
+from traitlets.config import Configurable
+
+from ...errors import (
+    ComputeError,
+    ComputeNotRunning,
+    DSVMError,
+    Forbidden,
+    OperationRefused,
+    SignInRequired,
+    Throttled,
+    UnknownCompute,
+)
+from ...models import OS, Compute, PowerState, Problem, SSHTarget
+from ..provider import Cancel, Listing, Report
+from .credentials import CLOUDS
+from .machine import PREFIX, VirtualMachine, from_graph, from_model, power_state
+
+if TYPE_CHECKING:
+    from .client import ArmClient
+
+SUBSCRIPTIONS_API = "2022-12-01"
+NETWORK_API = "2023-11-01"
+GRAPH_REFUSED = {400, 403, 404}
+
+GRAPH_LAG = 600.0
+"""Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
+
+
+class AzureCompute(Configurable):
+    """Data Science VMs in Azure: list, start, stop, restart, and where to reach them over SSH."""
+
+    prefix = PREFIX
+
+    enabled = Bool(True, help="Whether to show Azure's Data Science VMs.").tag(config=True)
+    cloud = Enum(
+        list(CLOUDS), default_value="public", help="Which Azure cloud: public, usgov (US Government) or china."
+    ).tag(config=True)
+    arm_endpoint = Unicode(
+        help="Address of Azure's Resource Manager. The default is the one of `cloud`. With any other address, tokens "
+        "come from `token_file` only; plain http is allowed on loopback only."
+    ).tag(config=True)
+    token_file = Unicode(
+        "",
+        help="A file, mode 0600, with the bearer token for an `arm_endpoint` that is no Azure cloud. Not used for one.",
+    ).tag(config=True)
+    tag = Unicode(
+        "dsvm",
+        help="VMs with this tag are shown as DSVMs whatever image they were made from (and hidden if its value is false).",
+    ).tag(config=True)
+    ssh_user = Unicode(
+        "", help="User name for SSH on the VMs. The default is the account that was chosen when the VM was made."
+    ).tag(config=True)
+    ssh_key_file = Unicode(
+        "", help="Private key for SSH on the VMs. The default is what SSH tries by itself: the agent and ~/.ssh/id_*."
+    ).tag(config=True)
+    ssh_ports = Dict(help="SSH port of single VMs: {vmId: port}. The default is 22.").tag(config=True)
+    host_keys_file = Unicode(
+        "", help="File with the VMs' host keys as in known_hosts, each under its vmId instead of an address."
+    ).tag(config=True)
+    private_addresses = Bool(
+        False,
+        help="Connect to the VMs' private addresses even where they have public ones, as in a hub in their network.",
+    ).tag(config=True)
+    python = Unicode("", help="Path of the Python to try first on the VMs, to run the relay.").tag(config=True)
+    polling_interval = Float(3.0, help="Seconds between two looks at an operation, where Azure does not say.").tag(
+        config=True
+    )
+    operation_timeout = Float(1800.0, help="Seconds to wait for a start or a stop before giving up waiting.").tag(
+        config=True
+    )
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._lock = threading.Lock()  # protects the two below, and is held for no request
+        self._client: ArmClient | None = None
+        self._machines: dict[str, VirtualMachine] = {}
+
+    @default("arm_endpoint")
+    def _default_arm_endpoint(self) -> str:
+        return CLOUDS[self.cloud].endpoint
+
+    @validate("ssh_ports")
+    def _lower_vm_ids(self, proposal: dict[str, Any]) -> dict[str, int]:
+        try:
+            return {str(vm_id).lower(): int(port) for vm_id, port in proposal["value"].items()}
+        except ValueError as error:
+            raise TraitError(f"AzureCompute.ssh_ports has to be {{vmId: port}}: {error}") from None
+
+    # The port (compute/provider.py says who calls these, and when)
+
+    def list(self) -> Listing:
+        """All DSVMs, from the graph; from each subscription in turn where the graph is refused."""
+        if not self.enabled:
+            return Listing(())
+        client = self._arm()
+        machines, problems = self._from_graph(client)
+        if machines is None:
+            machines, problems = self._from_subscriptions(client)
+        with self._lock:
+            before = self._machines
+            # What was known of a machine and is in no list (its account, its interface) is kept.
+            self._machines = {m.compute.id: _merged(m, before.get(m.compute.id)) for m in machines}
+        computes = (self._settled(m, before.get(m.compute.id)) for m in machines)
+        return Listing(tuple(c for c in computes if c is not None), tuple(problems))
+
+    def get(self, compute_id: str) -> Compute:
+        return self._fresh(compute_id).compute
+
+    def start(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+        return self._change("start", compute_id, report, cancel)
+
+    def stop(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+        return self._change("stop", compute_id, report, cancel)
+
+    def restart(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+        return self._change("restart", compute_id, report, cancel)
+
+    def ssh_target(self, compute_id: str) -> SSHTarget:
+        """Raises ``ComputeNotRunning`` without a running VM with an address, ``ComputeError`` for a Windows one."""
+        machine = self._fresh(compute_id)
+        if machine.compute.os is OS.WINDOWS:
+            raise ComputeError(
+                f"{machine.name} is a Windows VM; notebooks cannot run there yet.",
+                advice="Choose a Linux DSVM.",
+                code="Windows",
+            )
+        state = machine.compute.power_state
+        if state is not PowerState.RUNNING:
+            raise ComputeNotRunning(
+                f"{machine.name} is {state.value}.",
+                advice=f"Start it first: in the panel, or with `jupyter dsvm start {machine.name}`.",
+            )
+        public, private = self._addresses(machine)
+        host = private if self.private_addresses else public or private
+        if not host:
+            raise ComputeNotRunning(
+                f"{machine.name} is running but has no address yet.",
+                advice="Wait a moment and try again. If it stays so, give it a public address in the Azure portal, or "
+                "run this server in the VM's network.",
+                code="NoAddress",
+            )
+        return SSHTarget(
+            compute=compute_id,
+            name=machine.name,
+            host=host,
+            port=self.ssh_ports.get(machine.vm_id, 22),
+            user=self.ssh_user or machine.admin,
+            key_files=(self.ssh_key_file,) if self.ssh_key_file else (),
+            pinned_key_id=machine.vm_id,
+            python=self.python or None,
+        )
+
+    def close(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    # Listing
+
+    def _from_graph(self, client: ArmClient) -> tuple[Sequence[VirtualMachine] | None, Sequence[Problem]]:
+        """(None, …) where the graph is refused, so that the subscriptions have to be asked one by one."""
+        from azure.core.exceptions import HttpResponseError
+
+        from . import graph
+
+        with client.translated("list the VMs"):
+            try:
+                found = [from_graph(row, self.tag) for row in graph.rows(client, self.tag)]
+            except HttpResponseError as error:
+                if error.response is None or error.status_code not in GRAPH_REFUSED:
+                    raise
+                return None, []
+        return [machine for machine in found if machine is not None], []
+
+    def _from_subscriptions(self, client: ArmClient) -> tuple[Sequence[VirtualMachine], Sequence[Problem]]:
+        machines: MutableSequence[VirtualMachine] = []
+        problems: MutableSequence[Problem] = []
+        with client.translated("list the subscriptions"):
+            subscriptions = tuple(client.pages("/subscriptions", SUBSCRIPTIONS_API))
+        for subscription in subscriptions:
+            subscription_id = str(subscription.get("subscriptionId") or "")
+            shown = subscription.get("displayName") or subscription_id
+            try:
+                with client.translated(f"list the VMs of the subscription {shown}"):
+                    machines.extend(self._of_subscription(client, subscription_id))
+            except (SignInRequired, Throttled):
+                raise  # it will be no different for the next one
+            except ComputeError as error:
+                problems.append(_problem(error))
+        if not subscriptions:
+            problems.append(
+                Problem(
+                    "NoSubscription",
+                    "The account that is signed in sees no Azure subscription.",
+                    "Ask for a role (Reader is enough to see a VM), or sign in with another account or tenant.",
+                )
+            )
+        return machines, problems
+
+    def _of_subscription(self, client: ArmClient, subscription_id: str) -> Iterator[VirtualMachine]:
+        """Two lists: the models, and the power states, which ``statusOnly`` gives without the rest of the model."""
+        operations = client.virtual_machines(subscription_id)
+        models = [model.as_dict() for model in operations.list_all()]
+        states = {
+            str(status.get("id")).lower(): power_state((status.get("properties") or {}).get("instanceView"))
+            for status in (model.as_dict() for model in operations.list_all(status_only="true"))
+        }
+        for model in models:
+            machine = from_model(model, self.tag, states.get(str(model.get("id")).lower(), PowerState.UNKNOWN))
+            if machine is not None:
+                yield machine
+
+    def _settled(self, listed: VirtualMachine, before: VirtualMachine | None) -> Compute | None:
+        """The row of a listed VM; asked for itself where the list contradicts what it said itself a short while ago.
+
+        The graph lags behind, so that a VM just started would be shown as deallocated. None if it is gone.
+        """
+        if (
+            before is None
+            or before.read_at is None
+            or before.compute.power_state is listed.compute.power_state
+            or time.monotonic() - before.read_at > GRAPH_LAG
+        ):
+            return listed.compute
+        try:
+            return self._fresh(listed.compute.id).compute
+        except UnknownCompute:
+            return None
+        except ComputeError:
+            return listed.compute
+
+    # One VM
+
+    def _arm(self) -> ArmClient:
+        from .client import ArmClient  # here, since it imports the Azure libraries
+
+        with self._lock:
+            if self._client is None:
+                self._client = ArmClient(self.arm_endpoint, self.token_file)
+            return self._client
+
+    def _known(self, compute_id: str) -> VirtualMachine:
+        """As last seen; one listing if it never was, as after a restart of the server."""
+        compute_id = compute_id.lower()
+        if compute_id not in self._machines:
+            self.list()
+        with self._lock:
+            machine = self._machines.get(compute_id)
+        if machine is None:
+            raise UnknownCompute(
+                f"No Data Science VM has the id {compute_id.removeprefix(PREFIX)}.",
+                advice="It may have been deleted, or the account no longer sees it. Reload the list of computes.",
+            )
+        return machine
+
+    def _fresh(self, compute_id: str) -> VirtualMachine:
+        """The VM's model and instance view, read now, in one request."""
+        known = self._known(compute_id)
+        client = self._arm()
+        with self._forgetting(known), client.translated(f"read the state of {known.name}"):
+            model = (
+                client.virtual_machines(known.subscription)
+                .get(known.group, known.name, expand="instanceView")
+                .as_dict()
+            )
+            found = from_model(model, self.tag)
+            if found is None or found.vm_id != known.vm_id:
+                raise UnknownCompute(
+                    f"{known.name} was deleted and made again: it is another VM now.",
+                    advice="Reload the list of computes.",
+                )
+        machine = _merged(found, known).in_state(found.compute.power_state)
+        with self._lock:
+            self._machines[known.compute.id] = machine
+        return machine
+
+    @contextmanager
+    def _forgetting(self, machine: VirtualMachine) -> Iterator[None]:
+        """A VM that is gone is no longer remembered."""
+        try:
+            yield
+        except UnknownCompute:
+            with self._lock:
+                self._machines.pop(machine.compute.id, None)
+            raise
+
+    def _change(self, kind: str, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+        from .lifecycle import ACTIONS, Change  # here, since it imports the Azure libraries
+
+        machine = self._fresh(compute_id)  # also makes sure that the name still means the same VM
+        client = self._arm()
+        operations = client.virtual_machines(machine.subscription)
+        action = ACTIONS[kind]
+
+        def begin(**options: Any) -> Any:
+            return getattr(operations, action.method)(machine.group, machine.name, **options)
+
+        def state() -> PowerState:
+            with client.translated(f"read the state of {machine.name}"):
+                return power_state(operations.instance_view(machine.group, machine.name).as_dict())
+
+        if kind == "restart" and machine.compute.power_state in {PowerState.DEALLOCATED, PowerState.STOPPED}:
+            raise OperationRefused(
+                f"{machine.name} is {machine.compute.power_state.value}, so it cannot be restarted.",
+                advice="Start it instead.",
+            )
+        change = Change(
+            action,
+            machine.name,
+            begin,
+            state,
+            endpoint=client.endpoint,
+            interval=self.polling_interval,
+            timeout=self.operation_timeout,
+        )
+        with self._forgetting(machine):
+            reached = change.run(report, cancel)
+        machine = machine.in_state(reached)
+        with self._lock:
+            self._machines[machine.compute.id] = machine
+        return machine.compute
+
+    def _addresses(self, machine: VirtualMachine) -> tuple[str | None, str | None]:
+        """(public, private), read fresh: a dynamic address changes at every deallocation.
+
+        An account that may not read the network is left with the graph's. A stale one does no harm, since the host
+        key is pinned under the VM's id.
+        """
+        client = self._arm()
+        try:
+            with client.translated(f"read the address of {machine.name}"):
+                if not machine.interface:
+                    return machine.public_ip, machine.private_ip
+                interface = client.get(machine.interface, NETWORK_API)
+                configurations = [
+                    c.get("properties") or {} for c in (interface.get("properties") or {}).get("ipConfigurations") or ()
+                ]
+                chosen = next((c for c in configurations if c.get("primary")), (configurations or [{}])[0])
+                public_id = (chosen.get("publicIPAddress") or {}).get("id")
+                public = (client.get(public_id, NETWORK_API).get("properties") or {}) if public_id else {}
+                return public.get("ipAddress"), chosen.get("privateIPAddress")
+        except (Forbidden, UnknownCompute, Throttled):
+            if machine.public_ip or machine.private_ip:
+                return machine.public_ip, machine.private_ip
+            raise
+
+
+def _merged(new: VirtualMachine, old: VirtualMachine | None) -> VirtualMachine:
+    if old is None:
+        return new
+    return replace(
+        new,
+        admin=new.admin or old.admin,
+        interface=new.interface or old.interface,
+        public_ip=new.public_ip or old.public_ip,
+        private_ip=new.private_ip or old.private_ip,
+    )
+
+
+def _problem(error: DSVMError) -> Problem:
+    return Problem(error.code, error.message, error.advice, error.retry_after)

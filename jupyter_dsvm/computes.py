@@ -1,0 +1,284 @@
+"""What is known about all computes, and the one place where a machine's power is changed.
+
+Providers are asked on worker threads; what they said last is kept per provider, so that a cloud that does not answer
+takes nothing else out of the list. A machine has at most one power change at a time: who asks for the same change again
+joins it, who asks for another is told to wait.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .compute.naming import resolve
+from .compute.provider import Cancel, ComputeProvider, Report
+from .errors import Cancelled, ComputeNotRunning, DSVMError, NotAllowed, OperationRefused, UnknownCompute
+from .models import FREE, Compute, ComputeKind, PowerState, Problem, SSHTarget, utc_now
+from .operations import problem_of
+
+log = logging.getLogger("jupyter_dsvm.computes")
+
+PowerKind = Literal["start", "stop", "restart"]
+
+DURING: dict[str, PowerState] = {
+    "start": PowerState.STARTING,
+    "stop": PowerState.DEALLOCATING,
+    "restart": PowerState.STARTING,
+}
+"""What a row says while a change of ours is under way, whatever an older answer of the cloud said."""
+
+GERUND = {"start": "started", "stop": "stopped", "restart": "restarted"}
+
+OFF = frozenset({PowerState.STOPPED, PowerState.DEALLOCATED, PowerState.STOPPING, PowerState.DEALLOCATING})
+"""States in which a machine must be started before anything can run there."""
+
+CONFIRMED_OFF = frozenset({PowerState.STOPPED, PowerState.DEALLOCATED})
+"""States in which nothing runs there any more, for sure."""
+
+POLL_SECONDS = 0.1
+"""How often somebody who joined a change looks at their own cancel."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    computes: tuple[Compute, ...]
+    problems: tuple[Problem, ...]
+    as_of: str | None
+    """When the providers were last asked for everything; None before the first time."""
+
+
+@dataclass
+class _Known:
+    """What one provider said last."""
+
+    rows: dict[str, Compute] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass
+class _PowerChange:
+    kind: PowerKind
+    reports: list[Report] = field(default_factory=list)
+    future: Future[Compute] = field(default_factory=Future)
+
+
+class Computes:
+    def __init__(self, providers: Callable[[], Sequence[ComputeProvider]], changed: Callable[[str | None], None]) -> None:
+        """``providers`` is called once, at first use, since some import much. ``changed`` is called with a compute's id,
+        or None for several, after each change of what ``snapshot`` gives; from any thread, and it must not block."""
+        self._make_providers = providers
+        self._changed = changed
+        self._lock = threading.RLock()
+        self._listing = threading.Lock()
+        self._providers: tuple[ComputeProvider, ...] | None = None
+        self._known: dict[str, _Known] = {}
+        self._changes: dict[str, _PowerChange] = {}
+        self._as_of: str | None = None
+        self._listings = 0
+        self._closed = False
+
+    @property
+    def providers(self) -> tuple[ComputeProvider, ...]:
+        with self._lock:
+            if self._providers is None:
+                self._providers = tuple(self._make_providers())
+                self._known = {p.prefix: _Known() for p in self._providers}
+            return self._providers
+
+    def provider(self, compute_id: str) -> ComputeProvider:
+        """Who answers for this id. Raises ``UnknownCompute``."""
+        for provider in self.providers:
+            if compute_id == provider.prefix.rstrip(":") or compute_id.startswith(provider.prefix.rstrip(":") + ":"):
+                return provider
+        raise UnknownCompute(
+            f"There is no compute with the id {compute_id!r}.", advice="`%dsvm list` shows what there is."
+        )
+
+    # Listing
+
+    def snapshot(self, refresh: bool = False) -> Snapshot:
+        """Everything. Blocks while the providers are asked: the first time, and with ``refresh``. Several callers at a
+        time share one round of questions."""
+        begun = self._listings
+        if refresh or self._as_of is None:
+            with self._listing:
+                # A round that ended while we waited for the lock began before we asked; only a second one is as fresh.
+                if self._as_of is None or (refresh and self._listings - begun < 2):
+                    self._ask_all()
+        with self._lock:
+            rows = [self._shown(c) for known in self._known.values() for c in known.rows.values()]
+            problems = tuple(p for known in self._known.values() for p in known.problems)
+            return Snapshot(tuple(rows), problems, self._as_of)
+
+    def _ask_all(self) -> None:
+        before = self._rows()
+        for provider in self.providers:
+            try:
+                listing = provider.list()
+            except Exception as e:
+                if not isinstance(e, DSVMError):
+                    log.exception("listing %s failed", provider.prefix)
+                with self._lock:
+                    self._known[provider.prefix].problems = (problem_of(e),)
+                continue
+            with self._lock:
+                self._known[provider.prefix] = _Known({c.id: c for c in listing.computes}, tuple(listing.problems))
+        with self._lock:
+            self._as_of = utc_now()
+            self._listings += 1
+        if self._rows() != before:
+            self._changed(None)
+
+    def _rows(self) -> tuple[dict[str, Compute], tuple[Problem, ...]]:
+        with self._lock:
+            rows = {c.id: c for known in self._known.values() for c in known.rows.values()}
+            return rows, tuple(p for known in self._known.values() for p in known.problems)
+
+    def _shown(self, row: Compute) -> Compute:
+        change = self._changes.get(row.id)
+        return row if change is None else dataclasses.replace(row, power_state=DURING[change.kind])
+
+    def _keep(self, row: Compute) -> None:
+        provider = self.provider(row.id)
+        with self._lock:
+            rows = self._known[provider.prefix].rows
+            same = rows.get(row.id) == row
+            rows[row.id] = row
+        if not same:
+            self._changed(row.id)
+
+    # One of them
+
+    def known(self, compute_id: str) -> Compute | None:
+        """The row as last heard, without asking anybody."""
+        with self._lock:
+            for known in self._known.values():
+                if compute_id in known.rows:
+                    return self._shown(known.rows[compute_id])
+        return None
+
+    def name(self, compute_id: str) -> str:
+        """What users call it; the id where that is not known. Asks nobody."""
+        row = self.known(compute_id)
+        return row.name if row is not None else "the free tier" if compute_id == FREE else compute_id
+
+    def find(self, text: str) -> Compute:
+        """By id, or by any name a user can type. A name that is not known yet is looked for once more, freshly."""
+        row = self.known(text)
+        if row is not None:
+            return row
+        snapshot = self.snapshot()
+        try:
+            return resolve(text, snapshot.computes)
+        except UnknownCompute:
+            return resolve(text, self.snapshot(refresh=True).computes)
+
+    def fresh(self, compute_id: str) -> Compute:
+        """Read now; a change of ours that is under way shows in ``power_state``."""
+        row = self.provider(compute_id).get(compute_id)
+        self._keep(row)
+        with self._lock:
+            return self._shown(row)
+
+    def ssh_target(self, compute_id: str) -> SSHTarget:
+        return self.provider(compute_id).ssh_target(compute_id)
+
+    def is_gone(self, compute_id: str) -> DSVMError | None:
+        """Asked by a pipe whose connection broke: why nothing can run there any more, or None where that is not known.
+        Blocks. No answer is not "gone"."""
+        try:
+            row = self.fresh(compute_id)
+        except UnknownCompute as e:
+            return e
+        except DSVMError:
+            return None
+        if row.kind is ComputeKind.DSVM and row.power_state in CONFIRMED_OFF:
+            return ComputeNotRunning(
+                f"{row.name} is {row.power_state.value}: what ran there has ended.",
+                advice=f"Start it and attach again (%dsvm attach {row.name}), or return to the free tier (%dsvm detach).",
+            )
+        return None
+
+    # Power
+
+    def change_power(self, kind: PowerKind, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+        """Return once it is done. Blocks for minutes."""
+        while True:
+            with self._lock:
+                change = self._changes.get(compute_id)
+                if change is None:
+                    change = self._changes[compute_id] = _PowerChange(kind, [report])
+                    break
+                if change.kind != kind:
+                    raise OperationRefused(
+                        f"{self.name(compute_id)} is being {GERUND[change.kind]} just now.",
+                        advice="Wait until that has ended, or cancel it.",
+                        code="ChangeUnderWay",
+                    )
+                change.reports.append(report)
+            joined = self._join(change, cancel)
+            if joined is not None:
+                return joined
+        self._changed(compute_id)
+        return self._lead(change, compute_id, cancel)
+
+    def _lead(self, change: _PowerChange, compute_id: str, cancel: Cancel) -> Compute:
+        def report(text: str, fraction: float | None = None) -> None:
+            for each in list(change.reports):
+                each(text, fraction)
+
+        try:
+            provider = self.provider(compute_id)
+            if provider.prefix.rstrip(":") == FREE:
+                raise NotAllowed(
+                    f"The free tier cannot be {GERUND[change.kind]}: it is the Jupyter server itself.",
+                    advice="Name a VM. `%dsvm list` shows them.",
+                )
+            action: Callable[[str, Report, Cancel], Compute] = getattr(provider, change.kind)
+            row = action(compute_id, report, cancel)
+        except BaseException as e:
+            with self._lock:
+                del self._changes[compute_id]
+            change.future.set_exception(e)
+            self._reread(compute_id)
+            raise
+        with self._lock:
+            del self._changes[compute_id]
+        self._keep(row)
+        self._changed(compute_id)
+        change.future.set_result(row)
+        return row
+
+    def _join(self, change: _PowerChange, cancel: Cancel) -> Compute | None:
+        """Wait for a change that somebody else leads; None when they gave it up, so that we may lead."""
+        while True:
+            try:
+                return change.future.result(timeout=POLL_SECONDS)
+            except FutureTimeout:
+                if cancel.is_set():
+                    raise Cancelled("It was cancelled while waiting for the machine.") from None
+            except Cancelled:
+                return None
+
+    def _reread(self, compute_id: str) -> None:
+        """After a failed change: what is true now."""
+        try:
+            self.fresh(compute_id)
+        except DSVMError:
+            pass
+        self._changed(compute_id)
+
+    def close(self) -> None:
+        with self._lock:
+            providers, self._providers, self._closed = self._providers or (), (), True
+        for provider in providers:
+            try:
+                provider.close()
+            except Exception:
+                log.exception("closing %s failed", provider.prefix)

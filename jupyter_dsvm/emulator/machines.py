@@ -1,0 +1,173 @@
+"""What the emulated Azure holds: subscriptions, sizes and machines. Data only; ``arm.py`` gives them a life.
+
+Image names are those of the marketplace (publisher, offer, sku), sizes those of Azure's size pages; what a size holds was
+read from https://learn.microsoft.com/azure/virtual-machines/sizes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TENANT_ID = "7e5d3c1a-94b2-4f60-8d17-2c6a0b9e4f31"
+
+
+@dataclass(frozen=True)
+class Subscription:
+    id: str
+    name: str
+    quota_id: str = "PayAsYouGo_2014-09-01"
+
+
+RESEARCH = Subscription("5b0a6f4e-3d52-4c8e-9a41-6f0e8d7c2b19", "Research")
+TEACHING = Subscription("c27f9d03-81e6-4b5a-b3d4-0e94a6157f8c", "Teaching")
+SUBSCRIPTIONS = (RESEARCH, TEACHING)
+
+
+@dataclass(frozen=True)
+class SizeInfo:
+    vcpus: int
+    memory_gib: int
+    temporary_disk_gib: int
+    generations: tuple[str, ...] = ("V1", "V2")
+    gpus: int = 0
+    gpu_model: str = ""
+    gpu_memory_mib: int = 0
+
+
+_T4 = ("Tesla T4", 15360)
+_A100 = ("NVIDIA A100 80GB PCIe", 81920)
+SIZES: dict[str, SizeInfo] = {
+    "Standard_D2ds_v5": SizeInfo(2, 8, 75),
+    "Standard_D4ds_v5": SizeInfo(4, 16, 150),
+    "Standard_D8ds_v5": SizeInfo(8, 32, 300),
+    "Standard_D16ds_v5": SizeInfo(16, 64, 600),
+    "Standard_D2s_v5": SizeInfo(2, 8, 0),
+    "Standard_D4s_v5": SizeInfo(4, 16, 0),
+    "Standard_B2s": SizeInfo(2, 4, 8),
+    "Standard_E4ds_v5": SizeInfo(4, 32, 150),
+    "Standard_NC4as_T4_v3": SizeInfo(4, 28, 176, ("V1", "V2"), 1, *_T4),
+    "Standard_NC8as_T4_v3": SizeInfo(8, 56, 352, ("V1", "V2"), 1, *_T4),
+    "Standard_NC64as_T4_v3": SizeInfo(64, 440, 2816, ("V1", "V2"), 4, *_T4),
+    "Standard_NC24ads_A100_v4": SizeInfo(24, 220, 64, ("V2",), 1, *_A100),
+    "Standard_NC48ads_A100_v4": SizeInfo(48, 440, 128, ("V2",), 2, *_A100),
+}
+
+REQUIREMENTS = ("ipykernel", "ipywidgets", "scikit-learn")
+"""What the Python of a Data Science VM has here; the real one has some hundred packages more."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One virtual machine as it is when the emulator starts."""
+
+    name: str
+    resource_group: str
+    subscription: str
+    size: str
+    image: tuple[str, str, str]
+    """Publisher, offer and sku of the marketplace image."""
+    exact_version: str = "25.06.18"
+    location: str = "westeurope"
+    power: str = "deallocated"
+    os: str = "Linux"
+    generation: str = "V2"
+    zones: tuple[str, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+    kernelspecs: tuple[tuple[str, str], ...] = (("python3", "Python 3 (DSVM)"),)
+    """Name and display name of each kernel that the machine offers; each has a Python environment of its own."""
+    requirements: tuple[str, ...] = REQUIREMENTS
+    """What pip puts into those environments; none: the machine has no Python environment besides the system's."""
+
+    @property
+    def has_ssh(self) -> bool:
+        return self.os == "Linux"
+
+
+UBUNTU_2204_DSVM = ("microsoft-dsvm", "ubuntu-2204", "2204-gen2")
+
+STANDARD: tuple[Machine, ...] = (
+    Machine(
+        "cpu-vm",
+        "notebooks",
+        RESEARCH.id,
+        "Standard_D4ds_v5",
+        UBUNTU_2204_DSVM,
+        power="running",
+        tags={"team": "vision"},
+    ),
+    Machine(
+        "gpu-vm",
+        "notebooks",
+        RESEARCH.id,
+        "Standard_NC4as_T4_v3",
+        UBUNTU_2204_DSVM,
+        zones=("1",),
+        tags={"team": "vision", "costCenter": "4711"},
+        kernelspecs=(("python3", "Python 3 (DSVM)"), ("azureml_py310", "Python 3.10 - AzureML")),
+    ),
+    Machine(
+        "web-server",
+        "Web-Prod",
+        RESEARCH.id,
+        "Standard_B2s",
+        ("canonical", "ubuntu-24_04-lts", "server"),
+        exact_version="24.04.202505160",
+        power="running",
+        kernelspecs=(),
+        requirements=(),
+    ),
+    Machine(
+        "old-vm",
+        "CLASSROOM",
+        TEACHING.id,
+        "Standard_D2ds_v5",
+        ("microsoft-dsvm", "ubuntu-2004", "2004"),
+        exact_version="25.02.13",
+        location="northeurope",
+        power="stopped",
+        generation="V1",
+    ),
+    Machine(
+        "win-vm",
+        "classroom",
+        TEACHING.id,
+        "Standard_D4ds_v5",
+        ("microsoft-dsvm", "dsvm-win-2022", "winserver-2022"),
+        location="northeurope",
+        os="Windows",
+        kernelspecs=(),
+        requirements=(),
+    ),
+)
+"""What `jupyter dsvm emulator` shows: a running DSVM, a deallocated one with a GPU, a VM that is no DSVM, one that is
+stopped (and still billed), and one with Windows; in two subscriptions."""
+
+TWINS: tuple[Machine, ...] = (
+    Machine("twin", "notebooks", RESEARCH.id, "Standard_D2ds_v5", UBUNTU_2204_DSVM),
+    Machine("twin", "classroom", TEACHING.id, "Standard_D2ds_v5", UBUNTU_2204_DSVM, location="northeurope"),
+)
+"""Two of one name, to be added where ambiguous names are the subject."""
+
+
+def save(machines: Iterable[Machine], path: Path) -> None:
+    path.write_text(json.dumps([dataclasses.asdict(m) for m in machines], indent=1), encoding="utf-8")
+
+
+def load(path: Path) -> Sequence[Machine]:
+    """From the file that ``save`` wrote. Raises ``ValueError`` or ``TypeError`` where it is something else."""
+    return [
+        Machine(
+            **{
+                **row,
+                "image": tuple(row["image"]),
+                "zones": tuple(row["zones"]),
+                "kernelspecs": tuple((name, title) for name, title in row["kernelspecs"]),
+                "requirements": tuple(row["requirements"]),
+            }
+        )
+        for row in json.loads(path.read_text(encoding="utf-8"))
+    ]

@@ -1,0 +1,257 @@
+"""Azure's JSON: what a VM, its instance view, its network and an error look like. Pure functions of ``arm.Record``.
+
+The shapes follow Azure's own compute specification and recordings of real traffic; times have seven digits of a second,
+as CRP writes them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from .machines import SIZES, TENANT_ID, Subscription
+
+if TYPE_CHECKING:
+    from .arm import Operation, Record
+
+Json = dict[str, Any]
+
+
+def moment(when: datetime) -> str:
+    return when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f0+00:00")
+
+
+def error(code: str, message: str, target: str | None = None) -> Json:
+    body: Json = {"code": code, "message": message}
+    if target:
+        body["target"] = target
+    return {"error": body}
+
+
+def subscription(one: Subscription) -> Json:
+    return {
+        "id": f"/subscriptions/{one.id}",
+        "authorizationSource": "RoleBased",
+        "managedByTenants": [],
+        "subscriptionId": one.id,
+        "tenantId": TENANT_ID,
+        "displayName": one.name,
+        "state": "Enabled",
+        "subscriptionPolicies": {
+            "locationPlacementId": "Public_2014-09-01",
+            "quotaId": one.quota_id,
+            "spendingLimit": "Off",
+        },
+    }
+
+
+def tenant() -> Json:
+    return {
+        "id": f"/tenants/{TENANT_ID}",
+        "tenantId": TENANT_ID,
+        "countryCode": "NL",
+        "displayName": "Example University",
+        "domains": ["example.com"],
+        "tenantCategory": "Home",
+    }
+
+
+def virtual_machine(record: Record, instance: bool = False) -> Json:
+    machine = record.machine
+    publisher, offer, sku = machine.image
+    linux = machine.os == "Linux"
+    os_profile: Json = {
+        "computerName": machine.name,
+        "adminUsername": "azureuser",
+        "secrets": [],
+        "allowExtensionOperations": True,
+        "requireGuestProvisionSignal": True,
+    }
+    if linux:
+        os_profile["linuxConfiguration"] = {
+            "disablePasswordAuthentication": True,
+            "provisionVMAgent": True,
+            "patchSettings": {"patchMode": "ImageDefault", "assessmentMode": "ImageDefault"},
+        }
+    else:
+        os_profile["windowsConfiguration"] = {
+            "provisionVMAgent": True,
+            "enableAutomaticUpdates": True,
+            "patchSettings": {"patchMode": "AutomaticByOS"},
+        }
+    disk_name = f"{machine.name}_OsDisk_1_{record.vm_id.replace('-', '')}"
+    body: Json = {
+        "name": machine.name,
+        "id": record.id,
+        "type": "Microsoft.Compute/virtualMachines",
+        "location": machine.location,
+        "properties": {
+            "vmId": record.vm_id,
+            "hardwareProfile": {"vmSize": record.size},
+            "storageProfile": {
+                "imageReference": {
+                    "publisher": publisher,
+                    "offer": offer,
+                    "sku": sku,
+                    "version": "latest",
+                    "exactVersion": machine.exact_version,
+                },
+                "osDisk": {
+                    "osType": machine.os,
+                    "name": disk_name,
+                    "createOption": "FromImage",
+                    "caching": "ReadWrite",
+                    "managedDisk": {
+                        "storageAccountType": "Premium_LRS",
+                        "id": f"{record.group_id}/providers/Microsoft.Compute/disks/{disk_name}",
+                    },
+                    "diskSizeGB": 150,
+                },
+                "dataDisks": [],
+            },
+            "osProfile": os_profile,
+            "networkProfile": {"networkInterfaces": [{"id": record.nic_id, "properties": {"primary": True}}]},
+            "provisioningState": record.provisioning,
+            "timeCreated": moment(record.created),
+        },
+    }
+    if machine.tags:
+        body["tags"] = dict(machine.tags)
+    if machine.zones:
+        body["zones"] = list(machine.zones)
+    if instance:
+        body["properties"]["instanceView"] = instance_view(record)
+    return body
+
+
+def statuses(record: Record) -> list[Json]:
+    provisioning = "Updating" if record.provisioning == "Updating" else "Provisioning succeeded"
+    word = {"Succeeded": "succeeded", "Updating": "updating", "Failed": "failed"}[record.provisioning]
+    rows: list[Json] = [
+        {
+            "code": f"ProvisioningState/{word}",
+            "level": "Info",
+            "displayStatus": provisioning if word != "failed" else "Provisioning failed",
+            "time": moment(record.changed),
+        },
+        {"code": f"PowerState/{record.power}", "level": "Info", "displayStatus": f"VM {record.power}"},
+    ]
+    return rows
+
+
+def instance_view(record: Record) -> Json:
+    """Without agent and host name unless the VM runs, as CRP answers."""
+    body: Json = {
+        "disks": [
+            {
+                "name": virtual_machine(record)["properties"]["storageProfile"]["osDisk"]["name"],
+                "statuses": statuses(record)[:1],
+            }
+        ],
+        "hyperVGeneration": record.machine.generation,
+        "statuses": statuses(record),
+    }
+    if record.power == "running":
+        linux = record.machine.os == "Linux"
+        body |= {
+            "computerName": record.machine.name,
+            "osName": "ubuntu" if linux else "Windows Server 2022 Datacenter",
+            "osVersion": "22.04" if linux else "10.0.20348.3692",
+            "vmAgent": {
+                "vmAgentVersion": "2.14.0.1" if linux else "2.7.41491.1172",
+                "statuses": [
+                    {
+                        "code": "ProvisioningState/succeeded",
+                        "level": "Info",
+                        "displayStatus": "Ready",
+                        "message": "Guest Agent is running",
+                        "time": moment(record.changed),
+                    }
+                ],
+                "extensionHandlers": [],
+            },
+        }
+    return body
+
+
+def status_only(record: Record) -> Json:
+    """A row of a list with ``statusOnly=true``: the instance view, and little else."""
+    full = virtual_machine(record)
+    keep = {"vmId": record.vm_id, "provisioningState": record.provisioning, "instanceView": instance_view(record)}
+    return {k: full[k] for k in ("name", "id", "type", "location")} | {"properties": keep}
+
+
+def operation(one: Operation) -> Json:
+    body: Json = {"startTime": moment(one.started), "status": one.status, "name": one.id}
+    if one.ended is not None:
+        body["endTime"] = moment(one.ended)
+    if one.error is not None:
+        body["error"] = one.error
+    return body
+
+
+def network_interface(record: Record) -> Json:
+    """The private address is the public one here: there is but one network, between the emulator and the VM."""
+    address: Json = {"privateIPAddress": record.host} if record.host else {}
+    configuration = {
+        "name": "ipconfig1",
+        "id": f"{record.nic_id}/ipConfigurations/ipconfig1",
+        "type": "Microsoft.Network/networkInterfaces/ipConfigurations",
+        "properties": {
+            "provisioningState": "Succeeded",
+            **address,
+            "privateIPAllocationMethod": "Dynamic",
+            "privateIPAddressVersion": "IPv4",
+            "primary": True,
+            "publicIPAddress": {"id": record.public_ip_id},
+        },
+    }
+    return {
+        "name": f"{record.machine.name}-nic",
+        "id": record.nic_id,
+        "type": "Microsoft.Network/networkInterfaces",
+        "location": record.machine.location,
+        "properties": {
+            "provisioningState": "Succeeded",
+            "ipConfigurations": [configuration],
+            "primary": True,
+            "enableAcceleratedNetworking": False,
+            "virtualMachine": {"id": record.id},
+        },
+    }
+
+
+def public_ip_address(record: Record) -> Json:
+    """Dynamic: a deallocated VM's has no ``ipAddress``."""
+    address: Json = {"ipAddress": record.host} if record.host else {}
+    return {
+        "name": f"{record.machine.name}-ip",
+        "id": record.public_ip_id,
+        "type": "Microsoft.Network/publicIPAddresses",
+        "location": record.machine.location,
+        "sku": {"name": "Basic", "tier": "Regional"},
+        "properties": {
+            "provisioningState": "Succeeded",
+            **address,
+            "publicIPAddressVersion": "IPv4",
+            "publicIPAllocationMethod": "Dynamic",
+            "idleTimeoutInMinutes": 4,
+            "ipConfiguration": {"id": f"{record.nic_id}/ipConfigurations/ipconfig1"},
+        },
+    }
+
+
+def vm_sizes(generation: str) -> Json:
+    rows = [
+        {
+            "name": name,
+            "numberOfCores": size.vcpus,
+            "osDiskSizeInMB": 1047552,
+            "resourceDiskSizeInMB": size.temporary_disk_gib * 1024,
+            "memoryInMB": size.memory_gib * 1024,
+            "maxDataDiskCount": min(2 * size.vcpus, 64),
+        }
+        for name, size in SIZES.items()
+        if generation in size.generations
+    ]
+    return {"value": rows}

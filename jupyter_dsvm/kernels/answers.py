@@ -1,0 +1,91 @@
+"""What the gate itself says to clients: the replies, outputs and statuses that no kernel will send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import DSVMError
+from ..relay.wire import Channel
+from .actions import Action, Request, ToClient
+from .messages import MalformedMessage, Message, Signer
+
+
+class Answers:
+    """Appends ``ToClient`` actions to the gate's list."""
+
+    def __init__(self, signer: Signer, actions: list[Action]) -> None:
+        self._signer = signer
+        self._actions = actions
+
+    def reply(self, message: Message, channel: Channel, content: dict[str, Any]) -> None:
+        kind = message.type.rpartition("_")[0] + "_reply"
+        self._actions.append(ToClient(channel, self._signer.message(kind, content, message.header, message.idents)))
+
+    def publish(self, kind: str, content: dict[str, Any], parent: dict[str, Any] | None) -> None:
+        self._actions.append(ToClient(Channel.IOPUB, self._signer.published(kind, content, parent)))
+
+    def status(self, state: str, message: Message) -> None:
+        self.publish("status", {"execution_state": state}, message.header)
+
+    def info(self, message: Message, channel: Channel, info: dict[str, Any], running: Request | None) -> None:
+        """Answer a ``kernel_info_request`` from what the kernel said earlier."""
+        self.status("busy", message)
+        self.reply(message, channel, info)
+        self.status("idle", message)
+        if running is not None and not running.idle:
+            # Front ends take the last status for the kernel's: a cell is running, so say so again.
+            self.status("busy", running.message)
+
+    def answer(self, message: Message, channel: Channel, content: dict[str, Any]) -> None:
+        """A request that needs no kernel."""
+        self.reply(message, channel, content)
+        self.status("idle", message)
+
+    def aborted(self, request: Request) -> None:
+        """What a kernel does with a queued cell after an error in an earlier one."""
+        self._settle(request, {"status": "aborted"})
+
+    def failed(self, request: Request, error: DSVMError | None) -> None:
+        """The kernel will not answer this any more: say why, in the cell's output too."""
+        name, text = (error.code, str(error)) if error else ("KernelError", "The kernel is not there.")
+        content = failure(name, text)
+        message = request.message
+        if message.type == "execute_request" and not request.replied and not content_of(message).get("silent"):
+            if not request.idle:
+                self.status("busy", message)
+            self.publish("error", {k: content[k] for k in ("ename", "evalue", "traceback")}, message.header)
+        self._settle(request, content)
+
+    def _settle(self, request: Request, content: dict[str, Any]) -> None:
+        message = request.message
+        if not request.idle:
+            self.status("busy", message)
+        if not request.replied and message.type.endswith("_request"):
+            self.reply(message, request.channel, content)
+        if not request.idle:
+            self.status("idle", message)
+
+
+def content_of(message: Message) -> dict[str, Any]:
+    """The content, or nothing where it is no JSON object: a request like that is the kernel's to refuse."""
+    try:
+        return message.content
+    except MalformedMessage:
+        return {}
+
+
+def text_in(content: object, name: str) -> str:
+    value = content.get(name) if isinstance(content, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def failure(name: str, text: str) -> dict[str, Any]:
+    return {"status": "error", "ename": name, "evalue": text, "traceback": [f"{name}: {text}"]}
+
+
+def without_subshells(info: dict[str, Any]) -> dict[str, Any]:
+    """Ids of subshells that a page remembers would not exist in the next kernel, so none are offered (JEP 91)."""
+    features = info.get("supported_features")
+    if isinstance(features, list) and "kernel subshells" in features:
+        return {**info, "supported_features": [f for f in features if f != "kernel subshells"]}
+    return info

@@ -1,0 +1,125 @@
+"""What the VM's Python runs first. ``kernels.bootstrap`` sends this file's text over stdin; nothing here imports the package.
+
+It finds or takes over the relay's zip and then becomes the attach pipe. Stdin, read without buffering so that no frame
+is swallowed: a line ``SHA-256 size``; the zip, if we said ``need``; then frames. Stdout: ``MAGIC``, ``have`` or ``need``,
+a u32 length and JSON about this Python; then frames. It runs on Python 3.8 with the standard library.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import stat
+import struct
+import sys
+import traceback
+
+MAGIC = b"\x00\xd5\x56jupyter-dsvm-relay/1\x00"
+"""No login shell prints a NUL. The number is that of this exchange; frames have their own version."""
+
+HAVE, NEED = b"have", b"need"
+
+NO_PYTHON = 90
+TOO_OLD = 91
+NO_PYZMQ = 92
+FAILED = 93
+NO_FOLDER = 94
+DAMAGED = 95
+"""Exit statuses. 91 and 92 make the shell try the next Python, as 1, 2, 126 and 127 do: those are never used here."""
+
+
+class LoaderError(Exception):
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def read_line() -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte or len(line) > 1000:
+            raise LoaderError(DAMAGED, "the connection ended before the relay's hash had come")
+        line += byte
+    return line
+
+
+def read_exactly(size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        piece = os.read(0, min(size - len(data), 1 << 18))
+        if not piece:
+            raise LoaderError(DAMAGED, f"the connection ended after {len(data)} of {size} bytes of the relay")
+        data += piece
+    return bytes(data)
+
+
+def write_all(data: bytes) -> None:
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def relay_folder() -> str:
+    data = os.environ.get("XDG_DATA_HOME") or ""
+    if not os.path.isabs(data):
+        data = os.path.join(os.path.expanduser("~"), ".local", "share")
+    folder = os.path.join(data, "jupyter-dsvm", "relay")
+    for path in (os.path.dirname(folder), folder):
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        # What lies here is run: nobody else may have put it there.
+        found = os.lstat(path)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise LoaderError(NO_FOLDER, f"{path} is not a folder that only this account can write to; move it away")
+    return folder
+
+
+def stored(path: str, digest: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest() == digest
+    except OSError:
+        return False
+
+
+def store(path: str, digest: str, data: bytes) -> None:
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise LoaderError(DAMAGED, "the relay arrived damaged")
+    temporary = f"{path}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+    os.replace(temporary, path)
+
+
+def load() -> str:
+    """The path of the zip, once it is there."""
+    digest, size = read_line().decode("ascii").split()
+    path = os.path.join(relay_folder(), f"{digest}.zip")
+    have = stored(path, digest)
+    about = json.dumps({"python": sys.executable, "version": sys.version.split()[0]}).encode()
+    write_all(MAGIC + (HAVE if have else NEED) + struct.pack("!I", len(about)) + about)
+    if not have:
+        store(path, digest, read_exactly(int(size)))
+    return path
+
+
+def main() -> int:
+    try:
+        sys.path.insert(0, load())
+        importlib.import_module("relay.pipe").main()
+    except SystemExit as e:
+        return FAILED if e.code else 0
+    except LoaderError as e:
+        print(e, file=sys.stderr)  # noqa: T201  # becomes part of the error that the user reads
+        return e.status
+    except OSError as e:
+        traceback.print_exc()
+        return NO_FOLDER if e.filename else FAILED
+    except BaseException:
+        traceback.print_exc()
+        return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Jupyter messages as they are on the wire: parts in, parts out, looked into only where somebody must know.
+
+A message is ``[routing frames…, <IDS|MSG>, signature, header, parent_header, metadata, content, buffers…]``
+(jupyter_client's messaging documentation). The proxy forwards parts as they are; it reads headers, and writes a part
+anew, with a new signature, only where it changes one.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from typing import Any
+
+from jupyter_client.session import DELIM, Session
+
+
+class MalformedMessage(Exception):
+    """The parts are no Jupyter message, or its signature is not ours."""
+
+
+class Message:
+    """A message's parts, with the JSON parts decoded when first asked for."""
+
+    __slots__ = ("_content", "_header", "_parent", "at", "parts")
+
+    def __init__(self, parts: list[bytes]) -> None:
+        try:
+            self.at = parts.index(DELIM)
+        except ValueError:
+            raise MalformedMessage("no delimiter") from None
+        if len(parts) < self.at + 6:
+            raise MalformedMessage(f"{len(parts) - self.at - 1} parts after the delimiter instead of 5 or more")
+        self.parts = parts
+        self._header: dict[str, Any] | None = None
+        self._parent: dict[str, Any] | None = None
+        self._content: dict[str, Any] | None = None
+
+    def _json(self, offset: int) -> dict[str, Any]:
+        try:
+            value = json.loads(self.parts[self.at + offset])
+        except (ValueError, RecursionError) as e:
+            raise MalformedMessage(f"part {offset} is not JSON: {e}") from None
+        if not isinstance(value, dict):
+            raise MalformedMessage(f"part {offset} is not an object")
+        return value
+
+    @property
+    def idents(self) -> list[bytes]:
+        return self.parts[: self.at]
+
+    @property
+    def header(self) -> dict[str, Any]:
+        if self._header is None:
+            self._header = self._json(2)
+        return self._header
+
+    @property
+    def parent(self) -> dict[str, Any]:
+        if self._parent is None:
+            self._parent = self._json(3)
+        return self._parent
+
+    @property
+    def content(self) -> dict[str, Any]:
+        if self._content is None:
+            self._content = self._json(5)
+        return self._content
+
+    @property
+    def type(self) -> str:
+        return _text(self.header.get("msg_type"))
+
+    @property
+    def id(self) -> str:
+        return _text(self.header.get("msg_id"))
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Type and id: what tells requests that are under way apart."""
+        return self.type, self.id
+
+    @property
+    def parent_key(self) -> tuple[str, str]:
+        return _text(self.parent.get("msg_type")), self.parent_id
+
+    @property
+    def parent_id(self) -> str:
+        return _text(self.parent.get("msg_id"))
+
+
+def _text(value: object) -> str:
+    """A field that must be a string; what a hostile sender put there instead counts as absent."""
+    return value if isinstance(value, str) else ""
+
+
+class Signer:
+    """Makes, checks and re-signs the messages of one kernel's front: one key and one session for its life."""
+
+    def __init__(self, key: bytes, session: str, signature_scheme: str, kernel_id: str) -> None:
+        self.session_id = session
+        self._session = Session(key=key, session=session, signature_scheme=signature_scheme, username="kernel")
+        self._topic = f"kernel.{kernel_id}."
+
+    def message(
+        self, kind: str, content: dict[str, Any], parent: dict[str, Any] | None, idents: list[bytes]
+    ) -> list[bytes]:
+        message = self._session.msg(kind, content=content, parent=None)
+        message["parent_header"] = parent or {}
+        parts: list[bytes] = self._session.serialize(message)
+        return [*idents, *parts]
+
+    def published(self, kind: str, content: dict[str, Any], parent: dict[str, Any] | None) -> list[bytes]:
+        """A message for IOPub, under the topic that ipykernel would use."""
+        return self.message(kind, content, parent, [(self._topic + kind).encode()])
+
+    def request(self, kind: str, content: dict[str, Any]) -> tuple[str, list[bytes]]:
+        """A request of the proxy's own, and its id."""
+        message = self._session.msg(kind, content=content)
+        return message["header"]["msg_id"], self._session.serialize(message)
+
+    def check(self, message: Message) -> None:
+        """Raise ``MalformedMessage`` unless the message was signed with this kernel's key."""
+        at = message.at
+        if not self._session.key:
+            return  # an empty key means that the user turned signing off
+        expected = self._session.sign(message.parts[at + 2 : at + 6])
+        if not hmac.compare_digest(expected, message.parts[at + 1]):
+            raise MalformedMessage("the signature does not match")
+
+    def replace(
+        self, message: Message, header: dict[str, Any] | None = None, content: dict[str, Any] | None = None
+    ) -> list[bytes]:
+        """The message's parts with another header or content, signed again."""
+        parts = list(message.parts)
+        at = message.at
+        if header is not None:
+            parts[at + 2] = _dump(header)
+        if content is not None:
+            parts[at + 5] = _dump(content)
+        parts[at + 1] = self._session.sign(parts[at + 2 : at + 6])
+        return parts
+
+    def in_session(self, message: Message) -> list[bytes]:
+        """The message under the front's session id: untouched where it is that already."""
+        if message.header.get("session") == self.session_id:
+            return message.parts
+        return self.replace(message, header={**message.header, "session": self.session_id})
+
+
+def _dump(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogateescape")

@@ -1,0 +1,266 @@
+"""The kernel provisioner: what jupyter_client starts, stops and asks, with a proxy between it and the kernel.
+
+It stands under every kernelspec of the server (the extension makes it the default) or of an nbclient process
+(``JUPYTER_DEFAULT_PROVISIONER_NAME=dsvm-provisioner``), and must not be able to hurt: if the proxy cannot be set up, the
+kernel starts as with jupyter_client's own provisioner, with a warning, and can only not be moved.
+
+The module imports the standard library, pyzmq and jupyter_client only. jupyter_client may call from different event loops,
+so nothing here is bound to one: what waits, waits for futures of the I/O thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import uuid
+from concurrent.futures import Future
+from typing import Any
+
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from traitlets import Bool, Unicode
+
+from ..errors import KernelStartError
+from ..models import FREE
+from ..relay.kernel import PORT_NAMES
+from .backends import Backend
+from .local import LocalBackend
+from .proxy import SOCKET_VARIABLE, Proxy
+from .registry import registry
+
+MARGIN = 5.0
+"""Seconds that a kernel on a VM is given beyond jupyter_client's own limits."""
+
+
+class DSVMProvisioner(LocalProvisioner):
+    """One kernel's provisioner. It holds a ``Proxy`` for the kernel's life, over restarts and moves."""
+
+    enabled = Bool(True, help="Whether kernels get a proxy. False: exactly as jupyter_client starts them.").tag(
+        config=True
+    )
+    compute = Unicode(
+        FREE,
+        help="The compute on which the kernel is first started: set by kernelspecs of `jupyter dsvm kernelspec install`.",
+    )
+    kernelspec = Unicode("", help="The kernelspec there; chosen by language when empty.")
+
+    parent: Any
+    proxy: Proxy | None = None
+    _runs = 0
+    _launch: tuple[list[str], dict[str, Any]] | None = None
+
+    # What jupyter_client asks: is it there, has it ended?
+
+    @property
+    def has_process(self) -> bool:
+        """From launch until the kernel's confirmed end; out of reach is still there."""
+        if self.proxy is None:
+            return bool(super().has_process)
+        return self.proxy.status.kernelspec != "" and not self._waited
+
+    _waited = False
+
+    async def poll(self) -> int | None:
+        """None: alive or unknown. A number: confirmed. Never does I/O."""
+        if self.proxy is None:
+            code: int | None = await super().poll()
+            return code
+        return self.proxy.exit_code
+
+    async def wait(self) -> int | None:
+        if self.proxy is None:
+            code: int | None = await super().wait()
+            return code
+        code = await _result(self.proxy.exit)
+        self._waited = True
+        return code
+
+    async def send_signal(self, signum: int) -> None:
+        """The first step of every interrupt, shutdown and restart too. Not kept for a machine that is out of reach."""
+        if self.proxy is None:
+            await super().send_signal(signum)
+        else:
+            await _result(self.proxy.signal(signum))
+
+    async def kill(self, restart: bool = False) -> None:
+        """``restart`` is False even when jupyter_client restarts; ``cleanup`` is told the truth."""
+        if self.proxy is None:
+            await super().kill(restart)
+        else:
+            await _result(self.proxy.user_ends("restarted or shut down"))
+            await _result(self.proxy.kill())
+
+    async def terminate(self, restart: bool = False) -> None:
+        if self.proxy is None:
+            await super().terminate(restart)
+        else:
+            await _result(self.proxy.user_ends("restarted or shut down"))
+            await _result(self.proxy.signal(getattr(signal, "SIGTERM", signal.SIGINT)))
+
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        """A ``shutdown_request`` has just been sent."""
+        if self.proxy is not None:
+            await _result(self.proxy.user_ends("restarted" if restart else "shut down"))
+
+    async def cleanup(self, restart: bool = False) -> None:
+        """The last step. The front outlives a restart, and only that."""
+        if self.proxy is None:
+            await super().cleanup(restart)
+        elif not restart:
+            proxy, self.proxy = self.proxy, None
+            await _in_thread(proxy.close)
+
+    # Start
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """Bind the front (once), have its connection file written, and prepare what a kernel here is started with."""
+        if self.proxy is None and self.enabled and self._can_proxy(kwargs):
+            try:
+                self.proxy = await _in_thread(self._make_proxy)
+            except Exception as e:
+                self.log.warning(
+                    "The kernel starts without a proxy and cannot be moved to a VM: %s: %s", type(e).__name__, e
+                )
+        if self.proxy is None:
+            without: dict[str, Any] = await super().pre_launch(**kwargs)
+            return without
+        km = self.parent
+        for name, port in self.proxy.ports.items():
+            setattr(km, name, port)
+        # jupyter_client's own pre-launch writes the connection file, for which the ports are set now, and fills in the
+        # front's connection file where the kernel's own has to be; that is undone in _local_backend.
+        cached, km.cache_ports = km.cache_ports, False
+        try:
+            kwargs = await super().pre_launch(**{**kwargs, "transport_encryption": "disabled"})
+        finally:
+            km.cache_ports = cached
+        return kwargs
+
+    def _can_proxy(self, kwargs: dict[str, Any]) -> bool:
+        """Front ends that want an encrypted or an ipc front get jupyter_client's own provisioner."""
+        km = self.parent
+        if km is None or km.transport != "tcp":
+            return False
+        encryption = kwargs.get("transport_encryption", getattr(km, "transport_encryption", "disabled"))
+        return encryption not in ("required", True)
+
+    def _make_proxy(self) -> Proxy:
+        km = self.parent
+        proxy = Proxy(
+            self.kernel_id,
+            key=km.session.key,
+            signature_scheme=km.session.signature_scheme,
+            session=uuid.uuid4().hex,
+            ip=km.ip,
+            ports={name: getattr(km, name) for name in (*PORT_NAMES.values(), "hb_port")},
+            kernelspec=km.kernel_name,
+        )
+        proxy.make_local = self.make_local
+        return proxy
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Start the kernel where it is to run: here at first; after a move, a restart happens there."""
+        if self.proxy is None:
+            info: KernelConnectionInfo = await super().launch_kernel(cmd, **kwargs)
+            return info
+        self._waited = False
+        self._launch = (cmd, LocalProvisioner._scrub_kwargs(kwargs))
+        self.cwd = kwargs.get("cwd", os.getcwd())
+        first = self.proxy.status.kernelspec == ""
+        where = self.compute if first else self.proxy.status.compute
+        if where == FREE:
+            await _result(
+                self.proxy.launch(self._local_backend(cmd, self._launch[1], self.kernel_spec, self.parent.kernel_name))
+            )
+        elif first:
+            backend = await _in_thread(self._remote_backend)
+            await _result(self.proxy.launch(backend))
+        else:
+            await _result(self.proxy.relaunch())
+        return self.connection_info
+
+    def _remote_backend(self) -> Backend:
+        assert self.proxy is not None
+        return registry.load_service().remote_backend(self.proxy, self.compute, self.kernelspec or None)
+
+    def make_local(self) -> Backend:
+        """A kernel here for a notebook that comes back from a VM: as it was started, or of the same language."""
+        assert self.proxy is not None
+        if self._launch is None:
+            raise KernelStartError("The kernel has not been started yet.")
+        cmd, options = self._launch
+        if self.compute == FREE:
+            return self._local_backend(cmd, options, self.kernel_spec, self.parent.kernel_name)
+        manager: KernelSpecManager = self.parent.kernel_spec_manager
+        language = self.proxy.status.language or self.kernel_spec.language
+        for name, found in sorted(manager.get_all_specs().items()):
+            spec = manager.get_kernel_spec(name)
+            elsewhere = spec.metadata.get("kernel_provisioner", {}).get("config", {}).get("compute", FREE) != FREE
+            if not elsewhere and str(found["spec"].get("language", "")).lower() == language.lower():
+                argv = [a.replace("{resource_dir}", spec.resource_dir) for a in spec.argv]
+                return self._local_backend(argv, options, spec, name)
+        raise KernelStartError(
+            f"There is no {language or 'matching'} kernel on the free tier to come back to.",
+            advice=f"Install a kernel for {language or 'that language'} here, or stay on {self.proxy.status.compute_name}.",
+        )
+
+    def _local_backend(self, cmd: list[str], options: dict[str, Any], spec: Any, name: str) -> LocalBackend:
+        assert self.proxy is not None
+        self._runs += 1
+        environment = dict(options.get("env") or os.environ)
+        if self.proxy.call_socket is not None:
+            environment[SOCKET_VARIABLE] = self.proxy.call_socket
+        front = self.parent.connection_file
+        return LocalBackend(
+            self.proxy.io,
+            self.proxy.folder,
+            self._runs,
+            [arg.replace(front, "{connection_file}") for arg in cmd],
+            {**options, "env": environment},
+            key=self.proxy.key,
+            session=self.proxy.session,
+            signature_scheme=self.proxy.signature_scheme,
+            kernelspec=name,
+            language=spec.language or "",
+            interrupt_mode=spec.interrupt_mode or "signal",
+        )
+
+    # Limits
+
+    @property
+    def _is_remote(self) -> bool:
+        return self.proxy is not None and self.proxy.status.compute != FREE
+
+    def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
+        return recommended + MARGIN if self._is_remote else recommended
+
+    def get_stable_start_time(self, recommended: float = 10.0) -> float:
+        return recommended + MARGIN if self._is_remote else recommended
+
+    def resolve_path(self, path: str) -> str | None:
+        """Paths of a kernel on a VM mean nothing here."""
+        if self._is_remote:
+            return None
+        found: str | None = super().resolve_path(path)
+        return found
+
+
+async def _result(future: Future[Any]) -> Any:
+    return await asyncio.wrap_future(future)
+
+
+async def _in_thread(function: Any, *args: Any) -> Any:
+    """For what blocks. Not the loop's default executor: that would leave its threads to a loop we do not own."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(*args))
+        except BaseException as e:
+            future.set_exception(e)
+
+    threading.Thread(target=run, name="jupyter-dsvm-start", daemon=True).start()
+    return await asyncio.wrap_future(future)

@@ -1,0 +1,308 @@
+"""Attach and detach: from "this notebook, that machine" to a change of backend that is queued.
+
+Everything slow (start the machine, connect, start the kernel there, wait until it answers) happens before the proxy is
+asked to change anything, so a failure anywhere leaves the notebook on the kernel it had. The steps, in order::
+
+    start     only where the machine is off, and the caller may start it
+    connect   the VM's pipe, shared by all kernels there
+    kernel    choose the kernelspec, start the kernel, wait until it has answered
+    wait      the proxy changes over once nothing of the user's runs
+
+``Moves.run`` blocks until the change is queued; the operation ends when the proxy reports it done.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, Protocol, TypeVar
+
+from .compute.provider import Cancel, Report
+from .computes import OFF, Computes
+from .connections import Connections
+from .errors import Cancelled, DSVMError, KernelStartError, OperationRefused
+from .kernels.backends import Backend
+from .kernels.kernelspecs import RemoteSpec, choose, parse_specs, start_spec
+from .models import FREE, OS, Compute, ComputeKind, PowerState
+from .operations import OperationStore, Running
+
+log = logging.getLogger("jupyter_dsvm.moves")
+
+POLL_SECONDS = 0.1
+"""How often a wait for the kernel looks at its cancel."""
+
+T = TypeVar("T")
+
+MayStart = Callable[[Compute], None]
+"""Raises ``NotAllowed`` where whoever asked may not start that machine."""
+
+
+class KernelFront(Protocol):
+    """What of a proxy is needed to start a kernel elsewhere for it (the provisioner passes one before it launches)."""
+
+    kernel_id: str
+    key: bytes
+    signature_scheme: str
+    session: str
+
+
+class Moves:
+    def __init__(
+        self,
+        operations: OperationStore,
+        computes: Computes,
+        connections: Connections,
+        kernel_env: Callable[[], Sequence[str]],
+        start_timeout: Callable[[], float],
+        changed: Callable[[str], None],
+    ) -> None:
+        """``kernel_env`` gives the names of this server's variables that a kernel on a VM gets; ``changed`` is called
+        with a kernel's id when where it is moving to has changed."""
+        self._operations = operations
+        self._computes = computes
+        self._connections = connections
+        self._kernel_env = kernel_env
+        self._start_timeout = start_timeout
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._latest: dict[str, Running] = {}
+        """The newest move of each kernel; it decides what ``Proxy.moving`` says."""
+        self._preparing: dict[str, Running] = {}
+
+    def begin(self, proxy: Any, compute: Compute, cancel: Cancel | None = None) -> Running:
+        """The operation, with its steps announced. ``run`` does the work. A move of the same kernel that is still being
+        prepared is cancelled: the last one counts. One that only waits for its cell keeps its place until ``run`` has
+        queued this one."""
+        if compute.os is OS.WINDOWS:
+            raise OperationRefused(
+                f"{compute.name} runs Windows, and notebooks cannot run there yet.",
+                advice="Choose a Linux machine; starting and stopping this one works.",
+                code="WindowsNotSupported",
+            )
+        steps: list[tuple[str, str]] = []
+        if compute.id != FREE:
+            if compute.power_state in OFF or compute.power_state is PowerState.STARTING:
+                steps.append(("start", f"Start {compute.name}"))
+            steps.append(("connect", f"Connect to {compute.name}"))
+        where = "the free tier" if compute.id == FREE else compute.name
+        steps += [("kernel", f"Start the kernel on {where}"), ("wait", "Wait for what is running, then change over")]
+        running = self._operations.begin(
+            "detach" if compute.id == FREE else "attach",
+            compute=compute.id,
+            kernel=proxy.kernel_id,
+            steps=steps,
+            cancel=cancel,
+        )
+        with self._lock:
+            earlier = self._preparing.get(proxy.kernel_id)
+            self._preparing[proxy.kernel_id] = self._latest[proxy.kernel_id] = running
+        if earlier is not None:
+            earlier.cancel_reason = "A later attach took the place of this one."
+            earlier.cancel.set()
+        self._mark(proxy)
+        return running
+
+    def run(
+        self, running: Running, proxy: Any, compute: Compute, wanted: str | None, may_start: MayStart | None
+    ) -> Future[None]:
+        """Prepare and queue. On failure the operation has ended with the error, which is raised as well. The future is the
+        swap's own: it resolves when the notebook runs over there."""
+
+        def user_cancelled(reason: str) -> None:
+            running.cancel_reason = f"The move was cancelled: the kernel was {reason}."
+            running.cancel.set()
+
+        proxy.on_user_cancel.append(user_cancelled)
+        try:
+            if compute.id == FREE:
+                running.step("kernel")
+                backend: Backend = proxy.make_local()
+            else:
+                language = proxy.status.language
+                backend = self.remote_backend(
+                    proxy,
+                    compute,
+                    wanted,
+                    language=language,
+                    local_name=proxy.kernelspec,
+                    running=running,
+                    cancel=running.cancel,
+                    may_start=may_start,
+                )
+            self._wait(proxy, proxy.prepare(backend), running, backend.compute_name)
+            swapped: Future[None] = proxy.swap(backend)
+        except BaseException as e:
+            self._end(running, proxy, e)
+            raise
+        finally:
+            proxy.on_user_cancel.remove(user_cancelled)
+            with self._lock:
+                if self._preparing.get(proxy.kernel_id) is running:
+                    del self._preparing[proxy.kernel_id]
+        running.step("wait")
+        running.on_cancel = lambda reason: self._call_off(proxy, reason)
+        swapped.add_done_callback(lambda f: self._end(running, proxy, f.exception(), compute))
+        if running.cancel.is_set():
+            self._call_off(proxy, running.cancel_reason)
+        return swapped
+
+    def withdraw(self, proxy: Any, reason: str) -> bool:
+        """Call off whatever move of this kernel is under way; whether there was one."""
+        with self._lock:
+            latest = self._latest.get(proxy.kernel_id)
+        if latest is None or latest.value.ended is not None:
+            return False
+        latest.cancel_reason = reason
+        latest.cancel.set()
+        self._call_off(proxy, reason)
+        return True
+
+    def forget(self, kernel_id: str) -> None:
+        """The kernel has ended for good: nothing of it is kept."""
+        with self._lock:
+            latest = self._latest.pop(kernel_id, None)
+        if latest is not None:
+            latest.cancel.set()
+
+    @staticmethod
+    def _call_off(proxy: Any, reason: str) -> None:
+        proxy.cancel_swap(reason)
+
+    def _wait(self, proxy: Any, future: Future[T], running: Running, where: str) -> T:
+        """For the new kernel's first answer, unless cancelled or too late; then the proxy ends the new backend."""
+        waited, limit = 0.0, self._start_timeout()
+        called_off: DSVMError | None = None
+        while True:
+            try:
+                return future.result(timeout=POLL_SECONDS)
+            except FutureTimeout:
+                if future.done():  # what the future itself raised is a TimeoutError too
+                    raise
+                waited += POLL_SECONDS
+            except Cancelled:
+                raise called_off or Cancelled(running.cancel_reason) from None
+            if called_off is None:
+                if running.cancel.is_set():
+                    called_off = Cancelled(running.cancel_reason)
+                elif waited >= limit:
+                    called_off = KernelStartError(
+                        f"The kernel on {where} did not answer within {limit:.0f} s.",
+                        advice="Try again; a first start on a machine takes longest. DSVMService.start_timeout sets the limit.",
+                        code="KernelTimeout",
+                    )
+                if called_off is not None:
+                    self._call_off(proxy, called_off.message)
+            elif waited >= limit + 10:
+                raise called_off
+
+    def _end(self, running: Running, proxy: Any, error: BaseException | None, compute: Compute | None = None) -> None:
+        """The move is over. Also called on the I/O thread, so it must not block."""
+        if error is None and compute is not None:
+            running.done(_notice(compute))
+        elif isinstance(error, Cancelled):
+            running.cancelled(error)
+        elif error is not None:
+            if not isinstance(error, DSVMError):
+                log.exception("an attach failed", exc_info=error)
+            running.failed(error)
+        self._mark(proxy)
+
+    def _mark(self, proxy: Any) -> None:
+        with self._lock:
+            latest = self._latest.get(proxy.kernel_id)
+            under_way = latest is not None and latest.value.ended is None
+            proxy.moving = latest.value.compute if latest is not None and under_way else None
+        self._changed(proxy.kernel_id)
+
+    # A kernel there
+
+    def remote_backend(
+        self,
+        front: KernelFront,
+        compute: Compute,
+        wanted: str | None,
+        *,
+        language: str,
+        local_name: str | None,
+        cancel: Cancel,
+        running: Running | None = None,
+        report: Report | None = None,
+        may_start: MayStart | None = None,
+    ) -> Backend:
+        """A backend on ``compute``, not started: the machine runs, the pipe stands, the kernelspec is chosen. Blocks."""
+
+        def say(text: str, fraction: float | None = None) -> None:
+            if running is not None:
+                running.report(text, fraction)
+            if report is not None:
+                report(text, fraction)
+
+        def step(name: str, text: str) -> None:
+            if running is not None:
+                running.step(name)
+            if report is not None:
+                report(text, None)
+
+        compute = self._ensure_running(compute, step, say, cancel, may_start, running)
+        step("connect", f"Connect to {compute.name}")
+        pipe = self._connections.open(compute, cancel)
+        self._check(cancel)
+        step("kernel", f"Start the kernel on {compute.name}")
+        spec = choose(
+            parse_specs(pipe.kernelspecs()), machine=compute.name, language=language, local_name=local_name, wanted=wanted
+        )
+        self._check(cancel)
+        return self._connections.backend(pipe, compute, front.kernel_id, self._start(front, spec), spec)
+
+    def kernelspecs(self, compute: Compute, cancel: Cancel) -> list[RemoteSpec]:
+        """What can be started there, in the order of preference. Blocks; raises where it does not run."""
+        return parse_specs(self._connections.open(compute, cancel).kernelspecs())
+
+    def _start(self, front: KernelFront, spec: RemoteSpec) -> dict[str, Any]:
+        environment: Mapping[str, str] = {n: os.environ[n] for n in self._kernel_env() if n in os.environ}
+        return start_spec(
+            spec,
+            kernel_id=front.kernel_id,
+            key=front.key,
+            signature_scheme=front.signature_scheme,
+            session=front.session,
+            env=environment,
+        )
+
+    def _ensure_running(
+        self,
+        compute: Compute,
+        step: Callable[[str, str], None],
+        say: Report,
+        cancel: Cancel,
+        may_start: MayStart | None,
+        running: Running | None,
+    ) -> Compute:
+        if compute.kind is not ComputeKind.DSVM:
+            return compute  # nobody can start a host for us, and its pipe says whether it answers
+        now = self._computes.fresh(compute.id)
+        if now.power_state in OFF or now.power_state is PowerState.STARTING:
+            if may_start is not None:
+                may_start(now)
+            step("start", f"Start {now.name}")
+            now = self._computes.change_power("start", compute.id, say, cancel)
+        elif running is not None:
+            running.skip("start")
+        self._check(cancel)
+        return now
+
+    @staticmethod
+    def _check(cancel: Cancel) -> None:
+        if cancel.is_set():
+            raise Cancelled("The move was cancelled.", advice="The notebook keeps the kernel it had.")
+
+
+def _notice(compute: Compute) -> str:
+    """What the user is told when it is done."""
+    if compute.id == FREE:
+        return "The notebook runs on the free tier again. Variables stayed behind on the machine it left."
+    return f"The notebook runs on {compute.name}. Variables stayed behind; run the cells that make them again."

@@ -1,0 +1,366 @@
+"""One end of the conversation about one kernel, over any number of connections. Pure: frames in, frames and events out.
+
+The relay and the server's link use the same class. The rules, for each direction:
+
+1. Everything that must not be lost is *sequenced*: it gets the next number from 1, and stays in the sender's journal
+   until the receiver has acknowledged it. The journal is trimmed on an ACK and on nothing else.
+2. A connection begins with a HELLO each way, which says how far the sender of it has received. Replay is then nothing
+   special: each end sends from the number after that one, and what is new follows.
+3. The receiver passes sequenced frames on once and in order. What it has already is dropped (a peer may send it twice); a
+   number beyond the next one is a protocol error, since a stream loses nothing in its middle.
+4. ACK says "handed on": to the kernel's socket, or to the notebook's clients. CREDIT says "room again". They differ for a
+   message that is longer than the window: its pieces are taken (``consumed``) long before it is whole (``delivered``).
+5. Credit is counted in bytes of sequenced bodies since the first frame, not since the connection began. So a replay
+   needs none of its own, and a cut leaves no count to repair.
+6. SIGNAL and its like have no number. They are refused while detached: a late interrupt stops the wrong cell.
+7. Each end has an epoch, a random word for the life of its state. A peer with another epoch than before has lost that
+   state, or is another process, and nothing can be resumed: ``EpochChanged``, and the connection is of no use.
+
+    state       attach()   receive(HELLO)   receive(other)             detach()
+    DETACHED    GREETING   error            error                      DETACHED
+    GREETING    error      ATTACHED         error, but GOODBYE, GONE   DETACHED
+    ATTACHED    error      error            by type                    DETACHED
+
+An error is a ``WireError``, and is the peer's fault; nothing else is raised for what a peer sends. After one, say
+``goodbye("protocol")``, close the connection and ``detach``; the session itself stays sound, and a new connection resumes.
+"""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Deque, Dict, FrozenSet, List, Optional, Union
+
+from .journal import Journal
+from .wire import (
+    MAX_BODY,
+    MAX_FRAME,
+    PIPE,
+    SEQUENCED,
+    VERSION,
+    Buffer,
+    Frame,
+    Type,
+    WireError,
+    json_body,
+    read_json,
+    read_u64,
+    u64_body,
+)
+
+CREDIT = 16 * 1024 * 1024
+"""How many bytes may be under way to a receiver that has taken none of them."""
+
+MAX_WORD = 200
+"""Characters of an epoch or of a GOODBYE's reason."""
+
+
+class Role(enum.Enum):
+    RELAY = "relay"
+    SERVER = "server"
+
+
+class State(enum.Enum):
+    DETACHED = "detached"
+    GREETING = "greeting"
+    ATTACHED = "attached"
+
+
+_BOTH = frozenset({Type.HELLO, Type.DATA, Type.ACK, Type.CREDIT, Type.PING, Type.PONG, Type.GOODBYE})
+RECEIVABLE: Dict[Role, FrozenSet[int]] = {
+    Role.RELAY: _BOTH | {Type.START, Type.SIGNAL, Type.RESTART, Type.SHUTDOWN, Type.RESULT},
+    Role.SERVER: _BOTH | {Type.CALL, Type.STARTED, Type.EXITED, Type.OMITTED, Type.GONE},
+}
+"""What each role may be sent. Types that this version does not know pass, and whoever gets the event ignores them."""
+
+_KNOWN = frozenset(Type)
+
+
+# Events
+
+
+@dataclass(frozen=True)
+class Attached:
+    """The peer's HELLO has come; frames flow. ``hello`` is its body, for what this class does not know of."""
+
+    version: int
+    hello: Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Received:
+    """A frame to act on. Sequenced ones (``seq`` > 0) come once and in order; say ``delivered(seq)`` when handed on."""
+
+    type: int
+    seq: int
+    body: Buffer
+
+
+@dataclass(frozen=True)
+class EpochChanged:
+    """The peer's state is not the one this session knows: nothing can be resumed. The state is as before the HELLO."""
+
+    known: str
+    found: str
+
+
+@dataclass(frozen=True)
+class HungUp:
+    """The peer said GOODBYE; unsafe text. ``reason``: superseded, detached, shutdown, protocol, epoch, version."""
+
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Gone:
+    """No relay has this kernel; unsafe text."""
+
+    text: str
+
+
+Event = Union[Attached, Received, EpochChanged, HungUp, Gone]
+
+
+class Session:
+    def __init__(
+        self,
+        role: Role,
+        tag: bytes = PIPE,
+        epoch: str = "",
+        version: int = VERSION,
+        credit: int = CREDIT,
+        journal: Optional[Journal] = None,
+    ) -> None:
+        """``tag`` goes on every frame. Without ``epoch``, a random one. ``credit``: the window that the peer is given."""
+        if credit < MAX_FRAME:
+            raise ValueError(f"a window of {credit} bytes cannot take a frame of {MAX_FRAME}")
+        self.role = role
+        self.tag = tag
+        self.epoch = epoch or uuid.uuid4().hex
+        self.peer_epoch = ""
+        self.state = State.DETACHED
+        self.version = version
+        """The version spoken: ours, or the peer's from its HELLO on if that is lower."""
+        self.journal = journal if journal is not None else Journal()
+        self._own_version = version
+        self._window = credit
+        # Sending
+        self._next = 1
+        self._sent = 0  # the highest number that ever left
+        self.acked = 0
+        """The peer has handed on everything up to this number."""
+        self._peer_credit = 0
+        self._urgent: Deque[Frame] = deque()
+        self._passing: Deque[Frame] = deque()
+        # Receiving
+        self.received = 0
+        """Everything up to this number has come and was given out as an event."""
+        self._received_bytes = 0
+        self._ends: Deque[int] = deque()  # of the frames after ``_consumed``: the byte count at the end of each
+        self._consumed = 0
+        self._consumed_bytes = 0
+        self._delivered = 0
+        self._ack_told = 0
+        self._credit_told = 0
+
+    # A connection
+
+    @property
+    def attached(self) -> bool:
+        return self.state is State.ATTACHED
+
+    def attach(self, **more: Any) -> None:
+        """A new connection: its first frame out is our HELLO, with ``more`` in it. Detached before."""
+        assert self.state is State.DETACHED, "detach() comes before attach()"
+        self.state = State.GREETING
+        hello = {"version": self._own_version, "epoch": self.epoch, "received_upto": self.received}
+        hello["credit"] = self._credit_told = self._consumed_bytes + self._window
+        hello.update(more)
+        self._ack_told = 0  # an ACK that was under way may be lost: tell it again
+        self._urgent.append(Frame(Type.HELLO, self.tag, 0, json_body(hello)))
+
+    def detach(self) -> None:
+        """The connection is gone. What was sequenced is kept, everything else forgotten."""
+        self.state = State.DETACHED
+        self._urgent.clear()
+        self._passing.clear()
+        self._peer_credit = 0
+
+    def goodbye(self, reason: str, text: str = "") -> Frame:
+        """The last frame of a connection, for the caller to send in place of whatever else was waiting."""
+        return Frame(Type.GOODBYE, self.tag, 0, json_body({"reason": reason, "text": text}))
+
+    # Sending
+
+    def send(self, type: int, body: Buffer) -> int:
+        """Send a sequenced frame, now or when there is a connection again; its number. ``ValueError`` if the body is too long."""
+        assert type in SEQUENCED, f"{type!r} has no sequence number; pass_by() sends it"
+        if len(body) > MAX_BODY:
+            raise ValueError(f"a body of {len(body)} bytes does not fit a frame")
+        return self.journal.append(type, body)
+
+    def pass_by(self, type: int, body: Buffer) -> bool:
+        """Send an unsequenced frame (SIGNAL, PING) if there is a connection; False, and it is dropped, if not."""
+        if self.state is not State.ATTACHED:
+            return False
+        self._passing.append(Frame(type, self.tag, 0, body))
+        return True
+
+    def frames_to_send(self, max_bytes: int) -> List[Frame]:
+        """What may go out now, about ``max_bytes`` of it (always at least one frame if one may). Call again when sent.
+
+        Acknowledgements go first. A SIGNAL goes after the sequenced frames of the same turn, so that it does not overtake the
+        request it means, but not after what credit or a long queue holds back.
+        """
+        frames = list(self._urgent)
+        self._urgent.clear()
+        if self.state is not State.ATTACHED:
+            return frames
+        if self._delivered > self._ack_told:
+            self._ack_told = self._delivered
+            frames.append(Frame(Type.ACK, self.tag, 0, u64_body(self._delivered)))
+        if self._credit_due():
+            self._credit_told = self._consumed_bytes + self._window
+            frames.append(Frame(Type.CREDIT, self.tag, 0, u64_body(self._credit_told)))
+        room = max_bytes
+        while room > 0:
+            entry = self.journal.get(self._next)
+            if entry is None or entry.end > self._peer_credit:
+                break
+            frames.append(Frame(entry.type, self.tag, self._next, entry.body))
+            room -= len(entry.body)
+            self._sent = max(self._sent, self._next)
+            self._next += 1
+        frames.extend(self._passing)
+        self._passing.clear()
+        return frames
+
+    @property
+    def can_send(self) -> bool:
+        """Whether ``frames_to_send`` has something."""
+        if self._urgent:
+            return True
+        if self.state is not State.ATTACHED:
+            return False
+        if self._passing or self._delivered > self._ack_told or self._credit_due():
+            return True
+        entry = self.journal.get(self._next)
+        return entry is not None and entry.end <= self._peer_credit
+
+    def _credit_due(self) -> bool:
+        # Not for every few bytes: the peer has at least three quarters of a window until then.
+        return self._consumed_bytes + self._window - self._credit_told >= self._window // 4
+
+    # Receiving
+
+    def consumed(self, upto: int) -> None:
+        """The bodies up to ``upto`` no longer take room here: the peer may send as much again."""
+        assert upto <= self.received
+        while self._consumed < upto:
+            self._consumed += 1
+            self._consumed_bytes = self._ends.popleft()
+
+    def delivered(self, upto: int) -> None:
+        """Everything up to ``upto`` was handed on, so the peer may forget it. Implies ``consumed``."""
+        self.consumed(upto)
+        self._delivered = max(self._delivered, upto)
+
+    def check_hello(self, frame: Frame) -> Optional[EpochChanged]:
+        """Whether this HELLO can be resumed from, before anything is changed for it. Raises ``WireError`` like ``receive``."""
+        if frame.type != Type.HELLO:
+            raise WireError(f"a connection begins with HELLO, not with {_name(frame.type)}")
+        hello = read_json(frame.body)
+        version, upto = _natural(hello, "version"), _natural(hello, "received_upto")
+        _natural(hello, "credit")
+        epoch = hello.get("epoch")
+        if not isinstance(epoch, str) or not 0 < len(epoch) <= MAX_WORD:
+            raise WireError("a HELLO without epoch")
+        if version < 1:
+            raise WireError(f"there is no protocol version {version}")
+        if self.peer_epoch and epoch != self.peer_epoch:
+            return EpochChanged(self.peer_epoch, epoch)
+        if upto > self._sent:
+            raise WireError(f"the peer says it received frame {upto}, but only {self._sent} were sent")
+        if upto < self.acked:
+            raise WireError(f"the peer acknowledged frame {self.acked} and now has only {upto}")
+        return None
+
+    def receive(self, frame: Frame) -> List[Event]:
+        """What this frame means. Raises ``WireError`` if it cannot be right; then end the connection and ``detach``."""
+        if self.state is State.DETACHED:
+            raise WireError(f"{_name(frame.type)} outside a connection")
+        known = frame.type in _KNOWN
+        if known and frame.type not in RECEIVABLE[self.role]:
+            raise WireError(f"{_name(frame.type)} is nothing to send to the {self.role.value}")
+        if known and (frame.type in SEQUENCED) != (frame.seq > 0):
+            raise WireError(f"{_name(frame.type)} with sequence number {frame.seq}")
+        if frame.type == Type.GOODBYE:
+            said = read_json(frame.body)
+            return [HungUp(str(said.get("reason", ""))[:MAX_WORD], str(said.get("text", "")))]
+        if frame.type == Type.GONE:
+            return [Gone(str(read_json(frame.body).get("text", "")))]
+        if self.state is State.GREETING:
+            return [self._greeted(frame)]
+        if frame.seq:
+            return self._sequenced(frame)
+        if frame.type == Type.HELLO:
+            raise WireError("a second HELLO in one connection")
+        if frame.type == Type.ACK:
+            self._acknowledged(read_u64(frame.body))
+            return []
+        if frame.type == Type.CREDIT:
+            self._peer_credit = max(self._peer_credit, read_u64(frame.body))
+            return []
+        if frame.type == Type.PING:
+            self._urgent.append(Frame(Type.PONG, self.tag, 0, u64_body(read_u64(frame.body))))
+            return []
+        return [Received(frame.type, 0, frame.body)] if known else []
+
+    def _greeted(self, frame: Frame) -> Event:
+        changed = self.check_hello(frame)
+        if changed is not None:
+            return changed
+        hello = read_json(frame.body)
+        self.peer_epoch = hello["epoch"]
+        self.version = min(self._own_version, hello["version"])
+        self._peer_credit = hello["credit"]
+        self._next = hello["received_upto"] + 1
+        self.state = State.ATTACHED
+        return Attached(self.version, hello)
+
+    def _sequenced(self, frame: Frame) -> List[Event]:
+        if frame.seq <= self.received:
+            return []
+        if frame.seq != self.received + 1:
+            raise WireError(f"frame {frame.seq} came after frame {self.received}: what is between is missing")
+        if self._received_bytes + len(frame.body) > self._credit_told:
+            raise WireError("the peer sent more than it had credit for")
+        self.received = frame.seq
+        self._received_bytes += len(frame.body)
+        self._ends.append(self._received_bytes)
+        return [Received(frame.type, frame.seq, frame.body)]
+
+    def _acknowledged(self, upto: int) -> None:
+        if upto > self._sent:
+            raise WireError(f"the peer acknowledged frame {upto}, but only {self._sent} were sent")
+        if upto > self.acked:
+            self.acked = upto
+            self.journal.trim(upto)
+            self._next = max(self._next, upto + 1)
+
+
+def _natural(hello: Dict[str, Any], name: str) -> int:
+    value = hello.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64:
+        raise WireError(f"a HELLO whose {name} is no number")
+    return value
+
+
+def _name(type: int) -> str:
+    try:
+        return Type(type).name
+    except ValueError:
+        return f"frame type {type}"

@@ -1,0 +1,398 @@
+"""``DSVMService``: the one object behind the REST API, the magic and the command line.
+
+It joins what is known about computes, the connections to them, the kernels whose fronts this process holds, and the
+operations that change any of these. Nothing here belongs to an event loop: blocking work runs on worker threads, and
+handlers await it through ``submit``. A server's extension makes one (``extension.py``); elsewhere (nbclient, papermill, a
+console, the command line) ``load_service`` does, through the entry point group ``jupyter_dsvm.service``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jupyter_core.paths import jupyter_data_dir
+from traitlets import Dict, Enum, Float, List, Unicode
+from traitlets.config import Config, LoggingConfigurable
+
+from .allowance import Allowance
+from .compute.provider import Cancel, ComputeProvider, Report
+from .computes import Computes, PowerKind
+from .connections import Connections
+from .errors import DSVMError, NotFound
+from .kernels.backends import Backend
+from .kernels.registry import Call, Registry, registry
+from .models import FREE, Compute, KernelRecord, LinkPhase, Operation, Problem
+from .moves import KernelFront, MayStart, Moves
+from .operations import OperationStore, Running
+
+T = TypeVar("T")
+
+Listener = Callable[[str, "str | None", int], None]
+"""Called with ``computes``, ``kernels`` or ``operations``, an id or None, and the list's new revision."""
+
+REQUEST_WORKERS = 4
+WORK_WORKERS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class ComputeList:
+    computes: tuple[Compute, ...]
+    problems: tuple[Problem, ...]
+    as_of: str | None
+    revision: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "revision": self.revision,
+            "computes": [c.to_json() for c in self.computes],
+            "problems": [p.to_json() for p in self.problems],
+            "as_of": self.as_of,
+        }
+
+
+class DSVMService(LoggingConfigurable):
+    kernel_may_start = Dict(
+        help="""What code may start: a line of %dsvm, or a kernelspec of a VM. Starting a VM costs money, so by default
+        nothing may be started from code. Keys: "names", a list of VM names or patterns (NAME, GROUP/NAME; "*" for all),
+        without which nothing may; "price_per_hour", the highest price, above which or when it is not known nothing may;
+        "starts_per_day", how many starts in 24 hours. Example: {"names": ["gpu-vm"], "starts_per_day": 5}.""",
+    ).tag(config=True)
+    start_timeout = Float(
+        120.0, help="Seconds that a new kernel may take to answer before an attach gives up and the old one stays."
+    ).tag(config=True)
+    connection_idle = Float(
+        300.0, help="Seconds after which the connection to a VM without any kernel of ours is closed."
+    ).tag(config=True)
+    kernel_env = List(
+        Unicode(),
+        default_value=["LANG", "LC_ALL", "LC_CTYPE", "TZ"],
+        help="""Names of this server's environment variables that a kernel on a VM gets too. Nothing else of the server's
+        environment travels; name no variable that holds a secret.""",
+    ).tag(config=True)
+    compute_providers = List(
+        Enum(["free", "hosts", "azure"]),
+        default_value=["free", "azure", "hosts"],
+        help="Where computes come from: this server, Azure, and the hosts of the SSH configuration.",
+    ).tag(config=True)
+
+    def __init__(self, providers: Callable[[], list[ComputeProvider]] | None = None, **kwargs: Any) -> None:
+        """``providers`` takes the place of those that ``compute_providers`` names."""
+        super().__init__(**kwargs)
+        self._lock = threading.RLock()
+        self._closed = False
+        self._revisions = {"computes": 0, "kernels": 0, "operations": 0}
+        self._listeners: list[Listener] = []
+        self._paths: Mapping[str, str] = {}
+        self._rows: dict[str, tuple[Any, ...]] = {}
+        self._requests = ThreadPoolExecutor(REQUEST_WORKERS, thread_name_prefix="jupyter-dsvm-request")
+        self._work = ThreadPoolExecutor(WORK_WORKERS, thread_name_prefix="jupyter-dsvm-work")
+        self.registry: Registry = registry
+        self.operations_store = OperationStore()
+        self.operations_store.listen(lambda op: self._bump("operations", op.id))
+        self.known = Computes(providers or self._make_providers, lambda i: self._bump("computes", i))
+        self.connections = Connections(self.known, self._in_use, lambda: self.connection_idle, parent=self)
+        self.moves = Moves(
+            self.operations_store,
+            self.known,
+            self.connections,
+            lambda: self.kernel_env,
+            lambda: self.start_timeout,
+            self._kernel_changed,
+        )
+        self.allowance = Allowance(
+            lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
+        )
+        self._unsubscribe = self.registry.subscribe(self._kernel_changed)
+
+    def _make_providers(self) -> list[ComputeProvider]:
+        # Late: the cloud's libraries take time and memory, and most sessions begin without needing them.
+        providers: list[ComputeProvider] = []
+        if "free" in self.compute_providers:
+            from .compute.free_tier import FreeTier
+
+            providers.append(FreeTier(parent=self))
+        if "azure" in self.compute_providers:
+            from .compute.azure import AzureCompute
+
+            providers.append(AzureCompute(parent=self))
+        if "hosts" in self.compute_providers:
+            from .compute.hosts import SSHHosts
+
+            providers.append(SSHHosts(parent=self))
+        return providers
+
+    def submit(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
+        """Run a method of this object that blocks on a worker thread: what REST handlers await."""
+        return self._requests.submit(function, *args, **kwargs)
+
+    # Events
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Called after each change, on whatever thread made it; must not block. Gives what ends it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _bump(self, what: str, thing: str | None) -> None:
+        with self._lock:
+            self._revisions[what] += 1
+            revision = self._revisions[what]
+        for listener in list(self._listeners):
+            listener(what, thing, revision)
+
+    def _kernel_changed(self, kernel_id: str) -> None:
+        """On the I/O thread, for every status of every kernel: only what a row's reader must know now becomes an event."""
+        row = self._row(kernel_id)
+        shown = None if row is None else (row.compute, row.kernelspec, row.link, row.moving_to, row.path)
+        with self._lock:
+            before = self._rows.get(kernel_id)
+            if shown == before:
+                return
+            if shown is None:
+                del self._rows[kernel_id]
+            else:
+                self._rows[kernel_id] = shown
+        self._bump("kernels", kernel_id)
+        if (before and before[0]) != (shown and shown[0]):
+            self._bump("computes", None)  # the notebooks attached to one or two of them have changed
+            self.connections.kernels_changed()
+        if shown is None:
+            self.moves.forget(kernel_id)
+
+    def set_paths(self, paths: Mapping[str, str]) -> None:
+        """The notebooks' paths by kernel id, from the session manager, so that renames follow. The extension calls this."""
+        with self._lock:
+            if dict(paths) == self._paths:
+                return
+            self._paths = dict(paths)
+            known = list(self._rows)
+        for kernel_id in known:
+            self._kernel_changed(kernel_id)
+        self._bump("computes", None)
+
+    # Lists
+
+    def computes(self, refresh: bool = False) -> ComputeList:
+        """Everything a notebook can run on, with the notebooks that do. Blocks while a cloud is asked."""
+        with self._lock:
+            revision = self._revisions["computes"]
+        snapshot = self.known.snapshot(refresh)
+        attached: dict[str, list[str]] = {}
+        for row in self.kernels()[0]:
+            if row.link.state is not LinkPhase.GONE:
+                attached.setdefault(row.compute, []).append(row.path or row.id)
+        return ComputeList(
+            tuple(dataclasses.replace(c, attached=tuple(sorted(attached.get(c.id, ())))) for c in snapshot.computes),
+            snapshot.problems,
+            snapshot.as_of,
+            max(revision, self._revisions["computes"]) if refresh else revision,
+        )
+
+    def kernels(self) -> tuple[list[KernelRecord], int]:
+        """The kernels whose fronts this process holds, and the list's revision."""
+        with self._lock:
+            revision = self._revisions["kernels"]
+        rows = [self._row(p.kernel_id) for p in self.registry.all()]
+        return [r for r in rows if r is not None], revision
+
+    def _row(self, kernel_id: str) -> KernelRecord | None:
+        proxy = self.registry.get(kernel_id)
+        if proxy is None:
+            return None
+        status = proxy.status
+        return KernelRecord(
+            id=kernel_id,
+            path=self._paths.get(kernel_id),
+            compute=status.compute,
+            kernelspec=status.kernelspec,
+            link=status.link,
+            execution_state=status.execution_state,
+            last_activity=status.last_activity,
+            moving_to=proxy.moving,
+        )
+
+    def _in_use(self) -> set[str]:
+        """Ids of the computes that kernels of ours run on or are moving to."""
+        proxies = self.registry.all()
+        return {p.status.compute for p in proxies} | {p.moving for p in proxies if p.moving}
+
+    def kernelspecs(self, compute: str) -> list[dict[str, str]]:
+        """What can be started on a running machine, the first being what an attach without a name takes. Blocks."""
+        return [s.to_json() for s in self.moves.kernelspecs(self.known.find(compute), Cancel())]
+
+    def operations(self) -> tuple[list[Operation], int]:
+        with self._lock:
+            revision = self._revisions["operations"]
+        return self.operations_store.all(), revision
+
+    def operation(self, operation_id: str) -> Operation:
+        return self.operations_store.get(operation_id).value
+
+    def cancel(self, operation_id: str) -> None:
+        self.operations_store.cancel(operation_id)
+
+    # Power
+
+    def start(self, compute: str) -> Operation:
+        return self._power("start", compute)
+
+    def stop(self, compute: str) -> Operation:
+        """Deallocate: it then costs nothing but its disk."""
+        return self._power("stop", compute)
+
+    def restart(self, compute: str) -> Operation:
+        return self._power("restart", compute)
+
+    def _power(self, kind: PowerKind, compute: str) -> Operation:
+        running = self.begin_power(kind, compute)
+        self._work.submit(self._run_power_quietly, running, kind)
+        return running.value
+
+    def begin_power(self, kind: PowerKind, compute: str, cancel: Cancel | None = None) -> Running:
+        """The operation, for who runs it themselves with ``run_power`` (the magic, the command line). May block to find
+        the compute by its name."""
+        row = self.known.find(compute)
+        text = {"start": f"Start {row.name}", "stop": f"Stop {row.name}", "restart": f"Restart {row.name}"}[kind]
+        return self.operations_store.begin(kind, compute=row.id, steps=[(kind, text)], cancel=cancel)
+
+    def run_power(self, running: Running, kind: PowerKind) -> Compute:
+        """Do it on this thread. The operation ends with what is returned or raised."""
+        compute_id = running.value.compute or ""
+        affected = sorted(r.path or r.id for r in self.kernels()[0] if r.compute == compute_id)
+        try:
+            running.step(kind)
+            row = self.known.change_power(kind, compute_id, running.report, running.cancel)
+        except BaseException as e:
+            if running.cancel.is_set():
+                running.cancelled(e if isinstance(e, DSVMError) else DSVMError("It was cancelled."))
+            else:
+                running.failed(e)
+            raise
+        running.done(_power_notice(kind, row, affected))
+        if kind != "start":
+            self.connections.machine_ended(compute_id)
+        return row
+
+    def _run_power_quietly(self, running: Running, kind: PowerKind) -> None:
+        try:
+            self.run_power(running, kind)
+        except DSVMError as e:
+            self.log.info("%s: %s", running.value.steps[0].text, e)
+        except Exception:
+            self.log.exception("%s failed", running.value.steps[0].text)
+
+    # Moves
+
+    def attach(self, kernel_id: str, compute: str, kernelspec: str | None = None) -> Operation:
+        """Move a kernel; ``free`` brings it back. Blocks only to find the compute. The page's way: it may start machines."""
+        proxy = self.proxy(kernel_id)
+        row = self.known.find(compute)
+        if self.stays(proxy, row, kernelspec):
+            self.moves.withdraw(proxy, f"The notebook stays on {row.name}.")
+            kind = "detach" if row.id == FREE else "attach"
+            running = self.operations_store.begin(kind, compute=row.id, kernel=kernel_id)
+            running.done(f"The notebook runs on {row.name} already.")
+            return running.value
+        running = self.moves.begin(proxy, row)
+        self._work.submit(self._run_move_quietly, running, proxy, row, kernelspec)
+        return running.value
+
+    def _run_move_quietly(self, running: Running, proxy: Any, row: Compute, kernelspec: str | None) -> None:
+        try:
+            self.moves.run(running, proxy, row, kernelspec, None)
+        except DSVMError as e:
+            self.log.info("Attaching %s to %s: %s", proxy.kernel_id, row.name, e)
+        except Exception:
+            self.log.exception("Attaching %s to %s failed", proxy.kernel_id, row.name)
+
+    def proxy(self, kernel_id: str) -> Any:
+        proxy = self.registry.get(kernel_id)
+        if proxy is None:
+            raise NotFound(
+                f"This server holds no kernel {kernel_id!r} that can move.",
+                advice="Restart the notebook's kernel; if that does not help, `jupyter dsvm doctor` says what is missing.",
+                code="UnknownKernel",
+            )
+        return proxy
+
+    @staticmethod
+    def stays(proxy: Any, row: Compute, kernelspec: str | None) -> bool:
+        """Whether that kernel runs there already, so that there is nothing to move."""
+        status = proxy.status
+        if status.compute != row.id or status.link.state is LinkPhase.GONE:
+            return False
+        return row.id == FREE or kernelspec in (None, status.kernelspec)
+
+    def handle_call(self, call: Call) -> None:
+        """A line of ``%dsvm``; the proxy's owner calls this on a worker thread, and it ends the call."""
+        from .calls import handle
+
+        handle(self, call)
+
+    def remote_backend(
+        self, front: KernelFront, compute: str, kernelspec: str | None, report: Report, cancel: Cancel
+    ) -> Backend:
+        """A backend on a VM, not started, for a kernelspec that names one (``dsvm-NAME-KERNEL``). Blocks; the provisioner
+        calls it. Opening a notebook starts nothing that is billed, unless ``kernel_may_start`` allows it."""
+        row = self.known.find(compute)
+        language = str(getattr(front, "language", "") or "")
+        return self.moves.remote_backend(
+            front,
+            row,
+            kernelspec,
+            language=language,
+            local_name=None,
+            report=report,
+            cancel=cancel,
+            may_start=self.code_may_start,
+        )
+
+    @property
+    def code_may_start(self) -> MayStart:
+        return self.allowance.take
+
+    def close(self) -> None:
+        """End what is under way and hang up. Kernels on VMs go on. Blocks for some seconds at most; may be called again."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._unsubscribe()
+        for running in self.operations_store.running():
+            running.cancel_reason = "The server is stopping."
+            running.cancel.set()
+            if running.on_cancel is not None:
+                running.on_cancel(running.cancel_reason)
+        self._requests.shutdown(wait=True, cancel_futures=True)
+        self._work.shutdown(wait=True, cancel_futures=True)
+        self.connections.close()
+        self.known.close()
+        self._listeners.clear()
+
+
+def _power_notice(kind: str, row: Compute, affected: list[str]) -> str:
+    if kind == "start":
+        return f"{row.name} runs."
+    if not affected:
+        return f"{row.name} has restarted." if kind == "restart" else f"{row.name} is off."
+    ended = f"The kernel of {affected[0]}" if len(affected) == 1 else f"The kernels of {', '.join(affected)}"
+    what = "has restarted" if kind == "restart" else "is off"
+    return f"{row.name} {what}. {ended} ended with it; attach again, or return to the free tier."
+
+
+def load_service(config: Config | None = None, log: logging.Logger | None = None) -> DSVMService:
+    """A service outside a server, configured by ``jupyter_dsvm_config.{json,py}`` on Jupyter's configuration path.
+
+    Blocks (imports, files). Whoever calls it closes it.
+    """
+    from .settings import load_config
+
+    logger = log or logging.getLogger("jupyter_dsvm")
+    merged = load_config(logger)
+    merged.merge(config or Config())
+    return DSVMService(config=merged, log=logger)

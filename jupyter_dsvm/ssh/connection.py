@@ -1,0 +1,434 @@
+"""One SSH connection to a machine: opened, used and closed on worker threads, never on an event loop or the I/O thread.
+
+The order of a connect: TCP, key exchange, host key held against what is known, and only then authentication. Kernels,
+commands and file transfer to a VM share one connection (sshd allows ten sessions on it by default, ``MaxSessions``).
+paramiko (0.16 s, 31 MB) is imported when the first connection is made.
+"""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import os
+import select
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AuthenticationError, SSHError, Unreachable, printable
+from ..models import SSHTarget
+from .hostkeys import HostKey, HostKeys
+from .keys import exposed
+
+if TYPE_CHECKING:
+    import paramiko
+
+DEFAULT_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
+MAX_TRIES = 6
+"""sshd hangs up after six failed keys by default (``MaxAuthTries``)."""
+
+MAX_OUTPUT = 4 * 1024 * 1024
+
+_IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
+
+
+class SSHConnection:
+    """An authenticated connection. ``close`` may be called from any thread and at any time, also during ``open``."""
+
+    def __init__(self, target: SSHTarget) -> None:
+        """Made by ``open``; made directly only by whoever needs ``close`` to end a connect that is under way."""
+        self.target = target
+        self.user = target.user or getpass.getuser()
+        self._closed = threading.Event()
+        self._socket: socket.socket | None = None
+        self._proxy: _ProxyCommand | None = None
+        self._transport: paramiko.Transport | None = None
+
+    @classmethod
+    def open(
+        cls,
+        target: SSHTarget,
+        host_keys: HostKeys,
+        *,
+        timeout: float = 20.0,
+        password: str | None = None,
+        passphrase: str | None = None,
+        agent: bool = True,
+    ) -> SSHConnection:
+        """Connect and sign in within ``timeout`` seconds.
+
+        Keys are tried in this order: ``target.key_files``, the agent's, and where the target names no file the user's
+        usual ones; last the password, if one is given. Raises ``Unreachable``, ``HostKeyError``,
+        ``AuthenticationError`` or ``SSHError``.
+        """
+        connection = cls(target)
+        connection.connect(host_keys, timeout=timeout, password=password, passphrase=passphrase, agent=agent)
+        return connection
+
+    def connect(
+        self,
+        host_keys: HostKeys,
+        *,
+        timeout: float = 20.0,
+        password: str | None = None,
+        passphrase: str | None = None,
+        agent: bool = True,
+    ) -> None:
+        """What ``open`` does. On an error everything is closed again."""
+        deadline = time.monotonic() + timeout
+        try:
+            self._connect_socket(deadline)
+            self._exchange_keys(host_keys, deadline)
+            self._authenticate(deadline, password, passphrase, agent)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection stands as far as this side knows; a silent network fault takes a ping to find out."""
+        return self._transport is not None and self._transport.is_active()
+
+    def exec(self, command: str, timeout: float = 20.0) -> paramiko.Channel:
+        """Start ``command`` with the account's login shell, without a terminal. Raises ``SSHError`` if refused."""
+        import paramiko
+
+        transport = self._transport
+        if transport is None or not transport.is_active():
+            raise Unreachable(f"The connection to {self._place} is closed.")
+        channel = None
+        try:
+            channel = transport.open_session(timeout=timeout)
+            channel.settimeout(timeout)
+            channel.exec_command(command)
+            channel.settimeout(None)
+            return channel
+        except (paramiko.SSHException, OSError, EOFError) as e:
+            if channel is not None:
+                channel.close()
+            if not transport.is_active():
+                raise Unreachable(f"The connection to {self._place} was lost: {_reason(e)}.") from e
+            raise SSHError(
+                f"{self._place} refused to run a command for {self.user}: {_reason(e)}.",
+                advice="Check the account's shell there, a ForceCommand, and MaxSessions in its sshd_config.",
+                code="ExecRefused",
+            ) from e
+
+    def run(
+        self, command: str, input: bytes = b"", timeout: float = 60.0, limit: int = MAX_OUTPUT
+    ) -> tuple[int, bytes, bytes]:
+        """Run ``command`` to its end: its exit status (-1 where a signal ended it), stdout and stderr.
+
+        Raises ``SSHError`` when it takes longer than ``timeout`` seconds or prints more than ``limit`` bytes.
+        """
+        deadline = time.monotonic() + timeout
+        channel = self.exec(command, timeout)
+        out, err = bytearray(), bytearray()
+        try:
+            channel.settimeout(timeout)
+            channel.sendall(input)
+            channel.shutdown_write()
+            while not (channel.exit_status_ready() and channel.eof_received):
+                self._collect(channel, out, err, limit)
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                # Readable when there is output, and when the channel has closed.
+                select.select([channel], [], [], min(left, 1.0))
+                if channel.closed:
+                    break
+            self._collect(channel, out, err, limit)
+            if not channel.exit_status_ready() and not self.alive:
+                raise Unreachable(f"The connection to {self._place} was lost while a command ran.")
+            return channel.recv_exit_status() if channel.exit_status_ready() else -1, bytes(out), bytes(err)
+        except (TimeoutError, OSError) as e:
+            if not self.alive:
+                raise Unreachable(f"The connection to {self._place} was lost while a command ran: {_reason(e)}.") from e
+            raise SSHError(
+                f"A command on {self._place} did not end within {timeout:g} s. "
+                f"It printed: {printable(bytes(out + err)) or 'nothing'}",
+                code="Timeout",
+            ) from e
+        finally:
+            channel.close()
+
+    def _collect(self, channel: paramiko.Channel, out: bytearray, err: bytearray, limit: int) -> None:
+        while channel.recv_ready():
+            out += channel.recv(256 * 1024)
+        while channel.recv_stderr_ready():
+            err += channel.recv_stderr(256 * 1024)
+        if len(out) + len(err) > limit:
+            raise SSHError(f"A command on {self._place} printed more than {limit} bytes.", code="TooMuchOutput")
+
+    def close(self) -> None:
+        """Close everything, which also ends a blocked ``connect``, ``exec`` or channel; safe to call again."""
+        self._closed.set()
+        if self._transport is not None:
+            self._transport.close()
+        if self._socket is not None:
+            self._socket.close()
+        if self._proxy is not None:
+            self._proxy.close()
+
+    @property
+    def _place(self) -> str:
+        return f"{self.target.name} ({self.target.host}, port {self.target.port})"
+
+    # TCP
+
+    def _connect_socket(self, deadline: float) -> None:
+        if self.target.proxy_command:
+            self._proxy = _ProxyCommand(self.target.proxy_command)
+            self._socket = self._proxy.socket
+            return
+        try:
+            addresses = socket.getaddrinfo(self.target.host, self.target.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as e:
+            raise Unreachable(
+                f"The address of {self._place} cannot be found: {_reason(e)}.",
+                advice="Check the host name, and that this server can resolve it.",
+            ) from e
+        error: OSError = TimeoutError("timed out")
+        for index, (family, kind, protocol, _, address) in enumerate(addresses):
+            # An address that does not answer must leave time for the others.
+            share = (deadline - time.monotonic()) / (len(addresses) - index)
+            sock = socket.socket(family, kind, protocol)
+            try:
+                self._connect_one(sock, address, time.monotonic() + share)
+                # Without it a small packet waits for the ACK of the one before: an exec takes 48 ms, not 4 (measured).
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._socket = sock
+                return
+            except OSError as e:
+                sock.close()
+                error = e
+        if isinstance(error, ConnectionRefusedError):
+            what, advice = "refuses connections", "Check that the machine runs, that sshd runs there, and the port."
+        else:
+            what = f"does not answer ({_reason(error)})"
+            advice = (
+                "Check that the machine runs, its address, and that its firewall or security group lets this server in."
+            )
+        raise Unreachable(f"{self._place} {what}.", advice=advice) from error
+
+    def _connect_one(self, sock: socket.socket, address: Any, deadline: float) -> None:
+        sock.setblocking(False)
+        code = sock.connect_ex(address)
+        while code in _IN_PROGRESS:
+            if self._closed.is_set():
+                raise ConnectionAbortedError("closed")
+            if time.monotonic() > deadline:
+                raise TimeoutError("timed out")
+            # Short turns, so that close() need not wait for a machine that says nothing.
+            if select.select([], [sock], [sock], 0.1)[1]:
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                break
+        if code:
+            raise OSError(code, os.strerror(code))  # which is a ConnectionRefusedError where it should be
+
+    # SSH
+
+    def _exchange_keys(self, host_keys: HostKeys, deadline: float) -> None:
+        import paramiko
+
+        from .transport import Transport
+
+        assert self._socket is not None
+        transport = self._transport = Transport(self._socket, host_keys.algorithms(self.target))
+        left = max(0.1, deadline - time.monotonic())
+        transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = left
+        try:
+            transport.start_client(timeout=left)
+            if not transport.initial_kex_done:  # start_client returns in silence when the time is up
+                raise TimeoutError(f"no key exchange within {left:.0f} s")
+            key = transport.get_remote_server_key()
+        except (paramiko.SSHException, OSError, EOFError) as e:
+            said = self._proxy.said() if self._proxy is not None else ""
+            raise Unreachable(
+                f"{self._place} accepts connections, but no SSH connection came about: {_reason(e)}."
+                + (f" The proxy command printed: {said}" if said else ""),
+                advice="Check the proxy command."
+                if self._proxy
+                else "Check that it is an SSH server that listens on this port.",
+            ) from e
+        host_keys.verify(self.target, HostKey(key.get_name(), key.asbytes()))
+
+    def _authenticate(self, deadline: float, password: str | None, passphrase: str | None, agent: bool) -> None:
+        import paramiko
+
+        transport = self._transport
+        assert transport is not None
+        tried: list[str] = []
+        keys = _Keys(self.target, passphrase, agent)
+        try:
+            for label, key in keys:
+                tried.append(label)
+                transport.auth_timeout = max(0.1, deadline - time.monotonic())
+                try:
+                    if not transport.auth_publickey(self.user, key):
+                        return
+                except paramiko.BadAuthenticationType:
+                    break
+                except paramiko.AuthenticationException:
+                    if not transport.is_active():
+                        raise
+            if password is not None:
+                tried.append("the password")
+                if not transport.auth_password(self.user, password):
+                    return
+        except (paramiko.SSHException, OSError, EOFError) as e:
+            if not isinstance(e, paramiko.AuthenticationException) and not tried:
+                raise Unreachable(f"The connection to {self._place} was lost while signing in: {_reason(e)}.") from e
+        finally:
+            keys.close()
+        if self._closed.is_set():
+            raise Unreachable(f"The connection to {self._place} was closed while signing in.")
+        raise AuthenticationError(
+            f"{self._place} does not let {self.user} in. "
+            f"Tried: {'; '.join([*tried, *keys.skipped]) or 'no key, there is none'}. "
+            f"The server accepts: {_accepted(transport, self.user)}.",
+            advice=f"Put the public half of one of these keys into ~{self.user}/.ssh/authorized_keys there, "
+            "or set the right user and key file.",
+        )
+
+
+class _Keys:
+    """The keys to try, in order, and why some could not be tried."""
+
+    def __init__(self, target: SSHTarget, passphrase: str | None, agent: bool) -> None:
+        self._target = target
+        self._passphrase = passphrase
+        self._use_agent = agent
+        self._agent: paramiko.Agent | None = None
+        self.skipped: list[str] = []
+
+    def __iter__(self) -> Iterator[tuple[str, paramiko.PKey]]:
+        for index, found in enumerate(self._all()):
+            if index == MAX_TRIES:
+                self.skipped.append(f"no more than {MAX_TRIES} keys, since sshd hangs up then")
+                return
+            yield found
+
+    def _all(self) -> Iterator[tuple[str, paramiko.PKey]]:
+        for name in self._target.key_files:
+            yield from self._from_file(name, named=True)
+        if self._use_agent:
+            yield from self._from_agent()
+        if not self._target.key_files:
+            for name in DEFAULT_KEYS:
+                yield from self._from_file(name, named=False)
+
+    def _from_file(self, name: str, named: bool) -> Iterator[tuple[str, paramiko.PKey]]:
+        import paramiko
+        from paramiko.pkey import UnknownKeyType
+
+        path = Path(name).expanduser()
+        try:
+            problem = exposed(path)
+            if problem:
+                self.skipped.append(f"{path} was not used because it {problem}; run `chmod 600 {path}`")
+                return
+            key = paramiko.PKey.from_path(path, self._passphrase.encode() if self._passphrase else None)  # type: ignore[arg-type]
+        except FileNotFoundError:
+            if named:
+                self.skipped.append(f"{path} does not exist")
+            return
+        except TypeError:  # cryptography's way to say that it is encrypted
+            self.skipped.append(f"{path} is encrypted; add it to an SSH agent")
+            return
+        except (OSError, ValueError, paramiko.SSHException, UnknownKeyType) as e:
+            self.skipped.append(f"{path} cannot be read ({printable(_reason(e), 200)})")
+            return
+        yield f"{path} ({_fingerprint(key)})", key
+
+    def _from_agent(self) -> Iterator[tuple[str, paramiko.PKey]]:
+        import paramiko
+
+        try:
+            self._agent = paramiko.Agent()
+            keys = self._agent.get_keys()
+        except (paramiko.SSHException, OSError) as e:
+            self.skipped.append(f"the SSH agent does not work ({_reason(e)})")
+            return
+        for key in keys:
+            yield f"the agent's {key.comment or 'key'} ({_fingerprint(key)})", key
+
+    def close(self) -> None:
+        if self._agent is not None:
+            self._agent.close()
+
+
+class _ProxyCommand:
+    """A command whose standard streams are the way to the machine, as OpenSSH's ``ProxyCommand``.
+
+    paramiko's own class spins at the command's end instead of reporting it, and leaves a zombie. The command comes
+    ready to run: ``%h``, ``%p`` and ``%r`` are already replaced.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.socket, theirs = socket.socketpair()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
+        try:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", f"exec {command}"],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=self._stderr,
+                start_new_session=True,  # an interrupt from the terminal is meant for the server
+            )
+        except OSError as e:
+            self.socket.close()
+            self._stderr.close()
+            raise Unreachable(f"The proxy command `{command}` cannot be started: {_reason(e)}.") from e
+        finally:
+            theirs.close()
+
+    def said(self) -> str:
+        try:
+            self._process.wait(0.2)  # its last words may be on the way
+        except subprocess.TimeoutExpired:
+            pass
+        self._stderr.seek(0)
+        text: bytes = self._stderr.read(64 * 1024)
+        return printable(text)
+
+    def close(self) -> None:
+        self.socket.close()
+        if self._process.poll() is None:
+            try:
+                os.killpg(self._process.pid, 15)
+                self._process.wait(1)
+            except ProcessLookupError:
+                pass
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, 9)
+        self._process.wait()
+        self._stderr.close()
+
+
+def _accepted(transport: paramiko.Transport, user: str) -> str:
+    """The ways to sign in that the server names; asked after a failure only, so that a success costs no round trip."""
+    import paramiko
+
+    try:
+        transport.auth_none(user)
+    except paramiko.BadAuthenticationType as e:
+        return ", ".join(printable(kind, 50) for kind in e.allowed_types) or "nothing"
+    except (paramiko.SSHException, OSError, EOFError):
+        pass
+    return "unknown (it has hung up)"
+
+
+def _fingerprint(key: paramiko.PKey) -> str:
+    return str(HostKey(key.get_name(), key.asbytes()))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return printable(str(error), 500) or type(error).__name__

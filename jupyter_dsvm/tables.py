@@ -1,0 +1,85 @@
+"""Computes in words: what ``%dsvm list`` and ``jupyter dsvm list`` print. Pure."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from .models import FREE, Compute, ComputeKind, PowerState, Price, Problem, Size
+
+STATE_WORDS = {
+    PowerState.STOPPED: "stopped (still billed)",
+    PowerState.DEALLOCATED: "off",
+    PowerState.DEALLOCATING: "stopping",
+}
+"""Where Azure's word would mislead; the others are said as they are."""
+
+
+def place(compute_id: str, name: str) -> str:
+    """A compute inside a sentence: "the free tier", or the machine's name."""
+    return "the free tier" if compute_id == FREE else name
+
+
+def state_words(compute: Compute) -> str:
+    if compute.kind is not ComputeKind.DSVM and compute.power_state is PowerState.UNKNOWN:
+        return "—"  # nobody can tell whether a host is on before it is asked
+    return STATE_WORDS.get(compute.power_state, compute.power_state.value)
+
+
+def size_words(size: Size | None) -> str:
+    """``4 CPU · 28 GB · 1 × T4``; what is not known is left out."""
+    if size is None:
+        return ""
+    words = []
+    if size.vcpus is not None:
+        words.append(f"{size.vcpus} CPU")
+    if size.memory_gib is not None:
+        words.append(f"{size.memory_gib:g} GB")
+    if size.gpus:
+        words.append(f"{size.gpus} × {size.gpu_model or 'GPU'}")
+    return " · ".join(words) or size.name
+
+
+def price_words(price: Price | None) -> str:
+    return "" if price is None else f"~{price.amount:.2f} {price.currency}/h"
+
+
+def _cells(computes: Sequence[Compute], here: str | None, notebooks: bool) -> tuple[list[str], list[list[str]]]:
+    head = ["", "NAME", "STATE", "SIZE", "PRICE"] + (["NOTEBOOKS"] if notebooks else [])
+    rows = []
+    for c in computes:
+        row = ["*" if c.id == here else "", c.name, state_words(c), size_words(c.size), price_words(c.price)]
+        rows.append(row + ([", ".join(c.attached)] if notebooks else []))
+    if not any(r[4] for r in rows):  # no prices known: no empty column
+        head.pop(4)
+        for r in rows:
+            r.pop(4)
+    return head, rows
+
+
+def computes_text(
+    computes: Sequence[Compute], problems: Sequence[Problem], here: str | None = None, notebooks: bool = True
+) -> str:
+    """A table for a terminal; ``here`` is the compute marked with a star."""
+    head, rows = _cells(computes, here, notebooks)
+    widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in [head, *rows]]
+    return "\n".join(lines + [_problem(p) for p in problems])
+
+
+def computes_html(
+    computes: Sequence[Compute], problems: Sequence[Problem], here: str | None = None, notebooks: bool = True
+) -> str:
+    """The same for a notebook. Every text is escaped: names come from a cloud and from a user's files."""
+    head, rows = _cells(computes, here, notebooks)
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return "<tr>" + "".join(f'<{tag} style="text-align: left">{html.escape(c)}</{tag}>' for c in cells) + "</tr>"
+
+    table = "<table><thead>" + line("th", [h.capitalize() for h in head]) + "</thead><tbody>"
+    table += "".join(line("td", r) for r in rows) + "</tbody></table>"
+    return table + "".join(f"<p>{html.escape(_problem(p))}</p>" for p in problems)
+
+
+def _problem(problem: Problem) -> str:
+    return f"Not everything could be listed: {problem.message} {problem.advice}".rstrip()

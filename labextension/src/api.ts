@@ -1,0 +1,158 @@
+/**
+ * The shapes of the REST API, by hand and field by field as in `jupyter_dsvm/openapi.yaml`.
+ *
+ * `__tests__/api.spec.ts` holds them against that file: a fixture that TypeScript accepts as one of these must also be
+ * valid there, and the other way round for every enumeration and required field.
+ */
+
+/** Jupyter event that says which list changed and its new revision; never what changed in it. */
+export const CHANGED_SCHEMA_ID = 'https://events.jupyter.org/jupyter_dsvm/changed';
+
+/** The id of the free tier: the Jupyter server that serves the page. */
+export const FREE = 'free';
+
+export type PowerState =
+  | 'starting'
+  | 'running'
+  | 'stopping'
+  | 'stopped'
+  | 'deallocating'
+  | 'deallocated'
+  | 'unknown';
+export type ComputeKind = 'free' | 'dsvm' | 'host';
+export type LinkPhase = 'local' | 'connecting' | 'connected' | 'reconnecting' | 'gone';
+export type OperationKind = 'start' | 'stop' | 'restart' | 'attach' | 'detach';
+export type OperationPhase = 'running' | 'done' | 'failed' | 'cancelled';
+export type StepPhase = 'pending' | 'running' | 'done' | 'failed';
+export type ComputeAction = 'start' | 'stop' | 'restart';
+
+/** What was tried and what the other side said; what to do next. Both are shown to people. */
+export interface IProblem {
+  code: string;
+  message: string;
+  advice: string;
+  /** Seconds. */
+  retry_after?: number | null;
+}
+
+/** An Azure VM size, or the limits of the free tier. What is not known is null, never 0. */
+export interface ISize {
+  name: string;
+  vcpus: number | null;
+  memory_gib: number | null;
+  gpus: number | null;
+  gpu_model: string | null;
+}
+
+/** An estimate per hour. */
+export interface IPrice {
+  amount: number;
+  currency: string;
+  as_of: string;
+}
+
+/** Something a notebook can run on. */
+export interface ICompute {
+  /** Opaque, stable, URL-safe. */
+  id: string;
+  name: string;
+  kind: ComputeKind;
+  power_state: PowerState;
+  os: 'linux' | 'windows';
+  location: string | null;
+  subscription: string | null;
+  resource_group: string | null;
+  image: string | null;
+  size: ISize | null;
+  price: IPrice | null;
+  /** Paths of the notebooks that run there. */
+  attached: string[];
+  problem: IProblem | null;
+}
+
+export interface IComputeList {
+  revision: number;
+  computes: ICompute[];
+  /** What could not be asked, for example one subscription of several. */
+  problems: IProblem[];
+  /** When the cloud was last asked. */
+  as_of: string | null;
+}
+
+/** Whether a kernel can be reached. Only `gone` is confirmed; everything else may still be running. */
+export interface ILinkState {
+  state: LinkPhase;
+  since: string;
+  attempt: number;
+  reason: string;
+}
+
+/** A kernel whose front the server holds. */
+export interface IKernel {
+  id: string;
+  path: string | null;
+  /** The id of the compute it runs on. */
+  compute: string;
+  kernelspec: string;
+  link: ILinkState;
+  execution_state: string;
+  last_activity: string;
+  /** The id of the compute of a move that is under way. */
+  moving_to: string | null;
+}
+
+export interface IKernelList {
+  revision: number;
+  kernels: IKernel[];
+}
+
+export interface IKernelspec {
+  name: string;
+  display_name: string;
+  language: string;
+}
+
+export interface IKernelspecList {
+  kernelspecs: IKernelspec[];
+}
+
+export interface IStep {
+  name: string;
+  text: string;
+  state: StepPhase;
+}
+
+/** A long change. `compute` is what it changes or moves to; `kernel` what it moves. */
+export interface IOperation {
+  id: string;
+  kind: OperationKind;
+  compute: string | null;
+  kernel: string | null;
+  state: OperationPhase;
+  steps: IStep[];
+  /** 0 to 1. */
+  progress: number | null;
+  error: IProblem | null;
+  started: string;
+  ended: string | null;
+  /** A sentence for the user when it is done. */
+  notice: string;
+}
+
+export interface IOperationList {
+  revision: number;
+  operations: IOperation[];
+}
+
+/** The body of `PUT kernels/{kernel_id}/compute`. */
+export interface IMoveRequest {
+  compute: string;
+  kernelspec?: string;
+}
+
+/** The data of a Jupyter event with `CHANGED_SCHEMA_ID`. */
+export interface IChanged {
+  what: 'computes' | 'kernels' | 'operations';
+  id?: string;
+  revision: number;
+}

@@ -1,0 +1,262 @@
+import { InputDialog, showDialog, showErrorMessage, Dialog } from '@jupyterlab/apputils';
+import { TranslationBundle } from '@jupyterlab/translation';
+import { refreshIcon } from '@jupyterlab/ui-components';
+import { CommandRegistry } from '@lumino/commands';
+import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
+
+import { canAttach, canChange, canDetach } from './actions';
+import { ComputeAction, FREE, ICompute, IKernel } from './api';
+import { ICurrentNotebook } from './current';
+import { computeIcon } from './icons';
+import { askToMove, IKnownComputes } from './move';
+import { asProblem } from './request';
+import { IComputeModel } from './tokens';
+import { nameOf, shortState, sizeText } from './words';
+
+export namespace CommandIDs {
+  export const open = 'dsvm:open';
+  export const attach = 'dsvm:attach';
+  export const detach = 'dsvm:detach';
+  export const start = 'dsvm:start';
+  export const stop = 'dsvm:stop';
+  export const restart = 'dsvm:restart';
+  export const refresh = 'dsvm:refresh';
+}
+
+/** What the commands act on. */
+export interface ICommandContext {
+  model: IComputeModel;
+  current: ICurrentNotebook;
+  known: IKnownComputes;
+  trans: TranslationBundle;
+  /** Show the panel. */
+  openPanel: () => void;
+}
+
+const COMPUTE_ARGS = {
+  type: 'object',
+  properties: {
+    compute: { type: 'string', description: 'The id or the name of a machine; asked for when absent.' },
+    menu: { type: 'boolean', description: 'Whether the label is for a list of machines.' }
+  }
+} as const;
+
+const KERNEL_ARG = {
+  type: 'string',
+  description: 'The id of the kernel to move; that of the current notebook when absent.'
+} as const;
+
+/**
+ * Add the commands. The panel, the chip's menu and the palette all go through them.
+ */
+export function addCommands(commands: CommandRegistry, context: ICommandContext): void {
+  const { model, current, known, trans } = context;
+
+  const computeOf = (args: ReadonlyPartialJSONObject): ICompute | undefined =>
+    model.computes.find(c => c.id === args.compute) ?? model.computes.find(c => c.name === args.compute);
+
+  const kernelOf = (args: ReadonlyPartialJSONObject): IKernel | undefined =>
+    model.kernel(typeof args.kernel === 'string' ? args.kernel : (current.notebook?.kernelId ?? null));
+
+  const notebookName = (kernel: IKernel): string => {
+    const { notebook } = current;
+    return notebook?.kernelId === kernel.id
+      ? notebook.name
+      : (kernel.path?.split('/').pop() ?? trans.__('this notebook'));
+  };
+
+  /** Do it, and show what went wrong. */
+  const attempt = async (what: string, action: () => Promise<unknown>): Promise<void> => {
+    try {
+      await action();
+    } catch (reason) {
+      const problem = asProblem(reason);
+      await showErrorMessage(what, `${problem.message}\n${problem.advice}`.trim());
+    }
+  };
+
+  /** The machine named in the arguments, or the one a person picks among those where it is possible. */
+  const pick = async (
+    args: ReadonlyPartialJSONObject,
+    title: string,
+    possible: (compute: ICompute) => boolean
+  ): Promise<ICompute | undefined> => {
+    if (args.compute !== undefined) {
+      const compute = computeOf(args);
+      return compute && possible(compute) ? compute : undefined;
+    }
+    const choices = model.computes.filter(possible);
+    const labels = choices.map(c => [c.name, sizeText(c.size, trans)].filter(Boolean).join(' · '));
+    const answer = await InputDialog.getItem({ title, items: labels, okLabel: trans.__('Continue') });
+    return answer.button.accept && answer.value !== null ? choices[labels.indexOf(answer.value)] : undefined;
+  };
+
+  const move = async (kernel: IKernel, compute: ICompute): Promise<void> => {
+    const notebook = notebookName(kernel);
+    const busy =
+      kernel.execution_state === 'busy' ||
+      (current.notebook?.kernelId === kernel.id && current.notebook.busy);
+    const answer = await askToMove({ model, compute, kernel, notebook, busy, known, trans });
+    if (!answer) {
+      return;
+    }
+    await attempt(
+      trans.__('%1 was not moved to %2', notebook, nameOf(compute, compute.id, trans)),
+      () => model.move(kernel.id, compute.id, answer.kernelspec)
+    );
+  };
+
+  commands.addCommand(CommandIDs.open, {
+    label: trans.__('Open Compute'),
+    caption: trans.__('Show where this notebook runs and which machines there are'),
+    icon: args => (args.isPalette ? undefined : computeIcon),
+    describedBy: { args: { type: 'object', properties: {} } },
+    execute: () => context.openPanel()
+  });
+
+  commands.addCommand(CommandIDs.attach, {
+    label: args => {
+      const compute = computeOf(args);
+      if (!compute) {
+        return trans.__('Attach Notebook to a Machine…');
+      }
+      if (!args.menu) {
+        return trans.__('Attach Notebook to %1…', compute.name);
+      }
+      const state = compute.os === 'windows' ? trans.__('Windows') : shortState(compute, model.runningOn(compute.id), trans);
+      return [compute.name, state].filter(Boolean).join(' · ');
+    },
+    caption: trans.__('Go on running the current notebook on that machine; it is started first where it is off'),
+    isEnabled: args => {
+      const kernel = kernelOf(args);
+      const possible = (c: ICompute) => canAttach(c, model.runningOn(c.id), kernel);
+      const compute = computeOf(args);
+      return args.compute === undefined ? model.computes.some(possible) : !!compute && possible(compute);
+    },
+    isToggled: args => !!args.menu && kernelOf(args)?.compute === computeOf(args)?.id,
+    isToggleable: true,
+    describedBy: { args: { ...COMPUTE_ARGS, properties: { ...COMPUTE_ARGS.properties, kernel: KERNEL_ARG } } },
+    execute: async args => {
+      const kernel = kernelOf(args);
+      const compute = await pick(args, trans.__('Attach this notebook to'), c =>
+        canAttach(c, model.runningOn(c.id), kernel)
+      );
+      if (kernel && compute) {
+        await move(kernel, compute);
+      }
+    }
+  });
+
+  commands.addCommand(CommandIDs.detach, {
+    label: args => {
+      const free = model.compute(FREE);
+      return args.menu
+        ? [trans.__('Free tier'), sizeText(free?.size ?? null, trans)].filter(Boolean).join(' · ')
+        : trans.__('Return Notebook to Free Tier…');
+    },
+    caption: trans.__('Go on running the current notebook on this Jupyter server'),
+    isEnabled: args => canDetach(kernelOf(args)),
+    isToggled: args => !!args.menu && kernelOf(args)?.compute === FREE,
+    isToggleable: true,
+    describedBy: {
+      args: { type: 'object', properties: { menu: COMPUTE_ARGS.properties.menu, kernel: KERNEL_ARG } }
+    },
+    execute: async args => {
+      const kernel = kernelOf(args);
+      const free = model.compute(FREE);
+      if (kernel && free && canDetach(kernel)) {
+        await move(kernel, free);
+      }
+    }
+  });
+
+  /** Stopping or restarting ends the kernels there: say which notebooks lose their variables. */
+  const confirmed = async (action: ComputeAction, compute: ICompute): Promise<boolean> => {
+    if (action === 'start' || compute.attached.length === 0) {
+      return true;
+    }
+    const label = action === 'stop' ? trans.__('Stop') : trans.__('Restart');
+    const answer = await showDialog({
+      title: trans.__('%1 %2?', label, compute.name),
+      body: trans._n(
+        '%2 runs there. Its variables will be lost; the file and its outputs stay.',
+        'These notebooks run there: %2. Their variables will be lost; the files and their outputs stay.',
+        compute.attached.length,
+        compute.attached.length,
+        compute.attached.join(', ')
+      ),
+      buttons: [Dialog.cancelButton({ label: trans.__('Cancel') }), Dialog.warnButton({ label })]
+    });
+    return answer.button.accept;
+  };
+
+  const change = (id: string, action: ComputeAction, text: IChangeText): void => {
+    commands.addCommand(id, {
+      label: args => {
+        const compute = computeOf(args);
+        if (args.menu) {
+          return text.short;
+        }
+        return compute ? text.named(compute.name) : text.unnamed;
+      },
+      caption: text.caption,
+      isEnabled: args => {
+        const possible = (c: ICompute) => canChange(c, model.runningOn(c.id), action);
+        const compute = computeOf(args);
+        return args.compute === undefined ? model.computes.some(possible) : !!compute && possible(compute);
+      },
+      describedBy: { args: COMPUTE_ARGS },
+      execute: async args => {
+        const compute = await pick(args, text.unnamed, c => canChange(c, model.runningOn(c.id), action));
+        if (compute && (await confirmed(action, compute))) {
+          await attempt(text.failed(compute.name), () => model.change(compute.id, action));
+        }
+      }
+    });
+  };
+
+  change(CommandIDs.start, 'start', {
+    short: trans.__('Start'),
+    named: name => trans.__('Start %1', name),
+    unnamed: trans.__('Start a Machine…'),
+    failed: name => trans.__('%1 was not started', name),
+    caption: trans.__('Turn the machine on; it is billed from then on')
+  });
+  change(CommandIDs.stop, 'stop', {
+    short: trans.__('Stop'),
+    named: name => trans.__('Stop %1', name),
+    unnamed: trans.__('Stop a Machine…'),
+    failed: name => trans.__('%1 was not stopped', name),
+    caption: trans.__('Turn the machine off and release it, so that only its disk is billed')
+  });
+  change(CommandIDs.restart, 'restart', {
+    short: trans.__('Restart'),
+    named: name => trans.__('Restart %1', name),
+    unnamed: trans.__('Restart a Machine…'),
+    failed: name => trans.__('%1 was not restarted', name),
+    caption: trans.__('Turn the machine off and on again')
+  });
+
+  commands.addCommand(CommandIDs.refresh, {
+    label: trans.__('Refresh the List of Machines'),
+    caption: trans.__('Ask Azure again which machines there are'),
+    icon: args => (args.isPalette ? undefined : refreshIcon),
+    describedBy: { args: { type: 'object', properties: {} } },
+    // A failure stays in the panel with its advice, so it needs no dialog here.
+    execute: () => model.refresh().catch(() => undefined)
+  });
+
+  const update = () => commands.notifyCommandChanged();
+  model.stateChanged.connect(update);
+  current.changed.connect(update);
+}
+
+/** The texts of a command that changes a machine. */
+interface IChangeText {
+  /** In the machine's own menu. */
+  short: string;
+  named: (name: string) => string;
+  unnamed: string;
+  failed: (name: string) => string;
+  caption: string;
+}

@@ -1,0 +1,140 @@
+import { TranslationBundle } from '@jupyterlab/translation';
+import { refreshIcon } from '@jupyterlab/ui-components';
+import * as React from 'react';
+
+import { FREE, ICompute, IOperation } from '../api';
+import { INotebook } from '../current';
+import { IComputeModel } from '../tokens';
+import { clockText, PrimaryAction } from '../words';
+import { Card } from './Card';
+import { Problem } from './Problem';
+import { ThisNotebook } from './ThisNotebook';
+
+export interface IComputePanelViewProps {
+  model: IComputeModel;
+  notebook: INotebook | null;
+  onAction: (compute: ICompute, action: PrimaryAction) => void;
+  onMenu: (compute: ICompute, anchor: HTMLElement) => void;
+  /** Whether the menu of this machine would hold anything. */
+  hasMenu: (compute: ICompute) => boolean;
+  onDetach: () => void;
+  onCancel: (operation: IOperation) => void;
+  onRefresh: () => void;
+  trans: TranslationBundle;
+}
+
+/** The whole panel, for whatever the model holds now. */
+export function ComputePanelView(props: IComputePanelViewProps): React.ReactElement {
+  const { model, trans } = props;
+  const loading = model.status === 'loading';
+  return (
+    <div className="jp-Dsvm-view" aria-busy={loading}>
+      <header className="jp-Dsvm-header">
+        <h2>{trans.__('Compute')}</h2>
+        {model.status !== 'loading' && (
+          <button
+            className="jp-Dsvm-menuButton"
+            aria-label={trans.__('Ask again which machines there are')}
+            title={trans.__('Ask again which machines there are')}
+            onClick={props.onRefresh}
+          >
+            <refreshIcon.react tag="span" aria-hidden="true" />
+          </button>
+        )}
+      </header>
+      {loading && <Skeleton trans={trans} />}
+      {(model.status === 'missing' || model.status === 'failed') && (
+        <Problem problem={model.error} onRetry={props.onRefresh} trans={trans} />
+      )}
+      {model.status === 'ready' && <Lists {...props} />}
+    </div>
+  );
+}
+
+function Lists(props: IComputePanelViewProps): React.ReactElement {
+  const { model, notebook, trans } = props;
+  const machines = model.computes.filter(compute => compute.kind !== 'free');
+  const current = model.kernel(notebook?.kernelId ?? null);
+  return (
+    <>
+      {model.error && <Problem problem={model.error} onRetry={props.onRefresh} trans={trans} />}
+      <section aria-labelledby="jp-dsvm-this-notebook">
+        <h3 id="jp-dsvm-this-notebook">{trans.__('This notebook')}</h3>
+        <ThisNotebook
+          notebook={notebook}
+          kernel={current}
+          compute={model.compute(current?.compute ?? null)}
+          target={model.compute(current?.moving_to ?? null)}
+          operation={model.runningOn(FREE)}
+          failed={model.failedOn(FREE)}
+          onDetach={props.onDetach}
+          onCancel={props.onCancel}
+          onDismiss={operation => model.dismiss(operation.id)}
+          trans={trans}
+        />
+      </section>
+      <section aria-labelledby="jp-dsvm-machines">
+        <h3 id="jp-dsvm-machines">{trans.__('Your machines')}</h3>
+        {model.problems.map((problem, index) => (
+          <Problem key={index} problem={problem} trans={trans} />
+        ))}
+        {machines.length === 0 && model.problems.length === 0 && (
+          <p className="jp-Dsvm-empty">
+            {trans.__('No machines yet. Ask your administrator for an Azure Data Science VM, then refresh.')}
+          </p>
+        )}
+        <ul className="jp-Dsvm-cards">
+          {machines.map(compute => (
+            <Card
+              key={compute.id}
+              compute={compute}
+              qualifier={qualifier(compute, machines)}
+              operation={model.runningOn(compute.id)}
+              failed={model.failedOn(compute.id)}
+              kernel={current?.compute === compute.id ? current : model.kernels.find(k => k.compute === compute.id)}
+              current={current}
+              hasMenu={props.hasMenu(compute)}
+              onAction={action => props.onAction(compute, action)}
+              onMenu={anchor => props.onMenu(compute, anchor)}
+              onCancel={props.onCancel}
+              onDismiss={operation => model.dismiss(operation.id)}
+              trans={trans}
+            />
+          ))}
+        </ul>
+      </section>
+      {model.asOf && (
+        <footer className="jp-Dsvm-footer">{trans.__('Azure was last asked at %1.', clockText(model.asOf))}</footer>
+      )}
+    </>
+  );
+}
+
+/** The resource group, where two machines have the same name. */
+function qualifier(compute: ICompute, all: ICompute[]): string | undefined {
+  const twins = all.filter(other => other.name === compute.name);
+  if (twins.length < 2) {
+    return undefined;
+  }
+  const sameGroup = twins.filter(other => other.resource_group === compute.resource_group).length > 1;
+  return [sameGroup ? compute.subscription : null, compute.resource_group].filter(Boolean).join('/') || undefined;
+}
+
+function Skeleton(props: { trans: TranslationBundle }): React.ReactElement {
+  return (
+    <>
+      <p className="jp-Dsvm-hidden" role="status">
+        {props.trans.__('Loading the list of machines.')}
+      </p>
+      <ul className="jp-Dsvm-cards" aria-hidden="true">
+        {[0, 1, 2].map(key => (
+          <li key={key} className="jp-Dsvm-card jp-Dsvm-skeleton">
+            <span />
+            <span />
+            <span />
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}

@@ -1,0 +1,116 @@
+import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { ICommandPalette, IToolbarWidgetRegistry } from '@jupyterlab/apputils';
+import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
+import { IStateDB } from '@jupyterlab/statedb';
+import { ITranslator, nullTranslator } from '@jupyterlab/translation';
+
+import { ComputeChip } from './chip';
+import { addCommands, CommandIDs } from './commands';
+import { CurrentNotebook } from './current';
+import { ComputeModel } from './model';
+import { KnownComputes } from './move';
+import { OperationNotifications } from './notifications';
+import { ComputePanel } from './panel';
+import { watchForMissedEvents } from './reconnect';
+import { IComputeModel } from './tokens';
+
+export { IComputeModel } from './tokens';
+
+const TRANSLATION_DOMAIN = 'jupyter_dsvm';
+
+/** Left sidebar; 501 to 899 are for third parties. */
+const SIDEBAR_RANK = 550;
+
+const modelPlugin: JupyterFrontEndPlugin<IComputeModel> = {
+  id: 'jupyter-dsvm:model',
+  description: 'What the page knows of the computes a notebook can run on, kept current by Jupyter events.',
+  autoStart: true,
+  provides: IComputeModel,
+  activate: (app: JupyterFrontEnd): IComputeModel => {
+    const { events, serverSettings } = app.serviceManager;
+    const model = new ComputeModel({ serverSettings, stream: events.stream });
+    watchForMissedEvents(events, () => model.resync());
+    return model;
+  }
+};
+
+const panelPlugin: JupyterFrontEndPlugin<void> = {
+  id: 'jupyter-dsvm:plugin',
+  description: 'The sidebar “Compute” and its commands.',
+  autoStart: true,
+  requires: [IComputeModel],
+  optional: [ITranslator, INotebookTracker, ICommandPalette, IStateDB],
+  activate: (
+    app: JupyterFrontEnd,
+    model: IComputeModel,
+    translator: ITranslator | null,
+    tracker: INotebookTracker | null,
+    palette: ICommandPalette | null,
+    state: IStateDB | null
+  ): void => {
+    const trans = (translator ?? nullTranslator).load(TRANSLATION_DOMAIN);
+    const { commands, shell } = app;
+    const current = new CurrentNotebook(tracker);
+    const known = new KnownComputes(state);
+
+    addCommands(commands, {
+      model,
+      current,
+      known,
+      trans,
+      openPanel: () => shell.activateById(panel.id)
+    });
+    const panel = new ComputePanel({ model, current, commands, trans });
+    shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
+
+    for (const command of Object.values(CommandIDs)) {
+      palette?.addItem({ command, category: trans.__('Compute'), args: { isPalette: true } });
+    }
+
+    // What the page remembers of a kernel (its banner, its features) was the former backend's: ask again.
+    model.kernelMoved.connect((_, { kernel }) => {
+      tracker?.forEach(notebook => {
+        const connection = notebook.sessionContext.session?.kernel;
+        if (connection?.id === kernel.id) {
+          connection.requestKernelInfo().catch(reason => {
+            console.warn(`jupyter-dsvm: kernel ${kernel.id} moved but did not answer kernel_info_request`, reason);
+          });
+        }
+      });
+    });
+  }
+};
+
+const chipPlugin: JupyterFrontEndPlugin<void> = {
+  id: 'jupyter-dsvm:chip',
+  description: 'The notebook toolbar item that says where the notebook runs.',
+  autoStart: true,
+  requires: [IComputeModel, IToolbarWidgetRegistry],
+  optional: [ITranslator],
+  activate: (
+    app: JupyterFrontEnd,
+    model: IComputeModel,
+    toolbars: IToolbarWidgetRegistry,
+    translator: ITranslator | null
+  ): void => {
+    const trans = (translator ?? nullTranslator).load(TRANSLATION_DOMAIN);
+    toolbars.addFactory<NotebookPanel>(
+      'Notebook',
+      'dsvm-compute',
+      panel => new ComputeChip({ panel, model, commands: app.commands, trans })
+    );
+  }
+};
+
+const notificationPlugin: JupyterFrontEndPlugin<void> = {
+  id: 'jupyter-dsvm:notifications',
+  description: 'One notification per operation, updated in place.',
+  autoStart: true,
+  requires: [IComputeModel],
+  optional: [ITranslator],
+  activate: (_: JupyterFrontEnd, model: IComputeModel, translator: ITranslator | null): void => {
+    new OperationNotifications(model, (translator ?? nullTranslator).load(TRANSLATION_DOMAIN));
+  }
+};
+
+export default [modelPlugin, panelPlugin, chipPlugin, notificationPlugin];

@@ -1,0 +1,263 @@
+import { Event, ServerConnection } from '@jupyterlab/services';
+import { ISignal, IStream, Signal } from '@lumino/signaling';
+
+import {
+  CHANGED_SCHEMA_ID,
+  ComputeAction,
+  IChanged,
+  ICompute,
+  IComputeList,
+  IKernel,
+  IKernelList,
+  IKernelspec,
+  IKernelspecList,
+  IMoveRequest,
+  IOperation,
+  IOperationList,
+  IProblem
+} from './api';
+import { RevisionedList } from './lists';
+import { asProblem, request, SERVER_EXTENSION_MISSING } from './request';
+import { IComputeModel, IKernelMoved, ModelStatus } from './tokens';
+
+/**
+ * The page's copy of the server's three lists.
+ *
+ * Each list is fetched once, and again only when a Jupyter event names a newer revision, when the event stream had been
+ * away (`resync`), or when a person asks (`refresh`). Nothing polls.
+ */
+export class ComputeModel implements IComputeModel {
+  constructor(options: ComputeModel.IOptions) {
+    this._settings = options.serverSettings;
+    this._stream = options.stream;
+    const gap = options.minimumGap ?? 100;
+    const list = <T extends { revision: number }>(path: string, take: (answer: T) => void) =>
+      new RevisionedList<T>({
+        fetch: () => request<T>(path, this._settings),
+        accept: answer => {
+          take(answer);
+          this._received.add(path);
+          this._errors.delete(path);
+          if (this._received.size === 3) {
+            this._status = 'ready';
+          }
+          this._changed();
+        },
+        failed: reason => this._failed(path, reason),
+        minimumGap: gap
+      });
+    this._lists = {
+      computes: list<IComputeList>('computes', answer => {
+        this._computes = answer.computes;
+        this._problems = answer.problems;
+        this._asOf = answer.as_of;
+      }),
+      kernels: list<IKernelList>('kernels', answer => this._takeKernels(answer.kernels)),
+      operations: list<IOperationList>('operations', answer => {
+        this._operations = answer.operations;
+      })
+    };
+    this._stream.connect(this._onEvent, this);
+    this.resync();
+  }
+
+  get status(): ModelStatus {
+    return this._status;
+  }
+
+  get error(): IProblem | null {
+    return [...this._errors.values()][0] ?? null;
+  }
+
+  get computes(): readonly ICompute[] {
+    return this._computes;
+  }
+
+  get problems(): readonly IProblem[] {
+    return this._problems;
+  }
+
+  get asOf(): string | null {
+    return this._asOf;
+  }
+
+  get kernels(): readonly IKernel[] {
+    return this._kernels;
+  }
+
+  get operations(): readonly IOperation[] {
+    return this._operations;
+  }
+
+  get stateChanged(): ISignal<this, void> {
+    return this._stateChanged;
+  }
+
+  get kernelMoved(): ISignal<this, IKernelMoved> {
+    return this._kernelMoved;
+  }
+
+  get isDisposed(): boolean {
+    return this._isDisposed;
+  }
+
+  compute(id: string | null): ICompute | undefined {
+    return this._computes.find(compute => compute.id === id);
+  }
+
+  kernel(id: string | null): IKernel | undefined {
+    return this._kernels.find(kernel => kernel.id === id);
+  }
+
+  runningOn(compute: string): IOperation | undefined {
+    return this._operations.find(o => o.compute === compute && o.state === 'running');
+  }
+
+  moving(kernel: string): IOperation | undefined {
+    return this._operations.find(o => o.kernel === kernel && o.state === 'running');
+  }
+
+  failedOn(compute: string): IOperation | undefined {
+    const newest = this._operations.find(o => o.compute === compute);
+    return newest?.state === 'failed' && !this._dismissed.has(newest.id) ? newest : undefined;
+  }
+
+  dismiss(operation: string): void {
+    this._dismissed.add(operation);
+    this._changed();
+  }
+
+  /** Have the server ask the cloud again. A person asked for it; events do not lead here. */
+  async refresh(): Promise<void> {
+    try {
+      // The answer itself is read by the list below, so that one place alone decides which answer is the newest.
+      await request<IComputeList>('computes?refresh=true', this._settings);
+    } catch (reason) {
+      this._failed('computes', reason);
+      throw reason;
+    }
+    this.resync();
+  }
+
+  async change(compute: string, action: ComputeAction): Promise<IOperation> {
+    return this._begin(`computes/${encodeURIComponent(compute)}/${action}`, { method: 'POST' });
+  }
+
+  async move(kernel: string, compute: string, kernelspec?: string): Promise<IOperation> {
+    const body: IMoveRequest = kernelspec === undefined ? { compute } : { compute, kernelspec };
+    return this._begin(`kernels/${encodeURIComponent(kernel)}/compute`, {
+      method: 'PUT',
+      body: JSON.stringify(body)
+    });
+  }
+
+  async cancel(operation: string): Promise<void> {
+    await request<void>(`operations/${encodeURIComponent(operation)}`, this._settings, { method: 'DELETE' });
+    this._lists.operations.fetchAgain();
+  }
+
+  async kernelspecs(compute: string): Promise<IKernelspec[]> {
+    const path = `computes/${encodeURIComponent(compute)}/kernelspecs`;
+    return (await request<IKernelspecList>(path, this._settings)).kernelspecs;
+  }
+
+  /**
+   * Fetch everything, whatever revision is known: events may have been missed, and a restarted server counts anew.
+   *
+   * Called when the event stream is back, when the page becomes visible or online, and after `refresh`.
+   */
+  resync(): void {
+    for (const list of Object.values(this._lists)) {
+      list.fetchAgain();
+    }
+  }
+
+  dispose(): void {
+    if (this._isDisposed) {
+      return;
+    }
+    this._isDisposed = true;
+    this._stream.disconnect(this._onEvent, this);
+    for (const list of Object.values(this._lists)) {
+      list.dispose();
+    }
+    Signal.clearData(this);
+  }
+
+  /** Send what starts an operation, and show the operation at once: the event about it may be a moment away. */
+  private async _begin(path: string, init: RequestInit): Promise<IOperation> {
+    const operation = await request<IOperation>(path, this._settings, init);
+    if (!this._operations.some(known => known.id === operation.id)) {
+      this._operations = [operation, ...this._operations];
+      this._changed();
+    }
+    this._lists.operations.fetchAgain();
+    this._lists.kernels.fetchAgain();
+    return operation;
+  }
+
+  private _onEvent(_: Event.IManager, emission: Event.Emission): void {
+    if (emission.schema_id !== CHANGED_SCHEMA_ID) {
+      return;
+    }
+    const changed = emission as unknown as IChanged;
+    if (Object.prototype.hasOwnProperty.call(this._lists, changed.what) && Number.isFinite(changed.revision)) {
+      this._lists[changed.what].expect(changed.revision);
+    }
+  }
+
+  private _takeKernels(kernels: IKernel[]): void {
+    const before = new Map(this._kernels.map(kernel => [kernel.id, kernel.compute]));
+    this._kernels = kernels;
+    for (const kernel of kernels) {
+      const from = before.get(kernel.id);
+      if (from !== undefined && from !== kernel.compute) {
+        this._kernelMoved.emit({ kernel, from });
+      }
+    }
+  }
+
+  private _failed(list: string, reason: unknown): void {
+    const error = asProblem(reason);
+    this._errors.set(list, error);
+    if (error.code === SERVER_EXTENSION_MISSING) {
+      this._status = 'missing';
+    } else if (this._status !== 'ready') {
+      this._status = 'failed';
+    }
+    this._changed();
+  }
+
+  private _changed(): void {
+    if (!this._isDisposed) {
+      this._stateChanged.emit();
+    }
+  }
+
+  private readonly _settings: ServerConnection.ISettings;
+  private readonly _stream: IStream<Event.IManager, Event.Emission>;
+  private readonly _lists: Record<IChanged['what'], Pick<RevisionedList<never>, 'expect' | 'fetchAgain' | 'dispose'>>;
+  private readonly _received = new Set<string>();
+  /** Why a list could not be fetched, by its path, until it could. */
+  private readonly _errors = new Map<string, IProblem>();
+  private readonly _dismissed = new Set<string>();
+  private readonly _stateChanged = new Signal<this, void>(this);
+  private readonly _kernelMoved = new Signal<this, IKernelMoved>(this);
+  private _status: ModelStatus = 'loading';
+  private _computes: ICompute[] = [];
+  private _problems: IProblem[] = [];
+  private _asOf: string | null = null;
+  private _kernels: IKernel[] = [];
+  private _operations: IOperation[] = [];
+  private _isDisposed = false;
+}
+
+export namespace ComputeModel {
+  export interface IOptions {
+    serverSettings: ServerConnection.ISettings;
+    /** `app.serviceManager.events.stream`. */
+    stream: IStream<Event.IManager, Event.Emission>;
+    /** Milliseconds between two fetches of the same list: a burst of events leads to one. */
+    minimumGap?: number;
+  }
+}

@@ -1,0 +1,167 @@
+import { Dialog, Notification, showDialog } from '@jupyterlab/apputils';
+import { TranslationBundle } from '@jupyterlab/translation';
+import { IDisposable } from '@lumino/disposable';
+
+import { IOperation } from './api';
+import { IComputeModel } from './tokens';
+import { durationText, nameOf, operationText, withPoint } from './words';
+
+/** JupyterLab cuts a notification there; what is longer goes behind its button “Details”. */
+const LONGEST = 140;
+
+/** How long a success stays on screen, in milliseconds; it stays in the notification centre after that. */
+const SUCCESS_STAYS = 10_000;
+
+/** One notification per operation, updated in place. What had ended before the page was opened gets none. */
+export class OperationNotifications implements IDisposable {
+  constructor(
+    private readonly _model: IComputeModel,
+    private readonly _trans: TranslationBundle
+  ) {
+    this._model.stateChanged.connect(this._update, this);
+    this._update();
+  }
+
+  get isDisposed(): boolean {
+    return this._isDisposed;
+  }
+
+  dispose(): void {
+    if (!this._isDisposed) {
+      this._isDisposed = true;
+      this._model.stateChanged.disconnect(this._update, this);
+    }
+  }
+
+  private _update(): void {
+    if (this._model.status !== 'ready') {
+      return;
+    }
+    for (const operation of [...this._model.operations].reverse()) {
+      if (this._started || operation.state === 'running') {
+        this._show(operation);
+      } else {
+        this._shown.set(operation.id, { notification: '', said: operation.state });
+      }
+    }
+    this._started = true;
+    const listed = new Set(this._model.operations.map(operation => operation.id));
+    for (const [id, { notification, said }] of this._shown) {
+      if (!listed.has(id)) {
+        this._shown.delete(id);
+        if (said.startsWith('in-progress')) {
+          // The server no longer knows it, for one because it was restarted: nothing will ever end it here.
+          Notification.dismiss(notification);
+        }
+      }
+    }
+  }
+
+  private _show(operation: IOperation): void {
+    const { message, type, details } = describeOperation(operation, this._model, this._trans);
+    const shown = this._shown.get(operation.id);
+    const said = operation.state === 'running' ? `${type}${message}${operation.progress}` : operation.state;
+    if (shown?.said === said) {
+      return;
+    }
+    const options = {
+      autoClose: type === 'success' ? SUCCESS_STAYS : (false as const),
+      // The manager keeps the old options where an update names none: name them all.
+      progress: operation.state === 'running' ? (operation.progress ?? undefined) : undefined,
+      actions: details
+        ? [{ label: this._trans.__('Details'), callback: () => void this._showDetails(message, details) }]
+        : []
+    };
+    let notification = shown?.notification ?? '';
+    const isThere = Notification.manager.has(notification);
+    if (isThere) {
+      Notification.update({ id: notification, message: shorten(message), type, ...options });
+    } else if (!shown || operation.state !== 'running') {
+      // A person may have closed it while it ran; how it ended is said all the same.
+      notification = Notification.emit(shorten(message), type, options);
+    }
+    this._shown.set(operation.id, { notification, said });
+  }
+
+  private async _showDetails(title: string, details: string[]): Promise<void> {
+    const body = details.join('\n\n');
+    await showDialog({ title: shorten(title), body, buttons: [Dialog.okButton()] });
+  }
+
+  private readonly _shown = new Map<string, { notification: string; said: string }>();
+  private _started = false;
+  private _isDisposed = false;
+}
+
+function shorten(text: string): string {
+  return text.length <= LONGEST ? text : `${text.slice(0, LONGEST - 1)}…`;
+}
+
+/** What a notification says, and what did not fit into it. */
+export interface IOperationSaid {
+  message: string;
+  type: Notification.TypeOptions;
+  details?: string[];
+}
+
+export function describeOperation(
+  operation: IOperation,
+  model: Pick<IComputeModel, 'compute' | 'kernel'>,
+  trans: TranslationBundle
+): IOperationSaid {
+  const name = nameOf(model.compute(operation.compute), operation.compute, trans);
+  const kernel = model.kernel(operation.kernel);
+  const notebook = kernel?.path?.split('/').pop() ?? trans.__('the notebook');
+  const isMove = operation.kind === 'attach' || operation.kind === 'detach';
+  /** Where the notebook is after a move that did not happen. */
+  const stays =
+    isMove && kernel
+      ? trans.__('Still on %1. Nothing was lost.', nameOf(model.compute(kernel.compute), kernel.compute, trans))
+      : '';
+  const time = operation.ended ? durationText(operation.started, operation.ended, trans) : '';
+
+  switch (operation.state) {
+    case 'running': {
+      const doing = {
+        attach: trans.__('Moving %1 to %2.', notebook, name),
+        detach: trans.__('Moving %1 to %2.', notebook, name),
+        start: trans.__('Starting %1.', name),
+        stop: trans.__('Stopping %1.', name),
+        restart: trans.__('Restarting %1.', name)
+      }[operation.kind];
+      return { message: `${doing} ${operationText(operation, trans)}`, type: 'in-progress' };
+    }
+    case 'done': {
+      const done = {
+        attach: trans.__('Moved to %1 in %2.', name, time),
+        detach: trans.__('Moved to %1 in %2.', name, time),
+        start: trans.__('%1 is on after %2.', name, time),
+        stop: trans.__('%1 is off and released after %2.', name, time),
+        restart: trans.__('%1 is on again after %2.', name, time)
+      }[operation.kind];
+      return fitted(done, operation.notice ? [withPoint(operation.notice)] : [], 'success');
+    }
+    case 'cancelled': {
+      const message = isMove ? trans.__('The move to %1 was cancelled.', name) : trans.__('Cancelled: %1.', name);
+      return { message: [message, stays].filter(Boolean).join(' '), type: 'info' };
+    }
+    case 'failed': {
+      const failed = {
+        attach: trans.__('Could not move to %1.', name),
+        detach: trans.__('Could not move to %1.', name),
+        start: trans.__('Could not start %1.', name),
+        stop: trans.__('Could not stop %1.', name),
+        restart: trans.__('Could not restart %1.', name)
+      }[operation.kind];
+      const { error } = operation;
+      const why = error ? [withPoint(error.message), error.advice].filter(Boolean) : [];
+      return fitted([failed, stays].filter(Boolean).join(' '), why, 'error');
+    }
+  }
+}
+
+/** The whole text where it fits; otherwise the headline, and the rest as details. */
+function fitted(headline: string, rest: string[], type: Notification.TypeOptions): IOperationSaid {
+  const all = [headline, ...rest].join(' ');
+  return all.length <= LONGEST ? { message: all, type } : { message: headline, type, details: rest };
+}

@@ -1,0 +1,93 @@
+import { ReactWidget, UseSignal } from '@jupyterlab/apputils';
+import { TranslationBundle } from '@jupyterlab/translation';
+import { CommandRegistry } from '@lumino/commands';
+import { Menu } from '@lumino/widgets';
+import * as React from 'react';
+
+import { ICompute, IOperation } from './api';
+import { CommandIDs } from './commands';
+import { ComputePanelView } from './components/ComputePanelView';
+import { ICurrentNotebook } from './current';
+import { computeIcon } from './icons';
+import { openMenu } from './menu';
+import { IComputeModel } from './tokens';
+import { PrimaryAction } from './words';
+
+const COMMAND_OF: Record<PrimaryAction, string> = {
+  attach: CommandIDs.attach,
+  detach: CommandIDs.detach,
+  start: CommandIDs.start,
+  release: CommandIDs.stop
+};
+
+/** What is behind a card's menu button, in this order, as far as it is possible now. */
+const MENU = [CommandIDs.attach, CommandIDs.start, CommandIDs.stop, CommandIDs.restart];
+
+/** The sidebar “Compute”. */
+export class ComputePanel extends ReactWidget {
+  constructor(private readonly _options: ComputePanel.IOptions) {
+    super();
+    const { trans } = _options;
+    this.id = 'jupyter-dsvm-compute';
+    this.addClass('jp-Dsvm-panel');
+    this.title.icon = computeIcon;
+    this.title.caption = trans.__('Compute');
+    this.node.setAttribute('role', 'region');
+    this.node.setAttribute('aria-label', trans.__('Compute'));
+  }
+
+  protected render(): React.ReactElement {
+    const { model, current, commands, trans } = this._options;
+    return (
+      <UseSignal signal={model.stateChanged}>
+        {() => (
+          <UseSignal signal={current.changed}>
+            {() => (
+              <ComputePanelView
+                model={model}
+                notebook={current.notebook}
+                onAction={(compute, action) => void commands.execute(COMMAND_OF[action], { compute: compute.id })}
+                hasMenu={compute => this._menuItems(compute).length > 0}
+                onMenu={(compute, anchor) => this._openMenu(compute, anchor)}
+                onDetach={() => void commands.execute(CommandIDs.detach)}
+                onCancel={operation => void this._cancel(operation)}
+                onRefresh={() => void commands.execute(CommandIDs.refresh)}
+                trans={trans}
+              />
+            )}
+          </UseSignal>
+        )}
+      </UseSignal>
+    );
+  }
+
+  private _menuItems(compute: ICompute): string[] {
+    return MENU.filter(id => this._options.commands.isEnabled(id, { compute: compute.id }));
+  }
+
+  private _openMenu(compute: ICompute, anchor: HTMLElement): void {
+    const menu = new Menu({ commands: this._options.commands });
+    for (const command of this._menuItems(compute)) {
+      menu.addItem({ command, args: { compute: compute.id } });
+    }
+    openMenu(menu, anchor);
+  }
+
+  private async _cancel(operation: IOperation): Promise<void> {
+    try {
+      await this._options.model.cancel(operation.id);
+    } catch {
+      // It has ended in between, or the server is away: fetching again shows which.
+      await this._options.commands.execute(CommandIDs.refresh);
+    }
+  }
+}
+
+export namespace ComputePanel {
+  export interface IOptions {
+    model: IComputeModel;
+    current: ICurrentNotebook;
+    commands: CommandRegistry;
+    trans: TranslationBundle;
+  }
+}

@@ -1,0 +1,288 @@
+/**
+ * How states are said: from the server's shapes to sentences and to what a person can do next. Pure.
+ */
+import { TranslationBundle } from '@jupyterlab/translation';
+
+import { FREE, ICompute, IKernel, IOperation, IPrice, ISize, IStep } from './api';
+
+/** What a state looks like: an icon and a colour, always beside words. */
+export type Tone = 'on' | 'busy' | 'off' | 'warn' | 'gone';
+
+/** The one button of a card. `attach` starts the machine first where it is off. */
+export type PrimaryAction = 'attach' | 'detach' | 'start' | 'release';
+
+/** Where a notebook runs, in the words of the toolbar. */
+export interface IChipText {
+  tone: Tone;
+  text: string;
+}
+
+export interface IComputeState {
+  tone: Tone;
+  text: string;
+  primary: PrimaryAction | null;
+}
+
+/** What a card's state depends on. */
+export interface ISituation {
+  compute: ICompute;
+  /** The operation that changes this compute or moves something to it. */
+  operation?: IOperation;
+  /** A kernel that runs there: the current notebook's if it is one of them. */
+  kernel?: IKernel;
+  /** The current notebook's kernel, wherever it runs; absent when nothing can be moved. */
+  current?: IKernel;
+}
+
+/** “4 CPU · 28 GB · 1 × T4”; what is not known is left out. */
+export function sizeText(size: ISize | null, trans: TranslationBundle): string {
+  if (!size) {
+    return '';
+  }
+  const parts: string[] = [];
+  if (size.vcpus) {
+    parts.push(trans.__('%1 CPU', size.vcpus));
+  }
+  if (size.memory_gib) {
+    parts.push(memoryText(size.memory_gib, trans));
+  }
+  if (size.gpus) {
+    parts.push(size.gpu_model ? trans.__('%1 × %2', size.gpus, size.gpu_model) : trans.__('%1 GPU', size.gpus));
+  }
+  return parts.join(' · ');
+}
+
+function memoryText(gib: number, trans: TranslationBundle): string {
+  return trans.__('%1 GB', gib >= 10 ? Math.round(gib) : Math.round(gib * 10) / 10);
+}
+
+/** “~$0.53/h”; an estimate, hence the tilde. */
+export function priceText(price: IPrice, trans: TranslationBundle): string {
+  let amount: string;
+  try {
+    amount = new Intl.NumberFormat('en-US', { style: 'currency', currency: price.currency }).format(price.amount);
+  } catch {
+    amount = `${price.amount} ${price.currency}`;
+  }
+  return trans.__('~%1/h', amount);
+}
+
+/** “1 min 52 s” between two moments of the server. */
+export function durationText(from: string, to: string, trans: TranslationBundle): string {
+  const seconds = Math.max(0, Math.round((Date.parse(to) - Date.parse(from)) / 1000));
+  if (!Number.isFinite(seconds)) {
+    return '';
+  }
+  if (seconds < 60) {
+    return trans.__('%1 s', seconds);
+  }
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60
+    ? trans.__('%1 min %2 s', minutes, seconds % 60)
+    : trans.__('%1 h %2 min', Math.floor(minutes / 60), minutes % 60);
+}
+
+/** A moment of the server, as the clock on the wall shows it. */
+export function clockText(moment: string): string {
+  const date = new Date(moment);
+  return Number.isNaN(date.valueOf()) ? moment : date.toLocaleTimeString([], { timeStyle: 'short' });
+}
+
+/** What a compute is called in a sentence. */
+export function nameOf(compute: ICompute | undefined, id: string | null, trans: TranslationBundle): string {
+  if (compute?.kind === 'free' || (!compute && id === FREE)) {
+    return trans.__('Free tier');
+  }
+  return compute?.name ?? trans.__('a machine that is no longer listed');
+}
+
+/** Number (from 1) and text of the step that is under way, or of the last one done. */
+export function currentStep(operation: IOperation): { number: number; of: number; step: IStep } | null {
+  const { steps } = operation;
+  if (steps.length === 0) {
+    return null;
+  }
+  let index = steps.findIndex(step => step.state === 'running' || step.state === 'failed');
+  if (index < 0) {
+    const pending = steps.findIndex(step => step.state === 'pending');
+    index = pending < 0 ? steps.length - 1 : pending;
+  }
+  return { number: index + 1, of: steps.length, step: steps[index] };
+}
+
+/** “Step 2 of 4: Starting gpu-vm.” */
+export function operationText(operation: IOperation, trans: TranslationBundle): string {
+  const at = currentStep(operation);
+  return at ? trans.__('Step %1 of %2: %3', at.number, at.of, withPoint(at.step.text)) : trans.__('Working on it.');
+}
+
+/** The server's texts may or may not end in a point; sentences here do. */
+export function withPoint(text: string): string {
+  return /[.!?…]$/.test(text.trim()) ? text.trim() : `${text.trim()}.`;
+}
+
+/** The state of a card and its one button. The order of the questions is the order of what matters to a person. */
+export function computeState(situation: ISituation, trans: TranslationBundle): IComputeState {
+  const { compute, operation, kernel, current } = situation;
+  const here = !!current && current.compute === compute.id;
+  if (operation) {
+    return { tone: 'busy', text: operationText(operation, trans), primary: null };
+  }
+  if (kernel?.link.state === 'gone') {
+    return {
+      tone: 'gone',
+      text: trans.__('The kernel that ran here has ended, and its variables with it.'),
+      primary: here ? 'detach' : null
+    };
+  }
+  if (kernel && (kernel.link.state === 'reconnecting' || kernel.link.state === 'connecting')) {
+    const since = clockText(kernel.link.since);
+    return {
+      tone: 'warn',
+      text:
+        kernel.link.state === 'connecting'
+          ? trans.__('Connecting.')
+          : trans.__('Lost contact at %1. Your kernel may still be running; reconnecting (%2).', since, kernel.link.attempt),
+      primary: here ? 'detach' : null
+    };
+  }
+  if (here) {
+    return { tone: 'on', text: runningText(compute, trans), primary: 'detach' };
+  }
+  if (compute.os === 'windows') {
+    const state = powerText(compute, trans);
+    return {
+      tone: compute.power_state === 'running' ? 'on' : 'off',
+      text: trans.__('%1 Start, stop and restart work; notebooks cannot run on Windows yet.', state),
+      primary: compute.power_state === 'stopped' || compute.power_state === 'deallocated' ? 'start' : null
+    };
+  }
+  const movable = !!current && !current.moving_to;
+  switch (compute.power_state) {
+    case 'running':
+      return { tone: 'on', text: runningText(compute, trans), primary: movable ? 'attach' : null };
+    case 'deallocated':
+      return { tone: 'off', text: powerText(compute, trans), primary: movable ? 'attach' : 'start' };
+    case 'stopped':
+      return { tone: 'warn', text: powerText(compute, trans), primary: 'release' };
+    case 'starting':
+    case 'stopping':
+    case 'deallocating':
+      return { tone: 'busy', text: powerText(compute, trans), primary: null };
+    default:
+      // Nobody asks a host how it is before somebody attaches; a VM of which Azure says nothing is better left alone.
+      return {
+        tone: 'off',
+        text: compute.kind === 'host' ? trans.__('Reached over SSH when you attach.') : powerText(compute, trans),
+        primary: compute.kind === 'host' && movable ? 'attach' : null
+      };
+  }
+}
+
+function runningText(compute: ICompute, trans: TranslationBundle): string {
+  if (compute.attached.length === 0) {
+    return trans.__('On. Nothing attached.');
+  }
+  const names = compute.attached.map(path => path.split('/').pop()).join(', ');
+  return trans.__('Running %1.', names);
+}
+
+function powerText(compute: ICompute, trans: TranslationBundle): string {
+  switch (compute.power_state) {
+    case 'running':
+      return trans.__('On.');
+    case 'deallocated':
+      return trans.__('Off. Only its disk is still billed.');
+    case 'stopped':
+      return compute.price
+        ? trans.__('Off, but still billed (%1).', priceText(compute.price, trans))
+        : trans.__('Off, but still billed.');
+    case 'starting':
+      return trans.__('Starting.');
+    case 'stopping':
+      return trans.__('Stopping.');
+    case 'deallocating':
+      return trans.__('Stopping and releasing.');
+    default:
+      return trans.__('Azure does not say whether it is on.');
+  }
+}
+
+/** One or two words for a menu. */
+export function shortState(compute: ICompute, operation: IOperation | undefined, trans: TranslationBundle): string {
+  if (operation) {
+    return trans.__('busy');
+  }
+  switch (compute.power_state) {
+    case 'running':
+      return trans.__('on');
+    case 'deallocated':
+      return trans.__('off');
+    case 'stopped':
+      return trans.__('off, still billed');
+    case 'starting':
+      return trans.__('starting');
+    case 'stopping':
+    case 'deallocating':
+      return trans.__('stopping');
+    default:
+      return '';
+  }
+}
+
+/** The label of a card's button. */
+export function primaryLabel(action: PrimaryAction, compute: ICompute, trans: TranslationBundle): string {
+  switch (action) {
+    case 'attach':
+      return compute.power_state === 'deallocated' ? trans.__('Start and attach') : trans.__('Attach this notebook');
+    case 'detach':
+      return trans.__('Return to free tier');
+    case 'start':
+      return trans.__('Start');
+    case 'release':
+      return trans.__('Release');
+  }
+}
+
+/**
+ * The toolbar's text: `Free tier · 4 GB`, `gpu-vm · starting 2 of 4`, `gpu-vm · T4`, `gpu-vm · reconnecting`.
+ *
+ * @param compute where the kernel runs; undefined when the machine is no longer listed
+ * @param moving the operation that moves it, and `target` where to
+ */
+export function chipText(
+  kernel: IKernel,
+  compute: ICompute | undefined,
+  moving: { operation?: IOperation; target?: ICompute } | undefined,
+  trans: TranslationBundle
+): IChipText {
+  if (moving?.operation && kernel.moving_to !== null) {
+    const at = currentStep(moving.operation);
+    const verb = at?.step.name === 'start' ? trans.__('starting') : trans.__('moving');
+    return {
+      tone: 'busy',
+      text: chip(
+        nameOf(moving.target, kernel.moving_to, trans),
+        at ? trans.__('%1 %2 of %3', verb, at.number, at.of) : verb
+      )
+    };
+  }
+  const name = nameOf(compute, kernel.compute, trans);
+  switch (kernel.link.state) {
+    case 'gone':
+      return { tone: 'gone', text: chip(name, trans.__('gone')) };
+    case 'reconnecting':
+      return { tone: 'warn', text: chip(name, trans.__('reconnecting')) };
+    case 'connecting':
+      return { tone: 'warn', text: chip(name, trans.__('connecting')) };
+    default: {
+      const size = compute?.size;
+      const detail = size?.gpu_model ?? (size?.memory_gib ? memoryText(size.memory_gib, trans) : '');
+      return { tone: 'on', text: chip(name, detail) };
+    }
+  }
+}
+
+function chip(name: string, detail: string): string {
+  return detail ? `${name} · ${detail}` : name;
+}

@@ -1,0 +1,219 @@
+"""The connection, against a real OpenSSH server."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.sshd import FlakyTCP, SSHServer, free_port, generate_key, sshd
+
+from jupyter_dsvm.errors import AuthenticationError, HostKeyError, SSHError, Unreachable
+from jupyter_dsvm.ssh.connection import SSHConnection
+from jupyter_dsvm.ssh.hostkeys import HostKeys
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SSHServer]:
+    with sshd(tmp_path_factory.mktemp("vm")) as server:
+        yield server
+
+
+@pytest.fixture
+def host_keys(server: SSHServer, tmp_path: Path) -> HostKeys:
+    keys = HostKeys(tmp_path / "pins", known_hosts=[])
+    keys.pin(server.target().pinned_key_id or "", server.host_key_line)
+    return keys
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    threads, fds = set(threading.enumerate()), set(os.listdir("/proc/self/fd"))
+    yield
+    deadline = time.monotonic() + 3
+    while set(threading.enumerate()) - threads and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not set(threading.enumerate()) - threads
+    assert len(os.listdir("/proc/self/fd")) <= len(fds) + 1
+
+
+def test_importing_does_not_import_paramiko() -> None:
+    code = "import jupyter_dsvm.ssh.connection, jupyter_dsvm.ssh.keys, sys; print('paramiko' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_commands_run_with_the_options_that_make_it_fast(server: SSHServer, host_keys: HostKeys) -> None:
+    connection = SSHConnection.open(server.target(), host_keys)
+    try:
+        assert connection.run("echo out; echo err >&2; exit 3") == (3, b"out\n", b"err\n")
+        assert connection.run("cat", b"x" * 1_000_000)[1] == b"x" * 1_000_000
+        assert connection.run("kill -9 $$")[0] == -1
+        assert connection.run("pwd; echo $HOME")[1].split()[1].decode() == str(server.home)
+        transport = connection._transport
+        assert transport is not None
+        assert transport.remote_cipher == transport.local_cipher == "aes128-gcm@openssh.com"
+        assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert connection.alive
+    finally:
+        connection.close()
+    assert not connection.alive
+    with pytest.raises(Unreachable, match="closed"):
+        connection.exec("true")
+
+
+def test_a_command_is_bounded_in_time_and_output(server: SSHServer, host_keys: HostKeys) -> None:
+    connection = SSHConnection.open(server.target(), host_keys)
+    try:
+        with pytest.raises(SSHError, match=r"did not end within 0\.3 s\. It printed: so far"):
+            connection.run("echo so far; sleep 30", timeout=0.3)
+        with pytest.raises(SSHError, match="more than 10000 bytes"):
+            connection.run("yes", limit=10_000)
+        assert connection.run("true")[0] == 0, "the connection is still good"
+    finally:
+        connection.close()
+
+
+def test_an_unknown_host_key_is_refused_before_signing_in(server: SSHServer, tmp_path: Path) -> None:
+    signed_in = server.log.read_text().count("Accepted")
+    with pytest.raises(HostKeyError) as e:
+        SSHConnection.open(server.target(), HostKeys(tmp_path / "none", known_hosts=[]))
+    assert "SHA256:" in e.value.message
+    assert server.host_key_line.split()[1] in e.value.advice
+    assert server.log.read_text().count("Accepted") == signed_in
+
+
+def test_a_changed_host_key_is_refused(server: SSHServer, host_keys: HostKeys, tmp_path: Path) -> None:
+    other = generate_key(tmp_path / "other")
+    host_keys.pin(server.target().pinned_key_id or "", other)
+    with pytest.raises(HostKeyError, match="has changed") as e:
+        SSHConnection.open(server.target(), host_keys)
+    assert e.value.message.count("SHA256:") == 2
+
+
+def test_known_hosts_serves_where_nothing_is_pinned(server: SSHServer, tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    path.write_text(f"[127.0.0.1]:{server.port} {server.host_key_line}\n")
+    SSHConnection.open(server.target(pinned_key_id=None), HostKeys(tmp_path / "pins", [path])).close()
+
+
+def test_a_refused_key_says_who_tried_what(server: SSHServer, host_keys: HostKeys, tmp_path: Path) -> None:
+    generate_key(tmp_path / "wrong")
+    generate_key(tmp_path / "open")
+    (tmp_path / "open").chmod(0o644)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", tmp_path / "locked"], check=True)
+    files = tuple(str(tmp_path / name) for name in ("wrong", "open", "locked", "missing"))
+    with pytest.raises(AuthenticationError) as e:
+        SSHConnection.open(server.target(key_files=files), host_keys, agent=False)
+    message = e.value.message
+    assert f"does not let {server.user} in" in message
+    assert f"{tmp_path / 'wrong'} (ssh-ed25519 SHA256:" in message
+    assert f"{tmp_path / 'open'} was not used because it can be read by other accounts" in message
+    assert f"{tmp_path / 'locked'} is encrypted" in message
+    assert f"{tmp_path / 'missing'} does not exist" in message
+    assert "The server accepts: publickey." in message
+
+
+def test_a_key_from_the_agent(
+    server: SSHServer, host_keys: HostKeys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = tmp_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", address], stdout=subprocess.DEVNULL)
+    try:
+        while not address.exists():
+            time.sleep(0.01)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(address))
+        subprocess.run(["ssh-add", "-q", server.key_file], check=True)
+        connection = SSHConnection.open(server.target(key_files=()), host_keys)
+        assert connection.run("true")[0] == 0
+        connection.close()
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+def test_an_encrypted_key_with_its_passphrase(server: SSHServer, host_keys: HostKeys, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.write_bytes(server.key_file.read_bytes())
+    locked.chmod(0o600)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", locked], check=True)
+    target = server.target(key_files=(str(locked),))
+    SSHConnection.open(target, host_keys, agent=False, passphrase="secret").close()
+
+
+def test_a_closed_port(server: SSHServer, host_keys: HostKeys) -> None:
+    port = free_port()
+    with pytest.raises(Unreachable, match=rf"vm \(127\.0\.0\.1, port {port}\) refuses connections"):
+        SSHConnection.open(server.target(port=port), host_keys)
+
+
+def test_a_name_that_does_not_resolve(server: SSHServer, host_keys: HostKeys) -> None:
+    with pytest.raises(Unreachable, match="cannot be found"):
+        SSHConnection.open(server.target(host="no-such-host.invalid"), host_keys)
+
+
+def test_something_that_is_no_ssh_server(server: SSHServer, host_keys: HostKeys) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with pytest.raises(Unreachable, match="no SSH connection came about"):
+            SSHConnection.open(server.target(port=listener.getsockname()[1]), host_keys, timeout=0.5)
+
+        def babble() -> None:
+            client, _ = listener.accept()
+            with client:
+                try:
+                    while True:
+                        client.sendall(b"x" * 65536)
+                except OSError:
+                    pass
+
+        listener.accept()[0].close()
+        thread = threading.Thread(target=babble)
+        thread.start()
+        with pytest.raises(Unreachable, match="no SSH greeting"):
+            SSHConnection.open(server.target(port=listener.getsockname()[1]), host_keys, timeout=5)
+        thread.join()
+
+
+def test_close_ends_a_connect_that_hangs(server: SSHServer, host_keys: HostKeys) -> None:
+    with FlakyTCP(server.host, server.port) as way:
+        way.stall = True
+        connection = SSHConnection(server.target(port=way.port))
+        threading.Timer(0.3, connection.close).start()
+        start = time.monotonic()
+        with pytest.raises(Unreachable):
+            connection.connect(host_keys, timeout=30)
+        assert time.monotonic() - start < 5
+
+
+def test_sessions_that_sshd_refuses(tmp_path: Path) -> None:
+    with sshd(tmp_path / "vm", "MaxSessions 1") as server:
+        host_keys = HostKeys(tmp_path / "pins", [])
+        host_keys.pin(server.target().pinned_key_id or "", server.host_key_line)
+        connection = SSHConnection.open(server.target(), host_keys)
+        try:
+            channel = connection.exec("sleep 30")
+            with pytest.raises(SSHError, match="refused to run a command") as e:
+                connection.exec("true")
+            assert "MaxSessions" in e.value.advice
+            channel.close()
+        finally:
+            connection.close()
+
+
+def test_a_proxy_command(server: SSHServer, host_keys: HostKeys) -> None:
+    relay = "import socket,sys,threading,os;s=socket.create_connection(('127.0.0.1',int(sys.argv[1])));\n"
+    relay += "def up():\n while d:=os.read(0,65536): s.sendall(d)\n"
+    relay += "threading.Thread(target=up,daemon=True).start()\nwhile d:=s.recv(65536): os.write(1,d)"
+    command = f'{sys.executable} -c "{relay}" {server.port}'
+    target = server.target(host="nowhere.invalid", proxy_command=command)
+    connection = SSHConnection.open(target, host_keys)
+    assert connection.run("echo through")[1] == b"through\n"
+    connection.close()
+    with pytest.raises(Unreachable, match="The proxy command printed: no way in") as e:
+        SSHConnection.open(server.target(proxy_command="sh -c 'echo no way in >&2; exit 1'"), host_keys)
+    assert e.value.advice == "Check the proxy command."
