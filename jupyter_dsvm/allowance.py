@@ -74,7 +74,11 @@ class Allowance:
             return
         price = compute.price
         if price is None or price.amount > float(limit):
-            said = "its price is not known" if price is None else f"it costs about {price.amount:g} {price.currency} an hour"
+            said = (
+                "its price is not known"
+                if price is None
+                else f"it costs about {price.amount:g} {price.currency} an hour"
+            )
             raise NotAllowed(
                 f"Code may start machines of up to {float(limit):g} an hour, and of {compute.name} {said}.",
                 advice="Start it in the Compute panel, or change price_per_hour in DSVMService.kernel_may_start.",

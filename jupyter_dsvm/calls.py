@@ -75,7 +75,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(verb: str) -> _Parser:
-    parser = _Parser(prog=f"%dsvm {verb}", add_help=False, allow_abbrev=False)
+    words = {"attach": " NAME [--kernel K]", "start": " NAME", "stop": " NAME", "restart": " NAME"}.get(verb, "")
+    parser = _Parser(prog=f"%dsvm {verb}", usage=f"%(prog)s{words}", add_help=False, allow_abbrev=False)
     if verb in ("attach", "start", "stop", "restart"):
         parser.add_argument("name", metavar="NAME")
     if verb == "attach":
@@ -130,10 +131,9 @@ def _list(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:
     listing = service.computes()
     here = call.proxy.status.compute
     # A VM learns no paths of other notebooks.
-    options = {"here": here, "notebooks": call.trusted}
     return {
-        "text": computes_text(listing.computes, listing.problems, **options),
-        "html": computes_html(listing.computes, listing.problems, **options),
+        "text": computes_text(listing.computes, listing.problems, here, notebooks=call.trusted),
+        "html": computes_html(listing.computes, listing.problems, here, notebooks=call.trusted),
     }
 
 
@@ -164,7 +164,9 @@ def status_text(service: DSVMService, proxy: Any) -> str:
             target = place(operation.compute, service.known.name(operation.compute))
             lines.append(f"It is moving to {target}{': ' + step if step else ''}.")
     if operations and operations[0].error is not None and operations[0].ended is not None:
-        lines.append(f"The last move did not happen: {operations[0].error.message} {operations[0].error.advice}".strip())
+        lines.append(
+            f"The last move did not happen: {operations[0].error.message} {operations[0].error.advice}".strip()
+        )
     return "\n".join(lines)
 
 

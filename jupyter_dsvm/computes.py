@@ -18,7 +18,7 @@ from typing import Literal
 
 from .compute.naming import resolve
 from .compute.provider import Cancel, ComputeProvider, Report
-from .errors import Cancelled, ComputeNotRunning, DSVMError, NotAllowed, OperationRefused, UnknownCompute
+from .errors import Cancelled, ComputeNotRunning, DSVMError, OperationRefused, UnknownCompute
 from .models import FREE, Compute, ComputeKind, PowerState, Problem, SSHTarget, utc_now
 from .operations import problem_of
 
@@ -69,7 +69,9 @@ class _PowerChange:
 
 
 class Computes:
-    def __init__(self, providers: Callable[[], Sequence[ComputeProvider]], changed: Callable[[str | None], None]) -> None:
+    def __init__(
+        self, providers: Callable[[], Sequence[ComputeProvider]], changed: Callable[[str | None], None]
+    ) -> None:
         """``providers`` is called once, at first use, since some import much. ``changed`` is called with a compute's id,
         or None for several, after each change of what ``snapshot`` gives; from any thread, and it must not block."""
         self._make_providers = providers
@@ -235,11 +237,6 @@ class Computes:
 
         try:
             provider = self.provider(compute_id)
-            if provider.prefix.rstrip(":") == FREE:
-                raise NotAllowed(
-                    f"The free tier cannot be {GERUND[change.kind]}: it is the Jupyter server itself.",
-                    advice="Name a VM. `%dsvm list` shows them.",
-                )
             action: Callable[[str, Report, Cancel], Compute] = getattr(provider, change.kind)
             row = action(compute_id, report, cancel)
         except BaseException as e:

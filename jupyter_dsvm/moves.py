@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from .compute.provider import Cancel, Report
@@ -29,11 +30,15 @@ from .kernels.backends import Backend
 from .kernels.kernelspecs import RemoteSpec, choose, parse_specs, start_spec
 from .models import FREE, OS, Compute, ComputeKind, PowerState
 from .operations import OperationStore, Running
+from .tables import place
 
 log = logging.getLogger("jupyter_dsvm.moves")
 
 POLL_SECONDS = 0.1
 """How often a wait for the kernel looks at its cancel."""
+
+CALL_OFF_SECONDS = 10.0
+"""How long the I/O thread may take to drop a change that waits."""
 
 T = TypeVar("T")
 
@@ -88,7 +93,7 @@ class Moves:
             if compute.power_state in OFF or compute.power_state is PowerState.STARTING:
                 steps.append(("start", f"Start {compute.name}"))
             steps.append(("connect", f"Connect to {compute.name}"))
-        where = "the free tier" if compute.id == FREE else compute.name
+        where = place(compute.id, compute.name)
         steps += [("kernel", f"Start the kernel on {where}"), ("wait", "Wait for what is running, then change over")]
         running = self._operations.begin(
             "detach" if compute.id == FREE else "attach",
@@ -134,6 +139,9 @@ class Moves:
                     may_start=may_start,
                 )
             self._wait(proxy, proxy.prepare(backend), running, backend.compute_name)
+            notice = _notice(compute, place(proxy.status.compute, proxy.status.compute_name))
+            running.step("wait")
+            running.on_cancel = partial(self._call_off, proxy)
             swapped: Future[None] = proxy.swap(backend)
         except BaseException as e:
             self._end(running, proxy, e)
@@ -143,22 +151,20 @@ class Moves:
             with self._lock:
                 if self._preparing.get(proxy.kernel_id) is running:
                     del self._preparing[proxy.kernel_id]
-        running.step("wait")
-        running.on_cancel = lambda reason: self._call_off(proxy, reason)
-        swapped.add_done_callback(lambda f: self._end(running, proxy, f.exception(), compute))
+        swapped.add_done_callback(lambda f: self._end(running, proxy, f.exception(), notice))
         if running.cancel.is_set():
             self._call_off(proxy, running.cancel_reason)
         return swapped
 
     def withdraw(self, proxy: Any, reason: str) -> bool:
-        """Call off whatever move of this kernel is under way; whether there was one."""
+        """Call off whatever move of this kernel is under way; whether there was one. Returns when it is off."""
         with self._lock:
             latest = self._latest.get(proxy.kernel_id)
         if latest is None or latest.value.ended is not None:
             return False
         latest.cancel_reason = reason
         latest.cancel.set()
-        self._call_off(proxy, reason)
+        self._call_off(proxy, reason).result(CALL_OFF_SECONDS)
         return True
 
     def forget(self, kernel_id: str) -> None:
@@ -169,8 +175,9 @@ class Moves:
             latest.cancel.set()
 
     @staticmethod
-    def _call_off(proxy: Any, reason: str) -> None:
-        proxy.cancel_swap(reason)
+    def _call_off(proxy: Any, reason: str) -> Future[None]:
+        called_off: Future[None] = proxy.cancel_swap(reason)
+        return called_off
 
     def _wait(self, proxy: Any, future: Future[T], running: Running, where: str) -> T:
         """For the new kernel's first answer, unless cancelled or too late; then the proxy ends the new backend."""
@@ -199,13 +206,13 @@ class Moves:
             elif waited >= limit + 10:
                 raise called_off
 
-    def _end(self, running: Running, proxy: Any, error: BaseException | None, compute: Compute | None = None) -> None:
+    def _end(self, running: Running, proxy: Any, error: BaseException | None, notice: str = "") -> None:
         """The move is over. Also called on the I/O thread, so it must not block."""
-        if error is None and compute is not None:
-            running.done(_notice(compute))
+        if error is None:
+            running.done(notice)
         elif isinstance(error, Cancelled):
             running.cancelled(error)
-        elif error is not None:
+        else:
             if not isinstance(error, DSVMError):
                 log.exception("an attach failed", exc_info=error)
             running.failed(error)
@@ -253,7 +260,11 @@ class Moves:
         self._check(cancel)
         step("kernel", f"Start the kernel on {compute.name}")
         spec = choose(
-            parse_specs(pipe.kernelspecs()), machine=compute.name, language=language, local_name=local_name, wanted=wanted
+            parse_specs(pipe.kernelspecs()),
+            machine=compute.name,
+            language=language,
+            local_name=local_name,
+            wanted=wanted,
         )
         self._check(cancel)
         return self._connections.backend(pipe, compute, front.kernel_id, self._start(front, spec), spec)
@@ -301,8 +312,6 @@ class Moves:
             raise Cancelled("The move was cancelled.", advice="The notebook keeps the kernel it had.")
 
 
-def _notice(compute: Compute) -> str:
+def _notice(compute: Compute, left: str) -> str:
     """What the user is told when it is done."""
-    if compute.id == FREE:
-        return "The notebook runs on the free tier again. Variables stayed behind on the machine it left."
-    return f"The notebook runs on {compute.name}. Variables stayed behind; run the cells that make them again."
+    return f"The notebook runs on {place(compute.id, compute.name)}. Variables stayed on {left}; run the cells that make them."

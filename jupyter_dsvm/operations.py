@@ -58,7 +58,7 @@ class Running:
         self.cancel = cancel
         """Set when somebody wants it to stop; the worker looks at it, and calls ``cancelled`` once it has stopped."""
         self.cancel_reason = "It was cancelled."
-        self.on_cancel: Callable[[str], None] | None = None
+        self.on_cancel: Callable[[str], object] | None = None
         """Called by ``OperationStore.cancel`` when nobody looks at ``cancel`` any more (a move that waits for a cell)."""
         self.finished: Future[Operation] = Future()
         self.listeners: list[Callable[[str], None]] = []
@@ -124,7 +124,9 @@ class Running:
             return
         self._store.changed(value)
         sentence = next((s.text for s in value.steps if s.state is StepState.RUNNING), None)
-        if sentence is not None and sentence != next((s.text for s in before.steps if s.state is StepState.RUNNING), None):
+        if sentence is not None and sentence != next(
+            (s.text for s in before.steps if s.state is StepState.RUNNING), None
+        ):
             for listener in list(self.listeners):
                 listener(sentence)
 

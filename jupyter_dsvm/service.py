@@ -81,8 +81,15 @@ class DSVMService(LoggingConfigurable):
         help="Where computes come from: this server, Azure, and the hosts of the SSH configuration.",
     ).tag(config=True)
 
-    def __init__(self, providers: Callable[[], list[ComputeProvider]] | None = None, **kwargs: Any) -> None:
-        """``providers`` takes the place of those that ``compute_providers`` names."""
+    def __init__(
+        self,
+        providers: Callable[[], list[ComputeProvider]] | None = None,
+        registry: Registry = registry,
+        connections: Connections | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """``providers`` takes the place of those that ``compute_providers`` names; the other two are the process's own
+        unless a test has its own."""
         super().__init__(**kwargs)
         self._lock = threading.RLock()
         self._closed = False
@@ -92,11 +99,11 @@ class DSVMService(LoggingConfigurable):
         self._rows: dict[str, tuple[Any, ...]] = {}
         self._requests = ThreadPoolExecutor(REQUEST_WORKERS, thread_name_prefix="jupyter-dsvm-request")
         self._work = ThreadPoolExecutor(WORK_WORKERS, thread_name_prefix="jupyter-dsvm-work")
-        self.registry: Registry = registry
+        self.registry = registry
         self.operations_store = OperationStore()
         self.operations_store.listen(lambda op: self._bump("operations", op.id))
         self.known = Computes(providers or self._make_providers, lambda i: self._bump("computes", i))
-        self.connections = Connections(self.known, self._in_use, lambda: self.connection_idle, parent=self)
+        self.connections = connections or Connections(self.known, self._in_use, lambda: self.connection_idle)
         self.moves = Moves(
             self.operations_store,
             self.known,
@@ -250,8 +257,12 @@ class DSVMService(LoggingConfigurable):
 
     def _power(self, kind: PowerKind, compute: str) -> Operation:
         running = self.begin_power(kind, compute)
-        self._work.submit(self._run_power_quietly, running, kind)
+        self.spawn_power(running, kind)
         return running.value
+
+    def spawn_power(self, running: Running, kind: PowerKind) -> None:
+        """Do it on a worker thread; ``running`` has the outcome."""
+        self._work.submit(self._run_power_quietly, running, kind)
 
     def begin_power(self, kind: PowerKind, compute: str, cancel: Cancel | None = None) -> Running:
         """The operation, for who runs it themselves with ``run_power`` (the magic, the command line). May block to find
@@ -274,8 +285,6 @@ class DSVMService(LoggingConfigurable):
                 running.failed(e)
             raise
         running.done(_power_notice(kind, row, affected))
-        if kind != "start":
-            self.connections.machine_ended(compute_id)
         return row
 
     def _run_power_quietly(self, running: Running, kind: PowerKind) -> None:
@@ -335,7 +344,12 @@ class DSVMService(LoggingConfigurable):
         handle(self, call)
 
     def remote_backend(
-        self, front: KernelFront, compute: str, kernelspec: str | None, report: Report, cancel: Cancel
+        self,
+        front: KernelFront,
+        compute: str,
+        kernelspec: str | None,
+        report: Report | None = None,
+        cancel: Cancel | None = None,
     ) -> Backend:
         """A backend on a VM, not started, for a kernelspec that names one (``dsvm-NAME-KERNEL``). Blocks; the provisioner
         calls it. Opening a notebook starts nothing that is billed, unless ``kernel_may_start`` allows it."""
@@ -348,7 +362,7 @@ class DSVMService(LoggingConfigurable):
             language=language,
             local_name=None,
             report=report,
-            cancel=cancel,
+            cancel=cancel or Cancel(),
             may_start=self.code_may_start,
         )
 

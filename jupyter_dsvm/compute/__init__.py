@@ -1,0 +1,1 @@
+"""What a notebook can run on, behind one port (``provider.ComputeProvider``): Azure, hosts, and this server."""

@@ -72,7 +72,9 @@ ANSWERS: dict[str, dict[str, str]] = {
 class Refusal(Exception):
     """A request that Azure answers with an error."""
 
-    def __init__(self, status: int, code: str, message: str, *, target: str | None = None, retry_after: int | None = None):
+    def __init__(
+        self, status: int, code: str, message: str, *, target: str | None = None, retry_after: int | None = None
+    ):
         super().__init__(message)
         self.status, self.code, self.message, self.target, self.retry_after = status, code, message, target, retry_after
 
@@ -142,7 +144,7 @@ class Timings:
     start: float = 3.0
     deallocate: float = 2.0
     restart: float = 3.0
-    powerOff: float = 2.0  # noqa: N815 - Azure's name of the action
+    powerOff: float = 2.0
     patch: float = 2.0
     retry_after: int | None = None
     """``Retry-After`` of operations; None: what is left of the operation, from 1 to 10 s."""
@@ -257,9 +259,7 @@ class Arm:
                 "https://aka.ms/activitylog to get more details on the conflicting requests.",
             )
         if answer == REFUSE:
-            raise Refusal(
-                409, "OperationNotAllowed", "The operation requires the VM to be running (or set to run)."
-            )
+            raise Refusal(409, "OperationNotAllowed", "The operation requires the VM to be running (or set to run).")
         operation = Operation(action, record)
         self.operations[operation.id] = operation
         if answer == NOTHING:
@@ -363,10 +363,9 @@ class Arm:
         time = asyncio.get_running_loop().time
         done_at = time() + seconds
         was_running = record.power == "running"
-        if action in ("deallocate", "powerOff", "restart") or (action == "patch" and was_running):
-            if vm is not None:
-                await vm.halt()
-        if action == "deallocate" and vm is not None:
+        if vm is not None and (action in ("deallocate", "powerOff", "restart") or (action == "patch" and was_running)):
+            await vm.halt()
+        if vm is not None and action == "deallocate":
             vm.release()
         if size is not None:
             record.size = size

@@ -16,6 +16,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import venv
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -43,48 +45,73 @@ def base_python() -> Path:
     return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Only one process builds an image; the others wait and then find it ready."""
-    with open(path, "a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+class Images:
+    """The images of this user. ``get`` is called on a worker thread, ``cancel`` from any other."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._cancelled = threading.Event()
+        self._pip: subprocess.Popen[str] | None = None
 
-def image(requirements: Sequence[str], cache: Path, say: Say) -> Path:
-    """The site-packages of an image with these requirements, built now if it is not there. Blocks for a minute then."""
-    key = "\n".join([_FORMAT, str(base_python()), sys.version, *sorted(requirements)])
-    folder = cache / hashlib.sha256(key.encode()).hexdigest()[:16]
-    complete = folder / "complete"
-    site_packages = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    if complete.exists():
-        return site_packages
-    cache.mkdir(parents=True, exist_ok=True, mode=0o755)
-    with _locked(cache / f"{folder.name}.lock"):
-        if complete.exists():
-            return site_packages
-        say(f"Building the VMs' Python environment ({', '.join(requirements)}) in {folder}; this is done once.")
-        shutil.rmtree(folder, ignore_errors=True)
-        venv.EnvBuilder(symlinks=True, with_pip=True).create(folder)
-        command = [str(folder / "bin/python3"), "-I", "-m", "pip", "install", "--disable-pip-version-check"]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"}
+    def get(self, requirements: Sequence[str], say: Say) -> Path:
+        """The site-packages of an image with these requirements, built now if it is not there; that takes a minute.
+
+        Raises ``ImageError``.
+        """
+        key = "\n".join([_FORMAT, str(base_python()), sys.version, *sorted(requirements)])
+        image = self.folder / hashlib.sha256(key.encode()).hexdigest()[:16]
+        complete = image / "complete"
+        if not complete.exists():
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+            with self._locked(image.with_suffix(".lock")):
+                if not complete.exists():
+                    say(f"Building the VMs' Python environment ({', '.join(requirements)}) in {image}; done once.")
+                    self._build(image, requirements, say)
+                    complete.touch()
+        return image / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+
+    def cancel(self) -> None:
+        """Let a ``get`` that is building or waiting end with ``ImageError``."""
+        self._cancelled.set()
+        if self._pip is not None:
+            self._pip.kill()
+
+    @contextlib.contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        """Only one process builds an image; the others wait and then find it ready."""
+        with open(path, "a+b") as file:
+            while not self._cancelled.is_set():
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.2)
+            else:
+                raise ImageError("Waiting for the VMs' Python environment was cancelled.")
+            yield
+
+    def _build(self, image: Path, requirements: Sequence[str], say: Say) -> None:
+        shutil.rmtree(image, ignore_errors=True)
+        venv.EnvBuilder(symlinks=True, with_pip=True).create(image)
+        said: list[str] = []
         with subprocess.Popen(
-            [*command, *requirements],
+            [str(image / "bin/python3"), "-I", "-m", "pip", "install", "--disable-pip-version-check", *requirements],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=environment,
+            env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"},
         ) as pip:
-            said: list[str] = []
+            self._pip = pip
+            if self._cancelled.is_set():
+                pip.kill()
             for line in pip.stdout or ():
                 said = [*said[-20:], line.rstrip()]
                 if line.startswith(("Collecting", "Downloading", "Installing", "Successfully")):
                     say("  " + line.strip()[:110])
+        self._pip = None
         if pip.returncode:
             raise ImageError("pip could not build the VMs' Python environment:\n" + "\n".join(said))
-        complete.touch()
-    return site_packages
 
 
 def make_environment(

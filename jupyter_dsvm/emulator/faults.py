@@ -51,7 +51,10 @@ PRESETS: dict[str, tuple[int, str]] = {
         "The subscription '{subscription}' is disabled and therefore marked as read only. You cannot perform any write "
         "actions on this subscription until it is re-enabled.",
     ),
-    "TooManyRequests": (429, "The server rejected the request because too many requests have been received for this subscription."),
+    "TooManyRequests": (
+        429,
+        "The server rejected the request because too many requests have been received for this subscription.",
+    ),
     "ServerTimeout": (503, "The request timed out."),
     "InternalServerError": (500, "An internal execution error occurred. Please retry later."),
 }

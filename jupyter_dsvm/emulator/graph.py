@@ -18,6 +18,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from . import shapes
+from .machines import TENANT_ID
 
 if TYPE_CHECKING:
     from .arm import Record
@@ -53,7 +54,7 @@ def row(record: Record) -> Json:
         "id": record.id,
         "name": record.machine.name,
         "type": "microsoft.compute/virtualmachines",
-        "tenantId": shapes.TENANT_ID,
+        "tenantId": TENANT_ID,
         "kind": "",
         "location": record.machine.location,
         "resourceGroup": record.machine.resource_group.lower(),
@@ -114,7 +115,9 @@ def answer(body: Any, rows: list[Json]) -> Json:
 
 
 def _fits(query: str, candidate: Json) -> bool:
-    publishers = [p.lower() for clause in _PUBLISHERS.findall(query) for p in re.findall(r"['\"]([^'\"]*)['\"]", clause)]
+    publishers = [
+        p.lower() for clause in _PUBLISHERS.findall(query) for p in re.findall(r"['\"]([^'\"]*)['\"]", clause)
+    ]
     keys = [re.sub(r"\\(.)", r"\1", key) for key in _TAG.findall(query)]
     if not publishers and not keys:
         return True

@@ -15,6 +15,8 @@ Signals: USR1 start the SSH server if it does not run, USR2 kill it with its ses
 ``isolate``). It is bound to its parent's life by ``PR_SET_PDEATHSIG``.
 """
 
+from __future__ import annotations
+
 import ctypes
 import json
 import os
@@ -23,9 +25,15 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any, Dict, List, Tuple  # noqa: UP035 - plain names, as the rest of the standard library has them
+from typing import Any
 
-CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x4000000, 0x8000000, 0x20000000, 0x40000000
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = (
+    0x20000,
+    0x4000000,
+    0x8000000,
+    0x20000000,
+    0x40000000,
+)
 MS_RDONLY, MS_NOSUID, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 32, 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 HANDLED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
@@ -67,7 +75,7 @@ def ip(*lines: str) -> None:
 # -- the VM's own view of the world -----------------------------------------------------------------------------------
 
 
-def build_root(spec: Dict[str, Any]) -> None:
+def build_root(spec: dict[str, Any]) -> None:
     """A root folder of its own: the system's programs read only, everything that can be written its own."""
     root = spec["root"]
     mount("none", "/", "", MS_REC | MS_PRIVATE)
@@ -87,7 +95,14 @@ def build_root(spec: Dict[str, Any]) -> None:
         with open(f"{root}/etc/{name}", "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(f"{root}/etc/{name}", 0o640 if name == "shadow" else 0o644)
-    for folder, mode in (("dev", 0o755), ("proc", 0o555), ("sys", 0o555), ("run/sshd", 0o755), ("var", 0o755), ("root", 0o711)):
+    for folder, mode in (
+        ("dev", 0o755),
+        ("proc", 0o555),
+        ("sys", 0o555),
+        ("run/sshd", 0o755),
+        ("var", 0o755),
+        ("root", 0o711),
+    ):
         os.makedirs(f"{root}/{folder}", mode)
     os.symlink("/run", root + "/var/run")
     for folder in ("run/lock", "mnt", "var/log", "var/lib", "var/cache"):
@@ -97,11 +112,16 @@ def build_root(spec: Dict[str, Any]) -> None:
     mount("tmpfs", root + "/dev", "tmpfs", MS_NOSUID, "mode=755,size=1m")
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
         bind("/dev/" + name, f"{root}/dev/{name}")
-    for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx")):
+    for name, target in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ):
         os.symlink(target, f"{root}/dev/{name}")
     os.mkdir(root + "/dev/pts")
     mount("devpts", root + "/dev/pts", "devpts", MS_NOSUID, "newinstance,ptmxmode=0666,mode=620")
-    os.mkdir(root + "/dev/shm")
     for folder in ("/dev/shm", "/tmp", "/var/tmp"):  # noqa: S108 - the VM's own
         os.makedirs(root + folder, exist_ok=True)
         mount("tmpfs", root + folder, "tmpfs", MS_NOSUID, "mode=1777")
@@ -111,8 +131,9 @@ def build_root(spec: Dict[str, Any]) -> None:
     os.chdir("/")
 
 
-def enter_namespaces(spec: Dict[str, Any]) -> int:
+def enter_namespaces(spec: dict[str, Any]) -> int:
     """Fork into the VM. Returns 0 in the VM's process 1, and its process id in the parent, once the link is up."""
+    ours = os.open("/proc/self/ns/pid", os.O_RDONLY)
     check(libc.unshare(CLONE_NEWPID), "unshare")
     born, go = os.pipe(), os.pipe()
     pid = os.fork()
@@ -126,7 +147,11 @@ def enter_namespaces(spec: Dict[str, Any]) -> int:
             os._exit(1)  # the parent could not make the link, and has said why
         socket.sethostname(spec["hostname"])
         ip(f"addr add {spec['address']}/30 dev eth0", "link set lo up", "link set eth0 up")
+        os.write(born[1], b"+")
         return 0
+    # Only that one child was to be in there: `ip` below has to count processes as we do.
+    check(libc.setns(ours, CLONE_NEWPID), "setns")
+    os.close(ours)
     os.close(born[1])
     os.close(go[0])
     if os.read(born[0], 1) != b"+":
@@ -138,6 +163,9 @@ def enter_namespaces(spec: Dict[str, Any]) -> int:
         f"link set {link} up",
     )
     os.write(go[1], b"+")
+    # Whoever connects before both ends are up waits a second for the next ARP request.
+    if os.read(born[0], 1) != b"+":
+        raise OSError("the VM could not set up its end of the network link")
     return pid
 
 
@@ -148,7 +176,7 @@ def bind_to_parent(number: int) -> None:
     libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
-def processes() -> "Dict[int, Tuple[int, str]]":
+def processes() -> dict[int, tuple[int, str]]:
     """Parent and name of every process that can be seen."""
     found = {}
     for entry in os.listdir("/proc"):
@@ -165,9 +193,9 @@ def processes() -> "Dict[int, Tuple[int, str]]":
     return found
 
 
-def descendants() -> "Dict[int, str]":
+def descendants() -> dict[int, str]:
     table, mine = processes(), {os.getpid()}
-    names: Dict[int, str] = {}
+    names: dict[int, str] = {}
     grown = True
     while grown:
         more = {pid for pid, (parent, _) in table.items() if parent in mine and pid not in mine}
@@ -177,7 +205,7 @@ def descendants() -> "Dict[int, str]":
     return names
 
 
-def kill(pids: "List[int]") -> None:
+def kill(pids: list[int]) -> None:
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -185,8 +213,8 @@ def kill(pids: "List[int]") -> None:
             pass
 
 
-def reap() -> "List[int]":
-    ended = []
+def reap() -> list[int]:
+    ended: list[int] = []
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -208,14 +236,14 @@ def end_everything() -> None:
         reap()
 
 
-def run_server(spec: Dict[str, Any]) -> int:
+def run_server(spec: dict[str, Any]) -> int:
     with open(os.devnull) as null:
-        argv: List[str] = spec["server"]
+        argv: list[str] = spec["server"]
         actions = [(os.POSIX_SPAWN_DUP2, null.fileno(), 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
         return os.posix_spawn(argv[0], argv, spec["env"], file_actions=actions, setsigmask=())
 
 
-def live(spec: Dict[str, Any]) -> None:
+def live(spec: dict[str, Any]) -> None:
     server = run_server(spec)
     while True:
         number = signal.sigwait(HANDLED)
@@ -226,12 +254,15 @@ def live(spec: Dict[str, Any]) -> None:
             server = run_server(spec)
         elif number == signal.SIGUSR2:
             kill([pid for pid, name in descendants().items() if pid == server or name.startswith("sshd")])
+            if server:
+                os.waitpid(server, 0)  # so that the next USR1 does not find it still there
+                server = 0
         elif number == signal.SIGTERM:
             end_everything()
             return
 
 
-def report(answer: Dict[str, Any]) -> None:
+def report(answer: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
     with open(os.devnull, "w") as null:

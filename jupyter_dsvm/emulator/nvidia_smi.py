@@ -11,7 +11,10 @@ import uuid
 from pathlib import Path
 
 DRIVER, CUDA = "535.183.01", "12.2"
-HARDWARE = json.loads((Path(sys.argv[0]).resolve().parent.parent / "gpus.json").read_text())
+try:
+    HARDWARE = json.loads((Path(__file__).resolve().parent.parent / "gpus.json").read_text())
+except OSError:  # read where it is no program of a VM
+    HARDWARE = {"count": 0, "model": "", "memory_mib": 0, "vm": ""}
 COUNT, MODEL, MEMORY, VM = HARDWARE["count"], HARDWARE["model"], HARDWARE["memory_mib"], HARDWARE["vm"]
 POWER_LIMIT = 70.0 if "T4" in MODEL else 300.0
 
@@ -47,7 +50,7 @@ def value(field: str, index: int, units: bool) -> str:
         "fan.speed": ("[N/A]", ""),
     }
     if field in plain:
-        return plain[field]
+        return str(plain[field])
     if field in measured:
         number, unit = measured[field]
         return f"{number} {unit}".strip() if units else str(number)
@@ -74,8 +77,10 @@ def table() -> None:
     out.append(split.replace("-", "=").replace("+", "+"))
     for index in range(COUNT):
         bus = value("pci.bus_id", index, True)
-        out.append(f"| {index:>3}  {MODEL:<26.26}  Off | {bus} Off | {'0':>20} |\n")
-        out.append(f"| N/A   34C    P8 {9:>14}W / {POWER_LIMIT:>3.0f}W | {0:>6}MiB / {MEMORY:>5}MiB | {'0%':>7}      Default |\n")
+        out.append(f"| {index:>3}  {MODEL:<26.26}{'Off':>8} | {bus} Off | {'0':>20} |\n")
+        out.append(
+            f"| N/A   34C    P8 {9:>15}W / {POWER_LIMIT:>3.0f}W | {0:>6}MiB / {MEMORY:>5}MiB | {'0%':>7}      Default |\n"
+        )
         out.append("|                                         |                      |                  N/A |\n")
         out.append("+-----------------------------------------+----------------------+----------------------+\n")
     out += ["\n", line, "| Processes:" + " " * 76 + "|\n"]
@@ -97,9 +102,12 @@ def main(arguments: "list[str]") -> None:
     elif any(name.startswith("--query-") for name in options):
         # Running programs (``--query-compute-apps``): there are none, so only the headings are left.
         if "noheader" not in options.get("--format", ""):
-            sys.stdout.write(", ".join(next(v for k, v in options.items() if k.startswith("--query-")).split(",")) + "\n")
+            sys.stdout.write(
+                ", ".join(next(v for k, v in options.items() if k.startswith("--query-")).split(",")) + "\n"
+            )
     else:
         table()
 
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -7,7 +7,9 @@ public keys only. Its environment is what every session gets; started by root it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
+import logging
 import os
 import pty
 import pwd
@@ -27,6 +29,21 @@ def become(user: str) -> None:
         os.setuid(account.pw_uid)
 
 
+class _OneAccount(asyncssh.SSHServer):
+    """Knows the keys of one account; nobody else has any."""
+
+    def __init__(self, user: str, keys: asyncssh.SSHAuthorizedKeys) -> None:
+        self._user, self._keys = user, keys
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+
+    def begin_auth(self, username: str) -> bool:
+        if username == self._user:
+            self._connection.set_authorized_keys(self._keys)
+        return True
+
+
 async def session(process: asyncssh.SSHServerProcess[bytes]) -> None:
     """One exec or shell request: the shell of the account, as sshd starts it."""
     environment = {**os.environ, "USER": process.get_extra_info("username"), **process.env}
@@ -44,16 +61,32 @@ async def session(process: asyncssh.SSHServerProcess[bytes]) -> None:
         cwd=home,
         start_new_session=True,
     )
-    await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
-    waiter = asyncio.ensure_future(child.wait())
-    closed = asyncio.ensure_future(process.channel.wait_closed())
-    await asyncio.wait([waiter, closed], return_when=asyncio.FIRST_COMPLETED)
-    if waiter.done():
-        # What it still had in its pipes goes out first, then the status.
-        await process.stdout.drain()
-        process.exit(waiter.result() & 0xFF)
-    await waiter
-    closed.cancel()
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    feeding = asyncio.create_task(_feed(process.stdin, child.stdin))
+    # As with sshd, a session lasts until the last holder of its pipes is gone. (asyncssh's own redirection sometimes
+    # drops the end of the output when the command has ended.)
+    await asyncio.gather(_copy(child.stdout, process.stdout), _copy(child.stderr, process.stderr))
+    status = await child.wait()
+    feeding.cancel()
+    process.exit(status & 0xFF)
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncssh.SSHWriter[bytes]) -> None:
+    """Until the command has closed its end; what nobody at the other end takes any more is dropped."""
+    while data := await source.read(1 << 16):
+        with contextlib.suppress(OSError, asyncssh.Error):
+            target.write(data)
+            await target.drain()
+
+
+async def _feed(source: asyncssh.SSHReader[bytes], target: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while data := await source.read(1 << 16):
+            target.write(data)
+            await target.drain()
+    target.close()
 
 
 async def _terminal(
@@ -71,11 +104,14 @@ async def _terminal(
 
 
 async def main(host: str, port: int, host_key: str, authorized_keys: str, user: str) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    keys = asyncssh.read_authorized_keys(authorized_keys)
     server = await asyncssh.listen(
         host,
         port,
-        server_host_keys=[host_key],
-        authorized_client_keys=authorized_keys,
+        # Read now, not by name: asyncssh looks again at each connection, when it is no longer root.
+        server_host_keys=[asyncssh.read_private_key(host_key)],
+        server_factory=lambda: _OneAccount(user, keys),
         password_auth=False,
         kbdint_auth=False,
         process_factory=session,

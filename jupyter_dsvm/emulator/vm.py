@@ -1,6 +1,6 @@
 """An emulated VM: its disk, its host key, its address, and its processes while it runs.
 
-``arm.py`` boots and halts it; ``guest.py`` is its first process. On a VM that is isolated (see ``can_isolate``) the
+``arm.py`` boots and halts it; ``guest.py`` is its first process. On a VM that is isolated (see ``network.can_isolate``) the
 account is ``azureuser``, the disk is mounted at ``/home``, ``/anaconda`` and ``/dsvm``, and SSH listens on port 22 of
 a network of its own. On one that is not, everything runs as the user who runs the emulator: HOME points to the disk, SSH
 listens on an address in 127/8 and a port that stays the VM's, and the environment variable DSVM_NAME holds
@@ -11,18 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import os
 import pwd
-import secrets
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from . import environment
 from .machines import SIZES, Machine
+from .network import GUEST, Address, free_port, isolated_address, link_of, shared_address
 
-GUEST = Path(__file__).with_name("guest.py")
 ACCOUNT = "azureuser"
 VISITOR = "visitor"
 """A second account on isolated VMs, for whoever asks what other users of a VM can see. Takes the same key."""
@@ -46,44 +40,9 @@ class BootError(Exception):
     """The VM did not come up; the message ends with what its first process printed."""
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a VM answers from one allocation to the next deallocation."""
-
-    host: str
-    port: int
-    gateway: str = ""
-    """The emulator's end of the link; empty where the VM shares the loopback interface."""
-
-
 def sshd_path() -> str | None:
     """OpenSSH's server, which ordinary users seldom have on their PATH."""
     return shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin")
-
-
-def can_isolate() -> str:
-    """Empty where VMs can have namespaces of their own; otherwise the reason why not. Tried, not guessed."""
-    if sys.platform != "linux":
-        return "namespaces need Linux"
-    if os.geteuid() != 0:
-        return "namespaces need root"
-    if shutil.which("ip") is None:
-        return "there is no `ip` (Debian package iproute2)"
-    with tempfile.TemporaryDirectory() as root:
-        spec = {
-            **_network(_isolated_address()),
-            "isolate": True,
-            "probe": True,
-            "parent": os.getpid(),
-            "root": root,
-            "hostname": "probe",
-            "etc": {},
-            "binds": [],
-        }
-        done = subprocess.run(
-            [sys.executable, "-I", str(GUEST)], input=json.dumps(spec), capture_output=True, text=True, timeout=30
-        )
-    return done.stderr.strip() if done.returncode else ""
 
 
 def new_key(path: Path, comment: str = "") -> str:
@@ -104,35 +63,6 @@ def public_line(path: Path) -> str:
     return key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
 
 
-def _isolated_address() -> Address:
-    """A /30 out of 10.208.0.0/12 that no route of this computer is about."""
-    listed = subprocess.run(["ip", "-4", "-j", "route"], capture_output=True, text=True).stdout
-    taken = []
-    for route in json.loads(listed or "[]"):
-        with contextlib.suppress(ValueError):
-            network = ipaddress.IPv4Network(route.get("dst", ""))
-            if network.prefixlen > 16:
-                taken.append(network)
-    while True:
-        network = ipaddress.IPv4Network((int(ipaddress.IPv4Address("10.208.0.0")) + 4 * secrets.randbelow(1 << 18), 30))
-        if not any(network.overlaps(other) for other in taken):
-            return Address(str(network[2]), 22, str(network[1]))
-
-
-def _network(address: Address) -> dict[str, str]:
-    # An interface's name has at most 15 characters; a new one per boot, since the old one goes a moment after its VM.
-    return {"address": address.host, "gateway": address.gateway, "link": "jdsvm" + secrets.token_hex(4)}
-
-
-def _free_port() -> int:
-    """Below the range from which the kernel takes ports for outgoing connections."""
-    while True:
-        port = 20000 + secrets.randbelow(12000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("", port))
-            return port
-
-
 class VirtualMachine:
     """One Linux VM. Its methods are called on the emulator's event loop, one at a time."""
 
@@ -147,7 +77,7 @@ class VirtualMachine:
         isolated: bool,
         uid: int,
         ssh_server: str,
-        images: Path,
+        images: environment.Images,
     ) -> None:
         self.machine = machine
         self.vm_id = vm_id
@@ -158,7 +88,7 @@ class VirtualMachine:
         self.isolated = isolated
         self.uid = uid if isolated else os.getuid()
         self.user = ACCOUNT if isolated else pwd.getpwuid(os.getuid()).pw_name
-        self.port = 22 if isolated else _free_port()
+        self.port = 22 if isolated else free_port()
         self.ssh_server = ssh_server
         """``openssh`` or ``asyncssh``."""
         self.images = images
@@ -190,7 +120,7 @@ class VirtualMachine:
         (self.disk / "anaconda").mkdir(exist_ok=True)
         prefixes = [self._environment(name) for name, _ in self.machine.kernelspecs]
         if prefixes and self.machine.requirements:
-            packages = environment.image(self.machine.requirements, self.images, say)
+            packages = self.images.get(self.machine.requirements, say)
             rows = [(*spec, self._seen(p)) for spec, p in zip(self.machine.kernelspecs, prefixes, strict=True)]
             for number, prefix in enumerate(prefixes):
                 others = rows[1:] if number == 0 else ()
@@ -199,8 +129,9 @@ class VirtualMachine:
                 )
         profile = self.home / ".profile"
         if not profile.exists():
-            path = ":".join(f"{self._seen(p)}/bin" for p in prefixes[:1])
-            profile.write_text(f'export PATH="{path}:$PATH"\n' if path else "", encoding="utf-8")
+            # A login shell's PATH comes from /etc/profile, which forgets the one that sshd set.
+            path = ":".join(f"{self._seen(p)}/bin" for p in (*prefixes[:1], self.disk / "dsvm"))
+            profile.write_text(f'export PATH="{path}:$PATH"\n', encoding="utf-8")
         if self.isolated:
             visitor = self.disk / "home" / VISITOR
             visitor.mkdir(exist_ok=True, mode=0o700)
@@ -218,12 +149,7 @@ class VirtualMachine:
     def allocate(self) -> Address:
         """A new address, as when Azure places the VM on hardware; kept until ``release``."""
         if self.address is None:
-            octets = [secrets.randbelow(254) + 1 for _ in range(3)]
-            self.address = (
-                _isolated_address()
-                if self.isolated
-                else Address(".".join(map(str, (127, *octets))) if sys.platform == "linux" else "127.0.0.1", self.port)
-            )
+            self.address = isolated_address() if self.isolated else shared_address(self.port)
         return self.address
 
     def release(self) -> None:
@@ -233,7 +159,9 @@ class VirtualMachine:
         """Return once its SSH server greets. Raises ``BootError``, and then nothing of it runs."""
         address = self.allocate()
         await asyncio.to_thread(self.prepare, lambda text: None)
-        python = self._seen(self._environment("python3") / "bin/python3") if self.machine.kernelspecs else sys.executable
+        python = (
+            self._seen(self._environment("python3") / "bin/python3") if self.machine.kernelspecs else sys.executable
+        )
         environment.make_commands(
             self.disk / "dsvm",
             python,
@@ -243,7 +171,7 @@ class VirtualMachine:
             self.machine.image[0].startswith("microsoft-d"),
         )
         try:
-            with open(self.folder / "log", "ab") as log:
+            with open(self.folder / "log", "ab") as log:  # noqa: ASYNC230 - a local file, opened once per boot
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-I",
@@ -368,7 +296,7 @@ class VirtualMachine:
         ]
         programs = [sys.base_prefix]
         if self.machine.requirements:
-            programs.append(str(self.images))
+            programs.append(str(self.images.folder))
         if self.ssh_server == "asyncssh":
             programs += [sys.prefix, str(Path(__file__).parent)]
         for folder in dict.fromkeys(os.path.realpath(p) for p in programs):
@@ -376,7 +304,7 @@ class VirtualMachine:
                 binds.append((folder, folder, True))
         return {
             **common,
-            **_network(address),
+            **link_of(address),
             "root": str(self.folder / "root"),
             "hostname": self.machine.name,
             "etc": self._etc(address),

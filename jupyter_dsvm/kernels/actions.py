@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +37,8 @@ class Side:
     """False while the link to its machine is down."""
     replaced: bool = False
     """It was the current side once; what it still puts out is let through until it ends."""
-    inputs: int = 0
-    """``input_request``s that wait for a reply."""
+    inputs: deque[str] = field(default_factory=lambda: deque(maxlen=100))
+    """Ids of ``input_request``s that wait for a reply."""
     unanswered: set[str] = field(default_factory=set)
     """The gate's own requests whose reply or idle is still to come, as ``reply:ID`` and ``idle:ID``."""
 

@@ -17,53 +17,42 @@ class Answers:
         self._signer = signer
         self._actions = actions
 
-    def reply(self, message: Message, channel: Channel, content: dict[str, Any]) -> None:
-        kind = message.type.rpartition("_")[0] + "_reply"
-        self._actions.append(ToClient(channel, self._signer.message(kind, content, message.header, message.idents)))
-
-    def publish(self, kind: str, content: dict[str, Any], parent: dict[str, Any] | None) -> None:
+    def publish(self, kind: str, content: dict[str, Any], parent: Message | None) -> None:
         self._actions.append(ToClient(Channel.IOPUB, self._signer.published(kind, content, parent)))
 
-    def status(self, state: str, message: Message) -> None:
-        self.publish("status", {"execution_state": state}, message.header)
-
-    def info(self, message: Message, channel: Channel, info: dict[str, Any], running: Request | None) -> None:
-        """Answer a ``kernel_info_request`` from what the kernel said earlier."""
-        self.status("busy", message)
-        self.reply(message, channel, info)
-        self.status("idle", message)
+    def answer(self, message: Message, channel: Channel, content: dict[str, Any], running: Request | None) -> None:
+        """A request that needs no kernel; ``running`` is what the kernel is busy with meanwhile."""
+        self._end(Request(message, channel), content)
         if running is not None and not running.idle:
-            # Front ends take the last status for the kernel's: a cell is running, so say so again.
-            self.status("busy", running.message)
-
-    def answer(self, message: Message, channel: Channel, content: dict[str, Any]) -> None:
-        """A request that needs no kernel."""
-        self.reply(message, channel, content)
-        self.status("idle", message)
+            # Front ends take the last status for the kernel's: something is running, so say so again.
+            self._status("busy", running.message)
 
     def aborted(self, request: Request) -> None:
         """What a kernel does with a queued cell after an error in an earlier one."""
-        self._settle(request, {"status": "aborted"})
+        self._end(request, {"status": "aborted"})
 
     def failed(self, request: Request, error: DSVMError | None) -> None:
         """The kernel will not answer this any more: say why, in the cell's output too."""
         name, text = (error.code, str(error)) if error else ("KernelError", "The kernel is not there.")
-        content = failure(name, text)
-        message = request.message
-        if message.type == "execute_request" and not request.replied and not content_of(message).get("silent"):
-            if not request.idle:
-                self.status("busy", message)
-            self.publish("error", {k: content[k] for k in ("ename", "evalue", "traceback")}, message.header)
-        self._settle(request, content)
+        self._end(request, failure(name, text))
 
-    def _settle(self, request: Request, content: dict[str, Any]) -> None:
+    def _end(self, request: Request, content: dict[str, Any]) -> None:
+        """All of an answer that has not gone out yet: busy, the error as the cell's output, the reply, idle."""
         message = request.message
         if not request.idle:
-            self.status("busy", message)
+            self._status("busy", message)
         if not request.replied and message.type.endswith("_request"):
-            self.reply(message, request.channel, content)
+            if message.type == "execute_request" and "ename" in content and not content_of(message).get("silent"):
+                self.publish("error", {k: content[k] for k in ("ename", "evalue", "traceback")}, message)
+            kind = message.type.rpartition("_")[0] + "_reply"
+            self._actions.append(
+                ToClient(request.channel, self._signer.message(kind, content, message, message.idents))
+            )
         if not request.idle:
-            self.status("idle", message)
+            self._status("idle", message)
+
+    def _status(self, state: str, message: Message) -> None:
+        self.publish("status", {"execution_state": state}, message)
 
 
 def content_of(message: Message) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Connection:
         self._asked = True
         try:
             request = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             request = None
         if isinstance(request, dict):
             self._server.on_request(self, request)

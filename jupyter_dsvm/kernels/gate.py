@@ -18,7 +18,10 @@ Rules (DESIGN section 1 says why each is there):
 One ``Side`` is one kernel process behind the gate; ``current`` is the one that requests go to. A side's life::
 
     STARTING --started--> ASKING --iopub seen, info there--> INSTALLING --magic answered--> READY
-    any --exited--> ENDED     any --gone--> GONE     READY --started (restarted in place)--> ASKING
+    any --exited--> ENDED     any --gone--> GONE     READY, ENDED --started (restarted in place)--> ASKING
+
+``own_requests.py`` takes a side from STARTING to READY, ``flow.py`` keeps the requests that wait or are with the kernel,
+``answers.py`` writes what the gate says to clients.
 
 Every method is one event; what is to be done about it is appended to ``actions``, which the caller drains in order.
 """
@@ -27,11 +30,11 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import Cancelled, DSVMError, KernelStartError, LanguageMismatch, printable
+from ..errors import Cancelled, DSVMError, KernelStartError, printable
 from ..relay.wire import Channel
 from .actions import (
     Action,
@@ -47,16 +50,18 @@ from .actions import (
     UserCancelled,
 )
 from .answers import Answers, content_of, failure, text_in, without_subshells
-from .messages import MalformedMessage, Message, Signer
+from .flow import Flow
+from .messages import Intake, MalformedMessage, Message, Signer
+from .own_requests import OwnRequests, language_problem
 
 log = logging.getLogger("jupyter_dsvm.gate")
 
-REMEMBERED_REQUESTS = 100_000
-"""Requests whose late output is still let through; a thread of an old cell may print for hours."""
-
 SUBSHELL_REQUESTS = {"create_subshell_request", "delete_subshell_request", "list_subshell_request"}
+STARTING = {Phase.STARTING, Phase.ASKING, Phase.INSTALLING}
 OUTPUTS = {"stream", "display_data", "update_display_data", "execute_result", "error", "clear_output", "comm_msg"}
 """What a kernel that has been replaced may still say."""
+PUBLISHED = OUTPUTS | {"status", "execute_input", "comm_open", "comm_close", "debug_event", "shutdown_reply"}
+"""What a kernel that is not trusted may say on IOPub."""
 
 
 class Gate:
@@ -65,25 +70,27 @@ class Gate:
         self.actions: list[Action] = []
         self.current: Side | None = None
         self.execution_state = "starting"
-        self.running: Request | None = None
         self.ending = False
         """A restart or shutdown was asked for: the end of the kernel is expected."""
         self._signer = signer
+        self._intake = Intake(signer)
         self._say = Answers(signer, self.actions)
-        self._magic_source = magic_source
+        self._flow = Flow(self._say)
+        self._own = OwnRequests(signer, self.actions, magic_source)
         self._sides: dict[int, Side] = {}
         self._numbers = 0
-        self._queue: deque[Message] = deque()
         self._held_control: deque[Message] = deque()
         # By type and id: a kernel manager and its clients share a session and count their messages each for itself, so
         # an id alone is not unique (jupyter_client's Session.clone).
         self._sent: dict[tuple[str, str], Request] = {}
-        self._signatures: OrderedDict[bytes, None] = OrderedDict()
-        self._known: OrderedDict[str, None] = OrderedDict()
-        self._comms: dict[str, None] = {}
         self._info: dict[str, Any] | None = None
         self._target: Side | None = None
         self._gone: DSVMError | None = None
+
+    @property
+    def running(self) -> Request | None:
+        """The ``execute_request`` that is with the kernel."""
+        return self._flow.running
 
     @property
     def target(self) -> int | None:
@@ -110,12 +117,15 @@ class Gate:
 
     def launched(self, number: int) -> None:
         """The kernel manager starts this side as the kernel: at first, or after a restart. No swap, no closing of comms."""
-        if self.current is not None and self.current.number != number:
-            self._sides.pop(self.current.number, None)
+        old = self.current
+        if old is not None and old.number != number:
+            if old.phase not in (Phase.ENDED, Phase.GONE):
+                self._settle(None)
+            self._sides.pop(old.number, None)
         self.current = self._sides[number]
-        self.execution_state = "starting"
         self._info = self._gone = None
-        self._comms.clear()
+        self._flow.comms.clear()
+        self.execution_state = "starting"
         self.ending = False
 
     def started(self, number: int) -> None:
@@ -124,31 +134,30 @@ class Gate:
         if side is None:
             return
         if side is self.current:
-            # A restart in place: what was with the old process will not be answered by the new one.
-            self._settle(None)
+            if side.phase not in (Phase.STARTING, Phase.ENDED):
+                # A restart in place whose end nobody saw: what was with the old process will not be answered by the new
+                # one. What came after a confirmed end, or before the first start, waits for this process.
+                side.phase = Phase.STARTING
+                self._settle(None)
             self._info = None
             self.ending = False
             self.execution_state = "starting"
-        side.phase, side.info, side.iopub_seen, side.inputs = Phase.ASKING, None, False, 0
-        side.own.clear()
-        side.unanswered.clear()
-        self._ask(side, "kernel_info_request", {})
+        self._own.introduce(side)
 
     def ask_again(self, number: int) -> bool:
         """Repeat the question if it was answered but nothing came over IOPub yet. False once there is nothing to wait for."""
         side = self._sides.get(number)
-        if side is None or side.phase is not Phase.ASKING:
-            return False
-        if side.info is not None and not side.iopub_seen:
-            self._ask(side, "kernel_info_request", {})
-        return True
+        return side is not None and self._own.ask_again(side)
 
     def exited(self, number: int, code: int, text: str) -> None:
         """Confirmed: the kernel process on that side has ended."""
         side = self._sides.get(number)
-        if side is None:
+        if side is None or side.phase is Phase.GONE:
             return
         was, side.phase = side.phase, Phase.ENDED
+        if side.replaced:
+            self._sides.pop(number)
+            return
         said = f" It said: {printable(text)}" if text.strip() else ""
         error = KernelStartError(
             f"The kernel on {side.compute_name} ended with exit code {code}"
@@ -159,6 +168,7 @@ class Gate:
             code="KernelDied" if was is Phase.READY else None,
         )
         if side is self.current:
+            self.execution_state = "dead"
             self._settle(None if self.ending else error)
         else:
             self._drop(side, error)
@@ -169,15 +179,14 @@ class Gate:
         if side is None or side.phase is Phase.GONE:
             return
         side.phase = Phase.GONE
-        if side is not self.current:
+        if side.replaced:
+            self._sides.pop(number)
+        elif side is not self.current:
             self._drop(side, error)
-            return
-        self._gone = error
-        self.execution_state = "idle"
-        self._settle(error)
-        while self._held_control:
-            self._control(self._held_control.popleft())
-        self._advance()
+        else:
+            self._gone = error
+            self.execution_state = "idle"
+            self._settle(error)
 
     def link(self, number: int, reachable: bool) -> None:
         """The link to that side's machine was lost, or is back. What was sent stays with the backend meanwhile."""
@@ -188,6 +197,8 @@ class Gate:
     def swap(self, number: int) -> None:
         """Make a READY side the current one as soon as all that was forwarded is answered. A later swap replaces an earlier."""
         side = self._sides.get(number)
+        if side is not None and side is self.current:
+            return
         if side is None or side.phase is not Phase.READY:
             self.actions.append(
                 Failed(number, KernelStartError("The new kernel ended before the notebook could move to it."))
@@ -201,7 +212,7 @@ class Gate:
     def cancel_swap(self, number: int, error: DSVMError) -> None:
         """Forget a side that has not been swapped in."""
         side = self._sides.get(number)
-        if side is not None and side is not self.current:
+        if side is not None and side is not self.current and not side.replaced:
             self._drop(side, error)
             self._advance()
 
@@ -209,9 +220,7 @@ class Gate:
         """A swap has waited for long: do not wait for requests other than cells, which some kernels never end with idle."""
         if self._target is None or self.running is not None:
             return
-        for request in [r for r in self._sent.values() if r is not self.running]:
-            del self._sent[request.message.key]
-            self._say.failed(request, KernelStartError("The notebook moved before this request was answered."))
+        self._flow.settle(KernelStartError("The notebook moved before this request was answered."))
         self._advance()
 
     def _drop(self, side: Side, error: DSVMError) -> None:
@@ -224,42 +233,25 @@ class Gate:
 
     def from_client(self, channel: Channel, parts: list[bytes]) -> None:
         try:
-            message = Message(parts)
-            self._signer.check(message)
-            if not message.id:
-                raise MalformedMessage("a message without an id")
-            self._check_new(message.parts[message.at + 1])
-            if "subshell_id" in message.header:
-                header = {k: v for k, v in message.header.items() if k != "subshell_id"}
-                message = Message(self._signer.replace(message, header=header))
+            message = self._intake.take(parts)
+            if channel is Channel.STDIN:
+                self._stdin(message)
+                return
         except MalformedMessage as e:
             log.warning("Dropped a message on %s: %s.", channel.name.lower(), e)
             return
-        if channel is Channel.STDIN:
-            self._stdin(message)
-            return
-        self._known[message.id] = None
-        if len(self._known) > REMEMBERED_REQUESTS:
-            self._known.popitem(last=False)
         if channel is Channel.CONTROL:
             self._control(message)
         else:
             self._shell(message)
 
-    def _check_new(self, signature: bytes) -> None:
-        """A kernel drops a message whose signature it has seen; one that we waited for would never be answered."""
-        if signature and signature in self._signatures:
-            raise MalformedMessage("it was sent twice")
-        self._signatures[signature] = None
-        if len(self._signatures) > REMEMBERED_REQUESTS:
-            self._signatures.popitem(last=False)
-
     def _shell(self, message: Message) -> None:
-        flowing = self._flowing and self.current is not None and self.current.reachable
-        if message.type == "kernel_info_request" and self._info is not None and not flowing:
-            self._say.info(message, Channel.SHELL, self._info, self.running)
+        side = self.current
+        soon = self._flowing and side is not None and side.reachable and self._flow.occupied_by is None
+        if message.type == "kernel_info_request" and self._info is not None and not soon:
+            self._say.answer(message, Channel.SHELL, self._info, self._flow.occupied_by)
             return
-        self._queue.append(message)
+        self._flow.waiting.append(message)
         self._advance()
 
     def _control(self, message: Message) -> None:
@@ -267,49 +259,76 @@ class Gate:
         side = self.current
         if kind in SUBSHELL_REQUESTS:
             text = "This kernel offers no subshells, since their ids would not outlive a move."
-            self._say.answer(message, Channel.CONTROL, failure("SubshellsNotSupported", text))
+            self._answer_control(message, failure("SubshellsNotSupported", text))
             return
-        if kind == "interrupt_request":
+        if kind == "interrupt_request" and side is not None:
+            if not side.reachable:
+                self._user_cancel("interrupted")
+                text = f"{side.compute_name} is out of reach; the kernel there was not interrupted."
+                self._answer_control(message, failure("Unreachable", text))
+                return
+            if side.interrupt_mode != "message":
+                self.interrupt()
+                self._answer_control(message, {"status": "ok"})
+                return
             self._user_cancel("interrupted")
-            if side is not None and side.interrupt_mode != "message":
-                self.actions.append(Signal(side.number, signal.SIGINT))
-                self._say.answer(message, Channel.CONTROL, {"status": "ok"})
+            if side.phase in STARTING:
+                # Nothing runs there; kept until something does, it would stop the wrong cell.
+                self._answer_control(message, {"status": "ok"})
                 return
         if kind == "shutdown_request":
-            self._user_cancel("shut down or restarted")
-            self.ending = True
+            self.user_ends("shut down or restarted")
         reachable = side is not None and side.phase is Phase.READY and side.reachable
         if kind == "kernel_info_request" and self._info is not None and not reachable:
-            self._say.info(message, Channel.CONTROL, self._info, self.running)
-        elif side is None or side.phase in (Phase.STARTING, Phase.ASKING, Phase.INSTALLING):
+            self._answer_control(message, self._info)
+        elif side is None or side.phase in STARTING:
             self._held_control.append(message)
         elif side.phase is Phase.READY:
-            self._sent[message.key] = Request(message, Channel.CONTROL)
-            self.actions.append(ToBackend(side.number, Channel.CONTROL, message.parts))
+            if self._flow.find(message.key) is None:
+                self._forward(side, Channel.CONTROL, message)
+            else:
+                self._held_control.append(message)  # as Flow.next does
         elif kind == "shutdown_request":
             restart = bool(content_of(message).get("restart"))
-            self._say.answer(message, Channel.CONTROL, {"status": "ok", "restart": restart})
+            self._answer_control(message, {"status": "ok", "restart": restart})
         else:
             self._say.failed(Request(message, Channel.CONTROL), self._gone)
+        self._advance()  # a cancelled swap lets go what waited for it
+
+    def _answer_control(self, message: Message, content: dict[str, Any]) -> None:
+        self._say.answer(message, Channel.CONTROL, content, self._flow.occupied_by)
+        self._advance()
+
+    def _release_control(self) -> None:
+        """What was held on control goes on: the kernel is there now, or it never will be."""
+        if not self._held_control:
+            return
+        held, self._held_control = self._held_control, deque()
+        for message in held:
+            self._control(message)
 
     def _stdin(self, message: Message) -> None:
-        if self.current is None or self.current.inputs == 0:
+        side = self.current
+        kind, asked_by = message.parent_key
+        if side is None or not side.inputs or (kind == "input_request" and asked_by not in side.inputs):
             log.info("Dropped an input_reply that the present kernel did not ask for.")
             return
-        self.current.inputs -= 1
-        self.actions.append(ToBackend(self.current.number, Channel.STDIN, message.parts))
+        if asked_by in side.inputs:
+            side.inputs.remove(asked_by)
+        else:
+            side.inputs.popleft()  # most front ends do not say what they answer
+        self.actions.append(ToBackend(side.number, Channel.STDIN, message.parts))
 
     def interrupt(self) -> None:
         """The kernel manager interrupts (with a signal, as the front's kernelspec says)."""
         self._user_cancel("interrupted")
         side = self.current
-        if side is None:
-            return
-        if side.interrupt_mode == "message":
-            if side.phase is Phase.READY:
-                self._ask(side, "interrupt_request", {}, Channel.CONTROL)
-        else:
+        if side is not None and side.interrupt_mode != "message":
             self.actions.append(Signal(side.number, signal.SIGINT))
+        elif side is not None and side.phase is Phase.READY:
+            self._own.ask(side, "interrupt_request", {}, Channel.CONTROL)
+        # After the signal: what waited for the swap is not what the user wants to interrupt.
+        self._advance()
 
     def user_ends(self, reason: str) -> None:
         """The kernel manager ends or restarts the kernel: its end is expected, and no attach may go on."""
@@ -317,8 +336,9 @@ class Gate:
         self._user_cancel(reason)
 
     def _user_cancel(self, reason: str) -> None:
-        if self._target is not None:
-            self._drop(self._target, Cancelled(f"The move was cancelled: the kernel was {reason}."))
+        for side in list(self._sides.values()):
+            if side is not self.current and not side.replaced:
+                self._drop(side, Cancelled(f"The move was cancelled: the kernel was {reason}."))
         self.actions.append(UserCancelled(reason))
 
     # The flow of requests
@@ -327,46 +347,39 @@ class Gate:
     def _flowing(self) -> bool:
         """A shell message could go to the kernel now and be answered soon."""
         side = self.current
-        return side is not None and side.phase is Phase.READY and self.running is None and self._target is None
+        return side is not None and side.phase is Phase.READY and self._flow.running is None and self._target is None
 
     def _advance(self) -> None:
         self._try_swap()
-        while self._queue and self._flowing and self.current is not None:
-            if self._queue[0].key in self._sent:
-                break  # another client's request under the same id: its answers could not be told from this one's
-            message = self._queue.popleft()
-            request = self._sent[message.key] = Request(message, Channel.SHELL)
-            kind = message.type
-            if kind == "execute_request":
-                self.running = request
-                request.stop_on_error = bool(content_of(message).get("stop_on_error", True))
-            elif not kind.endswith("_request"):
-                request.replied = True
-                self._track_comm(message)
-            self.actions.append(ToBackend(self.current.number, Channel.SHELL, message.parts))
+        if self._flowing and self.current is not None:
+            for message in self._flow.next():
+                self._forward(self.current, Channel.SHELL, message)
         # Requests to a kernel that ended wait for its restart; one that is gone will not be restarted by itself.
-        while self._queue and self._target is None and self.current is not None and self.current.phase is Phase.GONE:
-            self._say.failed(Request(self._queue.popleft(), Channel.SHELL), self._gone)
+        if self._target is None and self.current is not None and self.current.phase is Phase.GONE:
+            self._flow.refuse_waiting(self._gone)
+
+    def _forward(self, side: Side, channel: Channel, message: Message) -> None:
+        self._intake.sent_to(side.number, message)
+        self._flow.sent(message, channel)
+        self.actions.append(ToBackend(side.number, channel, message.parts))
 
     def _try_swap(self) -> None:
         new, old = self._target, self.current
         if new is None or old is None:
             return
-        if old.phase in (Phase.READY, Phase.GONE, Phase.ENDED) and not self._sent:
+        if old.phase in (Phase.READY, Phase.GONE, Phase.ENDED) and not self._flow.with_kernel:
             self._target, self.current = None, new
             self._info, self._gone = new.info, None
             self.execution_state = "idle"
             old.replaced = True
-            for comm_id in self._comms:
-                self._say.publish("comm_close", {"comm_id": comm_id, "data": {}}, None)
-            self._comms.clear()
+            self._flow.close_comms()
             self.actions.append(Swapped(old.number, new.number))
 
     def farewell(self, number: int) -> None:
         """Ask the kernel on a side that is not needed any more to end by itself, so that what it does at exit is done."""
         side = self._sides.get(number)
         if side is not None and side.phase is Phase.READY:
-            self._ask(side, "shutdown_request", {"restart": False}, Channel.CONTROL)
+            self._own.ask(side, "shutdown_request", {"restart": False}, Channel.CONTROL)
 
     def forget(self, number: int) -> None:
         """A replaced backend has ended or been let go: nothing more comes from it."""
@@ -383,42 +396,64 @@ class Gate:
             message = Message(parts)
             kind, parent_id = message.type, message.parent_id
             if parent_id in side.own:
-                self._own(side, channel, kind, parent_id, message)
+                self._own.heard(side, channel, message)
+                self._progress(side)
             elif kind == "iopub_welcome":
                 side.iopub_seen = True
                 self._progress(side)
             elif side is self.current:
                 self._from_current(side, channel, kind, parent_id, message)
-            elif side.replaced and channel is Channel.IOPUB and kind in OUTPUTS and parent_id in self._known:
-                self.actions.append(ToClient(channel, self._signer.in_session(message)))
+            elif side.replaced and channel is Channel.IOPUB and kind in OUTPUTS and self._sent_to(side, parent_id):
+                self._publish(side, kind, message)
             # A kernel that is being prepared says nothing to clients, a replaced one has only output left.
         except MalformedMessage as e:
             log.warning("Dropped a message from the kernel on %s: %s.", side.compute_name, e)
 
+    def _progress(self, side: Side) -> None:
+        """Something was heard about the gate's own requests: the side may have become READY, or be of no use."""
+        problem = language_problem(side, self.current)
+        if problem is not None and not side.replaced:
+            self._drop(side, problem)
+        elif self._own.progress(side):
+            self.actions.append(Ready(side.number))
+            if side is self.current:
+                self._info = side.info
+                self.execution_state = "idle"
+                self._release_control()
+                self._advance()
+
+    def _sent_to(self, side: Side, msg_id: str) -> bool:
+        return self._intake.was_sent_to(side.number, msg_id)
+
+    def _publish(self, side: Side, kind: str, message: Message) -> None:
+        parts = self._signer.in_session(message)
+        if not side.trusted:
+            parts = [self._signer.topic(kind), *parts[message.at :]]
+        self.actions.append(ToClient(Channel.IOPUB, parts))
+
     def _from_current(self, side: Side, channel: Channel, kind: str, parent_id: str, message: Message) -> None:
-        request = self._sent.get(message.parent_key)
+        request = self._flow.find(message.parent_key)
         if channel is Channel.IOPUB:
-            if parent_id not in self._known and not side.trusted:
+            if not side.trusted and not (kind in PUBLISHED and self._sent_to(side, parent_id)):
                 return
-            if kind == "status":
-                state = content_of(message).get("execution_state")
-                if isinstance(state, str):
-                    self.execution_state = state
-            elif kind in ("comm_open", "comm_close"):
-                self._track_comm(message)
-            self.actions.append(ToClient(channel, self._signer.in_session(message)))
-            if request is not None and kind == "status" and self.execution_state == "idle":
+            state = text_in(content_of(message), "execution_state") if kind == "status" else ""
+            if state:
+                self.execution_state = state
+            self._flow.track_comm(message)
+            self._publish(side, kind, message)
+            if request is not None and state == "idle":
                 request.idle = True
                 self._finish(request)
             return
         if channel is Channel.STDIN:
-            if request is None and side.trusted:
-                request = self.running
-            if request is None:
+            request = request or (self._flow.running if side.trusted else None)
+            if request is None or kind != "input_request":
                 return
-            side.inputs += 1
-        if request is None:
+            side.inputs.append(message.id)
+        elif request is None or request.channel is not channel or request.replied:
             return  # an answer to nothing that was asked, or a second one
+        elif not side.trusted and kind != request.message.type.rpartition("_")[0] + "_reply":
+            return
         if kind == "kernel_info_reply":
             content = without_subshells(content_of(message))
             message = Message(self._signer.replace(message, content=content))
@@ -430,107 +465,26 @@ class Gate:
         if channel is Channel.STDIN or not kind.endswith("_reply"):
             return
         request.replied = True
-        if request is self.running and request.stop_on_error and content_of(message).get("status") == "error":
-            self._abort_waiting()
+        if request is self._flow.running and request.stop_on_error and content_of(message).get("status") == "error":
+            self._flow.abort_waiting()
         if request.channel is Channel.CONTROL:
             request.idle = True
         self._finish(request)
 
-    def _own(self, side: Side, channel: Channel, kind: str, parent_id: str, message: Message) -> None:
-        if channel is Channel.IOPUB:
-            side.iopub_seen = True
-            if kind == "status" and content_of(message).get("execution_state") == "idle":
-                side.unanswered.discard("idle:" + parent_id)
-        elif kind.endswith("_reply"):
-            side.unanswered.discard("reply:" + parent_id)
-            if kind == "kernel_info_reply":
-                side.info = without_subshells(content_of(message))
-            elif kind == "execute_reply" and content_of(message).get("status") != "ok":
-                log.warning("%%dsvm could not be put into the kernel on %s: %s", side.compute_name, message.content)
-        self._progress(side)
-
-    def _progress(self, side: Side) -> None:
-        """Take a starting side as far as it can go."""
-        if side.phase is Phase.ASKING and side.info is not None and side.iopub_seen:
-            language = text_in(side.info.get("language_info"), "name")
-            if side.language and language and language.lower() != side.language.lower() and side is not self.current:
-                self._drop(
-                    side,
-                    LanguageMismatch(
-                        f"The kernel on {side.compute_name} speaks {language}, the notebook {side.language}.",
-                        advice="Name another kernel there, for instance with %dsvm attach NAME --kernel KERNELSPEC.",
-                    ),
-                )
-                return
-            source = self._magic_source() if language.lower() == "python" else None
-            if source is not None:
-                side.phase = Phase.INSTALLING
-                content = {
-                    "code": source, "silent": True, "store_history": False,
-                    "user_expressions": {}, "allow_stdin": False, "stop_on_error": False,
-                }  # fmt: skip
-                self._ask(side, "execute_request", content)
-            else:
-                self._ready(side)
-        elif side.phase is Phase.INSTALLING and not side.unanswered:
-            self._ready(side)
-
-    def _ready(self, side: Side) -> None:
-        side.phase = Phase.READY
-        self.actions.append(Ready(side.number))
-        if side is self.current:
-            self._info = side.info
-            self.execution_state = "idle"
-            while self._held_control:
-                self._control(self._held_control.popleft())
-            self._advance()
-
-    def _ask(self, side: Side, kind: str, content: dict[str, Any], channel: Channel = Channel.SHELL) -> None:
-        msg_id, parts = self._signer.request(kind, content)
-        side.own[msg_id] = kind
-        if kind == "execute_request":
-            # Earlier kernel_info_requests may still be on their way; only the magic's own end is waited for.
-            side.unanswered = {"reply:" + msg_id, "idle:" + msg_id}
-        self.actions.append(ToBackend(side.number, channel, parts))
-
-    # Answers of the gate's own
+    # The ends of requests
 
     def _finish(self, request: Request) -> None:
-        if request.answered:
-            self._sent.pop(request.message.key, None)
-            if request is self.running:
-                self.running = None
-            self._advance()
-
-    def _abort_waiting(self) -> None:
-        waiting, self._queue = self._queue, deque()
-        for message in waiting:
-            if message.type == "execute_request":
-                self._say.aborted(Request(message, Channel.SHELL))
-            else:
-                self._queue.append(message)
-
-    def _settle(self, error: DSVMError | None) -> None:
-        """The current kernel will answer nothing any more: answer what is with it, and the cells that wait.
-
-        With an error when it was lost, ``aborted`` (None) when its end was asked for.
-        """
-        running, self.running = self.running, None
-        sent, self._sent = self._sent, {}
-        for request in sent.values():
-            if error is None:
-                self._say.aborted(request)
-            else:
-                self._say.failed(request, error)
-        if error is None or (running is not None and running.stop_on_error):
-            self._abort_waiting()
-        if self.current is not None:
-            self.current.inputs = 0
+        if not self._flow.finished(request):
+            return
+        if self._flow.running is None and self.current is not None:
+            self.current.inputs.clear()
+        self._release_control()
         self._advance()
 
-    def _track_comm(self, message: Message) -> None:
-        comm_id = text_in(content_of(message), "comm_id")
-        if message.type == "comm_open" and comm_id:
-            self._comms[comm_id] = None
-        elif message.type == "comm_close":
-            self._comms.pop(comm_id, None)
+    def _settle(self, error: DSVMError | None) -> None:
+        """The current kernel will answer nothing any more."""
+        self._flow.settle(error)
+        if self.current is not None:
+            self.current.inputs.clear()
+        self._release_control()
+        self._advance()

@@ -85,13 +85,13 @@ class IOThread:
         self._wake_receiver.setblocking(False)
         self._wake_sender.setblocking(False)
         self._wake_pending = False
-        self._stopping = False
+        self._stopping = self._ended = False
         self._thread = threading.Thread(target=self._run, name="jupyter-dsvm-io", daemon=True)
 
     # From any thread
 
     def call(self, function: Callable[..., T], *args: Any) -> Future[T]:
-        """Run ``function`` on the I/O thread; the future has its result or exception."""
+        """Run ``function`` on the I/O thread; the future has its result or exception. Cancelled once the thread has ended."""
         future: Future[T] = Future()
 
         def run() -> None:
@@ -103,6 +103,8 @@ class IOThread:
                 future.set_exception(e)
 
         self.call_soon(run)
+        if self._ended:
+            future.cancel()  # nobody runs it any more; without effect if the thread's last round did
         return future
 
     def call_soon(self, function: Callable[..., Any], *args: Any) -> None:
@@ -158,6 +160,9 @@ class IOThread:
                     self._guarded(partial(handler, events))
             self._run_soon()
             self._run_timers()
+        self._ended = True
+        while self._soon:
+            self._run_soon()
         self._poller.unregister(self._wake_receiver.fileno())
         self._wake_receiver.close()
         self._wake_sender.close()

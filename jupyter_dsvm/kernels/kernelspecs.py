@@ -41,38 +41,31 @@ class RemoteSpec:
 
 
 def parse_specs(listing: Any) -> list[RemoteSpec]:
-    """From ``{name: {spec: {argv, display_name, language, …}, resource_dir}}`` (``jupyter kernelspec list --json``) or
-    the same without the inner ``spec``; in the order in which an attach without a name prefers them."""
-    if isinstance(listing, Mapping) and isinstance(listing.get("kernelspecs"), Mapping):
-        listing = listing["kernelspecs"]
-    if not isinstance(listing, Mapping):
+    """From the list that the relay's ``kernelspecs`` call answers; in the order in which an attach without a name prefers
+    them."""
+    if not isinstance(listing, list | tuple):
         return []
-    specs = []
-    for name, entry in list(listing.items())[:MAX_SPECS]:
-        spec = _parse(name, entry)
-        if spec is not None:
-            specs.append(spec)
+    specs = [spec for entry in listing[:MAX_SPECS] if (spec := _parse(entry)) is not None]
     return sorted(specs, key=_rank)
 
 
-def _parse(name: Any, entry: Any) -> RemoteSpec | None:
-    if not isinstance(name, str) or not name or len(name) > 200 or not isinstance(entry, Mapping):
+def _parse(entry: Any) -> RemoteSpec | None:
+    if not isinstance(entry, Mapping):
         return None
-    data = entry.get("spec") if isinstance(entry.get("spec"), Mapping) else entry
-    argv = data.get("argv")
+    name, argv, env, metadata = (entry.get(k) for k in ("name", "argv", "env", "metadata"))
+    if not isinstance(name, str) or not 0 < len(name) <= 200:
+        return None
     if not isinstance(argv, list) or not 0 < len(argv) <= MAX_ARGV or not all(isinstance(a, str) for a in argv):
         return None
-    env = data.get("env")
-    metadata = data.get("metadata")
     return RemoteSpec(
-        name=printable(name, 200),
-        display_name=printable(str(data.get("display_name") or name), 200),
-        language=printable(str(data.get("language") or ""), 100),
+        name=printable(name),
+        display_name=printable(str(entry.get("display_name") or name), 200),
+        language=printable(str(entry.get("language") or ""), 100),
         argv=tuple(argv),
         env={k: v for k, v in env.items() if isinstance(k, str) and isinstance(v, str)}
         if isinstance(env, Mapping)
         else {},
-        interrupt_mode="message" if data.get("interrupt_mode") == "message" else "signal",
+        interrupt_mode="message" if entry.get("interrupt_mode") == "message" else "signal",
         resource_dir=str(entry.get("resource_dir") or ""),
         metadata=dict(metadata) if isinstance(metadata, Mapping) else {},
     )

@@ -137,11 +137,13 @@ class LocalBackend:
         self._transport = "tcp"
         self._spawn()
 
-    def _readable(self, channel: Channel, _events: int = 0) -> None:
+    def _readable(self, channel: Channel, _events: int = 0) -> int:
         if self._channels is None or self._events is None:
-            return
-        for parts in self._channels.receive(channel):
+            return 0
+        messages = self._channels.receive(channel)
+        for parts in messages:
             self._events.message(self, channel, parts)
+        return len(messages)
 
     def _look(self) -> None:
         """Whether the process still runs; after its end, whether all it said has been read."""
@@ -160,11 +162,11 @@ class LocalBackend:
         if self._drain_until is None:
             self._drain_until = time.monotonic() + DRAIN
         if self._channels is not None and self._registered:
-            over = self._channels.hung_up() or time.monotonic() >= self._drain_until
-            for channel in self._channels.sockets:
-                self._readable(channel)
-            if not over:
-                self._later(CONNECT_EVERY, self._look)
+            hung_up = self._channels.hung_up()
+            taken = sum(self._readable(channel) for channel in list(self._channels.sockets))
+            # After the kernel has hung up nothing is added, so all of it is taken, in turns with other kernels.
+            if taken if hung_up else time.monotonic() < self._drain_until:
+                self._later(0 if taken else CONNECT_EVERY, self._look)
                 return
         self._reap(process)
         self._release()

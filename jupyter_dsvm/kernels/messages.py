@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import json
+from collections import OrderedDict
 from typing import Any
 
 from jupyter_client.session import DELIM, Session
@@ -102,16 +103,20 @@ class Signer:
         self._topic = f"kernel.{kernel_id}."
 
     def message(
-        self, kind: str, content: dict[str, Any], parent: dict[str, Any] | None, idents: list[bytes]
+        self, kind: str, content: dict[str, Any], parent: Message | dict[str, Any] | None, idents: list[bytes]
     ) -> list[bytes]:
-        message = self._session.msg(kind, content=content, parent=None)
-        message["parent_header"] = parent or {}
-        parts: list[bytes] = self._session.serialize(message)
-        return [*idents, *parts]
+        """A message of the proxy's own. The header of a parent that is a message goes in as it came."""
+        about = parent.parts[parent.at + 2] if isinstance(parent, Message) else _dump(parent or {})
+        signed = [self._session.pack(self._session.msg_header(kind)), about, b"{}", _dump(content)]
+        return [*idents, DELIM, self._session.sign(signed), *signed]
 
-    def published(self, kind: str, content: dict[str, Any], parent: dict[str, Any] | None) -> list[bytes]:
-        """A message for IOPub, under the topic that ipykernel would use."""
-        return self.message(kind, content, parent, [(self._topic + kind).encode()])
+    def topic(self, kind: str) -> bytes:
+        """What ipykernel would publish that kind of message under."""
+        return (self._topic + kind).encode("utf-8", "replace")
+
+    def published(self, kind: str, content: dict[str, Any], parent: Message | dict[str, Any] | None) -> list[bytes]:
+        """A message for IOPub."""
+        return self.message(kind, content, parent, [self.topic(kind)])
 
     def request(self, kind: str, content: dict[str, Any]) -> tuple[str, list[bytes]]:
         """A request of the proxy's own, and its id."""
@@ -148,4 +153,50 @@ class Signer:
 
 
 def _dump(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogateescape")
+    """Escaped to ASCII: a text may hold surrogates that no UTF-8 can carry, and JSON can."""
+    try:
+        return json.dumps(value, separators=(",", ":")).encode()
+    except (ValueError, RecursionError) as e:
+        raise MalformedMessage(f"it cannot be written again: {e}") from None
+
+
+REMEMBERED = 100_000
+"""Messages of clients that are remembered: a thread of an old cell may print for hours, and a duplicate may come late."""
+
+
+class Intake:
+    """What comes from clients, checked: signed, new, and without what would not outlive a move."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self._signatures: OrderedDict[bytes, int] = OrderedDict()
+        self._sent_to: OrderedDict[str, int] = OrderedDict()
+
+    def take(self, parts: list[bytes]) -> Message:
+        """Raises ``MalformedMessage`` for what a kernel would drop as well."""
+        message = Message(parts)
+        self._signer.check(message)
+        if not message.id:
+            raise MalformedMessage("a message without an id")
+        signature = message.parts[message.at + 1]
+        if signature and signature in self._signatures:
+            # A kernel drops it too; if we waited for its answer, that would never come.
+            raise MalformedMessage("it was sent twice")
+        _remember(self._signatures, signature, 0)
+        if "subshell_id" in message.header:
+            header = {k: v for k, v in message.header.items() if k != "subshell_id"}
+            message = Message(self._signer.replace(message, header=header))
+        return message
+
+    def sent_to(self, side: int, message: Message) -> None:
+        """It goes to the kernel on that side, which may speak about it from now on."""
+        _remember(self._sent_to, message.id, side)
+
+    def was_sent_to(self, side: int, msg_id: str) -> bool:
+        return self._sent_to.get(msg_id) == side
+
+
+def _remember(seen: OrderedDict[Any, int], what: object, value: int) -> None:
+    seen[what] = value
+    if len(seen) > REMEMBERED:
+        seen.popitem(last=False)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 import uuid
 from concurrent.futures import Future
@@ -28,6 +29,7 @@ from ..models import FREE
 from ..relay.kernel import PORT_NAMES
 from .backends import Backend
 from .local import LocalBackend
+from .promises import promise
 from .proxy import SOCKET_VARIABLE, Proxy
 from .registry import registry
 
@@ -51,6 +53,8 @@ class DSVMProvisioner(LocalProvisioner):
     proxy: Proxy | None = None
     _runs = 0
     _launch: tuple[list[str], dict[str, Any]] | None = None
+    _waited_for: Future[int] | None = None
+    """The end that ``wait`` has seen. A kernel that takes that one's place, after a move too, has an end of its own."""
 
     # What jupyter_client asks: is it there, has it ended?
 
@@ -59,9 +63,7 @@ class DSVMProvisioner(LocalProvisioner):
         """From launch until the kernel's confirmed end; out of reach is still there."""
         if self.proxy is None:
             return bool(super().has_process)
-        return self.proxy.status.kernelspec != "" and not self._waited
-
-    _waited = False
+        return self.proxy.status.kernelspec != "" and self.proxy.exit is not self._waited_for
 
     async def poll(self) -> int | None:
         """None: alive or unknown. A number: confirmed. Never does I/O."""
@@ -74,9 +76,10 @@ class DSVMProvisioner(LocalProvisioner):
         if self.proxy is None:
             code: int | None = await super().wait()
             return code
-        code = await _result(self.proxy.exit)
-        self._waited = True
-        return code
+        ending = self.proxy.exit
+        code = await _result(ending)
+        self._waited_for = ending
+        return int(code)
 
     async def send_signal(self, signum: int) -> None:
         """The first step of every interrupt, shutdown and restart too. Not kept for a machine that is out of reach."""
@@ -110,7 +113,11 @@ class DSVMProvisioner(LocalProvisioner):
         if self.proxy is None:
             await super().cleanup(restart)
         elif not restart:
-            proxy, self.proxy = self.proxy, None
+            await self._close_proxy()
+
+    async def _close_proxy(self) -> None:
+        proxy, self.proxy = self.proxy, None
+        if proxy is not None:
             await _in_thread(proxy.close)
 
     # Start
@@ -119,7 +126,7 @@ class DSVMProvisioner(LocalProvisioner):
         """Bind the front (once), have its connection file written, and prepare what a kernel here is started with."""
         if self.proxy is None and self.enabled and self._can_proxy(kwargs):
             try:
-                self.proxy = await _in_thread(self._make_proxy)
+                await _in_thread(self._make_proxy)
             except Exception as e:
                 self.log.warning(
                     "The kernel starts without a proxy and cannot be moved to a VM: %s: %s", type(e).__name__, e
@@ -130,14 +137,24 @@ class DSVMProvisioner(LocalProvisioner):
         km = self.parent
         for name, port in self.proxy.ports.items():
             setattr(km, name, port)
+        if hasattr(km, "transport_encryption"):  # an earlier jupyter_client would pass the argument on to Popen
+            kwargs = {**kwargs, "transport_encryption": "disabled"}
         # jupyter_client's own pre-launch writes the connection file, for which the ports are set now, and fills in the
         # front's connection file where the kernel's own has to be; that is undone in _local_backend.
         cached, km.cache_ports = km.cache_ports, False
         try:
-            kwargs = await super().pre_launch(**{**kwargs, "transport_encryption": "disabled"})
+            kwargs = await super().pre_launch(**kwargs)
+        except BaseException:
+            await self._never_started()
+            raise
         finally:
             km.cache_ports = cached
         return kwargs
+
+    async def _never_started(self) -> None:
+        """A start failed. Nobody cleans up after a kernel that never was; after a failed restart, jupyter_client will."""
+        if self._launch is None:
+            await self._close_proxy()
 
     def _can_proxy(self, kwargs: dict[str, Any]) -> bool:
         """Front ends that want an encrypted or an ipc front get jupyter_client's own provisioner."""
@@ -147,9 +164,10 @@ class DSVMProvisioner(LocalProvisioner):
         encryption = kwargs.get("transport_encryption", getattr(km, "transport_encryption", "disabled"))
         return encryption not in ("required", True)
 
-    def _make_proxy(self) -> Proxy:
+    def _make_proxy(self) -> None:
+        """On a thread of its own. It keeps the proxy itself: whoever waited for that may have been cancelled."""
         km = self.parent
-        proxy = Proxy(
+        self.proxy = Proxy(
             self.kernel_id,
             key=km.session.key,
             signature_scheme=km.session.signature_scheme,
@@ -158,28 +176,31 @@ class DSVMProvisioner(LocalProvisioner):
             ports={name: getattr(km, name) for name in (*PORT_NAMES.values(), "hb_port")},
             kernelspec=km.kernel_name,
         )
-        proxy.make_local = self.make_local
-        return proxy
+        self.proxy.make_local = self.make_local
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Start the kernel where it is to run: here at first; after a move, a restart happens there."""
         if self.proxy is None:
             info: KernelConnectionInfo = await super().launch_kernel(cmd, **kwargs)
             return info
-        self._waited = False
-        self._launch = (cmd, LocalProvisioner._scrub_kwargs(kwargs))
-        self.cwd = kwargs.get("cwd", os.getcwd())
         first = self.proxy.status.kernelspec == ""
         where = self.compute if first else self.proxy.status.compute
-        if where == FREE:
-            await _result(
-                self.proxy.launch(self._local_backend(cmd, self._launch[1], self.kernel_spec, self.parent.kernel_name))
-            )
-        elif first:
-            backend = await _in_thread(self._remote_backend)
-            await _result(self.proxy.launch(backend))
-        else:
-            await _result(self.proxy.relaunch())
+        launch = (cmd, LocalProvisioner._scrub_kwargs(kwargs))
+        self.cwd = kwargs.get("cwd", os.getcwd())
+        try:
+            if where == FREE:
+                await _result(
+                    self.proxy.launch(self._local_backend(*launch, self.kernel_spec, self.parent.kernel_name))
+                )
+            elif first:
+                backend = await _in_thread(self._remote_backend)
+                await _result(self.proxy.launch(backend))
+            else:
+                await _result(self.proxy.relaunch())
+        except BaseException:
+            await self._never_started()
+            raise
+        self._launch = launch
         return self.connection_info
 
     def _remote_backend(self) -> Backend:
@@ -201,6 +222,8 @@ class DSVMProvisioner(LocalProvisioner):
             elsewhere = spec.metadata.get("kernel_provisioner", {}).get("config", {}).get("compute", FREE) != FREE
             if not elsewhere and str(found["spec"].get("language", "")).lower() == language.lower():
                 argv = [a.replace("{resource_dir}", spec.resource_dir) for a in spec.argv]
+                if argv[0] in ("python", "python3"):
+                    argv[0] = sys.executable  # as KernelManager.format_kernel_cmd does
                 return self._local_backend(argv, options, spec, name)
         raise KernelStartError(
             f"There is no {language or 'matching'} kernel on the free tier to come back to.",
@@ -214,11 +237,12 @@ class DSVMProvisioner(LocalProvisioner):
         if self.proxy.call_socket is not None:
             environment[SOCKET_VARIABLE] = self.proxy.call_socket
         front = self.parent.connection_file
+        own = [a.replace(os.path.realpath(front), "{connection_file}").replace(front, "{connection_file}") for a in cmd]
         return LocalBackend(
             self.proxy.io,
             self.proxy.folder,
             self._runs,
-            [arg.replace(front, "{connection_file}") for arg in cmd],
+            own,
             {**options, "env": environment},
             key=self.proxy.key,
             session=self.proxy.session,
@@ -254,7 +278,7 @@ async def _result(future: Future[Any]) -> Any:
 
 async def _in_thread(function: Any, *args: Any) -> Any:
     """For what blocks. Not the loop's default executor: that would leave its threads to a loop we do not own."""
-    future: Future[Any] = Future()
+    future: Future[Any] = promise()
 
     def run() -> None:
         try:

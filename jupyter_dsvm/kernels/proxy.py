@@ -16,25 +16,30 @@ import socket
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jupyter_core.paths import jupyter_runtime_dir
 
 from ..errors import Cancelled, DSVMError, KernelStartError
-from ..models import FREE, LinkPhase, LinkState, utc_now
+from ..models import LinkPhase, LinkState, utc_now
 from ..relay.folders import fits
 from ..relay.wire import Channel
 from . import magic_source
-from .actions import Failed, Ready, Signal, Swapped, ToBackend, ToClient, UserCancelled
+from .actions import Action, Failed, Ready, Signal, Swapped, ToBackend, ToClient, UserCancelled
 from .backends import Backend
-from .callsocket import CallSocket, Connection
+from .calls import Calls
+from .callsocket import CallSocket
 from .front import Front
 from .gate import Gate
 from .iothread import IOThread
 from .messages import Signer
-from .registry import Call, registry
+from .promises import Promises, promise, settle
+from .registry import registry
+from .status import ProxyStatus
+
+__all__ = ["SOCKET_VARIABLE", "Proxy", "ProxyStatus"]
 
 log = logging.getLogger("jupyter_dsvm.proxy")
 
@@ -46,23 +51,6 @@ HURRY_AFTER = 5.0
 """Seconds that a swap waits for answers to requests other than cells."""
 FAREWELL = 2.0
 """Seconds in which a replaced kernel may end by itself before it is made to."""
-
-
-@dataclass(frozen=True)
-class ProxyStatus:
-    """What can be seen of a kernel from outside; replaced as a whole, so it may be read from any thread."""
-
-    compute: str = FREE
-    compute_name: str = "Free tier"
-    kernelspec: str = ""
-    language: str = ""
-    link: LinkState = field(default_factory=lambda: LinkState(LinkPhase.CONNECTING, utc_now()))
-    execution_state: str = "starting"
-    last_activity: str = ""
-    running: str | None = None
-    """The id of the user's ``execute_request`` that runs now."""
-    swap_to: str | None = None
-    """The compute of a backend that waits for the running cell to end."""
 
 
 class Proxy:
@@ -93,16 +81,12 @@ class Proxy:
         self.make_local: Callable[[], Backend] = self._no_local
         self.ports: dict[str, int] = {}
         self.folder = private_folder()
-        self.exit_code: int | None = None
-        """Of the current backend's kernel, once that has confirmedly ended."""
-        self._exited = Future[int]()
+        self._promises = Promises()
         self._gate = Gate(Signer(key, session, signature_scheme, kernel_id), magic_source.source)
         self._backends: dict[int, Backend] = {}
         self._numbers: dict[int, int] = {}
         self._links: dict[int, LinkState] = {}
-        self._prepared: dict[int, Future[None]] = {}
-        self._swaps: dict[int, Future[None]] = {}
-        self._calls: dict[tuple[int, int], Call] = {}
+        self._calls = Calls(self, self._gate)
         self._front: Front | None = None
         self._call_socket: CallSocket | None = None
         self._carrying_out = False
@@ -111,9 +95,7 @@ class Proxy:
         try:
             self._io.call(self._open, ports).result(10)
         except BaseException:
-            self._closed = True
-            self._io.call(self._release).result(10)
-            IOThread.release()
+            self._shut()
             raise
         registry.add(self)
 
@@ -134,15 +116,11 @@ class Proxy:
 
     def launch(self, backend: Backend) -> Future[None]:
         """Start ``backend`` as the kernel: the kernel manager's start or restart. Resolves when its process runs."""
-        done: Future[None] = Future()
-        self._io.call_soon(self._guard, done, self._launch, backend, done)
-        return done
+        return self._ask(self._launch, backend)
 
     def relaunch(self) -> Future[None]:
         """Restart the kernel of the present backend in place: a restart of a notebook that runs on a VM."""
-        done: Future[None] = Future()
-        self._io.call_soon(self._guard, done, self._relaunch, done)
-        return done
+        return self._ask(self._relaunch)
 
     def prepare(self, backend: Backend) -> Future[None]:
         """Start ``backend`` beside the present one and wait until it answers and has the magic.
@@ -150,14 +128,28 @@ class Proxy:
         Fails with ``KernelStartError``, ``LanguageMismatch``, ``Cancelled`` or what the backend said; it is ended then,
         and the present one is untouched.
         """
-        done: Future[None] = Future()
-        self._io.call_soon(self._guard, done, self._prepare, backend, done)
-        return done
+        return self._ask(self._prepare, backend)
 
     def swap(self, backend: Backend) -> Future[None]:
         """Let a prepared backend take over: at once, or when what runs has ended. A later swap replaces one that waits."""
-        done: Future[None] = Future()
-        self._io.call_soon(self._guard, done, self._swap, backend, done)
+        return self._ask(self._swap, backend)
+
+    def _ask(self, function: Callable[..., None], *args: Any) -> Future[None]:
+        """Have ``function(*args, done)`` run on the I/O thread. What it raises is the future's, never the thread's."""
+        done: Future[None] = promise()
+
+        def run() -> None:
+            try:
+                if self._closed:
+                    raise KernelStartError("The kernel has been shut down.")
+                function(*args, done)
+            except BaseException as e:
+                settle(done, e)
+
+        if self._closed:
+            run()
+        else:
+            self._io.call_soon(run)
         return done
 
     def cancel_swap(self, reason: str) -> Future[None]:
@@ -174,6 +166,8 @@ class Proxy:
         def ends() -> None:
             self._gate.user_ends(reason)
             self._carry_out()
+            if self._gate.gone_error is not None:
+                self._promises.has_exited(-9)  # there is nothing left that could end
 
         return self._io.call(ends)
 
@@ -184,39 +178,38 @@ class Proxy:
     @property
     def exit(self) -> Future[int]:
         """Resolves with the exit code of the current kernel; a new future after each launch."""
-        return self._exited
+        return self._promises.exit
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the current kernel, once it has confirmedly ended."""
+        return self._promises.exit_code
 
     def close(self) -> None:
         """Release the front and every backend. Called once, by the provisioner, when the kernel is gone for good."""
-        if self._closed:
-            return
+        if not self._closed:
+            self._shut()
+            registry.remove(self)
+
+    def _shut(self) -> None:
         self._closed = True
-        self._io.call(self._release).result(10)
-        IOThread.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        registry.remove(self)
+        try:
+            self._io.call(self._release).result(10)
+        finally:
+            IOThread.release()
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _open(self, ports: dict[str, int]) -> None:
         self._front = Front(self._io, self.ip, ports, self._from_client, self._gate.welcome)
         self.ports = self._front.ports
         if hasattr(socket, "AF_UNIX"):
-            self._call_socket = CallSocket(self._io, self.folder / "call", self._local_call)
+            self._call_socket = CallSocket(self._io, self.folder / "call", self._calls.from_socket)
 
     def _from_client(self, channel: Channel, parts: list[bytes]) -> None:
         self._gate.from_client(channel, parts)
         self._carry_out()
 
     # On the I/O thread: what the methods above ask for
-
-    def _guard(self, done: Future[None], function: Callable[..., None], *args: Any) -> None:
-        """Run it; what it raises is the future's, never the thread's."""
-        try:
-            if self._closed:
-                raise KernelStartError("The kernel has been shut down.")
-            function(*args)
-        except BaseException as e:
-            if not done.done():
-                done.set_exception(e)
 
     def _add(self, backend: Backend) -> int:
         number = self._gate.add(backend.compute_name, backend.language, backend.interrupt_mode, trusted=backend.trusted)
@@ -225,19 +218,23 @@ class Proxy:
         return number
 
     def _launch(self, backend: Backend, done: Future[None]) -> None:
-        old = self._gate.current
+        old, had_ended = self._gate.current, self.exit_code is not None
         number = self._add(backend)
+        self._gate.launched(number)
+        self._promises.launched()
+        self._promises.prepared[number] = done
         if old is not None:
             self._let_go(old.number)
-        self._gate.launched(number)
-        self._reset_exit()
-        self._prepared[number] = done
+            if had_ended:
+                self._drop(old.number)
         try:
             backend.start(self)
         except BaseException:
-            del self._prepared[number]
+            del self._promises.prepared[number]
+            self._promises.has_exited(-1)
             raise
-        self._carry_out()
+        finally:
+            self._carry_out()
 
     def _relaunch(self, done: Future[None]) -> None:
         side = self._gate.current
@@ -245,30 +242,31 @@ class Proxy:
             raise KernelStartError("There is no kernel to restart.")
         if self._gate.gone_error is not None:
             raise self._gate.gone_error
-        self._reset_exit()
-        self._prepared[side.number] = done
+        self._promises.launched()
+        self._promises.prepared[side.number] = done
         self._backends[side.number].restart()
-
-    def _reset_exit(self) -> None:
-        self.exit_code = None
-        self._exited = Future()
 
     def _prepare(self, backend: Backend, done: Future[None]) -> None:
         number = self._add(backend)
-        self._prepared[number] = done
+        self._promises.prepared[number] = done
         try:
             backend.start(self)
-        except OSError as e:
+        except Exception as e:
             self._gate.cancel_swap(
                 number, KernelStartError(f"The kernel could not be started on {backend.compute_name}: {e}.")
             )
-        self._carry_out()
+            self._carry_out()
+            self._drop(number)
 
     def _swap(self, backend: Backend, done: Future[None]) -> None:
         number = self._numbers.get(id(backend))
         if number is None:
             raise KernelStartError("The new kernel ended before the notebook could move to it.")
-        self._swaps[number] = done
+        if self._gate.current is not None and self._gate.current.number == number:
+            done.set_result(None)
+            return
+        self._promises.keep(self._promises.swapped, number, Cancelled("It was asked for once more."))
+        self._promises.swapped[number] = done
         self._gate.swap(number)
         self._io.call_later(HURRY_AFTER, self._hurry)
         self._carry_out()
@@ -282,7 +280,7 @@ class Proxy:
 
     def _cancel_all(self, error: DSVMError) -> None:
         current = self._gate.current
-        for number in [*self._prepared, *self._swaps]:
+        for number in [*self._promises.prepared, *self._promises.swapped]:
             if current is None or number != current.number:
                 self._gate.cancel_swap(number, error)
         self._carry_out()
@@ -304,12 +302,10 @@ class Proxy:
         else:
             # Nobody can confirm it now; the relay ends the kernel when it hears of it, or the VM's stop does.
             backend.end()
-            self._has_exited(-9)
+            self._promises.has_exited(-9)
 
     def _release(self) -> None:
-        for future in [*self._prepared.values(), *self._swaps.values()]:
-            if not future.done():
-                future.set_exception(KernelStartError("The kernel has been shut down."))
+        self._promises.close(KernelStartError("The kernel has been shut down."))
         for backend in self._backends.values():
             # What has not ended by now is ended: a relay gets the order, a local process is killed.
             if backend.trusted:
@@ -318,14 +314,11 @@ class Proxy:
                 backend.end()
         self._backends.clear()
         self._numbers.clear()
-        for call in self._calls.values():
-            call.cancelled.set()
+        self._calls.close()
         if self._call_socket is not None:
             self._call_socket.close()
         if self._front is not None:
             self._front.close()
-        if not self._exited.done():
-            self._exited.set_result(-9)
 
     # On the I/O thread: what the gate wants done
 
@@ -340,47 +333,49 @@ class Proxy:
             while done < len(actions):
                 action = actions[done]
                 done += 1
-                if isinstance(action, ToClient):
-                    if self._front is not None:
-                        self._front.send(action.channel, action.parts)
-                elif isinstance(action, ToBackend):
-                    if (backend := self._backends.get(action.side)) is not None:
-                        backend.send(action.channel, action.parts)
-                elif isinstance(action, Signal):
-                    if (backend := self._backends.get(action.side)) is not None:
-                        backend.signal(action.signum)
-                elif isinstance(action, Ready):
-                    self._resolve(self._prepared, action.side)
-                elif isinstance(action, Failed):
-                    self._failed(action.side, action.error)
-                elif isinstance(action, Swapped):
-                    self._swapped(action.old, action.new)
-                elif isinstance(action, UserCancelled):
-                    self._user_cancelled(action.reason)
+                try:
+                    self._carry_out_one(action)
+                except Exception:
+                    log.exception("an action of the gate failed")  # the others must not be lost with it
         finally:
             actions.clear()
             self._carrying_out = False
         self._update_status()
 
-    def _resolve(self, futures: dict[int, Future[None]], number: int, error: BaseException | None = None) -> None:
-        future = futures.pop(number, None)
-        if future is None or future.done():
-            return
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
+    def _carry_out_one(self, action: Action) -> None:
+        if isinstance(action, ToClient):
+            if self._front is not None:
+                self._front.send(action.channel, action.parts)
+        elif isinstance(action, ToBackend):
+            if (backend := self._backends.get(action.side)) is not None:
+                backend.send(action.channel, action.parts)
+        elif isinstance(action, Signal):
+            if (backend := self._backends.get(action.side)) is not None:
+                backend.signal(action.signum)
+        elif isinstance(action, Ready):
+            self._promises.keep(self._promises.prepared, action.side)
+        elif isinstance(action, Failed):
+            self._failed(action.side, action.error)
+        elif isinstance(action, Swapped):
+            self._swapped(action.old, action.new)
+        elif isinstance(action, UserCancelled):
+            for callback in list(self.on_user_cancel):
+                callback(action.reason)
 
     def _failed(self, number: int, error: DSVMError) -> None:
-        self._resolve(self._prepared, number, error)
-        self._resolve(self._swaps, number, error)
+        self._promises.fail(number, error)
         self._let_go(number)
 
     def _swapped(self, old: int, new: int) -> None:
-        self._reset_exit()
-        self._resolve(self._swaps, new)
-        self._gate.farewell(old)
-        self._io.call_later(FAREWELL, lambda: self._let_go(old, forget=False))
+        had_ended = self.exit_code is not None
+        self._promises.launched()
+        self._promises.keep(self._promises.swapped, new)
+        if had_ended:
+            self._let_go(old)
+            self._drop(old)
+        else:
+            self._gate.farewell(old)
+            self._io.call_later(FAREWELL, lambda: self._let_go(old, forget=False))
 
     def _let_go(self, number: int, forget: bool = True) -> None:
         """End a backend that is not the kernel (any more). What it still says until it has ended is drained."""
@@ -390,10 +385,6 @@ class Proxy:
         if forget:
             self._gate.forget(number)
         backend.end()
-
-    def _user_cancelled(self, reason: str) -> None:
-        for callback in list(self.on_user_cancel):
-            callback(reason)
 
     def _update_status(self) -> None:
         side = self._gate.current
@@ -427,10 +418,9 @@ class Proxy:
         number = self._numbers.get(id(backend))
         if number is None:
             return
-        current = self._gate.current
         self._gate.started(number)
-        if current is not None and current.number == number:
-            self._resolve(self._prepared, number)
+        if self._is_current(number):
+            self._promises.keep(self._promises.prepared, number)
         self._io.call_later(ASK_EVERY, lambda: self._ask_again(number))
         self._carry_out()
 
@@ -450,82 +440,55 @@ class Proxy:
         if number is None:
             return
         self._links[number] = state
+        if state.state is LinkPhase.LOCAL and self._is_current(number):
+            # Its process runs, and that is all that jupyter_client waits for when it starts a kernel itself.
+            self._promises.keep(self._promises.prepared, number)
         self._gate.link(number, state.state in (LinkPhase.LOCAL, LinkPhase.CONNECTED))
         self._carry_out()
-        self._update_status()
 
     def exited(self, backend: Backend, code: int, text: str) -> None:
         number = self._numbers.get(id(backend))
         if number is None:
             return
-        current = self._gate.current
         self._gate.exited(number, code, text)
-        if current is not None and current.number == number:
+        if self._is_current(number):  # otherwise a backend that waited to be swapped in has taken over by now
             error = KernelStartError(f"The kernel on {backend.compute_name} ended with exit code {code}.", advice=text)
-            self._resolve(self._prepared, number, error)
-            self._has_exited(code)
-        else:
-            self._drop(number, backend)
-        self._carry_out()
-
-    def _has_exited(self, code: int) -> None:
-        self.exit_code = code
-        if not self._exited.done():
-            self._exited.set_result(code)
+            self._promises.keep(self._promises.prepared, number, error)
+            self._promises.has_exited(code)
+        self._ended(number)
 
     def gone(self, backend: Backend, error: DSVMError) -> None:
         number = self._numbers.get(id(backend))
         if number is None:
             return
         self._links[number] = LinkState(LinkPhase.GONE, utc_now(), reason=error.message)
-        current = self._gate.current
         self._gate.gone(number, error)
-        if current is not None and current.number == number:
-            self._resolve(self._prepared, number, error)
-        else:
-            self._drop(number, backend)
-        self._carry_out()
+        if self._is_current(number):
+            self._promises.keep(self._promises.prepared, number, error)
+        self._ended(number)
 
-    def _drop(self, number: int, backend: Backend) -> None:
-        """A backend that is not the kernel has ended: nothing is left of it."""
-        self._gate.forget(number)
-        self._backends.pop(number, None)
+    def _ended(self, number: int) -> None:
+        """The kernel on that side has ended. Unless it is the notebook's, nothing is left of it."""
+        self._calls.forget(number)
+        self._carry_out()
+        if not self._is_current(number):
+            self._let_go(number)
+            self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        backend = self._backends.pop(number, None)
         self._numbers.pop(id(backend), None)
         self._links.pop(number, None)
+        self._gate.forget(number)
+        self._calls.forget(number)
 
-    # %dsvm
+    def _is_current(self, number: int) -> bool:
+        return self._gate.current is not None and self._gate.current.number == number
 
     def call(self, backend: Backend, call_id: int, request: dict[str, Any]) -> None:
         number = self._numbers.get(id(backend))
-        if number is None:
-            return
-        key = (number, call_id)
-        if request.get("cancel"):
-            if (earlier := self._calls.pop(key, None)) is not None:
-                earlier.cancelled.set()
-            return
-
-        def answer(value: dict[str, Any]) -> None:
-            def send() -> None:
-                if "progress" not in value:
-                    self._calls.pop(key, None)
-                if number in self._backends:
-                    backend.result(call_id, value)
-
-            self._io.call_soon(send)
-
-        current = self._gate.current
-        running = current is not None and current.number == number and self._gate.running is not None
-        call = self._calls[key] = Call(self, request, trusted=backend.trusted, running=running, answer=answer)
-        registry.dispatch(call)
-
-    def _local_call(self, connection: Connection, request: dict[str, Any]) -> None:
-        side = self._gate.current
-        running = side is not None and side.trusted and self._gate.running is not None
-        # A kernel of this server that was replaced may still run code; it may look, but no cell of the user is behind it.
-        call = Call(self, request, trusted=side is not None and side.trusted, running=running, answer=connection.answer)
-        connection.on_hang_up = call.cancelled.set
-        registry.dispatch(call)
+        if number is not None:
+            self._calls.from_backend(number, backend, call_id, request)
 
 
 def private_folder() -> Path:

@@ -101,7 +101,10 @@ class Registry:
 
     def changed(self, kernel_id: str) -> None:
         for listener in list(self._listeners):
-            listener(kernel_id)
+            try:
+                listener(kernel_id)
+            except Exception:
+                log.exception("a listener failed")  # it must not stop the kernel that changed
 
     def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """``listener(kernel_id)`` on every change, on the I/O thread or the caller's; it must not block."""

@@ -1,0 +1,32 @@
+"""What is shipped to a VM, as one zip, and runs there with Python 3.8 or newer and pyzmq. It imports nothing outside itself.
+
+The parts, from the bottom up; each knows only those above it:
+
+    wire             frames, and the bodies in them                                        pure
+    journal          what was sent and not acknowledged; what is left out at the limit     pure
+    session          numbers, acknowledgement, replay, credit: both ends                   pure
+    folders          private folders whose sockets have short paths
+    listening        unix sockets for this user only
+    loop, stream     a poll loop; frames over descriptors that never block
+    kernel           a kernel process and its channels (also used by the server for its own kernels)
+    spec             what a START frame says
+    runner           the life of a relay's kernel: start, connect, run, drain, restart, end
+    calls            the socket that ``%dsvm`` in the kernel speaks to
+    daemon           the relay: one detached process per kernel
+    kernelspecs      the kernels that this machine offers
+    pipe             the attach pipe between one SSH channel and the relays; the loader calls ``pipe.main()``
+    start_ipykernel  run by the kernel's Python: ipykernel without a TCP port
+    magic            ``%dsvm`` in the kernel (run there, not here)
+
+On the VM, for each kernel:
+
+    sshd ── attach pipe (one per SSH connection, keeps nothing)
+              │  relay.sock                                  ~/.local/share/jupyter-dsvm/kernels/<half of the tag>/   0700
+            relay (one per kernel, keeps what is not acknowledged)
+              │  r<run>-1 … r<run>-5, call.sock
+            kernel (ends when its relay does)
+
+The pipe starts a relay when a HELLO with ``{"create": true}`` comes for a kernel that has none, and answers GONE to any
+other HELLO for one. What a link does is: HELLO, then START once, then DATA; after any interruption HELLO again on a new pipe, and
+both ends go on where they were. The frames are listed in ``wire``, the rules of the conversation in ``session``.
+"""

@@ -96,7 +96,7 @@ class CallServer:
         while b"\n" in caller.line:
             line, _, rest = caller.line.partition(b"\n")
             caller.line = bytearray(rest)
-            request = _request(line)
+            request = _request(bytes(line))
             if request is None:
                 self._hang_up(caller)
                 return
@@ -133,7 +133,7 @@ def _request(line: bytes) -> Optional[Dict[str, Any]]:
     if len(line) > MAX_LINE:
         return None
     try:
-        value = json.loads(bytes(line))
+        value = json.loads(line)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

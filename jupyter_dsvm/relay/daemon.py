@@ -25,7 +25,8 @@ import socket
 import sys
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
+from functools import partial
+from typing import Any, Callable, Deque, Dict, List, NoReturn, Optional, Tuple
 
 import zmq
 
@@ -64,7 +65,6 @@ TURN = 256 * 1024
 """Bytes handed to the pipe's socket at once; more waits in the journal, where a new connection finds it."""
 
 MAX_CONNECTIONS = 16
-JOURNAL_CAP = 1024 * 1024 * 1024
 LINGER = 2.0
 """Seconds that a connection which was told GOODBYE may take to read it."""
 
@@ -82,28 +82,29 @@ class _Connection:
 
 
 class Relay:
-    def __init__(self, folder: str, tag: bytes, listener: socket.socket, cap: int = JOURNAL_CAP) -> None:
+    def __init__(self, folder: str, tag: bytes, listener: socket.socket) -> None:
         self._folder = folder
         self._listener = listener
         self._loop = Loop()
         self._context = zmq.Context()
         self._session = Session(Role.RELAY, tag)
-        self._limit = OutputLimit(cap)
+        self._limit = OutputLimit(0)  # START sets it
         self._assembler = MessageAssembler()
         self._connections: Dict[int, _Connection] = {}
         self._attached: Optional[_Connection] = None
+        self._incomplete: Optional[int] = None  # number of the first piece of a message that is not whole yet
         self._waiting: Deque[Tuple[int, Channel, List[bytes]]] = deque()  # whole messages, for a kernel not there yet
         self._calls = CallServer(self._loop, os.path.join(folder, CALL_SOCKET), self._called)
         self._runner = Runner(
             self._context, folder, self._calls.path, self._from_kernel, self._kernel_started, self._kernel_exited
         )
         self._polled: Optional[Any] = None
+        self._sockets: List[Any] = []
         self._idle_since = time.monotonic()
         self._shut_down_at: Optional[float] = None
         self._exited_seq = 0
         self._ending = False
-        loop_handler = self._loop.register
-        loop_handler(listener.fileno(), self._accept)
+        self._loop.register(listener.fileno(), self._accept)
         self._actions: Dict[int, Callable[[Received], None]] = {
             Type.DATA: self._to_kernel,
             Type.START: self._start,
@@ -203,7 +204,7 @@ class Relay:
             self._watch(connection)
 
     def _frame(self, connection: _Connection, frame: Frame) -> None:
-        if connection.close_at is not None:
+        if connection.close_at is not None or self._connections.get(connection.stream.read_fd) is not connection:
             return
         if connection is not self._attached:
             # Looked at first: a connection that cannot resume must not push out one that does.
@@ -281,26 +282,38 @@ class Relay:
 
     def _to_kernel(self, event: Received) -> None:
         message = self._assembler.feed(event.body)
+        if self._incomplete is None:
+            self._incomplete = event.seq
         if message is None:
             self._session.consumed(event.seq)
             return
         channel, parts = message
+        first, self._incomplete = self._incomplete, None
         if channel is Channel.IOPUB:
             raise WireError("a message for the kernel's IOPub channel")
-        self._waiting.append((event.seq, channel, parts))
+        self._waiting.append((first, channel, parts))
 
     def _hand_on(self) -> None:
         while self._waiting and self._runner.send(*self._waiting[0][1:]):
             self._waiting.popleft()
-        # A message in pieces counts when its last one was handed on; pieces before it only took room.
-        upto = self._waiting[0][0] - 1 if self._waiting else self._session.received
-        self._session.delivered(upto)
+        if self._waiting:
+            self._session.delivered(self._waiting[0][0] - 1)
+        elif self._incomplete is not None:
+            self._session.delivered(self._incomplete - 1)
+        else:
+            self._session.delivered(self._session.received)
 
     def _start(self, event: Received) -> None:
         if self._runner.phase is not Phase.ABSENT:
             raise WireError("a second START")
         spec = KernelSpec.from_json(read_json(event.body))
-        record = {"kernel_id": spec.kernel_id, "kernel_name": spec.kernel_name, "pid": os.getpid(), "since": time.time()}
+        self._limit.cap = spec.journal_limit
+        record = {
+            "kernel_id": spec.kernel_id,
+            "kernel_name": spec.kernel_name,
+            "pid": os.getpid(),
+            "since": time.time(),
+        }
         write_private(os.path.join(self._folder, RECORD), json.dumps(record).encode())
         self._runner.start(spec)
 
@@ -326,12 +339,15 @@ class Relay:
         if self._polled is not None:
             for s in self._sockets:
                 self._loop.unregister(s)
-        self._sockets: List[Any] = []
+        self._sockets = []
         self._polled = channels
         if channels is not None:
             for channel, s in channels.sockets.items():
                 self._sockets.append(s)
-                self._loop.register(s, lambda _, c=channel: self._runner.read(c) and None)
+                self._loop.register(s, partial(self._kernel_readable, channel))
+
+    def _kernel_readable(self, channel: Channel, _events: int) -> None:
+        self._runner.read(channel)
 
     def _from_kernel(self, channel: Channel, parts: List[bytes]) -> None:
         if channel is not Channel.IOPUB:
@@ -387,16 +403,20 @@ def spawn(tag: bytes) -> str:
         listener.close()
         os.waitpid(child, 0)
         return path
+    _become_relay(folder, tag, listener)
+
+
+def _become_relay(folder: str, tag: bytes, listener: socket.socket) -> NoReturn:
+    """In the forked child. It never comes back into the pipe's code, whatever happens."""
     try:
         os.setsid()
         if os.fork() == 0:
             _detach_from_everything(os.path.join(folder, "relay.log"), listener.fileno())
             Relay(folder, tag, listener).run()
     except BaseException:
-        logging.getLogger("relay").exception("the relay failed")
+        log.exception("the relay failed")
     finally:
         os._exit(0)
-    return path
 
 
 def _detach_from_everything(log_path: str, keep: int) -> None:

@@ -13,7 +13,7 @@ import stat
 
 SOCKET_PATH_MAX = 107
 
-LONGEST_NAME = len("/r999999-5")
+LONGEST_NAME = len("/p4194304-9")
 """The longest socket name that anybody here puts into a kernel's folder."""
 
 

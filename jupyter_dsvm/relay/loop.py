@@ -38,7 +38,7 @@ class Loop:
 
     def turn(self, seconds: float) -> None:
         """Wait for at most ``seconds`` and call who is ready. A bug in one handler is logged and does not end the loop."""
-        for source, events in self._poller.poll(max(0.0, seconds) * 1000):
+        for source, events in self._poller.poll(int(max(0.0, seconds) * 1000 + 0.999)):
             handler = self._handlers.get(source)  # an earlier handler of this turn may have closed it
             if handler is None:
                 continue

@@ -39,7 +39,7 @@ class DSVMError(Exception):
 
     def _render_traceback_(self) -> List[str]:
         """IPython's hook: what stands in place of a traceback."""
-        return ["{}: {}".format(type(self).__name__, self.message)] + ([self.advice] if self.advice else [])
+        return [f"{type(self).__name__}: {self.message}"] + ([self.advice] if self.advice else [])
 
 
 def clean(text: object) -> str:
@@ -61,7 +61,7 @@ def call(line: str, path: Optional[str] = None) -> Iterator[Dict[str, Any]]:
             connection.sendall(json.dumps({"line": line, "version": VERSION}).encode() + b"\n")
         except OSError as e:
             raise DSVMError(
-                "%dsvm cannot reach the Jupyter server: {}.".format(e.strerror or e),
+                f"%dsvm cannot reach the Jupyter server: {e.strerror or e}.",
                 "The server may have ended; restart the kernel.",
                 "Unreachable",
             ) from None
@@ -101,7 +101,7 @@ def dsvm(line: str) -> None:
         if isinstance(progress, dict):
             text = clean(progress.get("text") or "")
             if text and text != last:
-                print(text, flush=True)
+                print(text, flush=True)  # noqa: T201  (into the cell)
             last = text
             continue
         error = reply.get("error")
@@ -123,9 +123,9 @@ def _show(result: Any) -> None:
     if isinstance(html, str) and html:
         from IPython.display import display
 
-        display({"text/plain": text, "text/html": html}, raw=True)
+        display({"text/plain": text, "text/html": html}, raw=True)  # type: ignore[no-untyped-call]
     elif text:
-        print(text, flush=True)
+        print(text, flush=True)  # noqa: T201
 
 
 def load(shell: Any = None) -> bool:

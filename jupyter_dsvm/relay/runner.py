@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import enum
 import os
+import pkgutil
 import time
 from typing import Any, Callable, Dict, List, Optional
 
+from .folders import write_private
 from .kernel import GRACE, KernelChannels, KernelProcess, is_ipykernel, signal_name
 from .spec import KernelSpec
 from .wire import Channel
@@ -174,8 +176,11 @@ class Runner:
             self.channels = KernelChannels(self._context, self._folder, self._tries, self._transport)
             path = self.connection_file
             self.channels.write_connection_file(path, spec.key, spec.signature_scheme, spec.kernel_name)
+            starter = os.path.join(self._folder, "start.py")
+            # From the zip, to where the kernel's own Python can read it.
+            write_private(starter, pkgutil.get_data(__package__ or "relay", "start_ipykernel.py") or b"")
             self.process = KernelProcess(
-                spec.command(path),
+                spec.command(path, starter),
                 spec.environment(os.environ, self._call_socket),
                 spec.folder(),
                 os.path.join(self._folder, "kernel.log"),
@@ -195,7 +200,9 @@ class Runner:
             self.process.end(grace)
 
     def _starting(self) -> None:
-        assert self.channels is not None and self.process is not None and self.spec is not None
+        assert self.channels is not None
+        assert self.process is not None
+        assert self.spec is not None
         # The process first: one that ended may have left its socket files.
         if self._exited():
             return
@@ -216,17 +223,18 @@ class Runner:
         self._exited()
 
     def _exited(self) -> bool:
-        assert self.process is not None and self.spec is not None
+        assert self.process is not None
+        assert self.spec is not None
         code = self.process.poll()
         if code is None:
             return False
         self._code = code
         self._text = "" if self._ended_by_us or (code == 0 and self._was_connected) else self._last_words(code)
-        if not self._was_connected and not self._ended_by_us and self._transport == "ipc":
+        failed_start = not self._was_connected and not self._ended_by_us
+        if failed_start and self._transport == "ipc" and not is_ipykernel(self.spec.argv):
             # It may be one that cannot do ipc at all and stops at the address. ipykernel can: its reason is another.
-            if not is_ipykernel(self.spec.argv):
-                self._transport = "tcp"
-                self._again = True
+            self._transport = "tcp"
+            self._again = True
         self._deadline = time.monotonic() + DRAIN_LIMIT
         self._become(Phase.DRAINING)
         return True
@@ -239,7 +247,7 @@ class Runner:
     def _draining(self) -> None:
         assert self.channels is not None
         closed = self.channels.hung_up() or time.monotonic() > self._deadline
-        while any([self.read(channel) for channel in self.channels.sockets]):
+        while sum(self.read(channel) for channel in self.channels.sockets):
             pass
         if not closed:
             return
@@ -255,5 +263,3 @@ class Runner:
         if self.channels is not None:
             self.channels.close()
             self.channels = None
-
-

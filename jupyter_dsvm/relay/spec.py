@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from .kernel import kernel_argv
+from .kernel import is_ipykernel, kernel_argv
 from .wire import WireError
 
 SOCKET_VARIABLE = "JUPYTER_DSVM_SOCKET"
 """Tells the magic in the kernel where its relay (or the proxy) listens for ``%dsvm``."""
+
+JOURNAL_LIMIT = 1024 * 1024 * 1024
 
 NOT_FOR_KERNELS = frozenset({"JPY_PARENT_PID", "JPY_INTERRUPT_EVENT", "JPY_SESSION_NAME", SOCKET_VARIABLE})
 """Never inherited: the first makes ipykernel end with a process that is not its parent, the others are another kernel's."""
@@ -30,6 +32,8 @@ class KernelSpec:
     kernel_name: str = ""
     interrupt_mode: str = "signal"
     resource_dir: str = ""
+    journal_limit: int = JOURNAL_LIMIT
+    """Bytes that the relay may keep before it leaves outputs out and says so; 0 for no limit."""
 
     def to_json(self) -> Dict[str, Any]:
         return asdict(self)
@@ -44,16 +48,32 @@ class KernelSpec:
             raise WireError("a START whose env is no mapping of strings")
         if cwd is not None and not isinstance(cwd, str):
             raise WireError("a START whose cwd is no path")
+        limit = value.get("journal_limit", JOURNAL_LIMIT)
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            raise WireError("a START whose journal_limit is no number")
         words = {}
-        for name in ("kernel_id", "key", "signature_scheme", "session", "kernel_name", "interrupt_mode", "resource_dir"):
+        for name in (
+            "kernel_id",
+            "key",
+            "signature_scheme",
+            "session",
+            "kernel_name",
+            "interrupt_mode",
+            "resource_dir",
+        ):
             word = value.get(name, getattr(cls, name, ""))
             if not isinstance(word, str):
                 raise WireError(f"a START whose {name} is no text")
             words[name] = word
-        return cls(argv=tuple(argv), env=dict(env), cwd=cwd, **words)
+        return cls(argv=tuple(argv), env=dict(env), cwd=cwd, journal_limit=limit, **words)
 
-    def command(self, connection_file: str) -> list[str]:
-        return kernel_argv(self.argv, connection_file, self.resource_dir, self.session)
+    def command(self, connection_file: str, starter: str = "") -> List[str]:
+        """The whole argv. ``starter``: the path of ``start_ipykernel.py``, which takes the place of ``-m ipykernel…``."""
+        argv = kernel_argv(self.argv, connection_file, self.resource_dir, self.session)
+        if starter and is_ipykernel(argv):
+            at = next(i for i, arg in enumerate(argv) if arg == "-m" and argv[i + 1].startswith("ipykernel"))
+            argv[at : at + 2] = [starter]
+        return argv
 
     def environment(self, own: Mapping[str, str], call_socket: str) -> Dict[str, str]:
         """This machine's environment (that of the relay, which is the login's), with what the server lists for this kernel."""

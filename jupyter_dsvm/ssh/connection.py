@@ -83,6 +83,8 @@ class SSHConnection:
         deadline = time.monotonic() + timeout
         try:
             self._connect_socket(deadline)
+            if self._closed.is_set():
+                raise Unreachable(f"The connection to {self._place} was closed.")
             self._exchange_keys(host_keys, deadline)
             self._authenticate(deadline, password, passphrase, agent)
         except BaseException:
@@ -174,6 +176,15 @@ class SSHConnection:
             self._socket.close()
         if self._proxy is not None:
             self._proxy.close()
+
+    def abort(self) -> None:
+        """End whatever blocks on this connection, without blocking; ``close`` is still to be called."""
+        self._closed.set()
+        if self._socket is not None:
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     @property
     def _place(self) -> str:

@@ -10,7 +10,11 @@ const POSSIBLE: Record<ComputeAction, readonly PowerState[]> = {
   restart: ['running']
 };
 
-export function canChange(compute: ICompute, operation: IOperation | undefined, action: ComputeAction): boolean {
+export function canChange(
+  compute: ICompute,
+  operation: IOperation | undefined,
+  action: ComputeAction
+): boolean {
   return compute.kind === 'dsvm' && !operation && POSSIBLE[action].includes(compute.power_state);
 }
 

@@ -12,13 +12,7 @@ export const CHANGED_SCHEMA_ID = 'https://events.jupyter.org/jupyter_dsvm/change
 export const FREE = 'free';
 
 export type PowerState =
-  | 'starting'
-  | 'running'
-  | 'stopping'
-  | 'stopped'
-  | 'deallocating'
-  | 'deallocated'
-  | 'unknown';
+  'starting' | 'running' | 'stopping' | 'stopped' | 'deallocating' | 'deallocated' | 'unknown';
 export type ComputeKind = 'free' | 'dsvm' | 'host';
 export type LinkPhase = 'local' | 'connecting' | 'connected' | 'reconnecting' | 'gone';
 export type OperationKind = 'start' | 'stop' | 'restart' | 'attach' | 'detach';

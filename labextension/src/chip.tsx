@@ -6,7 +6,7 @@ import { Menu } from '@lumino/widgets';
 import * as React from 'react';
 
 import { CommandIDs } from './commands';
-import { toneIcons } from './icons';
+import { ToneIcon } from './components/ToneIcon';
 import { openMenu } from './menu';
 import { IComputeModel } from './tokens';
 import { chipText, IChipText } from './words';
@@ -22,7 +22,11 @@ export class ComputeChip extends ReactWidget {
     const { model, panel } = this._options;
     return (
       <UseSignal signal={model.stateChanged}>
-        {() => <UseSignal signal={panel.sessionContext.kernelChanged}>{() => this._renderButton()}</UseSignal>}
+        {() => (
+          <UseSignal signal={panel.sessionContext.kernelChanged}>
+            {() => this._renderButton()}
+          </UseSignal>
+        )}
       </UseSignal>
     );
   }
@@ -33,17 +37,16 @@ export class ComputeChip extends ReactWidget {
     if (!said) {
       return null;
     }
-    const ToneIcon = toneIcons[said.tone];
     return (
       <button
         className="jp-Dsvm-chipButton"
         data-tone={said.tone}
         aria-haspopup="menu"
         aria-label={trans.__('This notebook runs on: %1', said.text)}
-        title={trans.__('Where this notebook runs. Click to move it.')}
+        title={trans.__('This notebook runs on: %1. Click to move it.', said.text)}
         onClick={event => this._openMenu(event.currentTarget)}
       >
-        <ToneIcon.react tag="span" className="jp-Dsvm-tone" aria-hidden="true" />
+        <ToneIcon tone={said.tone} />
         <span className="jp-Dsvm-chipText">{said.text}</span>
       </button>
     );
@@ -69,7 +72,10 @@ export class ComputeChip extends ReactWidget {
     const menu = new Menu({ commands });
     menu.addItem({ command: CommandIDs.detach, args: { kernel, menu: true } });
     for (const compute of model.computes.filter(c => c.kind !== 'free')) {
-      menu.addItem({ command: CommandIDs.attach, args: { compute: compute.id, kernel, menu: true } });
+      menu.addItem({
+        command: CommandIDs.attach,
+        args: { compute: compute.id, kernel, menu: true }
+      });
     }
     menu.addItem({ type: 'separator' });
     menu.addItem({ command: CommandIDs.open });

@@ -1,6 +1,6 @@
 import { InputDialog, showDialog, showErrorMessage, Dialog } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
-import { refreshIcon } from '@jupyterlab/ui-components';
+import { checkIcon, refreshIcon } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
 import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
@@ -36,7 +36,10 @@ export interface ICommandContext {
 const COMPUTE_ARGS = {
   type: 'object',
   properties: {
-    compute: { type: 'string', description: 'The id or the name of a machine; asked for when absent.' },
+    compute: {
+      type: 'string',
+      description: 'The id or the name of a machine; asked for when absent.'
+    },
     menu: { type: 'boolean', description: 'Whether the label is for a list of machines.' }
   }
 } as const;
@@ -53,10 +56,13 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
   const { model, current, known, trans } = context;
 
   const computeOf = (args: ReadonlyPartialJSONObject): ICompute | undefined =>
-    model.computes.find(c => c.id === args.compute) ?? model.computes.find(c => c.name === args.compute);
+    model.computes.find(c => c.id === args.compute) ??
+    model.computes.find(c => c.name === args.compute);
 
   const kernelOf = (args: ReadonlyPartialJSONObject): IKernel | undefined =>
-    model.kernel(typeof args.kernel === 'string' ? args.kernel : (current.notebook?.kernelId ?? null));
+    model.kernel(
+      typeof args.kernel === 'string' ? args.kernel : (current.notebook?.kernelId ?? null)
+    );
 
   const notebookName = (kernel: IKernel): string => {
     const { notebook } = current;
@@ -64,6 +70,9 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
       ? notebook.name
       : (kernel.path?.split('/').pop() ?? trans.__('this notebook'));
   };
+
+  const isWhere = (args: ReadonlyPartialJSONObject, compute: string | undefined): boolean =>
+    !!args.menu && compute !== undefined && kernelOf(args)?.compute === compute;
 
   /** Do it, and show what went wrong. */
   const attempt = async (what: string, action: () => Promise<unknown>): Promise<void> => {
@@ -87,8 +96,14 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     }
     const choices = model.computes.filter(possible);
     const labels = choices.map(c => [c.name, sizeText(c.size, trans)].filter(Boolean).join(' · '));
-    const answer = await InputDialog.getItem({ title, items: labels, okLabel: trans.__('Continue') });
-    return answer.button.accept && answer.value !== null ? choices[labels.indexOf(answer.value)] : undefined;
+    const answer = await InputDialog.getItem({
+      title,
+      items: labels,
+      okLabel: trans.__('Continue')
+    });
+    return answer.button.accept && answer.value !== null
+      ? choices[labels.indexOf(answer.value)]
+      : undefined;
   };
 
   const move = async (kernel: IKernel, compute: ICompute): Promise<void> => {
@@ -123,19 +138,29 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
       if (!args.menu) {
         return trans.__('Attach Notebook to %1…', compute.name);
       }
-      const state = compute.os === 'windows' ? trans.__('Windows') : shortState(compute, model.runningOn(compute.id), trans);
+      const state =
+        compute.os === 'windows'
+          ? trans.__('Windows')
+          : shortState(compute, model.runningOn(compute.id), trans);
       return [compute.name, state].filter(Boolean).join(' · ');
     },
-    caption: trans.__('Go on running the current notebook on that machine; it is started first where it is off'),
+    caption: trans.__(
+      'Go on running the current notebook on that machine; it is started first where it is off'
+    ),
     isEnabled: args => {
       const kernel = kernelOf(args);
       const possible = (c: ICompute) => canAttach(c, model.runningOn(c.id), kernel);
       const compute = computeOf(args);
-      return args.compute === undefined ? model.computes.some(possible) : !!compute && possible(compute);
+      return args.compute === undefined
+        ? model.computes.some(possible)
+        : !!compute && possible(compute);
     },
-    isToggled: args => !!args.menu && kernelOf(args)?.compute === computeOf(args)?.id,
+    icon: args => (isWhere(args, computeOf(args)?.id) ? checkIcon : undefined),
+    isToggled: args => isWhere(args, computeOf(args)?.id),
     isToggleable: true,
-    describedBy: { args: { ...COMPUTE_ARGS, properties: { ...COMPUTE_ARGS.properties, kernel: KERNEL_ARG } } },
+    describedBy: {
+      args: { ...COMPUTE_ARGS, properties: { ...COMPUTE_ARGS.properties, kernel: KERNEL_ARG } }
+    },
     execute: async args => {
       const kernel = kernelOf(args);
       const compute = await pick(args, trans.__('Attach this notebook to'), c =>
@@ -156,10 +181,14 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     },
     caption: trans.__('Go on running the current notebook on this Jupyter server'),
     isEnabled: args => canDetach(kernelOf(args)),
-    isToggled: args => !!args.menu && kernelOf(args)?.compute === FREE,
+    icon: args => (isWhere(args, FREE) ? checkIcon : undefined),
+    isToggled: args => isWhere(args, FREE),
     isToggleable: true,
     describedBy: {
-      args: { type: 'object', properties: { menu: COMPUTE_ARGS.properties.menu, kernel: KERNEL_ARG } }
+      args: {
+        type: 'object',
+        properties: { menu: COMPUTE_ARGS.properties.menu, kernel: KERNEL_ARG }
+      }
     },
     execute: async args => {
       const kernel = kernelOf(args);
@@ -182,7 +211,6 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
         '%2 runs there. Its variables will be lost; the file and its outputs stay.',
         'These notebooks run there: %2. Their variables will be lost; the files and their outputs stay.',
         compute.attached.length,
-        compute.attached.length,
         compute.attached.join(', ')
       ),
       buttons: [Dialog.cancelButton({ label: trans.__('Cancel') }), Dialog.warnButton({ label })]
@@ -203,11 +231,15 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
       isEnabled: args => {
         const possible = (c: ICompute) => canChange(c, model.runningOn(c.id), action);
         const compute = computeOf(args);
-        return args.compute === undefined ? model.computes.some(possible) : !!compute && possible(compute);
+        return args.compute === undefined
+          ? model.computes.some(possible)
+          : !!compute && possible(compute);
       },
       describedBy: { args: COMPUTE_ARGS },
       execute: async args => {
-        const compute = await pick(args, text.unnamed, c => canChange(c, model.runningOn(c.id), action));
+        const compute = await pick(args, text.unnamed, c =>
+          canChange(c, model.runningOn(c.id), action)
+        );
         if (compute && (await confirmed(action, compute))) {
           await attempt(text.failed(compute.name), () => model.change(compute.id, action));
         }

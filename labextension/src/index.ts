@@ -23,7 +23,8 @@ const SIDEBAR_RANK = 550;
 
 const modelPlugin: JupyterFrontEndPlugin<IComputeModel> = {
   id: 'jupyter-dsvm:model',
-  description: 'What the page knows of the computes a notebook can run on, kept current by Jupyter events.',
+  description:
+    'What the page knows of the computes a notebook can run on, kept current by Jupyter events.',
   autoStart: true,
   provides: IComputeModel,
   activate: (app: JupyterFrontEnd): IComputeModel => {
@@ -73,7 +74,10 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
         const connection = notebook.sessionContext.session?.kernel;
         if (connection?.id === kernel.id) {
           connection.requestKernelInfo().catch(reason => {
-            console.warn(`jupyter-dsvm: kernel ${kernel.id} moved but did not answer kernel_info_request`, reason);
+            console.warn(
+              `jupyter-dsvm: kernel ${kernel.id} moved but did not answer kernel_info_request`,
+              reason
+            );
           });
         }
       });

@@ -152,7 +152,9 @@ export class ComputeModel implements IComputeModel {
   }
 
   async cancel(operation: string): Promise<void> {
-    await request<void>(`operations/${encodeURIComponent(operation)}`, this._settings, { method: 'DELETE' });
+    await request<void>(`operations/${encodeURIComponent(operation)}`, this._settings, {
+      method: 'DELETE'
+    });
     this._lists.operations.fetchAgain();
   }
 
@@ -201,7 +203,10 @@ export class ComputeModel implements IComputeModel {
       return;
     }
     const changed = emission as unknown as IChanged;
-    if (Object.prototype.hasOwnProperty.call(this._lists, changed.what) && Number.isFinite(changed.revision)) {
+    if (
+      Object.prototype.hasOwnProperty.call(this._lists, changed.what) &&
+      Number.isFinite(changed.revision)
+    ) {
       this._lists[changed.what].expect(changed.revision);
     }
   }
@@ -236,7 +241,10 @@ export class ComputeModel implements IComputeModel {
 
   private readonly _settings: ServerConnection.ISettings;
   private readonly _stream: IStream<Event.IManager, Event.Emission>;
-  private readonly _lists: Record<IChanged['what'], Pick<RevisionedList<never>, 'expect' | 'fetchAgain' | 'dispose'>>;
+  private readonly _lists: Record<
+    IChanged['what'],
+    Pick<RevisionedList<never>, 'expect' | 'fetchAgain' | 'dispose'>
+  >;
   private readonly _received = new Set<string>();
   /** Why a list could not be fetched, by its path, until it could. */
   private readonly _errors = new Map<string, IProblem>();

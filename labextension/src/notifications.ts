@@ -9,8 +9,8 @@ import { durationText, nameOf, operationText, withPoint } from './words';
 /** JupyterLab cuts a notification there; what is longer goes behind its button “Details”. */
 const LONGEST = 140;
 
-/** How long a success stays on screen, in milliseconds; it stays in the notification centre after that. */
-const SUCCESS_STAYS = 10_000;
+/** How long good news stays on screen, in milliseconds; it stays in the notification centre after that. */
+const STAYS = 10_000;
 
 /** One notification per operation, updated in place. What had ended before the page was opened gets none. */
 export class OperationNotifications implements IDisposable {
@@ -60,16 +60,22 @@ export class OperationNotifications implements IDisposable {
   private _show(operation: IOperation): void {
     const { message, type, details } = describeOperation(operation, this._model, this._trans);
     const shown = this._shown.get(operation.id);
-    const said = operation.state === 'running' ? `${type}${message}${operation.progress}` : operation.state;
+    const said =
+      operation.state === 'running' ? `${type}${message}${operation.progress}` : operation.state;
     if (shown?.said === said) {
       return;
     }
     const options = {
-      autoClose: type === 'success' ? SUCCESS_STAYS : (false as const),
+      autoClose: type === 'success' || type === 'info' ? STAYS : (false as const),
       // The manager keeps the old options where an update names none: name them all.
       progress: operation.state === 'running' ? (operation.progress ?? undefined) : undefined,
       actions: details
-        ? [{ label: this._trans.__('Details'), callback: () => void this._showDetails(message, details) }]
+        ? [
+            {
+              label: this._trans.__('Details'),
+              callback: () => void this._showDetails(message, details)
+            }
+          ]
         : []
     };
     let notification = shown?.notification ?? '';
@@ -116,7 +122,10 @@ export function describeOperation(
   /** Where the notebook is after a move that did not happen. */
   const stays =
     isMove && kernel
-      ? trans.__('Still on %1. Nothing was lost.', nameOf(model.compute(kernel.compute), kernel.compute, trans))
+      ? trans.__(
+          'Still on %1. Nothing was lost.',
+          nameOf(model.compute(kernel.compute), kernel.compute, trans)
+        )
       : '';
   const time = operation.ended ? durationText(operation.started, operation.ended, trans) : '';
 
@@ -142,7 +151,9 @@ export function describeOperation(
       return fitted(done, operation.notice ? [withPoint(operation.notice)] : [], 'success');
     }
     case 'cancelled': {
-      const message = isMove ? trans.__('The move to %1 was cancelled.', name) : trans.__('Cancelled: %1.', name);
+      const message = isMove
+        ? trans.__('The move to %1 was cancelled.', name)
+        : trans.__('Cancelled: %1.', name);
       return { message: [message, stays].filter(Boolean).join(' '), type: 'info' };
     }
     case 'failed': {
@@ -163,5 +174,7 @@ export function describeOperation(
 /** The whole text where it fits; otherwise the headline, and the rest as details. */
 function fitted(headline: string, rest: string[], type: Notification.TypeOptions): IOperationSaid {
   const all = [headline, ...rest].join(' ');
-  return all.length <= LONGEST ? { message: all, type } : { message: headline, type, details: rest };
+  return all.length <= LONGEST
+    ? { message: all, type }
+    : { message: headline, type, details: rest };
 }

@@ -46,9 +46,11 @@ export class ComputePanel extends ReactWidget {
               <ComputePanelView
                 model={model}
                 notebook={current.notebook}
-                onAction={(compute, action) => void commands.execute(COMMAND_OF[action], { compute: compute.id })}
-                hasMenu={compute => this._menuItems(compute).length > 0}
-                onMenu={(compute, anchor) => this._openMenu(compute, anchor)}
+                onAction={(compute, action) =>
+                  void commands.execute(COMMAND_OF[action], { compute: compute.id })
+                }
+                menuOf={(compute, primary) => this._menuOf(compute, primary)}
+                onMenu={(compute, items, anchor) => this._openMenu(compute, items, anchor)}
                 onDetach={() => void commands.execute(CommandIDs.detach)}
                 onCancel={operation => void this._cancel(operation)}
                 onRefresh={() => void commands.execute(CommandIDs.refresh)}
@@ -61,13 +63,16 @@ export class ComputePanel extends ReactWidget {
     );
   }
 
-  private _menuItems(compute: ICompute): string[] {
-    return MENU.filter(id => this._options.commands.isEnabled(id, { compute: compute.id }));
+  /** What else is possible, besides the card's own button. */
+  private _menuOf(compute: ICompute, primary: PrimaryAction | null): string[] {
+    const { commands } = this._options;
+    const onButton = primary && COMMAND_OF[primary];
+    return MENU.filter(id => id !== onButton && commands.isEnabled(id, { compute: compute.id }));
   }
 
-  private _openMenu(compute: ICompute, anchor: HTMLElement): void {
+  private _openMenu(compute: ICompute, items: readonly string[], anchor: HTMLElement): void {
     const menu = new Menu({ commands: this._options.commands });
-    for (const command of this._menuItems(compute)) {
+    for (const command of items) {
       menu.addItem({ command, args: { compute: compute.id } });
     }
     openMenu(menu, anchor);

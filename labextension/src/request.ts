@@ -94,8 +94,12 @@ function problemOf(data: unknown, response: Response, method: string, path: stri
       : response.statusText;
   return {
     code: `HTTP${response.status}`,
-    message: `The Jupyter server refused ${method} jupyter-dsvm/${path}: ${response.status} ${said}`.trim(),
-    advice: response.status === 403 ? 'Your session may have expired. Reload the page and sign in again.' : ''
+    message:
+      `The Jupyter server refused ${method} jupyter-dsvm/${path}: ${response.status} ${said}`.trim(),
+    advice:
+      response.status === 403
+        ? 'Your session may have expired. Reload the page and sign in again.'
+        : ''
   };
 }
 

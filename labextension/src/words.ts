@@ -47,7 +47,11 @@ export function sizeText(size: ISize | null, trans: TranslationBundle): string {
     parts.push(memoryText(size.memory_gib, trans));
   }
   if (size.gpus) {
-    parts.push(size.gpu_model ? trans.__('%1 × %2', size.gpus, size.gpu_model) : trans.__('%1 GPU', size.gpus));
+    parts.push(
+      size.gpu_model
+        ? trans.__('%1 × %2', size.gpus, size.gpu_model)
+        : trans.__('%1 GPU', size.gpus)
+    );
   }
   return parts.join(' · ');
 }
@@ -60,7 +64,9 @@ function memoryText(gib: number, trans: TranslationBundle): string {
 export function priceText(price: IPrice, trans: TranslationBundle): string {
   let amount: string;
   try {
-    amount = new Intl.NumberFormat('en-US', { style: 'currency', currency: price.currency }).format(price.amount);
+    amount = new Intl.NumberFormat('en-US', { style: 'currency', currency: price.currency }).format(
+      price.amount
+    );
   } catch {
     amount = `${price.amount} ${price.currency}`;
   }
@@ -85,11 +91,17 @@ export function durationText(from: string, to: string, trans: TranslationBundle)
 /** A moment of the server, as the clock on the wall shows it. */
 export function clockText(moment: string): string {
   const date = new Date(moment);
-  return Number.isNaN(date.valueOf()) ? moment : date.toLocaleTimeString([], { timeStyle: 'short' });
+  return Number.isNaN(date.valueOf())
+    ? moment
+    : date.toLocaleTimeString([], { timeStyle: 'short' });
 }
 
 /** What a compute is called in a sentence. */
-export function nameOf(compute: ICompute | undefined, id: string | null, trans: TranslationBundle): string {
+export function nameOf(
+  compute: ICompute | undefined,
+  id: string | null,
+  trans: TranslationBundle
+): string {
   if (compute?.kind === 'free' || (!compute && id === FREE)) {
     return trans.__('Free tier');
   }
@@ -97,7 +109,9 @@ export function nameOf(compute: ICompute | undefined, id: string | null, trans: 
 }
 
 /** Number (from 1) and text of the step that is under way, or of the last one done. */
-export function currentStep(operation: IOperation): { number: number; of: number; step: IStep } | null {
+export function currentStep(
+  operation: IOperation
+): { number: number; of: number; step: IStep } | null {
   const { steps } = operation;
   if (steps.length === 0) {
     return null;
@@ -113,7 +127,9 @@ export function currentStep(operation: IOperation): { number: number; of: number
 /** “Step 2 of 4: Starting gpu-vm.” */
 export function operationText(operation: IOperation, trans: TranslationBundle): string {
   const at = currentStep(operation);
-  return at ? trans.__('Step %1 of %2: %3', at.number, at.of, withPoint(at.step.text)) : trans.__('Working on it.');
+  return at
+    ? trans.__('Step %1 of %2: %3', at.number, at.of, withPoint(at.step.text))
+    : trans.__('Working on it.');
 }
 
 /** The server's texts may or may not end in a point; sentences here do. */
@@ -142,7 +158,11 @@ export function computeState(situation: ISituation, trans: TranslationBundle): I
       text:
         kernel.link.state === 'connecting'
           ? trans.__('Connecting.')
-          : trans.__('Lost contact at %1. Your kernel may still be running; reconnecting (%2).', since, kernel.link.attempt),
+          : trans.__(
+              'Lost contact at %1. Your kernel may still be running; reconnecting (%2).',
+              since,
+              kernel.link.attempt
+            ),
       primary: here ? 'detach' : null
     };
   }
@@ -153,8 +173,12 @@ export function computeState(situation: ISituation, trans: TranslationBundle): I
     const state = powerText(compute, trans);
     return {
       tone: compute.power_state === 'running' ? 'on' : 'off',
-      text: trans.__('%1 Start, stop and restart work; notebooks cannot run on Windows yet.', state),
-      primary: compute.power_state === 'stopped' || compute.power_state === 'deallocated' ? 'start' : null
+      text: trans.__(
+        '%1 Start, stop and restart work; notebooks cannot run on Windows yet.',
+        state
+      ),
+      primary:
+        compute.power_state === 'stopped' || compute.power_state === 'deallocated' ? 'start' : null
     };
   }
   const movable = !!current && !current.moving_to;
@@ -162,7 +186,11 @@ export function computeState(situation: ISituation, trans: TranslationBundle): I
     case 'running':
       return { tone: 'on', text: runningText(compute, trans), primary: movable ? 'attach' : null };
     case 'deallocated':
-      return { tone: 'off', text: powerText(compute, trans), primary: movable ? 'attach' : 'start' };
+      return {
+        tone: 'off',
+        text: powerText(compute, trans),
+        primary: movable ? 'attach' : 'start'
+      };
     case 'stopped':
       return { tone: 'warn', text: powerText(compute, trans), primary: 'release' };
     case 'starting':
@@ -173,7 +201,10 @@ export function computeState(situation: ISituation, trans: TranslationBundle): I
       // Nobody asks a host how it is before somebody attaches; a VM of which Azure says nothing is better left alone.
       return {
         tone: 'off',
-        text: compute.kind === 'host' ? trans.__('Reached over SSH when you attach.') : powerText(compute, trans),
+        text:
+          compute.kind === 'host'
+            ? trans.__('Reached over SSH when you attach.')
+            : powerText(compute, trans),
         primary: compute.kind === 'host' && movable ? 'attach' : null
       };
   }
@@ -209,7 +240,11 @@ function powerText(compute: ICompute, trans: TranslationBundle): string {
 }
 
 /** One or two words for a menu. */
-export function shortState(compute: ICompute, operation: IOperation | undefined, trans: TranslationBundle): string {
+export function shortState(
+  compute: ICompute,
+  operation: IOperation | undefined,
+  trans: TranslationBundle
+): string {
   if (operation) {
     return trans.__('busy');
   }
@@ -231,10 +266,16 @@ export function shortState(compute: ICompute, operation: IOperation | undefined,
 }
 
 /** The label of a card's button. */
-export function primaryLabel(action: PrimaryAction, compute: ICompute, trans: TranslationBundle): string {
+export function primaryLabel(
+  action: PrimaryAction,
+  compute: ICompute,
+  trans: TranslationBundle
+): string {
   switch (action) {
     case 'attach':
-      return compute.power_state === 'deallocated' ? trans.__('Start and attach') : trans.__('Attach this notebook');
+      return compute.power_state === 'deallocated'
+        ? trans.__('Start and attach')
+        : trans.__('Attach this notebook');
     case 'detach':
       return trans.__('Return to free tier');
     case 'start':
@@ -277,7 +318,8 @@ export function chipText(
       return { tone: 'warn', text: chip(name, trans.__('connecting')) };
     default: {
       const size = compute?.size;
-      const detail = size?.gpu_model ?? (size?.memory_gib ? memoryText(size.memory_gib, trans) : '');
+      const detail =
+        size?.gpu_model ?? (size?.memory_gib ? memoryText(size.memory_gib, trans) : '');
       return { tone: 'on', text: chip(name, detail) };
     }
   }

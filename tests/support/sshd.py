@@ -230,7 +230,7 @@ class FlakyTCP:
         cut_every: tuple[int, int] | None = None,
         seed: int = 0,
     ) -> None:
-        self._to = (host, port)
+        self.to = (host, port)
         self.delay = delay
         self.stall = False
         self.refuse = False
@@ -306,7 +306,7 @@ class FlakyTCP:
             _reset(client)
             return
         try:
-            server = socket.create_connection(self._to)
+            server = socket.create_connection(self.to)
         except OSError:
             _reset(client)
             return

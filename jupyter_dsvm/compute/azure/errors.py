@@ -203,7 +203,7 @@ def translate(error: AzureError | ValueError, what: str, endpoint: str) -> DSVME
                 code="Redirected",
             )
         return from_fault(fault_of(error), tried)
-    said = printable(str(getattr(error, "message", "") or error), 600)
+    said = _shown(str(getattr(error, "message", "") or error))
     if isinstance(error, ClientAuthenticationError):
         return SignInRequired(f"{tried}: nobody is signed in to Azure here. {said}", advice=SIGN_IN_ADVICE)
     if isinstance(error, (ServiceRequestError, ServiceResponseError)):
@@ -217,7 +217,7 @@ def translate(error: AzureError | ValueError, what: str, endpoint: str) -> DSVME
 
 def from_fault(fault: AzureFault, tried: str) -> DSVMError:
     """By the table: ``tried`` starts the message ("Could not start gpu-vm")."""
-    said = printable(fault.message, 600)
+    said = _shown(fault.message)
     row = next((row for row in TABLE if row.fits(fault)), None)
     if row is None or not row.sentence:
         kind: type[DSVMError] = row.error if row else ComputeError
@@ -283,6 +283,11 @@ def _seconds(value: str | None) -> float | None:
     for part in value.strip().split(":"):
         total = total * 60 + int(part)
     return float(total)
+
+
+def _shown(text: str, limit: int = 600) -> str:
+    """The beginning of what Azure says, which names the matter; its end is addresses and tracking ids."""
+    return printable(text if len(text) <= limit else text[:limit] + " …")
 
 
 def _action(text: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from azure.core.exceptions import AzureError, ServiceRequestError, ServiceResponseError
+from azure.core.exceptions import AzureError, DecodeError, ServiceRequestError, ServiceResponseError
 from azure.core.polling.base_polling import BadStatus
 from azure.mgmt.core.polling.arm_polling import ARMPolling
 
@@ -28,6 +28,9 @@ LONGEST_DELAY = 30.0
 """Seconds between two polls at most, whatever ``Retry-After`` says: the user sees the state at most this late."""
 
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
+
+_LOST = (ServiceRequestError, ServiceResponseError, DecodeError)
+"""No answer, or one that is not Azure's, as of a gateway in between."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class _Polling(ARMPolling):
         except BadStatus:
             if self._pipeline_response.http_response.status_code not in _TRANSIENT or self._impatient():
                 raise
-        except (ServiceRequestError, ServiceResponseError):
+        except _LOST:
             if self._impatient():
                 raise
         else:
@@ -206,7 +209,7 @@ class Change:
     def _after_accepting(self, error: AzureError) -> DSVMError:
         """A failed operation is Azure's answer; a lost contact is not, and the VM may be running and billed."""
         found = translate(error, f"{self._action.verb} {self._name}", self._endpoint)
-        if isinstance(error, (ServiceRequestError, ServiceResponseError)) or _status(error) in _TRANSIENT:
+        if isinstance(error, _LOST) or _status(error) in _TRANSIENT:
             found.message += f" Azure had accepted it before contact was lost: {self._action.goes_on}."
             found.args = (found.message,)
         return found

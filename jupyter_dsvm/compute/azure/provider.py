@@ -64,7 +64,9 @@ class AzureCompute(Configurable):
         help="VMs with this tag are shown as DSVMs whatever image they were made from (and hidden if its value is false).",
     ).tag(config=True)
     ssh_user = Unicode(
-        "", help="User name for SSH on the VMs. The default is the account that was chosen when the VM was made."
+        None,
+        allow_none=True,
+        help="User name for SSH on the VMs. The default is the account that was chosen when the VM was made.",
     ).tag(config=True)
     ssh_key_file = Unicode(
         "", help="Private key for SSH on the VMs. The default is what SSH tries by itself: the agent and ~/.ssh/id_*."
@@ -280,13 +282,15 @@ class AzureCompute(Configurable):
                 .get(known.group, known.name, expand="instanceView")
                 .as_dict()
             )
-            found = from_model(model, self.tag)
-            if found is None or found.vm_id != known.vm_id:
+            if str((model.get("properties") or {}).get("vmId")).lower() != known.vm_id:
                 raise UnknownCompute(
                     f"{known.name} was deleted and made again: it is another VM now.",
                     advice="Reload the list of computes.",
+                    code="Replaced",
                 )
-        machine = _merged(found, known).in_state(found.compute.power_state)
+        state = power_state((model.get("properties") or {}).get("instanceView"))
+        # Without its tag or its plan it is still the VM that was listed; the next listing leaves it out.
+        machine = _merged(from_model(model, self.tag) or known, known).in_state(state)
         with self._lock:
             self._machines[known.compute.id] = machine
         return machine

@@ -3,10 +3,10 @@ import { ellipsesIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { ICompute, IKernel, IOperation } from '../api';
-import { toneIcons } from '../icons';
 import { computeState, PrimaryAction, primaryLabel, priceText, sizeText } from '../words';
 import { OperationProgress } from './OperationProgress';
 import { Problem } from './Problem';
+import { ToneIcon } from './ToneIcon';
 
 export interface ICardProps {
   compute: ICompute;
@@ -19,10 +19,10 @@ export interface ICardProps {
   kernel?: IKernel;
   /** The current notebook's kernel. */
   current?: IKernel;
-  /** Whether anything is behind the menu button now. */
-  hasMenu: boolean;
+  /** What is possible besides the card's own button; without anything there is no menu button. */
+  menuOf: (primary: PrimaryAction | null) => string[];
   onAction: (action: PrimaryAction) => void;
-  onMenu: (anchor: HTMLElement) => void;
+  onMenu: (items: readonly string[], anchor: HTMLElement) => void;
   onCancel: (operation: IOperation) => void;
   onDismiss: (operation: IOperation) => void;
   trans: TranslationBundle;
@@ -32,35 +32,45 @@ export interface ICardProps {
 export function Card(props: ICardProps): React.ReactElement {
   const { compute, operation, failed, trans } = props;
   const state = computeState(props, trans);
-  const ToneIcon = toneIcons[state.tone];
+  const menu = props.menuOf(state.primary);
   const size = sizeText(compute.size, trans);
-  const where = [compute.size?.name, compute.location, compute.resource_group].filter(Boolean).join(' · ');
+  const where = [compute.size?.name, compute.location, compute.resource_group]
+    .filter(Boolean)
+    .join(' · ');
   return (
-    <li className="jp-Dsvm-card" data-compute={compute.id} data-tone={state.tone} aria-label={compute.name}>
+    <li
+      className="jp-Dsvm-card"
+      data-compute={compute.id}
+      data-tone={state.tone}
+      aria-label={compute.name}
+    >
       <div className="jp-Dsvm-cardHeader">
-        <ToneIcon.react tag="span" className="jp-Dsvm-tone" aria-hidden="true" />
+        <ToneIcon tone={state.tone} />
         <h4 title={where}>
           {compute.name}
           {props.qualifier && <span className="jp-Dsvm-qualifier"> {props.qualifier}</span>}
         </h4>
-        {props.hasMenu && (
+        {menu.length > 0 && (
           <button
             className="jp-Dsvm-menuButton"
             aria-haspopup="menu"
             aria-label={trans.__('More actions for %1', compute.name)}
             title={trans.__('More actions')}
-            onClick={event => props.onMenu(event.currentTarget)}
+            onClick={event => props.onMenu(menu, event.currentTarget)}
           >
-            <ellipsesIcon.react tag="span" aria-hidden="true" />
+            <span aria-hidden="true">
+              <ellipsesIcon.react tag={null} />
+            </span>
           </button>
         )}
       </div>
       {(size || compute.price) && (
         <p className="jp-Dsvm-size">
-          {size}
+          {size && <span>{size}</span>}
           {compute.price && (
-            <span title={trans.__('List price of %1; your own price may differ.', compute.price.as_of)}>
-              {size && ' · '}
+            <span
+              title={trans.__('List price of %1; your own price may differ.', compute.price.as_of)}
+            >
               {priceText(compute.price, trans)}
             </span>
           )}
@@ -70,13 +80,19 @@ export function Card(props: ICardProps): React.ReactElement {
         {state.text}
       </p>
       {operation && (
-        <OperationProgress operation={operation} onCancel={() => props.onCancel(operation)} trans={trans} />
+        <OperationProgress
+          operation={operation}
+          onCancel={() => props.onCancel(operation)}
+          trans={trans}
+        />
       )}
-      {failed && <Problem problem={failed.error} onDismiss={() => props.onDismiss(failed)} trans={trans} />}
+      {failed && (
+        <Problem problem={failed.error} onDismiss={() => props.onDismiss(failed)} trans={trans} />
+      )}
       {compute.problem && <Problem problem={compute.problem} trans={trans} />}
       {state.primary && (
         <button
-          className={`jp-mod-styled ${state.primary === 'detach' ? '' : 'jp-mod-accept'} jp-Dsvm-primary`}
+          className={`jp-mod-styled ${state.primary === 'attach' ? 'jp-mod-accept' : ''} jp-Dsvm-primary`}
           onClick={() => state.primary && props.onAction(state.primary)}
         >
           {primaryLabel(state.primary, compute, trans)}

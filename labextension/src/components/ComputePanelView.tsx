@@ -14,9 +14,9 @@ export interface IComputePanelViewProps {
   model: IComputeModel;
   notebook: INotebook | null;
   onAction: (compute: ICompute, action: PrimaryAction) => void;
-  onMenu: (compute: ICompute, anchor: HTMLElement) => void;
-  /** Whether the menu of this machine would hold anything. */
-  hasMenu: (compute: ICompute) => boolean;
+  /** The commands behind a machine's menu button, beside the one on its own button. */
+  menuOf: (compute: ICompute, primary: PrimaryAction | null) => string[];
+  onMenu: (compute: ICompute, items: readonly string[], anchor: HTMLElement) => void;
   onDetach: () => void;
   onCancel: (operation: IOperation) => void;
   onRefresh: () => void;
@@ -38,7 +38,9 @@ export function ComputePanelView(props: IComputePanelViewProps): React.ReactElem
             title={trans.__('Ask again which machines there are')}
             onClick={props.onRefresh}
           >
-            <refreshIcon.react tag="span" aria-hidden="true" />
+            <span aria-hidden="true">
+              <refreshIcon.react tag={null} />
+            </span>
           </button>
         )}
       </header>
@@ -80,7 +82,9 @@ function Lists(props: IComputePanelViewProps): React.ReactElement {
         ))}
         {machines.length === 0 && model.problems.length === 0 && (
           <p className="jp-Dsvm-empty">
-            {trans.__('No machines yet. Ask your administrator for an Azure Data Science VM, then refresh.')}
+            {trans.__(
+              'No machines yet. Ask your administrator for an Azure Data Science VM, then refresh.'
+            )}
           </p>
         )}
         <ul className="jp-Dsvm-cards">
@@ -91,11 +95,15 @@ function Lists(props: IComputePanelViewProps): React.ReactElement {
               qualifier={qualifier(compute, machines)}
               operation={model.runningOn(compute.id)}
               failed={model.failedOn(compute.id)}
-              kernel={current?.compute === compute.id ? current : model.kernels.find(k => k.compute === compute.id)}
+              kernel={
+                current?.compute === compute.id
+                  ? current
+                  : model.kernels.find(k => k.compute === compute.id)
+              }
               current={current}
-              hasMenu={props.hasMenu(compute)}
+              menuOf={primary => props.menuOf(compute, primary)}
               onAction={action => props.onAction(compute, action)}
-              onMenu={anchor => props.onMenu(compute, anchor)}
+              onMenu={(items, anchor) => props.onMenu(compute, items, anchor)}
               onCancel={props.onCancel}
               onDismiss={operation => model.dismiss(operation.id)}
               trans={trans}
@@ -104,7 +112,9 @@ function Lists(props: IComputePanelViewProps): React.ReactElement {
         </ul>
       </section>
       {model.asOf && (
-        <footer className="jp-Dsvm-footer">{trans.__('Azure was last asked at %1.', clockText(model.asOf))}</footer>
+        <footer className="jp-Dsvm-footer">
+          {trans.__('Azure was last asked at %1.', clockText(model.asOf))}
+        </footer>
       )}
     </>
   );
@@ -116,8 +126,12 @@ function qualifier(compute: ICompute, all: ICompute[]): string | undefined {
   if (twins.length < 2) {
     return undefined;
   }
-  const sameGroup = twins.filter(other => other.resource_group === compute.resource_group).length > 1;
-  return [sameGroup ? compute.subscription : null, compute.resource_group].filter(Boolean).join('/') || undefined;
+  const sameGroup =
+    twins.filter(other => other.resource_group === compute.resource_group).length > 1;
+  return (
+    [sameGroup ? compute.subscription : null, compute.resource_group].filter(Boolean).join('/') ||
+    undefined
+  );
 }
 
 function Skeleton(props: { trans: TranslationBundle }): React.ReactElement {

@@ -24,11 +24,14 @@ export function MoveSummary(props: IMoveSummaryProps): React.ReactElement {
   const { compute, from, busy, firstTime, trans } = props;
   const name = nameOf(compute, compute.id, trans);
   const isVM = compute.kind === 'dsvm';
-  const isOff = isVM && (compute.power_state === 'deallocated' || compute.power_state === 'stopped');
+  const isOff =
+    isVM && (compute.power_state === 'deallocated' || compute.power_state === 'stopped');
   return (
     <div className="jp-Dsvm-moveSummary">
       <ul>
-        {isOff && <li>{trans.__('%1 is off. It is started first, and billed from then on.', name)}</li>}
+        {isOff && (
+          <li>{trans.__('%1 is off. It is started first, and billed from then on.', name)}</li>
+        )}
         {busy && <li>{trans.__('A cell is running: the notebook moves when it has finished.')}</li>}
         <li>{trans.__("Variables are not carried; run the notebook's cells again there.")}</li>
         <li>{trans.__('Until %1 has answered, the notebook stays as it is on %2.', name, from)}</li>
@@ -47,7 +50,12 @@ export function MoveSummary(props: IMoveSummaryProps): React.ReactElement {
         </p>
       )}
       {props.loadKernelspecs && (
-        <KernelspecSelect load={props.loadKernelspecs} name={name} onSelect={props.onKernelspec} trans={trans} />
+        <KernelspecSelect
+          load={props.loadKernelspecs}
+          name={name}
+          onSelect={props.onKernelspec}
+          trans={trans}
+        />
       )}
     </div>
   );
@@ -78,7 +86,11 @@ function KernelspecSelect(props: IKernelspecSelectProps): React.ReactElement | n
   if (problem) {
     return (
       <p role="status">
-        {trans.__('The kernels of %1 could not be listed: %2 One is chosen when it moves.', name, withPoint(problem))}
+        {trans.__(
+          'The kernels of %1 could not be listed: %2 One is chosen when it moves.',
+          name,
+          withPoint(problem)
+        )}
       </p>
     );
   }
@@ -96,7 +108,11 @@ function KernelspecSelect(props: IKernelspecSelectProps): React.ReactElement | n
     <label className="jp-Dsvm-field">
       {trans.__('Kernel on %1', name)}
       <div className="jp-select-wrapper">
-        <select className="jp-mod-styled" defaultValue="" onChange={event => onSelect(event.target.value)}>
+        <select
+          className="jp-mod-styled"
+          defaultValue=""
+          onChange={event => onSelect(event.target.value)}
+        >
           <option value="">{trans.__('The one most like this notebook’s')}</option>
           {kernelspecs.map(spec => (
             <option key={spec.name} value={spec.name}>

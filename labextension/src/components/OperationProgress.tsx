@@ -40,7 +40,9 @@ export function OperationProgress(props: IOperationProgressProps): React.ReactEl
               data-state={step.state}
               aria-current={step.state === 'running' ? 'step' : undefined}
             >
-              <Icon.react tag="span" aria-hidden="true" />
+              <span aria-hidden="true">
+                <Icon.react tag={null} />
+              </span>
               <span>
                 {step.text}
                 <span className="jp-Dsvm-hidden"> ({words[step.state]})</span>

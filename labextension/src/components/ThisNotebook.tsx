@@ -35,10 +35,16 @@ export function ThisNotebook(props: IThisNotebookProps): React.ReactElement {
       {operation && (
         <>
           <p className="jp-Dsvm-state">{operationText(operation, trans)}</p>
-          <OperationProgress operation={operation} onCancel={() => props.onCancel(operation)} trans={trans} />
+          <OperationProgress
+            operation={operation}
+            onCancel={() => props.onCancel(operation)}
+            trans={trans}
+          />
         </>
       )}
-      {failed && <Problem problem={failed.error} onDismiss={() => props.onDismiss(failed)} trans={trans} />}
+      {failed && (
+        <Problem problem={failed.error} onDismiss={() => props.onDismiss(failed)} trans={trans} />
+      )}
       {kernel && !compute && kernel.compute !== FREE && !kernel.moving_to && (
         <button className="jp-mod-styled jp-Dsvm-primary" onClick={props.onDetach}>
           {trans.__('Return to free tier')}
@@ -54,7 +60,10 @@ function sentence(props: IThisNotebookProps): React.ReactNode {
     return trans.__('Open a notebook to see where it runs.');
   }
   if (!notebook.kernelId) {
-    return trans.__('%1 has no kernel yet. Choose one; then the notebook can be moved.', notebook.name);
+    return trans.__(
+      '%1 has no kernel yet. Choose one; then the notebook can be moved.',
+      notebook.name
+    );
   }
   if (!kernel) {
     return trans.__(
@@ -67,16 +76,26 @@ function sentence(props: IThisNotebookProps): React.ReactNode {
   const where = size ? `${name} (${size})` : name;
   if (kernel.moving_to) {
     const to = nameOf(target, kernel.moving_to, trans);
-    return emphasised(trans.__('%1 runs on %2 and is moving to %3.'), [notebook.name, name, to]);
-  }
-  if (kernel.link.state === 'gone') {
-    return emphasised(trans.__('%1 ran on %2, where its kernel has ended. Return it to the free tier to go on.'), [
+    return emphasised(trans.__('%1 runs on %2 and is moving to %3.', ...MARKS), [
       notebook.name,
-      name
+      name,
+      to
     ]);
   }
-  return emphasised(trans.__('%1 runs on %2.'), [notebook.name, where]);
+  if (kernel.link.state === 'gone') {
+    return emphasised(
+      trans.__(
+        '%1 ran on %2, where its kernel has ended. Return it to the free tier to go on.',
+        ...MARKS
+      ),
+      [notebook.name, name]
+    );
+  }
+  return emphasised(trans.__('%1 runs on %2.', ...MARKS), [notebook.name, where]);
 }
+
+/** Arguments that leave the marks in a translated sentence where they are. */
+const MARKS = ['%1', '%2', '%3'];
 
 /** A translated sentence whose arguments are shown in bold, the first one aside: that is the notebook's name. */
 function emphasised(sentence: string, values: string[]): React.ReactNode {

@@ -1,0 +1,87 @@
+# make demo   the emulator and JupyterLab on it, ready to click
+# make test   everything that is tested: Python, TypeScript, and a real browser
+# make lint   ruff, mypy, eslint, prettier, stylelint
+#
+# Each does the set-up that it needs, says what it is doing, and skips what is done. Everything goes into .venv,
+# node_modules and .stamps; `make clean` removes them.
+
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+STAMPS := .stamps
+export PATH := $(BIN):$(PATH)
+export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
+PYTEST_ARGS ?=
+UI_TEST_ARGS ?=
+
+SOURCES := $(shell find labextension/src labextension/style labextension/schema -type f 2>/dev/null)
+
+.PHONY: demo test lint format setup test-python test-js test-ui bench clean
+
+demo: setup
+	@scripts/need sshd openssh-server || echo "   (without OpenSSH's server the emulated machines use asyncssh)"
+	@echo "== starting the emulator and JupyterLab; the first start builds the machines' Python"
+	@$(BIN)/jupyter dsvm demo
+
+test: test-js test-python test-ui
+	@echo "== all tests passed"
+
+setup: $(STAMPS)/install
+
+$(STAMPS)/python: pyproject.toml scripts/setup-python scripts/requirements.py
+	@mkdir -p $(STAMPS)
+	@scripts/setup-python $(VENV)
+	@touch $@
+
+$(STAMPS)/js: $(STAMPS)/python labextension/package.json labextension/yarn.lock
+	@echo "== installing the labextension's packages (a minute the first time)"
+	@cd labextension && jlpm install --immutable >../$(STAMPS)/jlpm.log 2>&1 || { tail -40 ../$(STAMPS)/jlpm.log; exit 1; }
+	@touch $@
+
+$(STAMPS)/labextension: $(STAMPS)/js $(SOURCES) labextension/tsconfig.json
+	@echo "== building the labextension"
+	@cd labextension && jlpm build:prod >../$(STAMPS)/build.log 2>&1 || { tail -40 ../$(STAMPS)/build.log; exit 1; }
+	@touch $@
+
+$(STAMPS)/install: $(STAMPS)/labextension pyproject.toml
+	@echo "== installing jupyter-dsvm into $(VENV)"
+	@SKIP_JUPYTER_BUILDER=1 $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test-python: setup
+	@scripts/need sshd openssh-server
+	@scripts/need ip iproute2
+	@scripts/need /usr/share/jupyter/kernels/ir r-cran-irkernel || echo "   (the test of the R kernel is skipped)"
+	@echo "== Python tests"
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-js: $(STAMPS)/js
+	@echo "== TypeScript tests"
+	@cd labextension && jlpm test
+
+$(STAMPS)/ui: $(STAMPS)/python ui-tests/package.json ui-tests/package-lock.json
+	@echo "== installing the browser tests' packages"
+	@cd ui-tests && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+test-ui: setup $(STAMPS)/ui
+	@scripts/need chromium chromium fonts-dejavu-core
+	@scripts/need sshd openssh-server
+	@echo "== browser tests"
+	@cd ui-tests && npx playwright test $(UI_TEST_ARGS)
+
+lint: $(STAMPS)/js
+	@echo "== ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== eslint, prettier, stylelint"
+	@cd labextension && jlpm lint:check
+
+format: $(STAMPS)/js
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@cd labextension && jlpm lint
+
+clean:
+	rm -rf $(VENV) $(STAMPS) labextension/node_modules labextension/lib jupyter_dsvm/labextension ui-tests/node_modules

@@ -1,0 +1,230 @@
+"""``jupyter dsvm``: what the panel does, for a terminal and for scripts.
+
+Data goes to stdout (``--json`` in the shapes of the REST API), everything else to stderr. The exit status is 0 only when
+what was asked for is done; 1 with one sentence when it failed; 2 when the command line is wrong; 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from typing import Any
+
+from jupyter_core.paths import jupyter_data_dir
+
+from .compute.provider import Cancel
+from .computes import PowerKind
+from .errors import Cancelled, ConfigurationError, DSVMError
+from .models import OperationState
+from .service import DSVMService, load_service
+
+POLL_SECONDS = 0.2
+INTERRUPTED = 130
+
+
+def say(text: str) -> None:
+    """To the person at the terminal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show(data: Any) -> None:
+    """JSON to whoever reads stdout."""
+    print(json.dumps(data, indent=2, ensure_ascii=False), flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script ``jupyter-dsvm``, which is ``jupyter dsvm``."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    arguments = None if argv[:1] == ["emulator"] else _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        status: int = _emulator(argv[1:]) if arguments is None else arguments.run(arguments)
+        return status
+    except DSVMError as e:
+        say(f"jupyter dsvm: {e}")
+        return INTERRUPTED if isinstance(e, Cancelled) else 1
+    except KeyboardInterrupt:
+        say("jupyter dsvm: interrupted.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has what they wanted (| head); Python must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jupyter dsvm",
+        description="Run notebooks on Azure Data Science VMs and other machines, and bring them back.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, text: str, parent: Any = commands) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = parent.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    demo = command("demo", _demo, "Start a stand-in for Azure and JupyterLab on it, with a sample notebook.")
+    demo.add_argument("--dir", help="folder for the machines' disks and the notebook; kept for the next time")
+    demo.add_argument("--port", type=int, default=8888, help="first port to try for JupyterLab (default 8888)")
+    commands.add_parser("emulator", help="Run the stand-in for Azure; prints one JSON line when it is ready.")
+    listing = command("list", _list, "List what notebooks can run on.")
+    listing.add_argument("--json", action="store_true", help="print the list as JSON")
+    for name, text in (
+        ("start", "Start a VM and wait until it runs."),
+        ("stop", "Stop (deallocate) a VM and wait until it costs nothing but its disk."),
+        ("restart", "Restart a VM and wait until it runs again."),
+    ):
+        power = command(name, _power, text)
+        power.add_argument("name", metavar="NAME", help="NAME, GROUP/NAME or SUBSCRIPTION/GROUP/NAME")
+        power.add_argument("--json", action="store_true", help="print the machine as JSON when it is done")
+        power.set_defaults(kind=name)
+    kernelspec = commands.add_parser("kernelspec", help="Kernels that start on a VM.")
+    parser_group = kernelspec.add_subparsers(metavar="COMMAND", required=True)
+    install = command(
+        "install",
+        _install,
+        "Make kernelspecs dsvm-NAME-KERNEL for the kernels of a running machine: for papermill, nbclient and consoles.",
+        parser_group,
+    )
+    install.add_argument("name", metavar="NAME", help="the machine")
+    install.add_argument("--kernel", metavar="K", help="only this kernel of the machine")
+    where = install.add_mutually_exclusive_group()
+    where.add_argument("--user", action="store_true", help="in the user's Jupyter folder (the default)")
+    where.add_argument("--sys-prefix", action="store_true", help="in this Python environment")
+    where.add_argument("--prefix", help="under this folder")
+    install.add_argument("--json", action="store_true", help="print what was made as JSON")
+    doctor = command("doctor", _doctor, "Look for what could keep notebooks from moving, and say what to do.")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    return parser
+
+
+@contextlib.contextmanager
+def service() -> Iterator[DSVMService]:
+    loaded = load_service()
+    try:
+        yield loaded
+    finally:
+        loaded.close()
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from .tables import computes_text
+
+    with service() as s:
+        listing = s.computes(refresh=True)
+    if arguments.json:
+        show(listing.to_json())
+    else:
+        # Kernels belong to servers; this process has none, so there is nothing to say about notebooks.
+        print(computes_text(listing.computes, (), notebooks=False))
+        for problem in listing.problems:
+            say(f"Not everything could be listed: {problem.message} {problem.advice}".rstrip())
+    return 1 if listing.problems else 0
+
+
+def _power(arguments: argparse.Namespace) -> int:
+    kind: PowerKind = arguments.kind
+    with service() as s:
+        running = s.begin_power(kind, arguments.name)
+        running.listeners.append(say)
+        s.spawn_power(running, kind)
+        while True:
+            try:
+                ended = running.finished.result(timeout=POLL_SECONDS)
+                break
+            except FutureTimeout:
+                continue
+            except KeyboardInterrupt:
+                if running.cancel.is_set():
+                    raise  # a second Ctrl-C
+                say("Giving up waiting; what was asked of the cloud may still happen.")
+                running.cancel.set()
+        if ended.state is OperationState.DONE:
+            say(ended.notice)
+            row = s.known.known(ended.compute or "")
+            if arguments.json and row is not None:
+                show(row.to_json())
+            return 0
+        problem = ended.error
+        say(f"jupyter dsvm: {problem.message} {problem.advice}".rstrip() if problem else "jupyter dsvm: it failed.")
+        return INTERRUPTED if ended.state is OperationState.CANCELLED else 1
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    from .install import install_kernelspecs
+
+    prefix = sys.prefix if arguments.sys_prefix else arguments.prefix
+    with service() as s:
+        row = s.known.find(arguments.name)
+        specs = s.moves.kernelspecs(row, Cancel())
+    made = install_kernelspecs(row, specs, arguments.kernel, prefix)
+    if arguments.json:
+        show([m.to_json() for m in made])
+    else:
+        for m in made:
+            say(f"{m.display_name}: {m.name} in {m.path}")
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    findings = examine()
+    if arguments.json:
+        show([f.to_json() for f in findings])
+    else:
+        for f in findings:
+            print(f"{f.mark} {f.what}: {f.message}")
+            if f.advice:
+                print(f"    {f.advice}")
+    return 0 if all(f.ok is not False for f in findings) else 1
+
+
+def _emulator(argv: Sequence[str]) -> int:
+    """``jupyter dsvm emulator``: its own parser has its options."""
+    try:
+        from .emulator.__main__ import parser, run
+    except ImportError as e:
+        raise _no_emulator(e) from e
+    folder = [] if any(a == "--dir" or a.startswith("--dir=") for a in argv) else ["--dir", str(default_folder())]
+    return run(parser().parse_args([*folder, *argv]))
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from .demo import run_demo
+
+    try:
+        from .emulator import Emulator, EmulatorError
+    except ImportError as e:
+        raise _no_emulator(e) from e
+    folder = Path(arguments.dir).absolute() if arguments.dir else default_folder()
+    say(f"Starting the stand-in for Azure in {folder}. The first time, its machines are built, which takes minutes.")
+    emulator = Emulator(folder, timings={}, may_start=True)
+    try:
+        emulator.start()
+    except EmulatorError as e:
+        raise ConfigurationError(str(e)) from e
+    try:
+        return run_demo(folder, emulator.config_dir, arguments.port, say)
+    finally:
+        say("Stopping the machines.")
+        emulator.stop()
+
+
+def default_folder() -> Path:
+    """Where the demo and the emulator keep disks and notebooks unless told otherwise."""
+    return Path(jupyter_data_dir()) / "jupyter-dsvm" / "demo"
+
+
+def _no_emulator(error: ImportError) -> ConfigurationError:
+    return ConfigurationError(
+        f"The stand-in for Azure cannot be loaded: {error}.", advice="Install it with pip install 'jupyter-dsvm[demo]'."
+    )

@@ -1,0 +1,168 @@
+"""The pipes to machines: one per machine and process, opened when first needed, shared by all its kernels.
+
+A pipe reconnects by itself (``kernels.link``). What it needs from here is where the machine is now, since addresses change at
+every deallocation, and whether it is confirmedly off, since then what ran there is gone rather than out of reach. A
+pipe that no kernel uses any more is closed after a while; until then the next attach is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .compute.provider import Cancel
+from .computes import Computes
+from .errors import Cancelled
+from .kernels.backends import Backend
+from .kernels.kernelspecs import RemoteSpec
+from .models import Compute
+
+if TYPE_CHECKING:
+    from .kernels.bootstrap import RememberedPythons
+    from .kernels.vmpipe import VMPipe
+    from .ssh.hostkeys import HostKeys
+
+log = logging.getLogger("jupyter_dsvm.connections")
+
+CLOSE_SECONDS = 5.0
+"""How long kernels that are being ended may keep their pipe when everything else has ended."""
+
+
+@dataclass
+class _Slot:
+    """One machine's pipe. ``lock`` is held while it is opened, so that two attaches at a time share one."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    pipe: VMPipe | None = None
+
+
+class Connections:
+    def __init__(self, computes: Computes, in_use: Callable[[], set[str]], idle: Callable[[], float]) -> None:
+        """``in_use`` gives the ids of machines that kernels run on or are moving to; ``idle`` the seconds after which
+        another one is hung up on."""
+        self._computes = computes
+        self._in_use = in_use
+        self._idle = idle
+        self._lock = threading.Lock()
+        self._slots: dict[str, _Slot] = {}
+        self._timer: threading.Timer | None = None
+        self._host_keys: HostKeys | None = None
+        self._pythons: RememberedPythons | None = None
+        self._closed = False
+
+    def open(self, compute: Compute, cancel: Cancel) -> VMPipe:
+        """The machine's pipe, connected now if need be. Blocks; raises ``SSHError``, ``RelayError`` or ``ComputeError``."""
+        with self._lock:
+            if self._closed:
+                raise Cancelled("The server is stopping.")
+            slot = self._slots.setdefault(compute.id, _Slot())
+        while not slot.lock.acquire(timeout=0.1):
+            if cancel.is_set():
+                raise Cancelled(f"It was cancelled while connecting to {compute.name}.")
+        try:
+            if slot.pipe is None or not slot.pipe.usable:
+                if slot.pipe is not None:
+                    slot.pipe.release()
+                slot.pipe = self._connect(compute, cancel)
+            pipe = slot.pipe
+        finally:
+            slot.lock.release()
+        self._look_later()
+        return pipe
+
+    def _connect(self, compute: Compute, cancel: Cancel) -> VMPipe:
+        # Late, as everything that a server without any attached notebook need not load.
+        from .kernels.vmpipe import VMPipe
+
+        host_keys, pythons = self._memory()
+        return VMPipe.open(
+            lambda: self._computes.ssh_target(compute.id),
+            host_keys,
+            pythons=pythons,
+            is_gone=lambda: self._computes.is_gone(compute.id),
+            cancel=cancel,
+        )
+
+    def _memory(self) -> tuple[HostKeys, RememberedPythons]:
+        """What is remembered of machines, shared by all connections. Known host keys are in ``known_hosts`` for hosts, in our
+        own file (or one that the configuration names) for VMs."""
+        from .kernels.bootstrap import RememberedPythons
+        from .ssh.hostkeys import HostKeys
+
+        with self._lock:
+            if self._host_keys is None or self._pythons is None:
+                files = [getattr(p, "host_keys_file", "") for p in self._computes.providers]
+                self._host_keys = HostKeys(next((f for f in files if f), None))
+                self._pythons = RememberedPythons()
+            return self._host_keys, self._pythons
+
+    def backend(
+        self, pipe: VMPipe, compute: Compute, kernel_id: str, start: dict[str, Any], spec: RemoteSpec
+    ) -> Backend:
+        """A kernel on that machine, not started."""
+        return pipe.backend(
+            kernel_id,
+            start,
+            compute=compute.id,
+            compute_name=compute.name,
+            kernelspec=spec.name,
+            language=spec.language,
+            interrupt_mode=spec.interrupt_mode,
+        )
+
+    def kernels_changed(self) -> None:
+        """A kernel has come, gone or moved; any thread, does not block."""
+        with self._lock:
+            any_pipe = any(s.pipe is not None for s in self._slots.values())
+        if any_pipe:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = threading.Timer(self._idle(), self._close_unused)
+            self._timer.name = "jupyter-dsvm-idle"
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _close_unused(self) -> None:
+        used = self._in_use()
+        with self._lock:
+            slots = [s for i, s in self._slots.items() if i not in used]
+        for slot in slots:
+            if slot.lock.acquire(blocking=False):
+                try:
+                    pipe, slot.pipe = slot.pipe, None
+                finally:
+                    slot.lock.release()
+                if pipe is not None:
+                    pipe.release()
+
+    def close(self) -> None:
+        """Hang up everywhere; kernels that are being ended get the time to. Blocks for some seconds at most; called once."""
+        with self._lock:
+            self._closed = True
+            slots, self._slots = list(self._slots.values()), {}
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+            timer.join()
+        pipes: list[VMPipe] = []
+        for slot in slots:
+            with slot.lock:
+                if slot.pipe is not None:
+                    pipes.append(slot.pipe)
+        for pipe in pipes:
+            pipe.release()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for pipe in pipes:
+            while pipe.phase.value != "closed" and time.monotonic() < deadline:
+                time.sleep(0.01)
+            pipe.close()

@@ -1,0 +1,434 @@
+"""The emulator's HTTP side: who may ask, which request means what, and Azure's headers on the answers.
+
+Every request needs ``Authorization: Bearer`` with the emulator's secret and a Host that is this very server on the
+loopback interface; a page that a browser was lured to has neither. ``/control/…`` is the emulator's own: faults, timings, SSH
+servers. Everything else is Azure Resource Manager.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import re
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any, TextIO
+from urllib.parse import parse_qsl, quote, urlencode
+
+from tornado import web
+
+from . import graph, shapes
+from .arm import Arm, Operation, Record, Refusal
+from .faults import Fault
+from .machines import SUBSCRIPTIONS, TENANT_ID
+
+Json = dict[str, Any]
+
+_VM = r"/subscriptions/(?P<sub>[^/]+)/resourcegroups/(?P<group>[^/]+)/providers/microsoft\.compute/virtualmachines"
+ROUTES: list[tuple[str, re.Pattern[str], str]] = [
+    (method, re.compile(pattern + "/?", re.IGNORECASE), name)
+    for method, pattern, name in (
+        ("GET", r"/tenants", "tenants"),
+        ("GET", r"/subscriptions", "subscriptions"),
+        ("GET", r"/subscriptions/(?P<sub>[^/]+)", "subscription"),
+        ("GET", r"/subscriptions/(?P<sub>[^/]+)/providers/microsoft\.compute/virtualmachines", "list_all"),
+        ("GET", _VM, "list_group"),
+        ("GET", _VM + r"/(?P<name>[^/]+)", "get_vm"),
+        ("PATCH", _VM + r"/(?P<name>[^/]+)", "patch"),
+        ("GET", _VM + r"/(?P<name>[^/]+)/instanceview", "instance_view"),
+        ("GET", _VM + r"/(?P<name>[^/]+)/vmsizes", "vm_sizes"),
+        ("POST", _VM + r"/(?P<name>[^/]+)/(?P<action>start|deallocate|poweroff|restart)", "act"),
+        (
+            "GET",
+            r"/subscriptions/(?P<sub>[^/]+)/providers/microsoft\.compute/locations/[^/]+/operations/(?P<name>[^/]+)",
+            "operation",
+        ),
+        (
+            "GET",
+            r"/subscriptions/(?P<sub>[^/]+)/resourcegroups/(?P<group>[^/]+)/providers/microsoft\.network/"
+            r"(?P<kind>networkinterfaces|publicipaddresses)/(?P<name>[^/]+)",
+            "network",
+        ),
+        ("POST", r"/providers/microsoft\.resourcegraph/resources", "resource_graph"),
+    )
+]
+CONTROL: list[tuple[str, re.Pattern[str], str]] = [
+    (method, re.compile(pattern), name)
+    for method, pattern, name in (
+        ("GET", r"/control/state", "state"),
+        ("GET", r"/control/faults", "list_faults"),
+        ("PUT", r"/control/faults", "add_fault"),
+        ("DELETE", r"/control/faults", "clear_faults"),
+        ("PUT", r"/control/timings", "set_timings"),
+        ("GET", r"/control/vms/(?P<name>[^/]+)/processes", "processes"),
+        ("POST", r"/control/vms/(?P<name>[^/]+)/(?P<action>kill-ssh|start-ssh|new-host-key|restore-host-key)", "ssh"),
+    )
+]
+ACTIONS = {"start": "start", "deallocate": "deallocate", "poweroff": "powerOff", "restart": "restart"}
+KINDS = {"networkinterfaces": "networkInterfaces", "publicipaddresses": "publicIPAddresses"}
+_API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
+
+
+class Gate:
+    """The secret and the names under which this server may be addressed."""
+
+    def __init__(self, secret: str, port: int) -> None:
+        self._secret = secret.encode()
+        self.hosts = {f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")}
+
+    def knows(self, authorization: str) -> bool:
+        scheme, _, secret = authorization.partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(secret.strip().encode(), self._secret)
+
+
+class Handler(web.RequestHandler):
+    """One handler for all: tornado's own routing would tell apart what Azure does not (case)."""
+
+    def initialize(self, arm: Arm, gate: Gate, base: str, traffic: TextIO | None, budgets: dict[str, int]) -> None:
+        self.arm = arm
+        self.gate = gate
+        self.base = base
+        self.traffic = traffic
+        self.budgets = budgets
+        self.answer: Json | None = None
+        self.asked: Any = None
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        request_id = str(uuid.uuid4())
+        given = self.request.headers.get("x-ms-correlation-request-id", request_id)
+        correlation = given if re.fullmatch(r"[0-9a-fA-F-]{1,64}", given) else request_id
+        now = datetime.now(timezone.utc)
+        self.set_header("Cache-Control", "no-cache")
+        self.set_header("Pragma", "no-cache")
+        self.set_header("Expires", "-1")
+        self.set_header("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("x-ms-request-id", request_id)
+        self.set_header("x-ms-correlation-request-id", correlation)
+        self.set_header("x-ms-routing-request-id", f"WESTEUROPE:{now:%Y%m%dT%H%M%SZ}:{request_id}")
+
+    # -- dispatch -----------------------------------------------------------------------------------------------------
+
+    async def _dispatch(self) -> None:
+        path = self.request.path
+        try:
+            self._admit()
+            control = path.startswith("/control/")
+            if self.request.body:
+                try:
+                    self.asked = json.loads(self.request.body)
+                except ValueError as error:
+                    raise Refusal(
+                        400,
+                        "InvalidRequestContent",
+                        f"The request content was invalid and could not be deserialized: '{error}'.",
+                    ) from None
+            if not control:
+                self._check_api_version()
+            known = False
+            for method, pattern, name in CONTROL if control else ROUTES:
+                match = pattern.fullmatch(path)
+                if match is not None:
+                    known = True
+                    if method == self.request.method:
+                        answer = getattr(self, "on_" + name)(**match.groupdict())
+                        if asyncio.iscoroutine(answer):
+                            answer = await answer
+                        self._finish(answer)
+                        return
+            if known:
+                raise Refusal(405, "MethodNotAllowed", f"{self.request.method} is not allowed here.")
+            raise Refusal(404, "InvalidResourceType", f"The resource type could not be found for path '{path}'.")
+        except Refusal as refusal:
+            self.set_status(refusal.status)
+            if refusal.retry_after is not None:
+                self.set_header("Retry-After", str(refusal.retry_after))
+            if refusal.code in ("ResourceNotFound", "ResourceGroupNotFound"):
+                self.set_header("x-ms-failure-cause", "gateway")
+            body = shapes.error(refusal.code, refusal.message, refusal.target)
+            if refusal.status == 429:
+                body["error"]["code"] = "OperationNotAllowed"
+                body["error"]["details"] = [{"code": refusal.code, "target": "HighCostGet30Min", "message": "{}"}]
+                self.set_header("x-ms-ratelimit-remaining-resource", "Microsoft.Compute/HighCostGet30Min;0")
+            self._finish(body)
+
+    get = post = put = patch = delete = _dispatch
+
+    def _admit(self) -> None:
+        if self.request.host.lower() not in self.gate.hosts:
+            raise Refusal(403, "HostNotAllowed", "This server answers to its loopback address only.")
+        authorization = self.request.headers.get("Authorization", "")
+        if not authorization:
+            self._challenge("The authentication failed because of missing 'Authorization' header.")
+            raise Refusal(401, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
+        if not self.gate.knows(authorization):
+            self._challenge("The access token is invalid.")
+            raise Refusal(401, "InvalidAuthenticationToken", "The access token is invalid.")
+
+    def _challenge(self, description: str) -> None:
+        self.set_header(
+            "WWW-Authenticate",
+            f'Bearer authorization_uri="{self.base}/{TENANT_ID}", error="invalid_token", error_description="{description}"',
+        )
+
+    def _check_api_version(self) -> None:
+        version = self.get_query_argument("api-version", "")
+        if not version:
+            raise Refusal(
+                400,
+                "MissingApiVersionParameter",
+                "The api-version query parameter (?api-version=) is required for all requests.",
+            )
+        if not _API_VERSION.fullmatch(version):
+            raise Refusal(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid.")
+
+    def _finish(self, answer: Json | None) -> None:
+        self.answer = answer
+        if answer is None:
+            if self.get_status() == 204:
+                self.clear_header("Content-Type")
+            self.finish()
+            return
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.finish(json.dumps(answer))
+
+    def on_finish(self) -> None:
+        """One line per exchange with Azure's side, without the secret; strangers are turned away before that."""
+        if self.traffic is None or self.get_status() in (401, 403) or self.request.path.startswith("/control/"):
+            return
+        request: Json = {"method": self.request.method, "url": self.request.uri}
+        if self.asked is not None:
+            request["body"] = self.asked
+        headers = {name.lower(): value for name, value in self._headers.get_all()}
+        response: Json = {"status": self.get_status(), "headers": headers}
+        if self.answer is not None:
+            response["body"] = self.answer
+        self.traffic.write(json.dumps({"request": request, "response": response}) + "\n")
+        self.traffic.flush()
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """What tornado itself refuses, and our own mistakes, in Azure's envelope."""
+        self.answer = shapes.error("InternalServerError" if status_code >= 500 else "BadRequest", self._reason)
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.finish(json.dumps(self.answer))
+
+    def _spend(self, *budgets: str) -> None:
+        """``x-ms-ratelimit-remaining-resource``, counted down as the real one's."""
+        left = []
+        for budget in budgets:
+            name, _, most = budget.partition(";")
+            self.budgets[name] = self.budgets.get(name, int(most)) - 1
+            if self.budgets[name] < 1:
+                self.budgets[name] = int(most) - 1
+            left.append(f"Microsoft.Compute/{name};{self.budgets[name]}")
+        self.set_header("x-ms-ratelimit-remaining-resource", ",".join(left))
+        kind = "reads" if self.request.method == "GET" else "writes"
+        self.set_header(f"x-ms-ratelimit-remaining-subscription-{kind}", "11998" if kind == "reads" else "1198")
+
+    # -- Azure Resource Manager ---------------------------------------------------------------------------------------
+
+    def on_tenants(self) -> Json:
+        return {"value": [shapes.tenant()]}
+
+    def on_subscriptions(self) -> Json:
+        self.arm.raise_fault("subscriptions")
+        rows = [shapes.subscription(s) for s in SUBSCRIPTIONS]
+        return {"value": rows, "count": {"type": "Total", "value": len(rows)}}
+
+    def on_subscription(self, sub: str) -> Json:
+        for one in SUBSCRIPTIONS:
+            if one.id.lower() == sub.lower():
+                return shapes.subscription(one)
+        raise Refusal(404, "SubscriptionNotFound", f"The subscription '{sub}' could not be found.")
+
+    def on_list_all(self, sub: str) -> Json:
+        return self._list(self.arm.subscription(sub))
+
+    def on_list_group(self, sub: str, group: str) -> Json:
+        return self._list(self.arm.group(sub, group))
+
+    def _list(self, records: list[Record]) -> Json:
+        self.arm.raise_fault("list", records[0])
+        self._spend("HighCostGet3Min;159", "HighCostGet30Min;799")
+        if self.get_query_argument("statusOnly", "").lower() == "true":
+            shape: Callable[[Record], Json] = shapes.status_only
+        else:
+            instance = "instanceview" in self.get_query_argument("$expand", "").lower()
+            shape = lambda record: shapes.virtual_machine(record, instance)  # noqa: E731
+        skip = self.get_query_argument("$skipToken", "0")
+        if not skip.isdigit():
+            raise Refusal(400, "BadRequest", "The $skipToken is none that was given out.")
+        end = int(skip) + max(1, self.arm.timings.page_size)
+        answer: Json = {"value": [shape(r) for r in records[int(skip) : end]]}
+        if end < len(records):
+            query = [(k, v) for k, v in parse_qsl(self.request.query) if k != "$skipToken"] + [("$skipToken", str(end))]
+            answer["nextLink"] = f"{self.base}{self.request.path}?{urlencode(query, quote_via=quote, safe='$')}"
+        return answer
+
+    def _record(self, sub: str, group: str, name: str) -> Record:
+        return self.arm.resource(sub, group, "virtualMachines", name)
+
+    def on_get_vm(self, sub: str, group: str, name: str) -> Json:
+        record = self._record(sub, group, name)
+        self.arm.raise_fault("get", record)
+        self._spend("LowCostGet3Min;3999", "LowCostGet30Min;31999")
+        return shapes.virtual_machine(record, "instanceview" in self.get_query_argument("$expand", "").lower())
+
+    def on_instance_view(self, sub: str, group: str, name: str) -> Json:
+        record = self._record(sub, group, name)
+        self.arm.raise_fault("instanceView", record)
+        self._spend("LowCostGet3Min;3999", "LowCostGet30Min;31999")
+        return shapes.instance_view(record)
+
+    def on_vm_sizes(self, sub: str, group: str, name: str) -> Json:
+        record = self._record(sub, group, name)
+        self._spend("LowCostGet3Min;3999", "LowCostGet30Min;31999")
+        return shapes.vm_sizes(record.machine.generation)
+
+    def on_act(self, sub: str, group: str, name: str, action: str) -> None:
+        action = ACTIONS[action.lower()]
+        operation = self.arm.begin(action, self._record(sub, group, name))
+        kind = "DeleteVM" if action == "deallocate" else "UpdateVM"  # deallocating spends the budget for deleting
+        self._spend(f"{kind}3Min;239", f"{kind}30Min;1199")
+        self.set_status(202)
+        self._point_to(operation)
+        self.set_header("Location", self._address(operation, "monitor=true&"))
+
+    def on_patch(self, sub: str, group: str, name: str) -> Json:
+        record = self._record(sub, group, name)
+        if not isinstance(self.asked, dict):
+            raise Refusal(400, "InvalidRequestContent", "The request content was invalid.")
+        properties = self.asked.get("properties") or {}
+        size = (properties.get("hardwareProfile") or {}).get("vmSize")
+        others = set(properties) - {"hardwareProfile"} or set(self.asked) - {"properties"}
+        if others or not isinstance(size, str):
+            raise Refusal(409, "PropertyChangeNotAllowed", "Here only hardwareProfile.vmSize can be changed.")
+        operation = self.arm.begin("patch", record, size)
+        self._spend("UpdateVM3Min;239", "UpdateVM30Min;1199")
+        self._point_to(operation)
+        body = shapes.virtual_machine(record)
+        body["properties"]["hardwareProfile"]["vmSize"] = size
+        return body
+
+    def _address(self, operation: Operation, extra: str = "") -> str:
+        machine = operation.record.machine
+        version = self.get_query_argument("api-version")
+        return (
+            f"{self.base}/subscriptions/{machine.subscription}/providers/Microsoft.Compute/locations/{machine.location}"
+            f"/operations/{operation.id}?{extra}api-version={version}"
+        )
+
+    def _point_to(self, operation: Operation) -> None:
+        self.set_header("Azure-AsyncNotification", "Enabled")
+        self.set_header("Azure-AsyncOperation", self._address(operation))
+        self.set_header("Retry-After", str(self.arm.retry_after(operation)))
+
+    def on_operation(self, sub: str, name: str) -> Json | None:
+        operation = self.arm.operation(name)
+        if operation.record.machine.subscription.lower() != sub.lower():
+            raise Refusal(404, "NotFound", "The entity was not found in this Azure location.")
+        self.arm.raise_fault("operation", operation.record)
+        self._spend("GetOperation3Min;14999", "GetOperation30Min;29999")
+        running = operation.ended is None
+        if running:
+            self.set_header("Retry-After", str(self.arm.retry_after(operation)))
+        if self.get_query_argument("monitor", "").lower() != "true":
+            return shapes.operation(operation)
+        if running:
+            self.set_status(202)
+            self.set_header("Location", self._address(operation, "monitor=true&"))
+        elif operation.error is not None:
+            raise Refusal(409, operation.error["code"], operation.error["message"])
+        return None
+
+    def on_network(self, sub: str, group: str, kind: str, name: str) -> Json:
+        kind = KINDS[kind.lower()]
+        record = self.arm.resource(sub, group, kind, name)
+        self.arm.raise_fault("network", record)
+        return shapes.network_interface(record) if kind == "networkInterfaces" else shapes.public_ip_address(record)
+
+    def on_resource_graph(self) -> Json:
+        self.arm.raise_fault("graph")
+        self.set_header("x-ms-user-quota-remaining", "14")
+        self.set_header("x-ms-user-quota-resets-after", "00:00:05")
+        self.set_header("x-ms-resource-graph-request-duration", "0:00:00:00.0100000")
+        try:
+            return graph.answer(self.asked, self.arm.graph_rows())
+        except (graph.BadQuery, TypeError, ValueError) as error:
+            raise Refusal(400, "BadRequest", f"Please provide below info when asking for support: {error}") from None
+
+    # -- the emulator's own -------------------------------------------------------------------------------------------
+
+    def on_state(self) -> Json:
+        return {"vms": [vm_row(r) for r in self.arm.records], "timings": vars(self.arm.timings)}
+
+    def on_list_faults(self) -> Json:
+        return {"faults": [vars(f) for f in self.arm.faults.active]}
+
+    def on_add_fault(self) -> Json:
+        try:
+            fault = Fault.from_json(self.asked)
+            if fault.vm != "*":
+                self.arm.by_name(fault.vm)
+        except (ValueError, TypeError) as error:
+            raise Refusal(400, "BadRequest", str(error)) from None
+        self.arm.faults.add(fault)
+        return vars(fault)
+
+    def on_clear_faults(self) -> None:
+        self.arm.faults.active.clear()
+        self.set_status(204)
+
+    def on_set_timings(self) -> Json:
+        try:
+            self.arm.timings.update(self.asked)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise Refusal(400, "BadRequest", str(error)) from None
+        return vars(self.arm.timings)
+
+    def on_processes(self, name: str) -> Json:
+        record = self.arm.by_name(name)
+        return {"processes": record.vm.processes() if record.vm is not None else []}
+
+    async def on_ssh(self, name: str, action: str) -> None:
+        vm = self.arm.by_name(name).vm
+        if vm is None:
+            raise Refusal(409, "OperationNotAllowed", f"{name} has no SSH server.")
+        if action == "kill-ssh":
+            vm.kill_ssh()
+        elif action == "start-ssh":
+            await vm.start_ssh()
+        elif action == "new-host-key":
+            await vm.new_host_key()
+        else:
+            await vm.restore_host_key()
+        self.set_status(204)
+
+
+def vm_row(record: Record) -> Json:
+    """A VM in the ready line and in ``/control/state``. ``host`` is null while it has no address."""
+    vm = record.vm
+    return {
+        "name": record.machine.name,
+        "id": record.id,
+        "vm_id": record.vm_id,
+        "host": record.host,
+        "port": vm.port if vm is not None else None,
+        "disk": str(vm.disk) if vm is not None else None,
+        "home": str(vm.home) if vm is not None else None,
+        "user": vm.user if vm is not None else None,
+        "power_state": record.power,
+        "pid": vm.pid if vm is not None else None,
+    }
+
+
+def application(arm: Arm, gate: Gate, base: str, traffic: TextIO | None) -> web.Application:
+    arguments = {"arm": arm, "gate": gate, "base": base, "traffic": traffic, "budgets": {}}
+    return web.Application([(r".*", Handler, arguments)], log_function=_log)
+
+
+def _log(handler: web.RequestHandler) -> None:
+    """No access log: what is worth keeping is in the traffic file."""

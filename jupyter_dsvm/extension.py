@@ -1,0 +1,171 @@
+"""The server extension: it makes the service, puts a proxy in front of every kernel, serves the REST API, and emits events.
+
+jupyter_server loads it while it starts, so nothing slow is imported here: the cloud's libraries and paramiko come in
+when a request first needs them, on a worker thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Bool
+
+from .kernels.kernelspecs import PROVISIONER
+from .kernels.registry import registry
+from .models import FREE
+from .service import DSVMService
+from .settings import NAME as CONFIG_NAME
+
+EVENTS = "https://events.jupyter.org/jupyter_dsvm/changed"
+
+COALESCE_SECONDS = 0.05
+"""Changes within this time are one event: a page fetches a list once for all of them."""
+
+PATHS_SECONDS = 10.0
+"""How long listing sessions may take before the paths known so far are used."""
+
+SHUTDOWN_SECONDS = 15.0
+"""How long the server's own end may wait for the kernels on VMs."""
+
+
+class DSVMExtension(ExtensionApp):
+    name = "jupyter_dsvm"
+    extension_url = "/lab"
+    load_other_extensions = True
+    classes = [DSVMService]  # noqa: RUF012  (traitlets' way)
+
+    keep_kernels_movable = Bool(
+        True,
+        help="""Whether kernels are started so that they can move to a VM and back: with jupyter-dsvm's provisioner under every
+        kernelspec that names none. False: kernels are started as without this extension, and only kernelspecs made by
+        `jupyter dsvm kernelspec install` run on VMs.""",
+    ).tag(config=True)
+
+    def _config_file_name_default(self) -> str:
+        # ExtensionApp's would be jupyter_jupyter_dsvm_config.
+        return CONFIG_NAME
+
+    @property
+    def server(self) -> Any:
+        """The ``ServerApp``; linked before anything below is called."""
+        return self.serverapp
+
+    def initialize_settings(self) -> None:
+        self.service = DSVMService(parent=self, log=self.log)
+        registry.service = self.service
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pending: dict[str, tuple[str | None, int]] = {}
+        self._default_provisioner: str | None = None
+        self._unlisten = self.service.listen(self._changed)
+        self.settings["jupyter_dsvm_service"] = self.service
+        self.server.event_logger.register_event_schema(Path(__file__).parent / "events" / "changed.yaml")
+        if self.keep_kernels_movable:
+            self._use_provisioner()
+
+    def initialize_handlers(self) -> None:
+        # Late: tornado's and jupyter_server's handler modules are imported by the server itself, ours with them.
+        from .routes import handlers
+
+        self.handlers.extend(handlers("/", self.service, self.refresh_paths))
+
+    # The provisioner
+
+    def _use_provisioner(self) -> None:
+        """Make ours the default one, in this process only: nothing is written anywhere, so nothing is left behind.
+
+        With the entry point missing jupyter_client would offer no kernelspec at all, and with one that cannot be loaded
+        every start would fail, so both are tried first. A default that the user chose is left alone.
+        """
+        factory = KernelProvisionerFactory.instance(parent=self.server)
+        chosen = os.environ.get(KernelProvisionerFactory.default_provisioner_name_env) or (
+            self.server.config.get("KernelProvisionerFactory", {}).get("default_provisioner_name")
+        )
+        if chosen:
+            if chosen != PROVISIONER:
+                self.log.info("Kernels stay where they are: the default provisioner is %r by configuration.", chosen)
+            return
+        try:
+            if PROVISIONER not in factory.provisioners:
+                raise ModuleNotFoundError(f"there is no entry point {PROVISIONER}")
+            factory.provisioners[PROVISIONER].load()
+        except Exception as e:
+            self.log.warning(
+                "Kernels are started without jupyter-dsvm and cannot be moved to a VM: %s: %s. Reinstall jupyter-dsvm.",
+                type(e).__name__,
+                e,
+            )
+            return
+        self._default_provisioner = factory.default_provisioner_name
+        factory.default_provisioner_name = PROVISIONER
+
+    # Events
+
+    def _changed(self, what: str, thing: str | None, revision: int) -> None:
+        """On any thread: hand over to the server's loop."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(self._collect, what, thing, revision)
+            except RuntimeError:
+                pass  # the loop was closed in between: the server is ending
+
+    def _collect(self, what: str, thing: str | None, revision: int) -> None:
+        assert self._loop is not None
+        if not self._pending:
+            self._loop.call_later(COALESCE_SECONDS, self._emit)
+        before = self._pending.get(what)
+        one = thing if before is None or before[0] == thing else None
+        self._pending[what] = (one, max(revision, before[1] if before else 0))
+
+    def _emit(self) -> None:
+        pending, self._pending = self._pending, {}
+        for what, (thing, revision) in pending.items():
+            data: dict[str, Any] = {"what": what, "revision": revision}
+            if thing is not None:
+                data["id"] = thing
+            self.server.event_logger.emit(schema_id=EVENTS, data=data)
+        if "kernels" in pending:
+            # For %dsvm list, which comes from a thread and cannot ask the session manager.
+            self._refreshing = asyncio.ensure_future(self.refresh_paths())
+
+    async def refresh_paths(self) -> None:
+        """Read the notebooks' paths from the session manager, on its own loop, so that renames follow."""
+        # An embedded server does not call _start_jupyter_server_extension; the first request comes on its loop, too.
+        self._loop = self._loop or asyncio.get_running_loop()
+        try:
+            sessions = await asyncio.wait_for(
+                asyncio.ensure_future(self.server.session_manager.list_sessions()), PATHS_SECONDS
+            )
+        except Exception as e:
+            self.log.debug("The sessions cannot be listed: %s", e)
+            return
+        paths = {s["kernel"]["id"]: s["path"] for s in sessions if s.get("kernel") and s.get("path")}
+        self.service.set_paths(paths)
+
+    async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    async def stop_extension(self) -> None:
+        """The server stops. It shuts its kernels down after this; those on VMs now, while the way there is still open."""
+        manager = self.server.kernel_manager
+        away = [p.kernel_id for p in registry.all() if p.status.compute != FREE and p.kernel_id in manager]
+        if away:
+            ends = asyncio.gather(*(manager.shutdown_kernel(i) for i in away), return_exceptions=True)
+            try:
+                await asyncio.wait_for(ends, SHUTDOWN_SECONDS)
+            except asyncio.TimeoutError:
+                self.log.warning("Not every kernel on a VM could be shut down in %g s.", SHUTDOWN_SECONDS)
+        self._unlisten()
+        self._loop = None
+        if registry.service is self.service:
+            registry.service = None
+        if self._default_provisioner is not None:
+            KernelProvisionerFactory.instance().default_provisioner_name = self._default_provisioner
+            self._default_provisioner = None
+        # Blocks for seconds at most, on a thread, since the loop must go on for what it waits for.
+        await asyncio.get_running_loop().run_in_executor(None, self.service.close)

@@ -1,0 +1,99 @@
+"""The gate's own requests to the kernels behind it, above all those that take a started kernel to READY.
+
+A kernel is asked who it is, again every 100 ms until something comes over IOPub (a status, or the welcome that newer
+kernels send), and a Python kernel is given ``%dsvm``. Nothing that is said about these requests reaches a client. Pure,
+like the gate, whose list of actions it appends to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import LanguageMismatch
+from ..relay.wire import Channel
+from .actions import Action, Phase, Side, ToBackend
+from .answers import content_of, text_in, without_subshells
+from .messages import Message, Signer
+
+log = logging.getLogger("jupyter_dsvm.gate")
+
+
+class OwnRequests:
+    def __init__(self, signer: Signer, actions: list[Action], magic_source: Callable[[], str | None]) -> None:
+        self._signer = signer
+        self._actions = actions
+        self._magic_source = magic_source
+
+    def ask(self, side: Side, kind: str, content: dict[str, Any], channel: Channel = Channel.SHELL) -> str:
+        msg_id, parts = self._signer.request(kind, content)
+        side.own[msg_id] = kind
+        self._actions.append(ToBackend(side.number, channel, parts))
+        return msg_id
+
+    def introduce(self, side: Side) -> None:
+        """A kernel process has just come up on that side."""
+        side.phase, side.info, side.iopub_seen = Phase.ASKING, None, False
+        side.inputs.clear()
+        side.own.clear()
+        side.unanswered.clear()
+        self.ask(side, "kernel_info_request", {})
+
+    def ask_again(self, side: Side) -> bool:
+        """Every 100 ms; False once there is nothing to wait for."""
+        if side.phase is not Phase.ASKING:
+            return False
+        if side.info is not None and not side.iopub_seen:
+            self.ask(side, "kernel_info_request", {})
+        return True
+
+    def heard(self, side: Side, channel: Channel, message: Message) -> None:
+        """The kernel said something about one of these requests. ``progress`` says what follows from it."""
+        parent_id = message.parent_id
+        if channel is Channel.IOPUB:
+            side.iopub_seen = True
+            if message.type == "status" and content_of(message).get("execution_state") == "idle":
+                side.unanswered.discard("idle:" + parent_id)
+        elif message.type.endswith("_reply"):
+            side.unanswered.discard("reply:" + parent_id)
+            if side.own[parent_id] == "kernel_info_request":
+                side.info = without_subshells(content_of(message))
+            elif side.own[parent_id] == "execute_request" and content_of(message).get("status") != "ok":
+                log.warning("%%dsvm could not be put into the kernel on %s.", side.compute_name)
+
+    def progress(self, side: Side) -> bool:
+        """Take a starting side as far as it can go; True when it has become READY just now."""
+        if side.phase is Phase.ASKING and side.info is not None and side.iopub_seen:
+            side.phase = Phase.INSTALLING
+            source = self._magic_source() if language_of(side).lower() == "python" else None
+            if source is not None:
+                content = {
+                    "code": source, "silent": True, "store_history": False,
+                    "user_expressions": {}, "allow_stdin": False, "stop_on_error": False,
+                }  # fmt: skip
+                msg_id = self.ask(side, "execute_request", content)
+                # Earlier kernel_info_requests may still be on their way; only the magic's own end is waited for.
+                side.unanswered = {"reply:" + msg_id, "idle:" + msg_id}
+        if side.phase is Phase.INSTALLING and not side.unanswered:
+            side.phase = Phase.READY
+            return True
+        return False
+
+
+def language_of(side: Side) -> str:
+    """What the kernel says it speaks; until it has answered, what its kernelspec says."""
+    return text_in((side.info or {}).get("language_info"), "name") or side.language
+
+
+def language_problem(side: Side, current: Side | None) -> LanguageMismatch | None:
+    """Why a kernel that has answered cannot take the current one's place: the notebook's cells are in another language."""
+    if current is None or side is current or side.info is None:
+        return None
+    there, here = language_of(side), language_of(current)
+    if not there or not here or there.lower() == here.lower():
+        return None
+    return LanguageMismatch(
+        f"The kernel on {side.compute_name} speaks {there}, the notebook {here}.",
+        advice="Name another kernel there, for instance with %dsvm attach NAME --kernel KERNELSPEC.",
+    )

@@ -1,0 +1,347 @@
+"""The attach pipe: what the loader becomes on the VM. Frames between one SSH channel and the relays' sockets.
+
+Every frame names its kernel, and goes to that kernel's relay unread; only HELLO and GOODBYE are looked at, since
+they open and close the way there. The relays take turns on the way back: one read of each in a round, and none while the channel
+is full. What the pipe itself says (PONG, RESULT, GONE) goes before what waits.
+
+The pipe keeps nothing that would be missed: it ends when its input does, and the relays and their kernels go on.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional
+
+import zmq
+
+from .daemon import RECORD, SOCKET, spawn
+from .folders import kernel_folder, kernels_folder
+from .listening import connect
+from .loop import Loop
+from .stream import Stream
+from .wire import (
+    MAX_BODY,
+    PIPE,
+    VERSION,
+    Frame,
+    Type,
+    WireError,
+    call_body,
+    json_body,
+    read_call,
+    read_json,
+)
+
+log = logging.getLogger("relay")
+
+FULL = 256 * 1024
+"""Bytes waiting for the channel above which no relay is read."""
+
+MAX_LISTING = 4 * 1024 * 1024
+
+
+class _Way:
+    """The connection to one relay."""
+
+    def __init__(self, tag: bytes, connection: socket.socket) -> None:
+        self.tag = tag
+        self.stream = Stream(connection.detach())
+        self.said_goodbye = False
+
+
+class Pipe:
+    def __init__(self, stdin_fd: int, stdout_fd: int) -> None:
+        self._loop = Loop()
+        self._channel = Stream(stdin_fd, stdout_fd)
+        self._ways: Dict[bytes, _Way] = {}
+        self._readable: Dict[bytes, _Way] = {}  # in the order in which they have their turn
+        self._listing: Optional[subprocess.Popen[bytes]] = None
+        self._listed = bytearray()
+        self._asked: List[int] = []
+        self._open = True
+        self._operations: Dict[str, Callable[[int], None]] = {
+            "info": self._info,
+            "kernels": self._kernels,
+            "kernelspecs": self._kernelspecs,
+        }
+
+    def run(self) -> None:
+        self._loop.register(self._channel.read_fd, self._from_channel)
+        try:
+            while self._open:
+                self._watch()
+                self._loop.turn(60.0)
+                self._take_turns()
+                self._flush()
+        finally:
+            for way in list(self._ways.values()):
+                self._close(way)
+            self._end_listing()
+
+    def _watch(self) -> None:
+        if self._channel.write_fd != self._channel.read_fd:
+            # With nothing to write this still says when the reader has gone.
+            watched = zmq.POLLOUT if self._channel.pending else zmq.POLLERR
+            self._loop.register(self._channel.write_fd, self._channel_writable, watched)
+        else:
+            events = zmq.POLLIN | (zmq.POLLOUT if self._channel.pending else 0)
+            self._loop.register(self._channel.read_fd, self._from_channel, events)
+        full = self._channel.pending >= FULL
+        for way in self._ways.values():
+            wanted: int = (0 if full else zmq.POLLIN) | (zmq.POLLOUT if way.stream.pending else 0)
+            self._loop.register(way.stream.read_fd, partial(self._way_ready, way), wanted)
+
+    def _flush(self) -> None:
+        try:
+            self._channel.flush()
+        except OSError:
+            self._open = False
+
+    # The channel
+
+    def _channel_writable(self, events: int) -> None:
+        if events & zmq.POLLERR:
+            self._open = False
+
+    def _from_channel(self, events: int) -> None:
+        if not events & ~zmq.POLLOUT:
+            return
+        try:
+            frames = self._channel.read()
+            if frames is None:
+                self._open = False
+                return
+            for frame in frames:
+                if frame.kernel == PIPE:
+                    self._for_pipe(frame)
+                else:
+                    self._for_relay(frame)
+        except WireError as e:
+            self._say([Frame(Type.GOODBYE, PIPE, 0, json_body({"reason": "protocol", "text": str(e)}))])
+            self._flush()
+            self._open = False
+        for way in list(self._ways.values()):
+            self._flush_way(way)
+
+    def _say(self, frames: List[Frame]) -> None:
+        self._channel.queue(frames, urgent=True)
+
+    # Relays
+
+    def _for_relay(self, frame: Frame) -> None:
+        way = self._ways.get(frame.kernel)
+        if frame.type == Type.HELLO:
+            if way is not None:
+                self._close(way)
+            way = self._open_way(frame)
+        if way is None:
+            return  # it was told GONE or GOODBYE, and had sent this before it knew
+        way.stream.queue([frame])
+        if frame.type == Type.GOODBYE:
+            way.said_goodbye = True
+
+    def _open_way(self, hello: Frame) -> Optional[_Way]:
+        tag = hello.kernel
+        path = os.path.join(kernel_folder(tag), SOCKET)
+        connection = connect(path)
+        text = "no relay on this machine has this kernel"
+        if connection is None and read_json(hello.body).get("create") is True:
+            try:
+                connection = connect(spawn(tag))
+                text = "the relay has ended at once"
+            except OSError as e:
+                text = f"the relay could not be started: {e}"
+        if connection is None:
+            self._say([Frame(Type.GONE, tag, 0, json_body({"text": text}))])
+            return None
+        way = self._ways[tag] = _Way(tag, connection)
+        return way
+
+    def _way_ready(self, way: _Way, events: int) -> None:
+        if events & zmq.POLLOUT:
+            self._flush_way(way)
+        if events & ~zmq.POLLOUT and way.tag in self._ways:
+            self._readable.setdefault(way.tag, way)
+
+    def _take_turns(self) -> None:
+        """One read of each relay that has something, the one that was read longest ago first, until the channel is full."""
+        for tag, way in list(self._readable.items()):
+            if self._channel.pending >= FULL:
+                return  # the others are first in the next round
+            del self._readable[tag]
+            self._from_relay(way)
+            self._flush()
+
+    def _from_relay(self, way: _Way) -> None:
+        try:
+            frames = way.stream.read()
+        except (OSError, WireError) as e:
+            self._gone(way, f"the connection to the relay failed: {e}")
+            return
+        if frames is None:
+            self._gone(way, "the relay has ended without a word")
+            return
+        for frame in frames:
+            way.said_goodbye = way.said_goodbye or frame.type == Type.GOODBYE
+        self._channel.queue(frames)
+
+    def _flush_way(self, way: _Way) -> None:
+        try:
+            way.stream.flush()
+        except OSError:
+            self._readable.setdefault(way.tag, way)  # what it said last is still to be read, and then its end
+
+    def _gone(self, way: _Way, text: str) -> None:
+        self._close(way)
+        if not way.said_goodbye:
+            # In its place in the order: the relay's last frames may still wait.
+            self._channel.queue([Frame(Type.GONE, way.tag, 0, json_body({"text": text}))])
+
+    def _close(self, way: _Way) -> None:
+        if self._ways.get(way.tag) is way:
+            del self._ways[way.tag]
+            self._readable.pop(way.tag, None)
+        self._loop.unregister(way.stream.read_fd)
+        way.stream.close()
+
+    # The pipe's own
+
+    def _for_pipe(self, frame: Frame) -> None:
+        if frame.type == Type.PING:
+            self._say([Frame(Type.PONG, PIPE, 0, frame.body)])
+            self._flush()
+        elif frame.type == Type.HELLO:
+            self._say([Frame(Type.HELLO, PIPE, 0, json_body({"version": VERSION}))])
+        elif frame.type == Type.GOODBYE:
+            self._open = False
+        elif frame.type == Type.CALL:
+            call_id, request = read_call(frame.body)
+            operation = self._operations.get(str(request.get("op")))
+            if operation is None:
+                self._answer(call_id, {"error": {"code": "UnknownOperation", "message": f"{request.get('op')!r:.100}"}})
+            else:
+                operation(call_id)
+
+    def _answer(self, call_id: int, value: Dict[str, Any]) -> None:
+        body = call_body(call_id, value)
+        if len(body) > MAX_BODY:
+            body = call_body(call_id, {"error": {"code": "TooLong", "message": f"an answer of {len(body)} bytes"}})
+        self._say([Frame(Type.RESULT, PIPE, 0, body)])
+
+    def _info(self, call_id: int) -> None:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):
+            user = str(os.getuid())
+        about = {
+            "hostname": socket.gethostname(),
+            "python": sys.executable,
+            "python_version": platform.python_version(),
+            "pyzmq": zmq.__version__,
+            "relay": VERSION,
+            "user": user,
+            "home": os.path.expanduser("~"),
+        }
+        self._answer(call_id, {"result": about})
+
+    def _kernels(self, call_id: int) -> None:
+        """Which kernels have a relay here. What a relay left behind that is no more is removed."""
+        alive = []
+        parent = kernels_folder()
+        try:
+            names = sorted(os.listdir(parent))
+        except OSError:
+            names = []
+        for name in names:
+            folder = os.path.join(parent, name)
+            connection = connect(os.path.join(folder, SOCKET))
+            if connection is None:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            connection.close()
+            record = _read_record(os.path.join(folder, RECORD))
+            alive.append({"id": record.get("kernel_id", ""), "folder": name, **record})
+        self._answer(call_id, {"result": alive})
+
+    def _kernelspecs(self, call_id: int) -> None:
+        self._asked.append(call_id)
+        if self._listing is not None:
+            return
+        # A process of its own: jupyter_client takes half a second to import, and frames go on meanwhile.
+        package = __package__ or "relay"
+        root = os.path.abspath(__file__)
+        for _ in range(package.count(".") + 2):
+            root = os.path.dirname(root)
+        code = f"import sys; sys.path.insert(0, {root!r}); from {package}.kernelspecs import main; main()"
+        try:
+            self._listing = subprocess.Popen(
+                [sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=None
+            )
+        except OSError as e:
+            self._kernelspecs_listed({"error": {"code": "KernelspecsFailed", "message": str(e)}})
+            return
+        assert self._listing.stdout is not None
+        os.set_blocking(self._listing.stdout.fileno(), False)
+        self._loop.register(self._listing.stdout.fileno(), self._read_listing)
+
+    def _read_listing(self, _events: int) -> None:
+        if self._listing is None or self._listing.stdout is None:
+            return
+        try:
+            data = os.read(self._listing.stdout.fileno(), 65536)
+        except BlockingIOError:
+            return
+        self._listed += data
+        if data and len(self._listed) <= MAX_LISTING:
+            return
+        listed = bytes(self._listed)
+        code = self._end_listing()
+        try:
+            self._kernelspecs_listed({"result": json.loads(listed)})
+        except ValueError:
+            message = f"listing the kernels ended with exit code {code}"
+            self._kernelspecs_listed({"error": {"code": "KernelspecsFailed", "message": message}})
+
+    def _kernelspecs_listed(self, value: Dict[str, Any]) -> None:
+        asked, self._asked = self._asked, []
+        for call_id in asked:
+            self._answer(call_id, value)
+
+    def _end_listing(self) -> Optional[int]:
+        listing, self._listing = self._listing, None
+        self._listed.clear()
+        if listing is None:
+            return None
+        assert listing.stdout is not None
+        self._loop.unregister(listing.stdout.fileno())
+        listing.stdout.close()
+        try:
+            return listing.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            listing.kill()
+            return listing.wait()
+
+
+def _read_record(path: str) -> Dict[str, Any]:
+    try:
+        with open(path, "rb") as f:
+            return read_json(f.read(MAX_BODY))
+    except (OSError, WireError):
+        return {}
+
+
+def main(stdin_fd: int = 0, stdout_fd: int = 1) -> None:
+    """Called by the loader, when what stands on stdin from here on is frames. Returns when stdin ends."""
+    logging.basicConfig(stream=sys.stderr, format="relay: %(message)s", level=logging.WARNING)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    Pipe(stdin_fd, stdout_fd).run()

@@ -1,0 +1,208 @@
+"""The REST API, exactly as ``openapi.yaml`` describes it (``tests/test_openapi.py`` holds the two together).
+
+Handlers only translate: they await the service's blocking methods on its worker threads, and every error leaves as
+``{code, message, advice}`` with its status. jupyter_server checks who is asking: ``authenticated``, ``authorized`` with the
+resource ``jupyter_dsvm``, and for what changes something the XSRF token of a request that comes with a cookie.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from http.client import responses
+from typing import Any, TypeVar
+
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
+from tornado import web
+
+from .errors import BadRequest, DSVMError
+from .models import Operation
+from .service import DSVMService
+
+T = TypeVar("T")
+
+ROOT = "jupyter-dsvm"
+RESOURCE = "jupyter_dsvm"
+"""What an ``Authorizer`` sees as the resource; the action is ``read`` or ``write``."""
+
+MAX_BODY = 64 * 1024
+
+ADVICE = {
+    401: "Sign in to Jupyter again.",
+    403: "Sign in to Jupyter again, and reload the page if it was open for long.",
+    404: "Look at openapi.yaml for what there is.",
+    405: "Look at openapi.yaml for what there is.",
+}
+
+RefreshPaths = Callable[[], Awaitable[None]]
+
+
+class DSVMHandler(APIHandler):
+    auth_resource = RESOURCE
+
+    def initialize(self, service: DSVMService, refresh_paths: RefreshPaths) -> None:
+        """``refresh_paths`` brings the notebooks' paths up to date before they are listed."""
+        self.service = service
+        self.refresh_paths = refresh_paths
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """A blocking method of the service, on its threads."""
+        return await asyncio.wrap_future(self.service.submit(function, *args))
+
+    def body(self) -> dict[str, Any]:
+        if len(self.request.body) > MAX_BODY:
+            raise BadRequest("The request's body is too long.")
+        try:
+            data = json.loads(self.request.body)
+        except ValueError as e:
+            raise BadRequest(
+                f"The request's body is no JSON: {e}.", advice="Send an object as openapi.yaml describes it."
+            ) from None
+        if not isinstance(data, dict):
+            raise BadRequest("The request's body is no JSON object.", advice="Send one as openapi.yaml describes it.")
+        return data
+
+    def answer(self, data: dict[str, Any], status: int = 200) -> None:
+        self.set_status(status)
+        self.finish(json.dumps(data))
+
+    def begun(self, operation: Operation) -> None:
+        self.answer(operation.to_json(), 202)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Also what the decorators and tornado refuse leaves in the one shape."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, DSVMError):
+            status_code, data = error.status, error.to_json()
+            self.set_status(status_code)
+            if error.retry_after is not None:
+                self.set_header("Retry-After", str(max(1, round(error.retry_after))))
+        elif isinstance(error, web.HTTPError):
+            reason = responses.get(status_code, "Error")
+            message = error.log_message or error.reason or reason
+            data = {
+                "code": reason.title().replace(" ", ""),
+                "message": f"{message % error.args if error.args else message}".rstrip(".") + ".",
+                "advice": ADVICE.get(status_code, ""),
+            }
+        else:
+            data = {
+                "code": "Internal",
+                "message": "An error inside jupyter-dsvm.",
+                "advice": "The server's log has the details.",
+            }
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(data))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """An error of ours is an answer, not an accident: one line, no traceback."""
+        if isinstance(value, DSVMError):
+            self.log.info("%s %s: %s", self.request.method, self.request.path, value)
+        else:
+            super().log_exception(typ, value, tb)
+
+
+class ComputesHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        refresh = self.get_query_argument("refresh", "false").lower()
+        if refresh not in ("true", "false"):
+            raise BadRequest(f"refresh is {refresh!r}.", advice="It is true or false.")
+        await self.refresh_paths()
+        self.answer((await self.run(self.service.computes, refresh == "true")).to_json())
+
+
+class ComputeActionHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def post(self, compute: str, action: str) -> None:
+        method = {"start": self.service.start, "stop": self.service.stop, "restart": self.service.restart}[action]
+        self.begun(await self.run(method, compute))
+
+
+class KernelspecsHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def get(self, compute: str) -> None:
+        self.answer({"kernelspecs": await self.run(self.service.kernelspecs, compute)})
+
+
+class KernelsHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        await self.refresh_paths()
+        kernels, revision = self.service.kernels()
+        self.answer({"revision": revision, "kernels": [k.to_json() for k in kernels]})
+
+
+class KernelComputeHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def put(self, kernel_id: str) -> None:
+        data = self.body()
+        compute, kernelspec = data.get("compute"), data.get("kernelspec")
+        unknown = set(data) - {"compute", "kernelspec"}
+        if unknown or not isinstance(compute, str) or not compute or not isinstance(kernelspec, str | None):
+            raise BadRequest(
+                "The request's body does not say where the kernel is to run.",
+                advice='Send {"compute": ID OR NAME}, and "kernelspec" where another than the usual one is wanted.',
+            )
+        self.begun(await self.run(self.service.attach, kernel_id, compute, kernelspec))
+
+
+class OperationsHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        operations, revision = self.service.operations()
+        self.answer({"revision": revision, "operations": [o.to_json() for o in operations]})
+
+
+class OperationHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def get(self, operation: str) -> None:
+        self.answer(self.service.operation(operation).to_json())
+
+    @web.authenticated
+    @authorized
+    async def delete(self, operation: str) -> None:
+        self.service.cancel(operation)
+        self.set_status(204)
+        self.finish()
+
+
+class UnknownHandler(DSVMHandler):
+    """Whatever else is asked for under our root: a 404 in our shape rather than the server's page."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, path: str) -> None:
+        raise web.HTTPError(404, "There is no %s", f"{ROOT}/{path}")
+
+    post = put = delete = patch = head = get
+
+
+ROUTES: list[tuple[str, type[DSVMHandler]]] = [
+    (r"computes", ComputesHandler),
+    (r"computes/([^/]+)/(start|stop|restart)", ComputeActionHandler),
+    (r"computes/([^/]+)/kernelspecs", KernelspecsHandler),
+    (r"kernels", KernelsHandler),
+    (r"kernels/([^/]+)/compute", KernelComputeHandler),
+    (r"operations", OperationsHandler),
+    (r"operations/([^/]+)", OperationHandler),
+    (r"(.*)", UnknownHandler),
+]
+
+
+def handlers(
+    base_url: str, service: DSVMService, refresh_paths: RefreshPaths
+) -> list[tuple[str, type, dict[str, Any]]]:
+    """What the extension adds to the server's application."""
+    arguments = {"service": service, "refresh_paths": refresh_paths}
+    return [(url_path_join(base_url, ROOT, pattern), handler, arguments) for pattern, handler in ROUTES]

@@ -1,0 +1,136 @@
+/**
+ * Holds `api.ts` against `jupyter_dsvm/openapi.yaml`: every fixture that TypeScript accepts must be valid there, and
+ * every field and enumeration of the document must be one of ours.
+ */
+import Ajv2020, { ValidateFunction } from 'ajv/dist/2020';
+import * as fs from 'fs';
+import { load } from 'js-yaml';
+import * as path from 'path';
+
+import { CHANGED_SCHEMA_ID, IChanged } from '../api';
+import * as fixtures from './fixtures';
+
+const PACKAGE = path.join(__dirname, '..', '..', '..', 'jupyter_dsvm');
+
+interface ISchema {
+  properties: Record<string, { enum?: string[] }>;
+  required: string[];
+}
+
+interface IDocument {
+  paths: Record<
+    string,
+    Record<string, { requestBody: { content: Record<string, { schema: object }> } }>
+  >;
+  components: { schemas: Record<string, ISchema> };
+}
+
+const read = (name: string): unknown => load(fs.readFileSync(path.join(PACKAGE, name), 'utf-8'));
+const openapi = read('openapi.yaml') as IDocument;
+const schemas = openapi.components.schemas;
+
+const ajv = new Ajv2020({ strict: false, allErrors: true });
+ajv.addSchema(openapi, 'openapi');
+
+function validator(schema: string): ValidateFunction {
+  return ajv.compile({ $ref: `openapi#/components/schemas/${schema}` });
+}
+
+function expectValid(validate: ValidateFunction, data: unknown): void {
+  validate(data);
+  expect(validate.errors ?? []).toEqual([]);
+}
+
+const EXAMPLES: [string, unknown][] = [
+  ['Error', fixtures.problem],
+  ...fixtures.computeList.computes.map((compute): [string, unknown] => ['Compute', compute]),
+  ['Compute', { ...fixtures.gpu, problem: fixtures.problem }],
+  ['ComputeList', { ...fixtures.computeList, problems: [fixtures.problem] }],
+  ['Kernel', fixtures.kernel],
+  ['Kernel', { ...fixtures.kernel, path: null, moving_to: fixtures.gpu.id }],
+  ['KernelList', fixtures.kernelList],
+  ['KernelspecList', fixtures.kernelspecList],
+  ['Operation', fixtures.attach],
+  ['Operation', { ...fixtures.attach, state: 'failed', error: fixtures.problem, progress: null }],
+  ['OperationList', { revision: 2, operations: [fixtures.attach] }]
+];
+
+describe('the types of the REST API', () => {
+  it.each(EXAMPLES)('%s: what TypeScript accepts is valid in openapi.yaml', (schema, example) => {
+    expectValid(validator(schema), example);
+  });
+
+  it('knows every field of every schema', () => {
+    const examples: Record<string, object> = {
+      Error: fixtures.problem,
+      Size: fixtures.gpu.size!,
+      Price: fixtures.gpu.price!,
+      Compute: fixtures.gpu,
+      ComputeList: fixtures.computeList,
+      LinkState: fixtures.local,
+      Kernel: fixtures.kernel,
+      KernelList: fixtures.kernelList,
+      Kernelspec: fixtures.kernelspecList.kernelspecs[0],
+      KernelspecList: fixtures.kernelspecList,
+      Step: fixtures.attach.steps[0],
+      Operation: fixtures.attach,
+      OperationList: fixtures.operationList
+    };
+    expect(Object.keys(schemas).sort()).toEqual(Object.keys(examples).sort());
+    for (const [name, example] of Object.entries(examples)) {
+      expect([name, Object.keys(example).sort()]).toEqual([
+        name,
+        Object.keys(schemas[name].properties).sort()
+      ]);
+    }
+  });
+
+  it('knows every value of every enumeration', () => {
+    expect(schemas.Compute.properties.kind.enum).toEqual(['free', 'dsvm', 'host']);
+    expect(schemas.Compute.properties.power_state.enum).toEqual([
+      'starting',
+      'running',
+      'stopping',
+      'stopped',
+      'deallocating',
+      'deallocated',
+      'unknown'
+    ]);
+    expect(schemas.Compute.properties.os.enum).toEqual(['linux', 'windows']);
+    expect(schemas.LinkState.properties.state.enum).toEqual([
+      'local',
+      'connecting',
+      'connected',
+      'reconnecting',
+      'gone'
+    ]);
+    expect(schemas.Step.properties.state.enum).toEqual(['pending', 'running', 'done', 'failed']);
+    expect(schemas.Operation.properties.kind.enum).toEqual([
+      'start',
+      'stop',
+      'restart',
+      'attach',
+      'detach'
+    ]);
+    expect(schemas.Operation.properties.state.enum).toEqual([
+      'running',
+      'done',
+      'failed',
+      'cancelled'
+    ]);
+  });
+
+  it('sends a move as the document wants it', () => {
+    const { schema } =
+      openapi.paths['/kernels/{kernel_id}/compute'].put.requestBody.content['application/json'];
+    expectValid(ajv.compile(schema), fixtures.moveRequest);
+  });
+
+  it('listens to the event that the server sends', () => {
+    const schema = read('events/changed.yaml') as { $id: string };
+    expect(schema.$id).toBe(CHANGED_SCHEMA_ID);
+    const event: IChanged = { what: 'computes', id: fixtures.gpu.id, revision: 3 };
+    // `version` and `personal-data` are Jupyter's own words; only the data is checked here.
+    expectValid(ajv.compile(schema), event);
+  });
+});

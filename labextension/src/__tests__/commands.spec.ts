@@ -1,0 +1,181 @@
+import { Dialog } from '@jupyterlab/apputils';
+import { nullTranslator } from '@jupyterlab/translation';
+import { CommandRegistry } from '@lumino/commands';
+
+import { addCommands, CommandIDs } from '../commands';
+import { KnownComputes } from '../move';
+import { settle } from './fakeServer';
+import { FakeCurrent, FakeModel } from './fakeModel';
+import * as fixtures from './fixtures';
+
+const onGpu = { ...fixtures.kernel, compute: fixtures.gpu.id };
+
+describe('the commands', () => {
+  let commands: CommandRegistry;
+  let model: FakeModel;
+  let current: FakeCurrent;
+  let opened: number;
+
+  beforeEach(() => {
+    commands = new CommandRegistry();
+    model = new FakeModel();
+    current = new FakeCurrent();
+    opened = 0;
+    addCommands(commands, {
+      model,
+      current,
+      known: new KnownComputes(null),
+      trans: nullTranslator.load('jupyter_dsvm'),
+      openPanel: () => opened++
+    });
+  });
+
+  afterEach(() => {
+    Dialog.flush();
+    document.body.textContent = '';
+  });
+
+  const press = async (label: string): Promise<void> => {
+    await settle(50);
+    const buttons = [...document.querySelectorAll<HTMLElement>('.jp-Dialog-button')];
+    buttons.find(button => button.textContent === label)!.click();
+    await settle(50);
+  };
+
+  it('each have a label, a caption and a description of their arguments', async () => {
+    for (const id of Object.values(CommandIDs)) {
+      expect(commands.label(id)).not.toBe('');
+      expect(commands.caption(id)).not.toBe('');
+      expect((await commands.describedBy(id)).args).toMatchObject({ type: 'object' });
+    }
+  });
+
+  it.each<[string, string, boolean]>([
+    [CommandIDs.attach, 'gpu-vm', true],
+    [CommandIDs.attach, 'cpu-vm', true],
+    [CommandIDs.attach, 'lab', true],
+    [CommandIDs.attach, 'win-vm', false],
+    [CommandIDs.attach, 'Free tier', false],
+    [CommandIDs.attach, 'nobody', false],
+    [CommandIDs.start, 'gpu-vm', true],
+    [CommandIDs.start, 'win-vm', true],
+    [CommandIDs.start, 'cpu-vm', false],
+    [CommandIDs.start, 'lab', false],
+    [CommandIDs.stop, 'cpu-vm', true],
+    [CommandIDs.stop, 'old-vm', true],
+    [CommandIDs.stop, 'gpu-vm', false],
+    [CommandIDs.stop, 'Free tier', false],
+    [CommandIDs.restart, 'cpu-vm', true],
+    [CommandIDs.restart, 'old-vm', false]
+  ])('%s of %s is possible: %s', (id, compute, possible) => {
+    expect(commands.isEnabled(id, { compute })).toBe(possible);
+  });
+
+  it('take an id as well as a name', () => {
+    expect(commands.isEnabled(CommandIDs.attach, { compute: fixtures.gpu.id })).toBe(true);
+  });
+
+  it('need a notebook to attach, and one that is away to return', () => {
+    expect(commands.isEnabled(CommandIDs.detach)).toBe(false);
+    model.kernels = [onGpu];
+    expect(commands.isEnabled(CommandIDs.detach)).toBe(true);
+    expect(commands.isEnabled(CommandIDs.attach, { compute: 'gpu-vm' })).toBe(false);
+    current.notebook = null;
+    expect(commands.isEnabled(CommandIDs.detach)).toBe(false);
+    expect(commands.isEnabled(CommandIDs.attach)).toBe(false);
+    expect(
+      commands.isEnabled(CommandIDs.attach, { compute: 'cpu-vm', kernel: fixtures.kernel.id })
+    ).toBe(true);
+  });
+
+  it('do nothing to a machine or a notebook while an operation is under way', () => {
+    model.operations = [fixtures.attach];
+    model.kernels = [{ ...fixtures.kernel, moving_to: fixtures.gpu.id }];
+    expect(commands.isEnabled(CommandIDs.start, { compute: 'gpu-vm' })).toBe(false);
+    expect(commands.isEnabled(CommandIDs.attach, { compute: 'cpu-vm' })).toBe(false);
+  });
+
+  it('say so when what is possible may have changed', () => {
+    let changes = 0;
+    commands.commandChanged.connect(() => changes++);
+    model.stateChanged.emit();
+    current.changed.emit();
+    expect(changes).toBe(2);
+  });
+
+  it('move after a yes, with the focus on Move', async () => {
+    const done = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    await settle(50);
+    expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe(
+      'Move analysis.ipynb to gpu-vm?'
+    );
+    expect(document.activeElement?.textContent).toBe('Move');
+    await press('Move');
+    await done;
+    expect(model.done).toEqual([['move', 'k-1', fixtures.gpu.id, undefined]]);
+  });
+
+  it('move nothing after a no', async () => {
+    const done = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    await press('Cancel');
+    await done;
+    expect(model.done).toEqual([]);
+  });
+
+  it('warn of JavaScript only the first time', async () => {
+    for (const warned of [true, false]) {
+      const done = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+      await settle(50);
+      expect(
+        document.querySelector('.jp-Dialog-content')?.textContent?.includes('JavaScript')
+      ).toBe(warned);
+      await press('Move');
+      await done;
+    }
+  });
+
+  it('return to the free tier', async () => {
+    model.kernels = [onGpu];
+    const done = commands.execute(CommandIDs.detach);
+    await press('Move');
+    await done;
+    expect(model.done).toEqual([['move', 'k-1', 'free', undefined]]);
+  });
+
+  it('start at once, and stop only after a yes where notebooks run', async () => {
+    await commands.execute(CommandIDs.start, { compute: 'gpu-vm' });
+    await commands.execute(CommandIDs.stop, { compute: 'old-vm' });
+    expect(model.done).toEqual([
+      ['change', fixtures.gpu.id, 'start'],
+      ['change', fixtures.old.id, 'stop']
+    ]);
+    model.computes = [{ ...fixtures.cpu, attached: ['train.ipynb'] }];
+    const done = commands.execute(CommandIDs.stop, { compute: 'cpu-vm' });
+    await settle(50);
+    expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
+      'train.ipynb runs there.'
+    );
+    await press('Cancel');
+    await done;
+    expect(model.done).toHaveLength(2);
+  });
+
+  it('show what the server said when it refuses', async () => {
+    model.change = () => Promise.reject(new Error('it said no'));
+    const done = commands.execute(CommandIDs.start, { compute: 'gpu-vm' });
+    await settle(50);
+    expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
+      'gpu-vm was not started'
+    );
+    expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain('it said no');
+    document.querySelector<HTMLElement>('.jp-Dialog-button')!.click();
+    await done;
+  });
+
+  it('open the panel and ask again', async () => {
+    await commands.execute(CommandIDs.open);
+    await commands.execute(CommandIDs.refresh);
+    expect(opened).toBe(1);
+    expect(model.done).toEqual([['refresh']]);
+  });
+});

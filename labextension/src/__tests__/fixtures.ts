@@ -1,0 +1,141 @@
+import {
+  ICompute,
+  IComputeList,
+  IKernel,
+  IKernelList,
+  IKernelspecList,
+  ILinkState,
+  IMoveRequest,
+  IOperation,
+  IOperationList,
+  IProblem
+} from '../api';
+
+export const problem: IProblem = {
+  code: 'AllocationFailed',
+  message:
+    'Starting gpu-vm was refused by Azure: there is no capacity for NC4as_T4_v3 in West Europe.',
+  advice: 'Try again later, or attach to a machine of another size.',
+  retry_after: null
+};
+
+export const free: ICompute = {
+  id: 'free',
+  name: 'Free tier',
+  kind: 'free',
+  power_state: 'running',
+  os: 'linux',
+  location: null,
+  subscription: null,
+  resource_group: null,
+  image: null,
+  size: { name: 'free', vcpus: 2, memory_gib: 4, gpus: null, gpu_model: null },
+  price: null,
+  attached: ['work/analysis.ipynb'],
+  problem: null
+};
+
+export const gpu: ICompute = {
+  id: 'azure:6b1a',
+  name: 'gpu-vm',
+  kind: 'dsvm',
+  power_state: 'deallocated',
+  os: 'linux',
+  location: 'westeurope',
+  subscription: '11111111-0000-0000-0000-000000000001',
+  resource_group: 'research',
+  image: 'microsoft-dsvm:ubuntu-2204:2204-gen2',
+  size: { name: 'Standard_NC4as_T4_v3', vcpus: 4, memory_gib: 28, gpus: 1, gpu_model: 'T4' },
+  price: { amount: 0.526, currency: 'USD', as_of: '2026-11-01' },
+  attached: [],
+  problem: null
+};
+
+export const cpu: ICompute = {
+  ...gpu,
+  id: 'azure:7c2b',
+  name: 'cpu-vm',
+  power_state: 'running',
+  size: { name: 'Standard_D4s_v5', vcpus: 4, memory_gib: 16, gpus: 0, gpu_model: null },
+  price: null
+};
+
+export const old: ICompute = { ...cpu, id: 'azure:8d3c', name: 'old-vm', power_state: 'stopped' };
+
+export const win: ICompute = {
+  ...cpu,
+  id: 'azure:9e4d',
+  name: 'win-vm',
+  os: 'windows',
+  power_state: 'deallocated'
+};
+
+export const host: ICompute = {
+  ...cpu,
+  id: 'host:lab',
+  name: 'lab',
+  kind: 'host',
+  power_state: 'unknown',
+  location: null,
+  subscription: null,
+  resource_group: null,
+  image: null,
+  size: null
+};
+
+export const local: ILinkState = {
+  state: 'local',
+  since: '2026-11-21T10:00:00.000Z',
+  attempt: 0,
+  reason: ''
+};
+
+export const kernel: IKernel = {
+  id: 'k-1',
+  path: 'work/analysis.ipynb',
+  compute: 'free',
+  kernelspec: 'python3',
+  link: local,
+  execution_state: 'idle',
+  last_activity: '2026-11-21T10:00:00.000Z',
+  moving_to: null
+};
+
+export const attach: IOperation = {
+  id: 'op-1',
+  kind: 'attach',
+  compute: gpu.id,
+  kernel: kernel.id,
+  state: 'running',
+  steps: [
+    { name: 'start', text: 'Starting gpu-vm', state: 'done' },
+    { name: 'connect', text: 'Connecting to gpu-vm', state: 'running' },
+    { name: 'kernel', text: 'Starting a kernel there', state: 'pending' },
+    { name: 'swap', text: 'Moving the notebook', state: 'pending' }
+  ],
+  progress: 0.25,
+  error: null,
+  started: '2026-11-21T10:00:00.000Z',
+  ended: null,
+  notice: ''
+};
+
+export const computeList: IComputeList = {
+  revision: 1,
+  computes: [free, cpu, gpu, old, win, host],
+  problems: [],
+  as_of: '2026-11-21T10:00:00.000Z'
+};
+
+export const kernelList: IKernelList = { revision: 1, kernels: [kernel] };
+
+export const operationList: IOperationList = { revision: 1, operations: [] };
+
+export const kernelspecList: IKernelspecList = {
+  kernelspecs: [
+    { name: 'python3', display_name: 'Python 3', language: 'python' },
+    { name: 'pytorch', display_name: 'PyTorch', language: 'python' }
+  ]
+};
+
+export const moveRequest: IMoveRequest = { compute: gpu.id, kernelspec: 'pytorch' };

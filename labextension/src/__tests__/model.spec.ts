@@ -1,0 +1,225 @@
+import { ComputeModel } from '../model';
+import { IKernelMoved } from '../tokens';
+import { FakeServer, settle } from './fakeServer';
+import * as fixtures from './fixtures';
+
+describe('ComputeModel', () => {
+  let server: FakeServer;
+  let model: ComputeModel;
+
+  const start = async (): Promise<void> => {
+    model = new ComputeModel({
+      serverSettings: server.settings,
+      stream: server.stream,
+      minimumGap: 0
+    });
+    await settle();
+  };
+
+  beforeEach(() => {
+    server = new FakeServer();
+  });
+
+  afterEach(() => {
+    model.dispose();
+    server.dispose();
+  });
+
+  it('fetches each list once and is ready', async () => {
+    await start();
+    expect([...server.asked].sort()).toEqual(['GET computes', 'GET kernels', 'GET operations']);
+    expect(model.status).toBe('ready');
+    expect(model.computes.map(c => c.name)).toEqual([
+      'Free tier',
+      'cpu-vm',
+      'gpu-vm',
+      'old-vm',
+      'win-vm',
+      'lab'
+    ]);
+    await settle(100);
+    expect(server.asked).toHaveLength(3);
+  });
+
+  it('fetches a list again when an event names a newer revision of it, and only that list', async () => {
+    await start();
+    server.answers.set('GET computes', {
+      body: {
+        ...fixtures.computeList,
+        revision: 2,
+        computes: [fixtures.free, { ...fixtures.gpu, power_state: 'starting' }]
+      }
+    });
+    let changes = 0;
+    model.stateChanged.connect(() => changes++);
+    server.emit({ what: 'computes', revision: 2 });
+    await settle();
+    expect(server.count('GET computes')).toBe(2);
+    expect(server.count('GET kernels')).toBe(1);
+    expect(model.compute(fixtures.gpu.id)?.power_state).toBe('starting');
+    expect(changes).toBe(1);
+  });
+
+  it('ignores an event with a revision it already has, and events of others', async () => {
+    await start();
+    server.emit({ what: 'computes', revision: 1 });
+    server.emit({ what: 'computes', revision: 0 });
+    server.emit({ what: 'computes', revision: 9 }, 'https://events.jupyter.org/somebody/else');
+    server.emit({ what: 'nonsense' as 'computes', revision: 9 });
+    await settle();
+    expect(server.asked).toHaveLength(3);
+  });
+
+  it('turns a burst of events during a fetch into one more fetch', async () => {
+    await start();
+    let open = () => {};
+    server.gate = new Promise(resolve => (open = resolve));
+    server.emit({ what: 'operations', revision: 2 });
+    await settle();
+    for (let revision = 3; revision <= 50; revision++) {
+      server.emit({ what: 'operations', revision });
+    }
+    await settle();
+    expect(server.count('GET operations')).toBe(2);
+    server.answers.set('GET operations', { body: { revision: 50, operations: [fixtures.attach] } });
+    open();
+    server.gate = null;
+    await settle();
+    // The fetch that was under way answered with revision 50 already, so nothing is left to ask.
+    expect(server.count('GET operations')).toBe(2);
+    expect(model.operations).toHaveLength(1);
+  });
+
+  it('asks once more when the fetch under way was too early for the event', async () => {
+    await start();
+    let open = () => {};
+    server.gate = new Promise(resolve => (open = resolve));
+    server.answers.set('GET operations', { body: { revision: 2, operations: [] } });
+    server.emit({ what: 'operations', revision: 2 });
+    await settle();
+    server.emit({ what: 'operations', revision: 3 });
+    open();
+    server.gate = null;
+    await settle();
+    expect(server.count('GET operations')).toBe(3);
+  });
+
+  it('believes a lower revision after a resync: the server was restarted', async () => {
+    server.answers.set('GET kernels', { body: { revision: 900, kernels: [fixtures.kernel] } });
+    await start();
+    server.answers.set('GET kernels', { body: { revision: 1, kernels: [] } });
+    model.resync();
+    await settle();
+    expect(model.kernels).toEqual([]);
+    server.answers.set('GET kernels', { body: { revision: 2, kernels: [fixtures.kernel] } });
+    server.emit({ what: 'kernels', revision: 2 });
+    await settle();
+    expect(model.kernels).toEqual([fixtures.kernel]);
+  });
+
+  it('says which kernel is on another compute than before', async () => {
+    await start();
+    const moved: IKernelMoved[] = [];
+    model.kernelMoved.connect((_, args) => moved.push(args));
+    const there = { ...fixtures.kernel, compute: fixtures.gpu.id };
+    server.answers.set('GET kernels', { body: { revision: 2, kernels: [there] } });
+    server.emit({ what: 'kernels', revision: 2 });
+    await settle();
+    expect(moved).toEqual([{ kernel: there, from: 'free' }]);
+  });
+
+  it('says that the server has no jupyter-dsvm', async () => {
+    server.answers.clear();
+    await start();
+    expect(model.status).toBe('missing');
+    expect(model.error?.message).toContain('no jupyter-dsvm');
+    expect(model.error?.advice).toContain('jupyter server extension list');
+  });
+
+  it('shows the message and advice of the server, and keeps what it had', async () => {
+    await start();
+    server.answers.set('GET computes', { status: 502, body: fixtures.problem });
+    server.emit({ what: 'computes', revision: 2 });
+    await settle();
+    expect(model.status).toBe('ready');
+    expect(model.error).toEqual(fixtures.problem);
+    expect(model.computes).toHaveLength(6);
+    server.answers.set('GET computes', { body: { ...fixtures.computeList, revision: 3 } });
+    server.emit({ what: 'computes', revision: 3 });
+    await settle();
+    expect(model.error).toBeNull();
+  });
+
+  it('fails with the reason when the first answer is an error', async () => {
+    server.answers.set('GET computes', {
+      status: 403,
+      body: { message: 'Forbidden', reason: null }
+    });
+    await start();
+    expect(model.status).toBe('failed');
+    expect(model.error?.message).toContain('403 Forbidden');
+    expect(model.error?.advice).toContain('sign in');
+  });
+
+  it('shows an operation as soon as it has begun', async () => {
+    await start();
+    server.answers.set('PUT kernels/k-1/compute', { status: 202, body: fixtures.attach });
+    server.answers.set('GET operations', { body: { revision: 2, operations: [fixtures.attach] } });
+    await model.move('k-1', fixtures.gpu.id, 'pytorch');
+    expect(server.bodies).toEqual([{ compute: fixtures.gpu.id, kernelspec: 'pytorch' }]);
+    expect(model.runningOn(fixtures.gpu.id)).toEqual(fixtures.attach);
+    expect(model.moving('k-1')).toEqual(fixtures.attach);
+    await settle();
+    expect(model.operations).toEqual([fixtures.attach]);
+  });
+
+  it('encodes ids in addresses', async () => {
+    await start();
+    server.answers.set('POST computes/azure%3A6b1a/start', {
+      status: 202,
+      body: { ...fixtures.attach, kind: 'start' }
+    });
+    server.answers.set('DELETE operations/op-1', { status: 204, body: null });
+    server.answers.set('GET computes/azure%3A6b1a/kernelspecs', { body: fixtures.kernelspecList });
+    expect((await model.change(fixtures.gpu.id, 'start')).kind).toBe('start');
+    await model.cancel('op-1');
+    expect(await model.kernelspecs(fixtures.gpu.id)).toHaveLength(2);
+  });
+
+  it('rejects with what the server said when a move is refused', async () => {
+    await start();
+    server.answers.set('PUT kernels/k-1/compute', { status: 409, body: fixtures.problem });
+    await expect(model.move('k-1', fixtures.gpu.id)).rejects.toMatchObject({
+      problem: fixtures.problem,
+      status: 409
+    });
+    expect(model.operations).toEqual([]);
+  });
+
+  it('has the server ask the cloud, then fetches', async () => {
+    await start();
+    server.answers.set('GET computes?refresh=true', { body: fixtures.computeList });
+    await model.refresh();
+    await settle();
+    expect(server.count('GET computes?refresh=true')).toBe(1);
+    expect(server.count('GET computes')).toBe(2);
+  });
+
+  it('holds the failure of the newest operation on a compute until it is dismissed', async () => {
+    const failed = { ...fixtures.attach, state: 'failed' as const, error: fixtures.problem };
+    server.answers.set('GET operations', { body: { revision: 1, operations: [failed] } });
+    await start();
+    expect(model.failedOn(fixtures.gpu.id)).toEqual(failed);
+    model.dismiss(failed.id);
+    expect(model.failedOn(fixtures.gpu.id)).toBeUndefined();
+  });
+
+  it('asks nothing any more once it is disposed', async () => {
+    await start();
+    model.dispose();
+    server.emit({ what: 'computes', revision: 2 });
+    model.resync();
+    await settle();
+    expect(server.asked).toHaveLength(3);
+  });
+});

@@ -1,0 +1,111 @@
+import { Notification } from '@jupyterlab/apputils';
+import { nullTranslator } from '@jupyterlab/translation';
+
+import { IOperation } from '../api';
+import { OperationNotifications } from '../notifications';
+import { FakeModel } from './fakeModel';
+import * as fixtures from './fixtures';
+
+const ended = { ended: '2026-11-21T10:01:52.000Z' };
+const done: IOperation = {
+  ...fixtures.attach,
+  ...ended,
+  state: 'done',
+  notice: 'Variables stayed behind'
+};
+const failed: IOperation = {
+  ...fixtures.attach,
+  ...ended,
+  state: 'failed',
+  error: fixtures.problem
+};
+
+describe('notifications of operations', () => {
+  let model: FakeModel;
+  let notifications: OperationNotifications;
+
+  const start = (operations: IOperation[] = []) => {
+    model = new FakeModel();
+    model.operations = operations;
+    notifications = new OperationNotifications(model, nullTranslator.load('jupyter_dsvm'));
+  };
+  const shown = () => Notification.manager.notifications;
+
+  afterEach(() => {
+    notifications.dispose();
+    Notification.manager.dismiss();
+  });
+
+  it('show one that is updated in place, from the first step to the end', () => {
+    start();
+    model.set({ operations: [fixtures.attach] });
+    expect(shown()).toHaveLength(1);
+    const { id } = shown()[0];
+    expect(shown()[0]).toMatchObject({
+      type: 'in-progress',
+      message: 'Moving analysis.ipynb to gpu-vm. Step 2 of 4: Connecting to gpu-vm.'
+    });
+    model.set({ operations: [done] });
+    expect(shown()).toHaveLength(1);
+    expect(shown()[0]).toMatchObject({
+      id,
+      type: 'success',
+      message: 'Moved to gpu-vm in 1 min 52 s. Variables stayed behind.'
+    });
+  });
+
+  it('say that nothing was lost when a move fails, with the reason behind “Details”', () => {
+    start();
+    model.set({ operations: [failed] });
+    expect(shown()[0]).toMatchObject({
+      type: 'error',
+      message: 'Could not move to gpu-vm. Still on Free tier. Nothing was lost.'
+    });
+    expect(shown()[0].options.actions?.map(action => action.label)).toEqual(['Details']);
+    expect(shown()[0].options.autoClose).toBe(false);
+  });
+
+  it('say the reason at once where it fits', () => {
+    start();
+    model.set({
+      operations: [
+        { ...failed, error: { code: 'x', message: 'No route to host', advice: 'Check it.' } }
+      ]
+    });
+    expect(shown()[0].message).toBe(
+      'Could not move to gpu-vm. Still on Free tier. Nothing was lost. No route to host. Check it.'
+    );
+  });
+
+  it('say where the notebook is after a cancelled move', () => {
+    start();
+    model.set({ operations: [{ ...fixtures.attach, ...ended, state: 'cancelled' }] });
+    expect(shown()[0].message).toBe(
+      'The move to gpu-vm was cancelled. Still on Free tier. Nothing was lost.'
+    );
+  });
+
+  it('say nothing of what had ended before the page was opened', () => {
+    start([done, { ...failed, id: 'op-0' }]);
+    expect(shown()).toEqual([]);
+    model.stateChanged.emit();
+    expect(shown()).toEqual([]);
+  });
+
+  it('do not come back while the operation runs, but say how it ended', () => {
+    start();
+    model.set({ operations: [fixtures.attach] });
+    Notification.manager.dismiss();
+    model.set({ operations: [{ ...fixtures.attach, progress: 0.5 }] });
+    expect(shown()).toEqual([]);
+    model.set({ operations: [done] });
+    expect(shown()).toHaveLength(1);
+  });
+
+  it('go away with an operation that the server no longer knows', () => {
+    start();
+    model.set({ operations: [fixtures.attach] });
+    model.set({ operations: [] });
+    expect(shown()).toEqual([]);
+  });
+});

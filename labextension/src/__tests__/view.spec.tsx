@@ -1,0 +1,252 @@
+import { nullTranslator } from '@jupyterlab/translation';
+import { cleanup, fireEvent, render, screen, within } from '@testing-library/react';
+import * as React from 'react';
+
+import { ICompute } from '../api';
+import { ComputePanelView } from '../components/ComputePanelView';
+import { MoveSummary } from '../components/MoveSummary';
+import { PrimaryAction } from '../words';
+import { FakeCurrent, FakeModel } from './fakeModel';
+import * as fixtures from './fixtures';
+
+const trans = nullTranslator.load('jupyter_dsvm');
+
+function show(model: FakeModel, notebook = new FakeCurrent().notebook) {
+  const done: unknown[][] = [];
+  const note =
+    (name: string) =>
+    (...args: unknown[]) =>
+      void done.push([name, ...args]);
+  render(
+    <ComputePanelView
+      model={model}
+      notebook={notebook}
+      onAction={(compute: ICompute, action: PrimaryAction) => note('action')(compute.name, action)}
+      menuOf={compute => (compute.kind === 'dsvm' ? ['dsvm:start'] : [])}
+      onMenu={(compute, items) => note('menu')(compute.name, items)}
+      onDetach={() => note('detach')()}
+      onCancel={operation => note('cancel')(operation.id)}
+      onRefresh={() => note('refresh')()}
+      trans={trans}
+    />
+  );
+  return done;
+}
+
+const card = (name: string) => within(screen.getByRole('listitem', { name }));
+const notebookSection = () => screen.getByRole('region', { name: 'This notebook' });
+
+afterEach(cleanup);
+
+describe('the panel', () => {
+  it('shows where the notebook runs, and every machine with its size, its state and one button', () => {
+    const done = show(new FakeModel());
+    expect(notebookSection().textContent).toContain(
+      'analysis.ipynb runs on Free tier (2 CPU · 4 GB).'
+    );
+    expect(card('gpu-vm').getByText('4 CPU · 28 GB · 1 × T4')).toBeTruthy();
+    expect(card('gpu-vm').getByText('~$0.53/h').title).toContain('2026-11-01');
+    expect(card('gpu-vm').getByRole('status').textContent).toBe(
+      'Off. Only its disk is still billed.'
+    );
+    fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Start and attach' }));
+    fireEvent.click(card('cpu-vm').getByRole('button', { name: 'Attach this notebook' }));
+    fireEvent.click(card('old-vm').getByRole('button', { name: 'Release' }));
+    fireEvent.click(card('win-vm').getByRole('button', { name: 'Start' }));
+    fireEvent.click(card('cpu-vm').getByRole('button', { name: 'More actions for cpu-vm' }));
+    expect(done).toEqual([
+      ['action', 'gpu-vm', 'attach'],
+      ['action', 'cpu-vm', 'attach'],
+      ['action', 'old-vm', 'release'],
+      ['action', 'win-vm', 'start'],
+      ['menu', 'cpu-vm', ['dsvm:start']]
+    ]);
+  });
+
+  it('has no menu button where nothing would be behind it', () => {
+    show(new FakeModel());
+    expect(card('lab').queryByRole('button', { name: /More actions/ })).toBeNull();
+  });
+
+  it('shows the steps of a move, and cancels it', () => {
+    const model = new FakeModel();
+    model.operations = [fixtures.attach];
+    model.kernels = [{ ...fixtures.kernel, moving_to: fixtures.gpu.id }];
+    const done = show(model);
+    expect(notebookSection().textContent).toContain(
+      'analysis.ipynb runs on Free tier and is moving to gpu-vm.'
+    );
+    expect(card('gpu-vm').getByRole('status').textContent).toBe(
+      'Step 2 of 4: Connecting to gpu-vm.'
+    );
+    const steps = card('gpu-vm').getAllByRole('listitem');
+    expect(steps.map(step => step.textContent)).toEqual([
+      'Starting gpu-vm (done)',
+      'Connecting to gpu-vm (under way)',
+      'Starting a kernel there (to do)',
+      'Moving the notebook (to do)'
+    ]);
+    expect(steps[1].getAttribute('aria-current')).toBe('step');
+    expect(card('gpu-vm').getByRole<HTMLProgressElement>('progressbar').value).toBe(0.25);
+    expect(card('gpu-vm').queryByRole('button', { name: 'Start and attach' })).toBeNull();
+    fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Cancel' }));
+    expect(done).toEqual([['cancel', 'op-1']]);
+  });
+
+  it('offers the way back from the machine the notebook runs on', () => {
+    const model = new FakeModel();
+    model.kernels = [
+      {
+        ...fixtures.kernel,
+        compute: fixtures.cpu.id,
+        link: { ...fixtures.local, state: 'connected' }
+      }
+    ];
+    const done = show(model);
+    expect(notebookSection().textContent).toContain('analysis.ipynb runs on cpu-vm.');
+    fireEvent.click(card('cpu-vm').getByRole('button', { name: 'Return to free tier' }));
+    expect(done).toEqual([['action', 'cpu-vm', 'detach']]);
+  });
+
+  it('offers the way back from a machine that is no longer listed', () => {
+    const model = new FakeModel();
+    model.kernels = [
+      { ...fixtures.kernel, compute: 'azure:0000', link: { ...fixtures.local, state: 'gone' } }
+    ];
+    const done = show(model);
+    fireEvent.click(screen.getByRole('button', { name: 'Return to free tier' }));
+    expect(done).toEqual([['detach']]);
+  });
+
+  it('shows why an operation failed and what to do, until dismissed', () => {
+    const model = new FakeModel();
+    model.operations = [{ ...fixtures.attach, state: 'failed', error: fixtures.problem }];
+    show(model);
+    const alert = card('gpu-vm').getByRole('alert');
+    expect(alert.textContent).toContain(fixtures.problem.message);
+    expect(alert.textContent).toContain(fixtures.problem.advice);
+    fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Dismiss' }));
+    expect(model.failedOn(fixtures.gpu.id)).toBeUndefined();
+  });
+
+  it('shows what text a machine sends as text', () => {
+    const model = new FakeModel();
+    const name = '<img src=x onerror="window.hacked=1">';
+    model.computes = [
+      fixtures.free,
+      { ...fixtures.gpu, name, problem: { ...fixtures.problem, message: name } }
+    ];
+    show(model);
+    expect(document.querySelector('img')).toBeNull();
+    expect(card(name).getByRole('alert').textContent).toContain(name);
+  });
+
+  it('shows what could not be listed beside what could', () => {
+    const model = new FakeModel();
+    model.problems = [fixtures.problem];
+    show(model);
+    expect(screen.getByRole('alert').textContent).toContain(fixtures.problem.message);
+    expect(card('gpu-vm')).toBeTruthy();
+  });
+
+  it('tells machines of the same name apart', () => {
+    const model = new FakeModel();
+    model.computes = [fixtures.gpu, { ...fixtures.gpu, id: 'azure:2', resource_group: 'teaching' }];
+    show(model);
+    expect(screen.getByText('teaching')).toBeTruthy();
+    expect(screen.getByText('research')).toBeTruthy();
+  });
+
+  it('is busy while the first answer is out, and says so', () => {
+    const model = new FakeModel();
+    model.status = 'loading';
+    show(model);
+    expect(document.querySelector('[aria-busy="true"]')).not.toBeNull();
+    expect(screen.getByRole('status').textContent).toBe('Loading the list of machines.');
+    expect(screen.queryByRole('button')).toBeNull();
+  });
+
+  it('says that there are no machines', () => {
+    const model = new FakeModel();
+    model.computes = [fixtures.free];
+    show(model);
+    expect(screen.getByText(/^No machines yet\./)).toBeTruthy();
+  });
+
+  it('says that the server has no jupyter-dsvm, and asks again', () => {
+    const model = new FakeModel();
+    model.status = 'missing';
+    model.error = fixtures.problem;
+    const done = show(model);
+    expect(screen.getByRole('alert').textContent).toContain(fixtures.problem.advice);
+    fireEvent.click(screen.getByRole('button', { name: 'Try again' }));
+    expect(done).toEqual([['refresh']]);
+  });
+
+  it.each([
+    [null, 'Open a notebook to see where it runs.'],
+    [
+      { path: 'a.ipynb', name: 'a.ipynb', kernelId: null, busy: false },
+      'a.ipynb has no kernel yet.'
+    ],
+    [{ path: 'a.ipynb', name: 'a.ipynb', kernelId: 'k-9', busy: false }, 'cannot be moved']
+  ])('says what is the matter where nothing can be moved (%#)', (notebook, text) => {
+    show(new FakeModel(), notebook);
+    expect(notebookSection().textContent).toContain(text);
+    expect(card('gpu-vm').getByRole('button', { name: 'Start' })).toBeTruthy();
+    expect(screen.queryByRole('button', { name: 'Attach this notebook' })).toBeNull();
+  });
+});
+
+describe('the body of the move dialog', () => {
+  const props = {
+    compute: fixtures.gpu,
+    from: 'Free tier',
+    busy: false,
+    firstTime: false,
+    onKernelspec: jest.fn(),
+    trans
+  };
+
+  it('says what happens, what it costs and what stays behind', () => {
+    render(<MoveSummary {...props} busy firstTime />);
+    const items = screen.getAllByRole('listitem').map(item => item.textContent);
+    expect(items).toEqual([
+      'gpu-vm is off. It is started first, and billed from then on.',
+      'A cell is running: the notebook moves when it has finished.',
+      "Variables are not carried; run the notebook's cells again there.",
+      'Until gpu-vm has answered, the notebook stays as it is on Free tier.',
+      expect.stringContaining('can run JavaScript in this page')
+    ]);
+    expect(screen.getByText('While it is on: ~$0.53/h (estimate).')).toBeTruthy();
+  });
+
+  it('says nothing that does not apply', () => {
+    render(<MoveSummary {...props} compute={fixtures.cpu} />);
+    expect(screen.getAllByRole('listitem')).toHaveLength(2);
+  });
+
+  it('lets a person choose where there are several kernels', async () => {
+    const onKernelspec = jest.fn();
+    render(
+      <MoveSummary
+        {...props}
+        onKernelspec={onKernelspec}
+        loadKernelspecs={async () => fixtures.kernelspecList.kernelspecs}
+      />
+    );
+    fireEvent.change(await screen.findByLabelText(/Kernel on gpu-vm/), {
+      target: { value: 'pytorch' }
+    });
+    expect(onKernelspec).toHaveBeenCalledWith('pytorch');
+  });
+
+  it('can be answered where the kernels cannot be listed', async () => {
+    render(
+      <MoveSummary {...props} loadKernelspecs={() => Promise.reject(new Error('no answer'))} />
+    );
+    expect((await screen.findByText(/could not be listed: no answer\./)).getAttribute('role')).toBe(
+      'status'
+    );
+  });
+});

@@ -1,0 +1,235 @@
+"""Stand-ins for what the service works with: a machine park and a kernel's front, both without any I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from jupyter_dsvm.compute.provider import Cancel, Listing, Report
+from jupyter_dsvm.errors import Cancelled, DSVMError, UnknownCompute
+from jupyter_dsvm.kernels.proxy import ProxyStatus
+from jupyter_dsvm.models import (
+    FREE,
+    OS,
+    Compute,
+    ComputeKind,
+    LinkPhase,
+    LinkState,
+    PowerState,
+    SSHTarget,
+    utc_now,
+)
+
+
+def dsvm(name: str, power: PowerState = PowerState.RUNNING, **more: Any) -> Compute:
+    values = {"subscription": "sub1", "resource_group": "lab", **more}
+    return Compute(id=f"azure:{name}-id", name=name, kind=ComputeKind.DSVM, power_state=power, **values)
+
+
+class FakeCompute:
+    """A provider of Azure's kind, in memory. ``gate`` holds changes up until it is set; ``refuse`` makes them fail."""
+
+    prefix = "azure:"
+
+    def __init__(self, *rows: Compute) -> None:
+        self.rows = {r.id: r for r in rows}
+        self.refuse: DSVMError | None = None
+        self.list_error: DSVMError | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.asked: list[str] = []
+        self.closed = False
+
+    def list(self) -> Listing:
+        self.asked.append("list")
+        if self.list_error is not None:
+            raise self.list_error
+        return Listing(tuple(self.rows.values()))
+
+    def get(self, compute_id: str) -> Compute:
+        if compute_id not in self.rows:
+            raise UnknownCompute(f"There is no compute {compute_id}.")
+        return self.rows[compute_id]
+
+    def start(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+        return self._change("start", compute_id, PowerState.RUNNING, report, cancel)
+
+    def stop(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+        return self._change("stop", compute_id, PowerState.DEALLOCATED, report, cancel)
+
+    def restart(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+        return self._change("restart", compute_id, PowerState.RUNNING, report, cancel)
+
+    def _change(self, kind: str, compute_id: str, power: PowerState, report: Report, cancel: Cancel) -> Compute:
+        self.asked.append(f"{kind} {compute_id}")
+        report(f"{kind}: asking", 0.5)
+        while not self.gate.wait(0.01):
+            if cancel.is_set():
+                raise Cancelled("It was cancelled.")
+        if self.refuse is not None:
+            raise self.refuse
+        row = self.rows[compute_id] = dataclasses.replace(self.rows[compute_id], power_state=power)
+        return row
+
+    def ssh_target(self, compute_id: str) -> SSHTarget:
+        return SSHTarget(compute_id, self.rows[compute_id].name, "127.0.0.1")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeFree(FakeCompute):
+    prefix = FREE
+
+    def __init__(self) -> None:
+        super().__init__(Compute(id=FREE, name="Free tier", kind=ComputeKind.FREE, power_state=PowerState.RUNNING))
+
+
+def windows(name: str) -> Compute:
+    return dsvm(name, os=OS.WINDOWS)
+
+
+@dataclasses.dataclass
+class FakeBackend:
+    compute: str
+    compute_name: str
+    kernelspec: str = "python3"
+    language: str = "python"
+    interrupt_mode: str = "signal"
+    trusted: bool = True
+
+
+class FakeProxy:
+    """A kernel's front, as the service sees it (``kernels.proxy.Proxy``). A swap waits until ``cell_ended``."""
+
+    def __init__(self, kernel_id: str = "k1", busy: bool = False) -> None:
+        self.kernel_id = kernel_id
+        self.key = b"secret-key"
+        self.signature_scheme = "hmac-sha256"
+        self.session = "s1"
+        self.kernelspec = "python3"
+        self.status = ProxyStatus(
+            kernelspec="python3", language="python", link=LinkState(LinkPhase.LOCAL, utc_now()), execution_state="idle"
+        )
+        self.moving: str | None = None
+        self.on_user_cancel: list[Callable[[str], None]] = []
+        self.busy = busy
+        self.prepare_error: DSVMError | None = None
+        self.answers = threading.Event()
+        self.answers.set()
+        self.preparing: tuple[FakeBackend, Future[None]] | None = None
+        self.waiting: tuple[FakeBackend, Future[None]] | None = None
+        self.log: list[str] = []
+
+    def make_local(self) -> FakeBackend:
+        return FakeBackend(FREE, "Free tier")
+
+    def prepare(self, backend: FakeBackend) -> Future[None]:
+        future: Future[None] = Future()
+        self.log.append(f"prepare {backend.compute}")
+        if self.prepare_error is not None:
+            future.set_exception(self.prepare_error)
+        elif self.answers.is_set():
+            future.set_result(None)
+        else:
+            self.preparing = (backend, future)
+        return future
+
+    def swap(self, backend: FakeBackend) -> Future[None]:
+        future: Future[None] = Future()
+        self.log.append(f"swap {backend.compute}")
+        earlier, self.waiting = self.waiting, (backend, future)
+        if earlier is not None:
+            earlier[1].set_exception(Cancelled("A later attach took the place of this one."))
+        if not self.busy:
+            self.cell_ended()
+        return future
+
+    def cell_ended(self) -> None:
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            backend, future = waiting
+            self.status = dataclasses.replace(
+                self.status,
+                compute=backend.compute,
+                compute_name=backend.compute_name,
+                kernelspec=backend.kernelspec,
+                language=backend.language,
+            )
+            future.set_result(None)
+
+    def cancel_swap(self, reason: str) -> Future[None]:
+        self.log.append(f"cancel: {reason}")
+        for pending in (self.preparing, self.waiting):
+            if pending is not None:
+                pending[1].set_exception(Cancelled(reason))
+        self.preparing = self.waiting = None
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def user_interrupts(self) -> None:
+        for callback in list(self.on_user_cancel):
+            callback("interrupted")
+        if self.waiting is not None:
+            waiting, self.waiting = self.waiting, None
+            waiting[1].set_exception(Cancelled("The move was cancelled: the kernel was interrupted."))
+
+
+class FakeRegistry:
+    """``kernels.registry.Registry`` as the service uses it."""
+
+    def __init__(self, *proxies: FakeProxy) -> None:
+        self.proxies = {p.kernel_id: p for p in proxies}
+        self.listeners: list[Callable[[str], None]] = []
+
+    def get(self, kernel_id: str) -> FakeProxy | None:
+        return self.proxies.get(kernel_id)
+
+    def all(self) -> list[FakeProxy]:
+        return list(self.proxies.values())
+
+    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
+
+    def changed(self, kernel_id: str) -> None:
+        for listener in list(self.listeners):
+            listener(kernel_id)
+
+
+PYTHON3 = {"name": "python3", "argv": ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]}
+PYTHON3 |= {"display_name": "Python 3 (ipykernel)", "language": "python", "metadata": {"debugger": True}}
+IR = {"name": "ir", "argv": ["R", "{connection_file}"], "display_name": "R", "language": "R"}
+
+
+class FakePipe:
+    def kernelspecs(self) -> list[dict[str, Any]]:
+        return [IR, PYTHON3]
+
+
+class FakeConnections:
+    """``connections.Connections`` without SSH; ``error`` is what connecting fails with."""
+
+    def __init__(self) -> None:
+        self.error: DSVMError | None = None
+        self.starts: list[dict[str, Any]] = []
+        self.closed = False
+
+    def open(self, compute: Compute, cancel: Cancel) -> FakePipe:
+        if self.error is not None:
+            raise self.error
+        return FakePipe()
+
+    def backend(self, pipe: FakePipe, compute: Compute, kernel_id: str, start: dict[str, Any], spec: Any) -> FakeBackend:
+        self.starts.append(start)
+        return FakeBackend(compute.id, compute.name, spec.name, spec.language, trusted=False)
+
+    def kernels_changed(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
