@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -167,5 +170,18 @@ class DSVMExtension(ExtensionApp):
         if self._default_provisioner is not None:
             KernelProvisionerFactory.instance().default_provisioner_name = self._default_provisioner
             self._default_provisioner = None
-        # Blocks for seconds at most, on a thread, since the loop must go on for what it waits for.
-        await asyncio.get_running_loop().run_in_executor(None, self.service.close)
+        await _in_thread(self.service.close)
+
+
+async def _in_thread(function: Callable[[], None]) -> None:
+    """For what blocks while the loop must go on. Not the loop's default executor: its threads would stay with the loop."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(function())
+        except BaseException as e:
+            done.set_exception(e)
+
+    threading.Thread(target=run, name="jupyter-dsvm-stop", daemon=True).start()
+    await asyncio.wrap_future(done)

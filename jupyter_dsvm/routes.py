@@ -145,14 +145,14 @@ class KernelComputeHandler(DSVMHandler):
     @authorized
     async def put(self, kernel_id: str) -> None:
         data = self.body()
-        compute, kernelspec = data.get("compute"), data.get("kernelspec")
+        compute = data.get("compute")
         unknown = set(data) - {"compute", "kernelspec"}
-        if unknown or not isinstance(compute, str) or not compute or not isinstance(kernelspec, str | None):
+        if unknown or not compute or not all(isinstance(v, str) for v in data.values()):
             raise BadRequest(
                 "The request's body does not say where the kernel is to run.",
                 advice='Send {"compute": ID OR NAME}, and "kernelspec" where another than the usual one is wanted.',
             )
-        self.begun(await self.run(self.service.attach, kernel_id, compute, kernelspec))
+        self.begun(await self.run(self.service.attach, kernel_id, compute, data.get("kernelspec")))
 
 
 class OperationsHandler(DSVMHandler):

@@ -143,7 +143,12 @@ class DSVMService(LoggingConfigurable):
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Called after each change, on whatever thread made it; must not block. Gives what ends it."""
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+
+        def unlisten() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return unlisten
 
     def _bump(self, what: str, thing: str | None) -> None:
         with self._lock:

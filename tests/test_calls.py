@@ -23,7 +23,9 @@ CPU, GPU = dsvm("cpu-vm"), dsvm("gpu-vm", PowerState.DEALLOCATED)
 class FakeCall:
     """``kernels.registry.Call`` that keeps what it is answered."""
 
-    def __init__(self, proxy: FakeProxy, line: Any, trusted: bool = True, running: bool = True, version: int = 1) -> None:
+    def __init__(
+        self, proxy: FakeProxy, line: Any, trusted: bool = True, running: bool = True, version: int = 1
+    ) -> None:
         self.proxy = proxy
         self.request = {"line": line, "version": version}
         self.trusted = trusted
@@ -127,7 +129,11 @@ def test_attach_answers_before_the_notebook_moves():
         assert call.error is None
         assert "The following cells run on cpu-vm." in call.result["text"]
         assert "still runs on the free tier" in call.result["text"]
-        assert call.said == ["Connect to cpu-vm", "Start the kernel on cpu-vm", "Wait for what is running, then change over"]
+        assert call.said == [
+            "Connect to cpu-vm",
+            "Start the kernel on cpu-vm",
+            "Wait for what is running, then change over",
+        ]
         assert s.proxy.log == [f"prepare {CPU.id}", f"swap {CPU.id}"]
         assert s.proxy.status.compute == FREE  # until the cell has ended
         assert "It is moving to cpu-vm" in s.run("status").result["text"]
@@ -141,7 +147,11 @@ def test_a_failed_attach_raises_the_reason_and_status_keeps_it():
     with stage() as s:
         s.service.connections.error = Unreachable("No answer at 10.0.0.4 port 22.", advice="Check the address.")
         call = s.run("attach cpu-vm")
-        assert call.error == {"code": "Unreachable", "message": "No answer at 10.0.0.4 port 22.", "advice": "Check the address."}
+        assert call.error == {
+            "code": "Unreachable",
+            "message": "No answer at 10.0.0.4 port 22.",
+            "advice": "Check the address.",
+        }
         assert "No answer at 10.0.0.4" in s.run("status").result["text"]
         assert "Did you mean cpu-vm" in s.run("attach cpuvm").error["advice"]
 

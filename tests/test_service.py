@@ -151,7 +151,9 @@ def test_start_and_stop_are_operations_with_steps():
 
 def test_a_refused_start_says_what_azure_said():
     with stage() as s:
-        s.cloud.refuse = OperationRefused("Azure has no such size left.", advice="Try another.", code="AllocationFailed")
+        s.cloud.refuse = OperationRefused(
+            "Azure has no such size left.", advice="Try another.", code="AllocationFailed"
+        )
         ended = s.ended(s.service.start("gpu-vm"))
         assert ended.state is OperationState.FAILED
         assert ended.error.code == "AllocationFailed"

@@ -396,6 +396,34 @@ def test_acknowledgements_are_coalesced() -> None:
     assert pair.server.session.can_send is False
 
 
+def test_an_acknowledgement_lost_in_a_cut_is_told_again() -> None:
+    pair = attached()
+    pair.relay.session.send(Type.DATA, b"x")
+    pair.flow(pair.relay, 100)
+    pair.server.take(1 << 20)
+    assert [f.type for f in pair.server.session.frames_to_send(100)] == [Type.ACK]
+    pair.cut()
+    pair.attach()
+    pair.rest()
+    assert pair.relay.session.acked == 1
+
+
+def test_a_signal_that_waited_when_the_connection_was_cut_does_not_come_later() -> None:
+    pair = attached()
+    assert pair.server.session.pass_by(Type.SIGNAL, signal_body(2))
+    pair.cut()
+    pair.attach()
+    pair.rest()
+    assert pair.relay.signals == []
+
+
+def test_frames_of_another_kernel_are_refused() -> None:
+    session = Session(Role.SERVER, TAG)
+    session.attach()
+    with pytest.raises(WireError, match="another kernel"):
+        session.receive(Frame(Type.HELLO, bytes(16), 0, hello(session).body))
+
+
 def test_a_ping_is_answered_with_the_same_number() -> None:
     pair = attached()
     pair.relay.session.receive(Frame(Type.PING, TAG, 0, u64_body(99)))

@@ -77,7 +77,7 @@ class IOThread:
         self.context = zmq.Context()
         self._pid = os.getpid()
         self._poller = zmq.Poller()
-        self._handlers: dict[Any, Callable[[int], None]] = {}
+        self._handlers: dict[Any, Callable[[int], object]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._count = itertools.count()
         self._soon: deque[Callable[[], None]] = deque()
@@ -131,7 +131,7 @@ class IOThread:
         heapq.heappush(self._timers, (timer.due, next(self._count), timer))
         return timer
 
-    def register(self, source: Any, handler: Callable[[int], None], events: int = zmq.POLLIN) -> None:
+    def register(self, source: Any, handler: Callable[[int], object], events: int = zmq.POLLIN) -> None:
         """Call ``handler(events)`` whenever ``source`` (a ZeroMQ socket, a socket or a descriptor) is ready.
 
         A ZeroMQ handler should take a bounded number of messages, so that sockets take turns; it is called again.
@@ -178,12 +178,14 @@ class IOThread:
         return max(0, min(IDLE_WAIT_MS, math.ceil((self._timers[0][0] - time.monotonic()) * 1000)))
 
     def _woken(self, _events: int) -> None:
-        self._wake_pending = False
         try:
             while self._wake_receiver.recv(4096):
                 pass
         except BlockingIOError:
             pass
+        # Only now: a byte sent after this line is still there for the next poll. Cleared before, the flag could stay set
+        # by someone whose byte was just taken, and nobody would be woken again.
+        self._wake_pending = False
 
     def _run_soon(self) -> None:
         # Only what is there now: what these add runs after the sockets had their turn.

@@ -79,9 +79,12 @@ class RelayBackend:
         kernelspec: str,
         language: str,
         interrupt_mode: str,
-        max_message: int = MAX_MESSAGE,
+        max_message: int | None = None,
     ) -> None:
-        """Made by ``VMPipe.backend``, which has retained the pipe for it. ``spec`` is START's body (``relay.spec``)."""
+        """Made by ``VMPipe.backend``, which has retained the pipe for it.
+
+        ``spec`` is START's body (``relay.spec``); ``max_message`` is ``MAX_MESSAGE`` unless given.
+        """
         self.compute = compute
         self.compute_name = compute_name
         self.kernelspec = kernelspec
@@ -100,7 +103,7 @@ class RelayBackend:
         self._phase = Phase.NEW
         self._events: BackendEvents | None = None
         self._session = Session(Role.SERVER, self.tag)
-        self._assembler = MessageAssembler(max_message)
+        self._assembler = MessageAssembler(max_message or MAX_MESSAGE)
         self._pings = 0
         self._run_told = 0
         self._timer: Timer | None = None

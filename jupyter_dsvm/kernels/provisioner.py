@@ -53,6 +53,7 @@ class DSVMProvisioner(LocalProvisioner):
     proxy: Proxy | None = None
     _runs = 0
     _launch: tuple[list[str], dict[str, Any]] | None = None
+    """How the kernel was last started here, once it has been."""
     _waited_for: Future[int] | None = None
     """The end that ``wait`` has seen. A kernel that takes that one's place, after a move too, has an end of its own."""
 
@@ -63,7 +64,7 @@ class DSVMProvisioner(LocalProvisioner):
         """From launch until the kernel's confirmed end; out of reach is still there."""
         if self.proxy is None:
             return bool(super().has_process)
-        return self.proxy.status.kernelspec != "" and self.proxy.exit is not self._waited_for
+        return self._launch is not None and self.proxy.exit is not self._waited_for
 
     async def poll(self) -> int | None:
         """None: alive or unknown. A number: confirmed. Never does I/O."""
@@ -116,7 +117,7 @@ class DSVMProvisioner(LocalProvisioner):
             await self._close_proxy()
 
     async def _close_proxy(self) -> None:
-        proxy, self.proxy = self.proxy, None
+        proxy, self.proxy, self._launch = self.proxy, None, None
         if proxy is not None:
             await _in_thread(proxy.close)
 
@@ -183,7 +184,7 @@ class DSVMProvisioner(LocalProvisioner):
         if self.proxy is None:
             info: KernelConnectionInfo = await super().launch_kernel(cmd, **kwargs)
             return info
-        first = self.proxy.status.kernelspec == ""
+        first = self._launch is None
         where = self.compute if first else self.proxy.status.compute
         launch = (cmd, LocalProvisioner._scrub_kwargs(kwargs))
         self.cwd = kwargs.get("cwd", os.getcwd())

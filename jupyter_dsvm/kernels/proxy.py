@@ -440,11 +440,11 @@ class Proxy:
         if number is None:
             return
         self._links[number] = state
+        self._gate.link(number, state.state in (LinkPhase.LOCAL, LinkPhase.CONNECTED))
+        self._carry_out()
         if state.state is LinkPhase.LOCAL and self._is_current(number):
             # Its process runs, and that is all that jupyter_client waits for when it starts a kernel itself.
             self._promises.keep(self._promises.prepared, number)
-        self._gate.link(number, state.state in (LinkPhase.LOCAL, LinkPhase.CONNECTED))
-        self._carry_out()
 
     def exited(self, backend: Backend, code: int, text: str) -> None:
         number = self._numbers.get(id(backend))

@@ -215,7 +215,12 @@ class VMPipe:
     def call(self, operation: str) -> Future[Any]:
         """Ask the far end: ``info``, ``kernels`` or ``kernelspecs``. Fails with ``DSVMError`` if the pipe is lost meanwhile."""
         future: Future[Any] = Future()
-        self._io.call_soon(self._router.call, operation, future)
+
+        def handed(done: Future[None]) -> None:
+            if done.cancelled():  # the I/O thread has ended, so this pipe has
+                future.set_exception(self._error or Unreachable(f"The connection to {self.name} was closed."))
+
+        self._io.call(self._router.call, operation, future).add_done_callback(handed)
         return future
 
     def backend(

@@ -16,6 +16,7 @@ server's credit and the socket's buffer allow. From the server, a message is ack
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ import sys
 import time
 from collections import deque
 from functools import partial
-from typing import Any, Callable, Deque, Dict, List, NoReturn, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, List, NoReturn, Optional, Set, Tuple
 
 import zmq
 
@@ -103,7 +104,7 @@ class Relay:
         self._idle_since = time.monotonic()
         self._shut_down_at: Optional[float] = None
         self._exited_seq = 0
-        self._ending = False
+        self._terminating = False
         self._loop.register(listener.fileno(), self._accept)
         self._actions: Dict[int, Callable[[Received], None]] = {
             Type.DATA: self._to_kernel,
@@ -138,18 +139,19 @@ class Relay:
             self._close()
 
     def _terminated(self, *_: Any) -> None:
-        self._ending = True
+        self._terminating = True
 
     def _finished(self) -> bool:
-        if self._ending:
-            return True
         now = time.monotonic()
+        if self._terminating and self._shut_down_at is None:
+            self._begin_shutdown()
         if self._runner.alive:
             self._idle_since = now
             return False
         if self._shut_down_at is not None:
-            acked = self._exited_seq and self._session.acked >= self._exited_seq
-            return bool(acked) or now > self._shut_down_at + ACK_WAIT + GRACE
+            if self._session.acked >= self._exited_seq or (self._terminating and self._attached is None):
+                return True
+            return now > self._shut_down_at + GRACE + ACK_WAIT
         if self._attached is not None:
             self._idle_since = now
         limit = UNUSED_LIMIT if self._runner.phase is Phase.ABSENT else EXITED_LIMIT
@@ -323,6 +325,9 @@ class Relay:
         self._runner.restart()
 
     def _shut_down(self, _event: Received) -> None:
+        self._begin_shutdown()
+
+    def _begin_shutdown(self) -> None:
         self._waiting.clear()
         self._shut_down_at = time.monotonic()
         if self._runner.alive:
@@ -392,6 +397,19 @@ def spawn(tag: bytes) -> str:
     once, and what can go wrong with the folder is raised here as an ``OSError``, where somebody hears it.
     """
     folder = private_folder(kernel_folder(tag))
+    # Held by the relay for its life. Two pipes must not start two relays; and systemd-tmpfiles, which removes what lies in
+    # /tmp for ten days, leaves alone what is locked.
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _start_in(folder, tag, lock)
+    except BlockingIOError:
+        raise OSError("the kernel's relay is just starting or ending; try again in a moment") from None
+    finally:
+        os.close(lock)
+
+
+def _start_in(folder: str, tag: bytes, lock: int) -> str:
     for name in os.listdir(folder):  # left behind by a relay that was killed with its machine
         path = os.path.join(folder, name)
         if not os.path.isdir(path):
@@ -403,15 +421,15 @@ def spawn(tag: bytes) -> str:
         listener.close()
         os.waitpid(child, 0)
         return path
-    _become_relay(folder, tag, listener)
+    _become_relay(folder, tag, listener, lock)
 
 
-def _become_relay(folder: str, tag: bytes, listener: socket.socket) -> NoReturn:
+def _become_relay(folder: str, tag: bytes, listener: socket.socket, lock: int) -> NoReturn:
     """In the forked child. It never comes back into the pipe's code, whatever happens."""
     try:
         os.setsid()
         if os.fork() == 0:
-            _detach_from_everything(os.path.join(folder, "relay.log"), listener.fileno())
+            _detach_from_everything(os.path.join(folder, "relay.log"), {listener.fileno(), lock})
             Relay(folder, tag, listener).run()
     except BaseException:
         log.exception("the relay failed")
@@ -419,7 +437,7 @@ def _become_relay(folder: str, tag: bytes, listener: socket.socket) -> NoReturn:
         os._exit(0)
 
 
-def _detach_from_everything(log_path: str, keep: int) -> None:
+def _detach_from_everything(log_path: str, keep: Set[int]) -> None:
     """No terminal, no open file of the pipe (sshd would wait for its channel), no folder that could be unmounted."""
     os.chdir("/")
     write_private(log_path, b"")
@@ -430,7 +448,7 @@ def _detach_from_everything(log_path: str, keep: int) -> None:
     os.dup2(out, 2)
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
-        if fd > 2 and fd != keep:
+        if fd > 2 and fd not in keep:
             try:
                 os.close(fd)
             except OSError:

@@ -8,6 +8,9 @@ import struct
 from typing import Optional
 
 BACKLOG = 16
+CONNECT_TIMEOUT = 2.0
+"""Seconds; a connect waits only where the backlog is full."""
+
 _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
 
@@ -45,17 +48,23 @@ def accept_same_user(listener: socket.socket) -> Optional[socket.socket]:
 
 
 def connect(path: str) -> Optional[socket.socket]:
-    """A connection to a socket of our own; None where nobody listens, or somebody else does."""
+    """A connection to a socket of our own; None where certainly nobody listens.
+
+    ``OSError`` where that is not known: the listener is stopped or overwhelmed, or it is not ours.
+    """
     connection = socket.socket(socket.AF_UNIX)
     try:
+        connection.settimeout(CONNECT_TIMEOUT)
         connection.connect(path)
+        if not same_user(connection):
+            raise PermissionError(f"{path} is another user's")
+        connection.setblocking(False)
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
     except OSError:
         connection.close()
-        return None
-    if not same_user(connection):
-        connection.close()
-        return None
-    connection.setblocking(False)
+        raise
     return connection
 
 

@@ -9,12 +9,16 @@ import zmq
 
 log = logging.getLogger("relay")
 
+MAX_LOGGED = 100
+"""A handler that fails each time it is called must not fill the disk."""
+
 
 class Loop:
     def __init__(self) -> None:
         self._poller = zmq.Poller()
         self._handlers: Dict[Any, Callable[[int], None]] = {}
         self._events: Dict[Any, int] = {}
+        self._failed = 0
 
     def register(self, source: Any, handler: Callable[[int], None], events: int = zmq.POLLIN) -> None:
         """Call ``handler(events)`` when ``source``, a descriptor or a ZeroMQ socket, is ready; again, to change either.
@@ -45,4 +49,6 @@ class Loop:
             try:
                 handler(events)
             except Exception:
-                log.exception("a handler failed")
+                self._failed += 1
+                if self._failed <= MAX_LOGGED:
+                    log.exception("a handler failed")

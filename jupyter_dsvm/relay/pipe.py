@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional
 
@@ -46,6 +47,9 @@ log = logging.getLogger("relay")
 
 FULL = 256 * 1024
 """Bytes waiting for the channel above which no relay is read."""
+
+STALE = 60.0
+"""Seconds after which a folder without a relay is taken to be left behind."""
 
 MAX_LISTING = 4 * 1024 * 1024
 
@@ -153,14 +157,14 @@ class Pipe:
     def _open_way(self, hello: Frame) -> Optional[_Way]:
         tag = hello.kernel
         path = os.path.join(kernel_folder(tag), SOCKET)
-        connection = connect(path)
-        text = "no relay on this machine has this kernel"
-        if connection is None and read_json(hello.body).get("create") is True:
-            try:
-                connection = connect(spawn(tag))
-                text = "the relay has ended at once"
-            except OSError as e:
-                text = f"the relay could not be started: {e}"
+        create = read_json(hello.body).get("create") is True
+        connection, text = None, "no relay on this machine has this kernel"
+        try:
+            connection = connect(path)
+            if connection is None and create:
+                connection, text = connect(spawn(tag)), "the relay has ended at once"
+        except OSError as e:
+            text = f"the relay could not be {'started' if create else 'reached'}: {e}"
         if connection is None:
             self._say([Frame(Type.GONE, tag, 0, json_body({"text": text}))])
             return None
@@ -264,9 +268,12 @@ class Pipe:
             names = []
         for name in names:
             folder = os.path.join(parent, name)
-            connection = connect(os.path.join(folder, SOCKET))
+            try:
+                connection = connect(os.path.join(folder, SOCKET))
+            except OSError:
+                continue  # stopped, perhaps; not known to be dead
             if connection is None:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove_stale(folder)
                 continue
             connection.close()
             record = _read_record(os.path.join(folder, RECORD))
@@ -330,6 +337,15 @@ class Pipe:
         except subprocess.TimeoutExpired:
             listing.kill()
             return listing.wait()
+
+
+def _remove_stale(folder: str) -> None:
+    """Unless it is so new that another pipe may just be starting a relay in it."""
+    try:
+        if time.time() - os.stat(folder).st_mtime > STALE:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        pass
 
 
 def _read_record(path: str) -> Dict[str, Any]:

@@ -270,6 +270,8 @@ class Session:
 
     def check_hello(self, frame: Frame) -> Optional[EpochChanged]:
         """Whether this HELLO can be resumed from, before anything is changed for it. Raises ``WireError`` like ``receive``."""
+        if frame.kernel != self.tag:
+            raise WireError("a frame of another kernel")
         if frame.type != Type.HELLO:
             raise WireError(f"a connection begins with HELLO, not with {_name(frame.type)}")
         hello = read_json(frame.body)
@@ -292,6 +294,8 @@ class Session:
         """What this frame means. Raises ``WireError`` if it cannot be right; then end the connection and ``detach``."""
         if self.state is State.DETACHED:
             raise WireError(f"{_name(frame.type)} outside a connection")
+        if frame.kernel != self.tag:
+            raise WireError("a frame of another kernel")
         known = frame.type in _KNOWN
         if known and frame.type not in RECEIVABLE[self.role]:
             raise WireError(f"{_name(frame.type)} is nothing to send to the {self.role.value}")

@@ -49,11 +49,16 @@ export function sizeText(size: ISize | null, trans: TranslationBundle): string {
   if (size.gpus) {
     parts.push(
       size.gpu_model
-        ? trans.__('%1 × %2', size.gpus, size.gpu_model)
+        ? trans.__('%1 × %2', size.gpus, gpuText(size.gpu_model))
         : trans.__('%1 GPU', size.gpus)
     );
   }
   return parts.join(' · ');
+}
+
+/** “T4” of “NVIDIA T4 16 GB”: the maker and the memory are known from the name, and there is little room. */
+export function gpuText(model: string): string {
+  return model.replace(/^(NVIDIA|AMD)\s+/i, '').replace(/\s+\d+\s*GB$/i, '');
 }
 
 function memoryText(gib: number, trans: TranslationBundle): string {
@@ -317,10 +322,9 @@ export function chipText(
     case 'connecting':
       return { tone: 'warn', text: chip(name, trans.__('connecting')) };
     default: {
-      const size = compute?.size;
-      const detail =
-        size?.gpu_model ?? (size?.memory_gib ? memoryText(size.memory_gib, trans) : '');
-      return { tone: 'on', text: chip(name, detail) };
+      const { gpu_model, memory_gib } = compute?.size ?? { gpu_model: null, memory_gib: null };
+      const memory = memory_gib ? memoryText(memory_gib, trans) : '';
+      return { tone: 'on', text: chip(name, gpu_model ? gpuText(gpu_model) : memory) };
     }
   }
 }

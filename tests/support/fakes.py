@@ -224,7 +224,9 @@ class FakeConnections:
             raise self.error
         return FakePipe()
 
-    def backend(self, pipe: FakePipe, compute: Compute, kernel_id: str, start: dict[str, Any], spec: Any) -> FakeBackend:
+    def backend(
+        self, pipe: FakePipe, compute: Compute, kernel_id: str, start: dict[str, Any], spec: Any
+    ) -> FakeBackend:
         self.starts.append(start)
         return FakeBackend(compute.id, compute.name, spec.name, spec.language, trusted=False)
 

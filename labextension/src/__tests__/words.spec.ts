@@ -1,7 +1,15 @@
 import { nullTranslator } from '@jupyterlab/translation';
 
 import { ICompute, ILinkState, LinkPhase, PowerState } from '../api';
-import { chipText, computeState, durationText, operationText, priceText, sizeText } from '../words';
+import {
+  chipText,
+  computeState,
+  durationText,
+  gpuText,
+  operationText,
+  priceText,
+  sizeText
+} from '../words';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');
@@ -20,6 +28,14 @@ describe('sizes, prices and times', () => {
       sizeText({ name: 'x', vcpus: null, memory_gib: 3.84, gpus: 2, gpu_model: null }, trans)
     ).toBe('3.8 GB · 2 GPU');
     expect(sizeText(null, trans)).toBe('');
+  });
+
+  it.each([
+    ['NVIDIA T4 16 GB', 'T4'],
+    ['NVIDIA H100 NVL 94 GB', 'H100 NVL'],
+    ['T4', 'T4']
+  ])('shortens %s to %s', (model, short) => {
+    expect(gpuText(model)).toBe(short);
   });
 
   it('marks a price as an estimate', () => {

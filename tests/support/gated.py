@@ -1,0 +1,235 @@
+"""A gate with clients in front of it and kernels behind it, all of them in the test's hands. No sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jupyter_client.session import Session
+
+from jupyter_dsvm.errors import DSVMError, RelayError
+from jupyter_dsvm.kernels.actions import Failed, Ready, Signal, Swapped, ToBackend, ToClient, UserCancelled
+from jupyter_dsvm.kernels.gate import Gate
+from jupyter_dsvm.kernels.messages import Message, Signer
+from jupyter_dsvm.relay.wire import Channel
+
+KEY = b"secret"
+FRONT = "front-session"
+
+
+def info(language: str = "python", **more: Any) -> dict[str, Any]:
+    return {
+        "status": "ok",
+        "language_info": {"name": language},
+        "supported_features": ["kernel subshells", "debugger"],
+        **more,
+    }
+
+
+class Asker:
+    """One client: makes requests, and has a routing frame that answers must carry."""
+
+    def __init__(self, name: str) -> None:
+        self.ident = name.encode()
+        self.session = Session(key=KEY, session=f"session-{name}")
+
+    def request(
+        self, kind: str, content: dict[str, Any] | None = None, parent: Any = None, **header: Any
+    ) -> list[bytes]:
+        message = self.session.msg(kind, content=content or {}, parent=parent)
+        message["header"].update(header)
+        return [self.ident, *self.session.serialize(message)]
+
+
+@dataclass
+class Said:
+    """A message that went to clients, as they read it."""
+
+    channel: Channel
+    idents: list[bytes]
+    type: str
+    content: dict[str, Any]
+    header: dict[str, Any]
+    parent: dict[str, Any]
+
+    @property
+    def about(self) -> str:
+        return str(self.parent.get("msg_id", ""))
+
+    @property
+    def what(self) -> str:
+        """``busy``, ``idle``, or the type and, for a reply, its status."""
+        if self.type == "status":
+            return str(self.content["execution_state"])
+        return f"{self.type}:{self.content['status']}" if self.type.endswith("_reply") else self.type
+
+
+@dataclass
+class Kernel:
+    """What a side has received, and its voice. It never answers by itself."""
+
+    number: int
+    say: Callable[[Channel, list[bytes]], None]
+    session: Session
+    received: list[tuple[Channel, Message]] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
+
+    def requests(self, kind: str = "") -> list[Message]:
+        return [m for _c, m in self.received if not kind or m.type == kind]
+
+    @property
+    def code(self) -> list[str]:
+        """The cells that it was given, without the gate's own."""
+        return [m.content["code"] for m in self.requests("execute_request") if "cell" in m.content["code"]]
+
+    def message(
+        self,
+        channel: Channel,
+        kind: str,
+        content: dict[str, Any],
+        parent: Message | dict[str, Any] | None,
+        idents: Any = None,
+    ) -> str:
+        made = self.session.msg(kind, content=content)
+        header = parent.header if isinstance(parent, Message) else parent
+        made["parent_header"] = header or {}
+        if idents is None:
+            idents = [f"kernel.x.{kind}".encode()] if channel is Channel.IOPUB else getattr(parent, "idents", [])
+        self.say(channel, [*idents, *self.session.serialize(made)])
+        return str(made["header"]["msg_id"])
+
+    def publish(self, kind: str, content: dict[str, Any], parent: Message | dict[str, Any] | None) -> str:
+        return self.message(Channel.IOPUB, kind, content, parent)
+
+    def status(self, state: str, parent: Message | None) -> None:
+        self.publish("status", {"execution_state": state}, parent)
+
+    def reply(self, message: Message, channel: Channel = Channel.SHELL, **content: Any) -> None:
+        kind = message.type.rpartition("_")[0] + "_reply"
+        self.message(channel, kind, {"status": "ok", **content}, message)
+
+    def answer(self, message: Message, channel: Channel = Channel.SHELL, **content: Any) -> None:
+        self.status("busy", message)
+        self.reply(message, channel, **content)
+        self.status("idle", message)
+
+
+class Gated:
+    def __init__(self, magic: str | None = None) -> None:
+        self.gate = Gate(Signer(KEY, FRONT, "hmac-sha256", "k1"), lambda: magic)
+        self.alice, self.bob = Asker("alice"), Asker("bob")
+        self.kernels: dict[int, Kernel] = {}
+        self.said: list[Said] = []
+        self.ready: list[int] = []
+        self.failed: dict[int, DSVMError] = {}
+        self.swapped: list[tuple[int, int]] = []
+        self.cancelled: list[str] = []
+        self._reader = Session(key=KEY, session="reader")
+
+    # The events
+
+    def do(self, event: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """One event, and then all that the gate wants done about it."""
+        result = event(*args, **options)
+        actions = self.gate.actions
+        while actions:
+            self._carry_out(actions.pop(0))
+        return result
+
+    def _carry_out(self, action: Any) -> None:
+        if isinstance(action, ToClient):
+            self.said.append(self._read(action.channel, action.parts))
+        elif isinstance(action, ToBackend):
+            self.kernels[action.side].received.append((action.channel, Message(action.parts)))
+        elif isinstance(action, Signal):
+            self.kernels[action.side].signals.append(action.signum)
+        elif isinstance(action, Ready):
+            self.ready.append(action.side)
+        elif isinstance(action, Failed):
+            self.failed[action.side] = action.error
+        elif isinstance(action, Swapped):
+            self.swapped.append((action.old, action.new))
+        elif isinstance(action, UserCancelled):
+            self.cancelled.append(action.reason)
+
+    def _read(self, channel: Channel, parts: list[bytes]) -> Said:
+        """As any client would: the signature holds, nothing comes twice, and the session never changes."""
+        idents, rest = self._reader.feed_identities(parts)
+        read = self._reader.deserialize(rest)
+        assert read["header"]["session"] == FRONT
+        return Said(channel, idents, read["header"]["msg_type"], read["content"], read["header"], read["parent_header"])
+
+    # Kernels
+
+    def add(
+        self, name: str = "Free tier", language: str = "python", mode: str = "signal", trusted: bool = True
+    ) -> Kernel:
+        number = self.do(self.gate.add, name, language, mode, trusted=trusted)
+
+        def say(channel: Channel, parts: list[bytes]) -> None:
+            self.do(self.gate.from_backend, number, channel, parts)
+
+        kernel = self.kernels[number] = Kernel(number, say, Session(key=KEY, session=f"session-of-{number}"))
+        return kernel
+
+    def launch(self, **options: Any) -> Kernel:
+        """A kernel that is the current one, and READY."""
+        kernel = self.add(**options)
+        self.do(self.gate.launched, kernel.number)
+        return self.come_up(kernel)
+
+    def prepare(self, **options: Any) -> Kernel:
+        """A kernel beside it, READY."""
+        return self.come_up(self.add(**options))
+
+    def come_up(self, kernel: Kernel, language: str = "python") -> Kernel:
+        self.do(self.gate.started, kernel.number)
+        self.answer_own(kernel, language)
+        return kernel
+
+    def answer_own(self, kernel: Kernel, language: str = "python") -> None:
+        """What the gate itself has asked so far."""
+        seen = len(kernel.received)
+        for channel, message in list(kernel.received):
+            if message.header["session"] != FRONT:
+                continue
+            kernel.answer(message, channel, **(info(language) if message.type == "kernel_info_request" else {}))
+        kernel.received = kernel.received[seen:]
+        if kernel.received:
+            self.answer_own(kernel, language)
+
+    def swap(self, kernel: Kernel) -> None:
+        self.do(self.gate.swap, kernel.number)
+
+    # Clients
+
+    def ask(
+        self,
+        kind: str,
+        content: Any = None,
+        channel: Channel = Channel.SHELL,
+        asker: Asker | None = None,
+        **header: Any,
+    ) -> str:
+        parts = (asker or self.alice).request(kind, content, **header)
+        self.do(self.gate.from_client, channel, parts)
+        return Message(parts).id
+
+    def cell(self, name: str = "cell", **content: Any) -> str:
+        return self.ask("execute_request", {"code": name, **content})
+
+    def control(self, kind: str, content: Any = None) -> str:
+        return self.ask(kind, content, Channel.CONTROL)
+
+    def about(self, msg_id: str) -> list[str]:
+        """All that clients heard about a request, in order."""
+        return [s.what for s in self.said if s.about == msg_id]
+
+    def replies(self, msg_id: str) -> list[Said]:
+        return [
+            s for s in self.said if s.about == msg_id and s.type.endswith("_reply") and s.channel is not Channel.IOPUB
+        ]
+
+
+GONE = RelayError("The machine was deallocated.", code="KernelGone")

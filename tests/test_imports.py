@@ -1,0 +1,168 @@
+"""The layers of the house, read from the imports: upward only, and nothing heavy where a server or a kernel starts."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jupyter_dsvm
+
+ROOT = Path(jupyter_dsvm.__file__).parent
+
+LAYERS: list[tuple[int, list[str]]] = [
+    (0, ["errors", "models", "relay", "sync.reconcile"]),
+    (1, ["compute", "ssh"]),
+    (2, ["kernels", "sync"]),
+    (3, ["kernels.provisioner", "operations", "tables", "allowance", "settings"]),
+    (4, ["computes", "connections", "moves", "service", "calls"]),
+    (5, ["routes", "cli", "demo", "doctor", "install"]),
+    (6, ["extension"]),
+]
+"""A module belongs to the longest name here that is its own or its package's. Within a layer modules may import each other."""
+
+OUTSIDE = {"", "__main__", "emulator"}
+"""The package itself, which imports only when asked; ``python -m``; and the stand-in for Azure, used by cli.py only."""
+
+
+def layer_of(module: str) -> int | None:
+    best = max(
+        ((len(name), layer) for layer, names in LAYERS for name in names if (module + ".").startswith(name + ".")),
+        default=None,
+    )
+    return best[1] if best else None
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = path
+    return found
+
+
+def imports_of(name: str, path: Path, *, typing: bool) -> set[str]:
+    """Modules of this package (without its name) that ``path`` imports anywhere, also inside functions; those under
+    ``if TYPE_CHECKING`` only with ``typing``."""
+    tree = ast.parse(path.read_text())
+    skipped = set()
+    if not typing:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+                skipped |= {id(n) for child in node.body for n in ast.walk(child)}
+    known = modules()
+    package = name.split(".") if path.name == "__init__.py" and name else name.split(".")[:-1]
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        targets = []
+        if isinstance(node, ast.ImportFrom):
+            if node.level:
+                base = package[: len(package) - node.level + 1]
+                targets = [".".join([*base, *(node.module or "").split(".")]).strip(".")]
+            elif (node.module or "").split(".")[0] == "jupyter_dsvm":
+                targets = [node.module[len("jupyter_dsvm") :].strip(".")]
+            # ``from . import loader`` imports a module, ``from .loader import x`` a name of one.
+            targets = [
+                f"{t}.{a.name}".strip(".") if f"{t}.{a.name}".strip(".") in known else t
+                for t in targets
+                for a in node.names
+            ]
+        elif isinstance(node, ast.Import):
+            targets = [a.name[len("jupyter_dsvm.") :] for a in node.names if a.name.startswith("jupyter_dsvm.")]
+        found |= set(targets)
+    return found - {name}
+
+
+def test_every_module_has_a_layer():
+    for name in modules():
+        if name.split(".")[0] not in OUTSIDE:
+            assert layer_of(name) is not None, f"{name} is in no layer"
+
+
+def test_imports_point_upward_only():
+    for name, path in modules().items():
+        if name.split(".")[0] in OUTSIDE:
+            continue
+        own = layer_of(name)
+        for target in imports_of(name, path, typing=False):
+            if target in ("", "emulator") or target.startswith("emulator."):
+                continue
+            other = layer_of(target)
+            assert other is not None, f"{name} imports {target}, which is in no layer"
+            assert own is not None
+            assert other <= own, f"{name} (layer {own}) imports {target} (layer {other})"
+
+
+def test_only_the_command_line_imports_the_emulator():
+    users = {
+        name
+        for name, path in modules().items()
+        if not name.startswith("emulator")
+        and any(t == "emulator" or t.startswith("emulator.") for t in imports_of(name, path, typing=True))
+    }
+    assert users <= {"cli"}
+
+
+def test_the_relay_knows_nobody():
+    for name, path in modules().items():
+        if name.startswith("relay"):
+            assert {t for t in imports_of(name, path, typing=True) if not t.startswith("relay")} == set(), name
+
+
+def test_there_are_no_utils():
+    assert not [n for n in modules() if n.split(".")[-1] in ("utils", "util", "helpers", "common", "misc")]
+
+
+def loaded_by(statement: str, before: str = "") -> set[str]:
+    """Top-level packages that a fresh Python has after ``statement`` and had not after ``before``."""
+    code = f"""
+import json, sys
+{before}
+already = set(sys.modules)
+{statement}
+print(json.dumps(sorted({{m.partition('.')[0] for m in set(sys.modules) - already}})))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    return set(json.loads(shown.stdout))
+
+
+def test_the_provisioner_imports_the_standard_library_pyzmq_and_jupyter_client():
+    extra = loaded_by(
+        "import jupyter_dsvm.kernels.provisioner",
+        "import zmq, zmq.utils.monitor, jupyter_client, jupyter_client.provisioning.local_provisioner, jupyter_client.session",
+    )
+    assert {m for m in extra if m not in sys.stdlib_module_names} == {"jupyter_dsvm"}
+
+
+@pytest.mark.parametrize("module", ["jupyter_dsvm.extension", "jupyter_dsvm.routes", "jupyter_dsvm.service"])
+def test_a_server_that_starts_loads_nothing_of_a_cloud(module: str):
+    extra = loaded_by(f"import {module}", "import jupyter_server.serverapp, jupyter_server.extension.application")
+    assert not extra & {"azure", "msal", "paramiko", "cryptography", "asyncssh", "requests"}
+    assert {m for m in extra if m not in sys.stdlib_module_names} <= {"jupyter_dsvm", "jupyter_server"}
+
+
+def test_a_kernel_that_imports_the_package_gets_no_server():
+    assert loaded_by("import jupyter_dsvm") <= {"jupyter_dsvm", *sys.stdlib_module_names}
+
+
+def test_the_extension_costs_a_server_little_time():
+    code = """
+import time, jupyter_server.serverapp
+begun = time.process_time()
+import jupyter_dsvm.extension
+print((time.process_time() - begun) * 1000)
+"""
+    took = min(
+        float(
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+        )
+        for _ in range(3)
+    )
+    assert took <= 50, f"{took:.0f} ms"

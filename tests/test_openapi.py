@@ -1,0 +1,175 @@
+"""The server held against ``openapi.yaml``: every answer of a real server is one that the file allows, and every operation of
+the file is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from openapi_core import OpenAPI
+from openapi_core.datatypes import RequestParameters
+from tornado.httpclient import HTTPClientError
+from werkzeug.datastructures import Headers, ImmutableMultiDict
+
+import jupyter_dsvm
+from jupyter_dsvm.errors import ComputeError, Throttled
+from jupyter_dsvm.models import Compute, ComputeKind, PowerState, Price, Problem, Size
+from jupyter_dsvm.routes import ROUTES
+from jupyter_dsvm.service import DSVMService
+from support.fakes import FakeCompute, FakeConnections, FakeFree, FakeProxy, FakeRegistry, dsvm
+
+pytest_plugins = ["pytest_jupyter.jupyter_server"]
+
+FILE = Path(jupyter_dsvm.__file__).parent / "openapi.yaml"
+DOCUMENT = yaml.safe_load(FILE.read_text())
+GPU = dsvm("gpu-vm", PowerState.DEALLOCATED)
+RICH = Compute(
+    id="azure:rich",
+    name="rich",
+    kind=ComputeKind.DSVM,
+    power_state=PowerState.RUNNING,
+    location="westeurope",
+    subscription="s",
+    resource_group="g",
+    image="microsoft-dsvm:ubuntu-2204:2204-gen2",
+    size=Size("Standard_NC4as_T4_v3", 4, 28.0, 1, "T4"),
+    price=Price(0.53, "USD", "2026-01-01T00:00:00Z"),
+    problem=Problem("X", "It is odd.", "Look.", 3.0),
+)
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> FakeCompute:
+    """A server whose one kernel is a front without a process, so that every answer comes at once."""
+    made = FakeCompute(RICH, GPU)
+    kernels = FakeRegistry(FakeProxy("k1"))
+    original = DSVMService.__init__
+
+    def init(self: DSVMService, *args: Any, **kwargs: Any) -> None:
+        original(self, lambda: [FakeFree(), made], registry=kernels, connections=FakeConnections(), **kwargs)
+
+    monkeypatch.setattr(DSVMService, "__init__", init)
+    return made
+
+
+@pytest.fixture
+def jp_server_config(cloud: FakeCompute) -> dict[str, Any]:
+    return {"ServerApp": {"jpserver_extensions": {"jupyter_dsvm": True}, "allow_unauthenticated_access": False}}
+
+
+class Request:
+    """What openapi-core wants to know of a request."""
+
+    def __init__(self, method: str, path: str, query: dict[str, str], body: bytes | None) -> None:
+        self.host_url = "http://localhost"
+        self.path = "/jupyter-dsvm/" + path
+        self.method = method.lower()
+        self.body = body
+        self.content_type = "application/json"
+        self.parameters = RequestParameters(
+            query=ImmutableMultiDict(query),
+            header=Headers({"Content-Type": "application/json"}),
+            cookie=ImmutableMultiDict(),
+        )
+
+
+class Response:
+    def __init__(self, status: int, body: bytes, content_type: str) -> None:
+        self.status_code = status
+        self.data = body
+        self.content_type = content_type.partition(";")[0]
+        self.headers = Headers({"Content-Type": content_type})
+
+
+@pytest.fixture
+def checked(jp_fetch: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """``await checked(200, "GET", "kernels")``: the status and body, held against the file."""
+    api = OpenAPI.from_dict(DOCUMENT)
+
+    async def call(expected: int, method: str, path: str, body: Any = None, **query: str) -> Any:
+        data = json.dumps(body) if body is not None else "" if method == "POST" else None
+        try:
+            answer = await jp_fetch(
+                "jupyter-dsvm", *path.split("/"), method=method, body=data, params=query, allow_nonstandard_methods=True
+            )
+        except HTTPClientError as e:
+            assert e.response is not None
+            answer = e.response
+        assert answer.code == expected, answer.body
+        request = Request(method, path, query, data.encode() if data else None)
+        if answer.code < 400:
+            api.validate_request(request)
+        content_type = answer.headers.get("Content-Type", "application/json")
+        api.validate_response(request, Response(answer.code, answer.body, content_type))
+        return json.loads(answer.body) if answer.body else None
+
+    return call
+
+
+async def test_every_operation_of_the_file(checked: Callable[..., Awaitable[Any]], cloud: FakeCompute):
+    asked = set()
+
+    async def ask(operation: str, expected: int, method: str, path: str, *body: Any, **query: str) -> Any:
+        asked.add(operation)
+        return await checked(expected, method, path, *body, **query)
+
+    listing = await ask("listComputes", 200, "GET", "computes", refresh="true")
+    assert {c["name"] for c in listing["computes"]} == {"Free tier", "rich", "gpu-vm"}
+    for action in ("start", "restart", "stop"):
+        await ask("changeCompute", 202, "POST", f"computes/{GPU.id}/{action}")
+        await asyncio.sleep(0.1)
+    await ask("listKernelspecs", 200, "GET", "computes/azure:rich/kernelspecs")
+    await ask("listKernels", 200, "GET", "kernels")
+    operation = await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich"})
+    operation = await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": "python3"})
+    await asyncio.sleep(0.3)
+    assert (await ask("listKernels", 200, "GET", "kernels"))["kernels"][0]["compute"] == "azure:rich"
+    listed = await ask("listOperations", 200, "GET", "operations")
+    assert len(listed["operations"]) >= 5
+    await ask("getOperation", 200, "GET", f"operations/{operation['id']}")
+    cloud.gate.clear()
+    running = await ask("changeCompute", 202, "POST", f"computes/{GPU.id}/start")
+    await ask("cancelOperation", 204, "DELETE", f"operations/{running['id']}")
+    cloud.gate.set()
+    assert asked == {o["operationId"] for p in DOCUMENT["paths"].values() for o in p.values() if "operationId" in o}
+
+
+async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]], cloud: FakeCompute):
+    await checked(404, "POST", "computes/nothing/start")
+    await checked(404, "PUT", "kernels/nobody/compute", {"compute": "free"})
+    await checked(400, "PUT", "kernels/k1/compute", {"compute": 1})
+    await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": None})
+    await checked(404, "GET", "operations/none")
+    await checked(404, "DELETE", "operations/none")
+    await checked(400, "GET", "computes", refresh="maybe")
+    cloud.list_error = ComputeError("Azure did not answer.", advice="Wait.", retry_after=5)
+    problems = (await checked(200, "GET", "computes", refresh="true"))["problems"]
+    assert problems[0]["retry_after"] == 5
+    cloud.refuse = Throttled("Too often.", retry_after=9)
+    operation = await checked(202, "POST", f"computes/{GPU.id}/start")
+    await asyncio.sleep(0.2)
+    assert (await checked(200, "GET", f"operations/{operation['id']}"))["error"]["retry_after"] == 9
+
+
+def test_file_and_routes_name_the_same_paths():
+    for path in DOCUMENT["paths"]:
+        sample = path.strip("/").replace("{action}", "start")
+        sample = re.sub(r"\{\w+\}", "x", sample)
+        assert any(re.fullmatch(pattern, sample) for pattern, _ in ROUTES[:-1]), path
+    for pattern, handler in ROUTES[:-1]:
+        template = pattern.replace("(start|stop|restart)", "{action}").replace("([^/]+)", "{}")
+        known = {re.sub(r"\{(?!action)\w+\}", "{}", p.strip("/")): set(o) for p, o in DOCUMENT["paths"].items()}
+        verbs = {m for m in ("get", "put", "post", "delete") if m in vars(handler)}
+        assert verbs == known[template] - {"parameters"}, pattern
+
+
+def test_the_event_schema_says_what_is_emitted():
+    schema = yaml.safe_load((FILE.parent / "events" / "changed.yaml").read_text())
+    assert set(schema["properties"]) == {"what", "id", "revision"}
+    assert schema["properties"]["what"]["enum"] == ["computes", "kernels", "operations"]

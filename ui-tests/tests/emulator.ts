@@ -1,0 +1,60 @@
+/** The emulated Azure, as `jupyter dsvm emulator` runs it. */
+import * as fs from 'fs';
+import * as path from 'path';
+
+import { Program, PYTHON } from './processes';
+
+/** The line that the emulator prints when it is ready. */
+export interface IReadyLine {
+  arm: string;
+  /** `JUPYTER_CONFIG_DIR` for every Jupyter command that is to use it. */
+  config_dir: string;
+  vms: { name: string; host: string; port: number; disk: string }[];
+}
+
+/** The first start builds the Python of the machines. */
+const START_SECONDS = 420;
+
+export class Emulator {
+  static async start(folder: string, args: string[] = []): Promise<Emulator> {
+    fs.mkdirSync(folder, { recursive: true });
+    const program = new Program(
+      'The emulator',
+      PYTHON,
+      ['-m', 'jupyter_dsvm', 'emulator', '--dir', path.join(folder, 'azure'), ...args],
+      path.join(folder, 'emulator.log'),
+      process.env,
+      true
+    );
+    let printed = '';
+    program.process.stdout?.on('data', chunk => (printed += chunk));
+    try {
+      const line = await program.until(
+        async () => (printed.includes('\n') ? printed.slice(0, printed.indexOf('\n')) : undefined),
+        START_SECONDS
+      );
+      return new Emulator(program, JSON.parse(line));
+    } catch (error) {
+      await program.end();
+      throw error;
+    }
+  }
+
+  private constructor(
+    private readonly _program: Program,
+    readonly ready: IReadyLine
+  ) {}
+
+  /** The folder that holds a machine's disk. */
+  disk(name: string): string {
+    const vm = this.ready.vms.find(vm => vm.name === name);
+    if (!vm) {
+      throw new Error(`The emulator has no ${name}.`);
+    }
+    return vm.disk;
+  }
+
+  end(): Promise<void> {
+    return this._program.end();
+  }
+}

@@ -1,0 +1,146 @@
+/** A real Jupyter server for one test: token and XSRF check on, folders of its own, a free port. */
+import * as crypto from 'crypto';
+import * as fs from 'fs';
+import * as os from 'os';
+import * as path from 'path';
+
+import { JUPYTER, pause, Program } from './processes';
+
+export interface IServerOptions {
+  /** `lab` or `notebook`. */
+  app?: 'lab' | 'notebook';
+  /** More environment, for one `JUPYTER_CONFIG_DIR` of the emulator. */
+  env?: Record<string, string>;
+  /** More command line arguments. */
+  args?: string[];
+}
+
+const START_SECONDS = 90;
+
+export class JupyterServer {
+  static async start(options: IServerOptions = {}): Promise<JupyterServer> {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dsvm-ui-'));
+    const at = (name: string): string => {
+      const made = path.join(folder, name);
+      fs.mkdirSync(made, { mode: 0o700 });
+      return made;
+    };
+    const notebooks = at('notebooks');
+    const runtime = at('runtime');
+    const settings = at('settings');
+    // JupyterLab asks every new user about its news; a person would answer once.
+    const notification = path.join(
+      settings,
+      '@jupyterlab',
+      'apputils-extension',
+      'notification.jupyterlab-settings'
+    );
+    fs.mkdirSync(path.dirname(notification), { recursive: true });
+    fs.writeFileSync(notification, JSON.stringify({ fetchNews: 'false', checkForUpdates: false }));
+    const token = crypto.randomBytes(24).toString('hex');
+    const args = [
+      options.app ?? 'lab',
+      '--no-browser',
+      '--ServerApp.port=0',
+      `--ServerApp.root_dir=${notebooks}`,
+      ...(process.getuid?.() === 0 ? ['--allow-root'] : []),
+      ...(options.args ?? [])
+    ];
+    const program = new Program('JupyterLab', JUPYTER, args, path.join(folder, 'server.log'), {
+      ...process.env,
+      JUPYTER_CONFIG_DIR: at('config'),
+      JUPYTER_RUNTIME_DIR: runtime,
+      JUPYTERLAB_SETTINGS_DIR: settings,
+      JUPYTERLAB_WORKSPACES_DIR: at('workspaces'),
+      IPYTHONDIR: at('ipython'),
+      // In the environment, since arguments can be read by every user of the computer.
+      JUPYTER_TOKEN: token,
+      ...options.env
+    });
+    const server = new JupyterServer(program, folder, notebooks, token);
+    try {
+      server._url = await program.until(() => server._find(runtime), START_SECONDS);
+      return server;
+    } catch (error) {
+      await server.end();
+      throw error;
+    }
+  }
+
+  private constructor(
+    readonly program: Program,
+    private readonly _folder: string,
+    /** The server's root folder. */
+    readonly notebooks: string,
+    readonly token: string
+  ) {}
+
+  /** With a slash at the end. */
+  get url(): string {
+    return this._url;
+  }
+
+  /** The address of a page, with the token. */
+  address(page: string): string {
+    return `${this._url}${page}?token=${this.token}`;
+  }
+
+  /** Put a notebook into the root folder whose code cells have these sources. */
+  write(name: string, cells: string[]): void {
+    const notebook = {
+      cells: cells.map((source, index) => ({
+        cell_type: 'code',
+        id: `cell-${index}`,
+        metadata: {},
+        execution_count: null,
+        outputs: [],
+        source
+      })),
+      metadata: {
+        kernelspec: { name: 'python3', display_name: 'Python 3 (ipykernel)', language: 'python' },
+        language_info: { name: 'python' }
+      },
+      nbformat: 4,
+      nbformat_minor: 5
+    };
+    fs.writeFileSync(path.join(this.notebooks, name), JSON.stringify(notebook));
+  }
+
+  /** Ask the REST API as a script would. */
+  async rest<T>(route: string, init: RequestInit = {}): Promise<T> {
+    const response = await fetch(`${this._url}${route}`, {
+      ...init,
+      headers: { Authorization: `token ${this.token}`, 'Content-Type': 'application/json' }
+    });
+    if (!response.ok) {
+      throw new Error(`${init.method ?? 'GET'} ${route}: ${response.status} ${await response.text()}`);
+    }
+    return (await response.json()) as T;
+  }
+
+  /** End the server and everything it started, and remove its folder. */
+  async end(): Promise<void> {
+    await this.program.end();
+    fs.rmSync(this._folder, { recursive: true, force: true });
+  }
+
+  /** The address from the server's own file, once the server answers there. */
+  private async _find(runtime: string): Promise<string | undefined> {
+    const file = fs.readdirSync(runtime).find(name => /^jpserver-\d+\.json$/.test(name));
+    if (!file) {
+      return undefined;
+    }
+    try {
+      const { port, base_url } = JSON.parse(fs.readFileSync(path.join(runtime, file), 'utf-8'));
+      const url = `http://127.0.0.1:${port}${base_url}`;
+      const response = await fetch(`${url}api/status`, { headers: { Authorization: `token ${this.token}` } });
+      return response.ok ? url : undefined;
+    } catch {
+      // Half written, or not listening yet.
+      await pause(100);
+      return undefined;
+    }
+  }
+
+  private _url = '';
+}

@@ -1,0 +1,70 @@
+/** A notebook open in JupyterLab or Notebook 7, as a person uses it. */
+import { expect, Locator, Page } from '@playwright/test';
+
+import { JupyterServer } from './jupyter-server';
+
+export class NotebookPage {
+  constructor(
+    readonly page: Page,
+    private readonly _server: JupyterServer
+  ) {}
+
+  /** Open it, and wait until its kernel is idle. */
+  async open(name: string, app: 'lab' | 'notebook' = 'lab'): Promise<void> {
+    await this.page.goto(this._server.address(app === 'lab' ? `lab/tree/${name}` : `notebooks/${name}`));
+    await this.notebook.waitFor({ timeout: 60_000 });
+    await this.untilIdle(60_000);
+  }
+
+  get notebook(): Locator {
+    return this.page.locator('.jp-NotebookPanel:visible').first();
+  }
+
+  cell(index: number): Locator {
+    return this.notebook.locator('.jp-CodeCell').nth(index);
+  }
+
+  /** Run one cell, and wait until it has ended. */
+  async run(index: number, timeout = 60_000): Promise<void> {
+    await this.start(index);
+    await this.untilRun(index, timeout);
+  }
+
+  /** Run one cell, and do not wait. */
+  async start(index: number): Promise<void> {
+    await this.cell(index).locator('.jp-InputPrompt').click();
+    await this.page.keyboard.press('Control+Enter');
+  }
+
+  async runAll(): Promise<void> {
+    await this.page.getByRole('menuitem', { name: 'Run', exact: true }).click();
+    await this.page.getByRole('menuitem', { name: 'Run All Cells', exact: true }).click();
+  }
+
+  /** Wait until the cell has a number in its prompt. */
+  async untilRun(index: number, timeout = 60_000): Promise<void> {
+    await expect(this.cell(index).locator('.jp-InputPrompt')).toHaveText(/\[\d+\]:/, { timeout });
+  }
+
+  /** The number in the cell's prompt. */
+  async count(index: number): Promise<number> {
+    const prompt = await this.cell(index).locator('.jp-InputPrompt').innerText();
+    return Number(/\[(\d+)\]:/.exec(prompt)?.[1]);
+  }
+
+  /** The text that the cell has put out. */
+  async output(index: number): Promise<string> {
+    const texts = await this.cell(index).locator('.jp-OutputArea-output').allInnerTexts();
+    return texts.join('\n').trim();
+  }
+
+  async untilIdle(timeout = 30_000): Promise<void> {
+    const indicator = this.notebook.locator('.jp-Notebook-ExecutionIndicator');
+    await expect(indicator).toHaveAttribute('data-status', 'idle', { timeout });
+  }
+
+  /** The toolbar item that says where the notebook runs. */
+  get chip(): Locator {
+    return this.notebook.getByRole('button', { name: /^This notebook runs on:/ });
+  }
+}
