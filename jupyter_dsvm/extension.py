@@ -179,7 +179,8 @@ async def _in_thread(function: Callable[[], None]) -> None:
 
     def run() -> None:
         try:
-            done.set_result(function())
+            function()
+            done.set_result(None)
         except BaseException as e:
             done.set_exception(e)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from support.kernels import Notebook, default_provisioner
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
@@ -26,10 +27,13 @@ SPARE_FDS = 2
 
 
 @pytest.fixture(scope="session", autouse=True)
-def jupyter_folders() -> Iterator[Path]:
+def jupyter_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Jupyter's folders, private to this run, under a path that is short enough for unix sockets."""
+    tmp_path_factory.getbasetemp()  # where it always is
     folder = Path(tempfile.mkdtemp(prefix="dt-", dir="/tmp"))
     with pytest.MonkeyPatch.context() as patch:
+        (folder / "tmp").mkdir()
+        patch.setattr(tempfile, "tempdir", str(folder / "tmp"))
         for name in ("runtime", "data", "config"):
             (folder / name).mkdir(mode=0o700)
             patch.setenv(f"JUPYTER_{name.upper()}_DIR", str(folder / name))
@@ -51,7 +55,7 @@ class Belongings:
 
     @classmethod
     def now(cls, folder: Path) -> Belongings:
-        files = {*map(str, (folder / "runtime").iterdir()), *map(str, Path("/tmp").glob("dsvm-*"))}
+        files = {*map(str, (folder / "runtime").iterdir()), *map(str, (folder / "tmp").glob("dsvm-*"))}
         return cls(set(threading.enumerate()), our_processes(), files, len(os.listdir("/proc/self/fd")))
 
     def left(self, earlier: Belongings) -> list[str]:

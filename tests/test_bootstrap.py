@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.sshd import SSHServer, sshd
 
 from jupyter_dsvm.errors import BootstrapError
 from jupyter_dsvm.kernels import bootstrap as module
@@ -22,6 +21,7 @@ from jupyter_dsvm.kernels.bootstrap import RememberedPythons, bootstrap, command
 from jupyter_dsvm.models import SSHTarget
 from jupyter_dsvm.ssh.connection import SSHConnection
 from jupyter_dsvm.ssh.hostkeys import HostKeys
+from support.sshd import SSHServer, sshd
 
 ECHO = """
 import os, sys

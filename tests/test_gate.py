@@ -7,11 +7,11 @@ import signal
 from typing import Any
 
 import pytest
-from support.gated import FRONT, GONE, Gated, info
 
 from jupyter_dsvm.errors import Cancelled, KernelStartError, LanguageMismatch
 from jupyter_dsvm.kernels.messages import DELIM
 from jupyter_dsvm.relay.wire import Channel
+from support.gated import FRONT, GONE, Gated, info
 
 ABORTED = ["busy", "execute_reply:aborted", "idle"]
 DIED = ["busy", "error", "execute_reply:error", "idle"]
@@ -323,7 +323,7 @@ def test_nothing_new_goes_to_the_old_kernel_while_a_swap_waits() -> None:
     g.cell()
     assert "kernel_info_reply:ok" in g.about(g.ask("kernel_info_request"))
     old.status("idle", old.requests()[0])
-    assert g.about(comm) == ["idle"]
+    assert g.about(comm)[-1] == "idle"
     assert (old.code, new.code) == ([], ["cell"])
 
 

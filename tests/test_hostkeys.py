@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.sshd import generate_key
 
 from jupyter_dsvm.errors import ConfigurationError, HostKeyError
 from jupyter_dsvm.models import SSHTarget
 from jupyter_dsvm.ssh.hostkeys import HostKey, HostKeys
 from jupyter_dsvm.ssh.keys import ensure_key
+from support.sshd import generate_key
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from jupyter_client.session import Session
-from support.sshd import FlakyTCP, SSHServer, sshd
 
 from jupyter_dsvm.errors import (
     BootstrapError,
@@ -38,6 +37,7 @@ from jupyter_dsvm.kernels.vmpipe import Phase, PipeTimes, VMPipe
 from jupyter_dsvm.models import LinkPhase, LinkState
 from jupyter_dsvm.relay.wire import Channel
 from jupyter_dsvm.ssh.hostkeys import HostKeys
+from support.sshd import FlakyTCP, SSHServer, sshd
 
 QUICK = PipeTimes(ping=0.3, deadline=1.0, reconnect=2.0, first_wait=0.05, longest_wait=0.3)
 
@@ -200,8 +200,10 @@ class Kernel:
                 return self
 
     def end(self) -> None:
+        """Returns once the relay has confirmed it and gone."""
         self.io.call_soon(self.backend.end)
-        self.until(lambda: self.exits or self.error, 20)
+        self.until(lambda: self.backend.over)
+        assert self.exits
 
 
 def forget_everything(server: SSHServer) -> None:
@@ -265,9 +267,9 @@ def test_a_kernel_lives_there(server: SSHServer) -> None:
 
 def forget_everything_but_the_pipe(server: SSHServer) -> None:
     deadline = time.monotonic() + 10
-    while any("ipykernel" in line for line in server.processes().values()) and time.monotonic() < deadline:
+    while any("connection.json" in line for line in server.processes().values()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any("ipykernel" in line for line in server.processes().values())
+    assert not any("connection.json" in line for line in server.processes().values())
 
 
 def test_two_kernels_share_a_pipe_and_one_does_not_hold_up_the_other(server: SSHServer) -> None:
@@ -293,7 +295,7 @@ def test_close_leaves_the_kernel_running(server: SSHServer) -> None:
         pid = int(kernel.output("import os; print(os.getpid())"))
         kernel.io.call(kernel.backend.close).result(5)
     time.sleep(0.5)
-    assert "ipykernel" in server.processes()[pid]
+    assert "connection.json" in server.processes()[pid]
     with piped(server) as pipe:
         assert [k["id"] for k in pipe.kernels()] == [kernel.id]
     os.kill(next(p for p, line in server.processes().items() if p != pid), signal.SIGTERM)
@@ -307,7 +309,8 @@ def test_a_kernel_that_cannot_be_started(server: SSHServer) -> None:
         assert kernel.exits[0][0] == 4
         assert "no licence" in kernel.exits[0][1]
         assert "\x1b" not in kernel.exits[0][1]
-        kernel.io.call(kernel.backend.end).result(5)
+        kernel.end()
+        assert len(kernel.exits) == 1
         with pytest.raises(ConfigurationError, match="argv"):
             Kernel(pipe, argv=[])
     forget_everything(server)
@@ -618,7 +621,7 @@ def test_names_and_keys_stay_out_of_sight(server: SSHServer) -> None:
         for pid in server.processes():
             for name in ("cmdline", "environ"):
                 assert key not in Path(f"/proc/{pid}/{name}").read_bytes()
-        argv = next(line for line in server.processes().values() if "ipykernel_launcher -f" in line).split()
+        argv = next(line for line in server.processes().values() if "connection.json" in line).split()
         folder = Path(argv[argv.index("-f") + 1]).parent
         assert folder.stat().st_mode & 0o077 == 0
         held = [p for p in folder.iterdir() if p.is_file() and key in p.read_bytes()]

@@ -57,7 +57,7 @@ def test_a_message_is_read_where_it_is_asked() -> None:
 )
 def test_what_is_no_message_is_malformed(parts: list[bytes]) -> None:
     with pytest.raises(MalformedMessage):
-        Message(parts).type  # noqa: B018
+        Message(parts).type
 
 
 @given(st.lists(st.one_of(st.just(DELIM), st.binary(max_size=20), st.sampled_from([b"{}", b'{"msg_id":[]}', b"null"]))))
@@ -107,7 +107,7 @@ def test_another_session_is_rewritten_and_signed_again_with_buffers_kept() -> No
     assert theirs.header["session"] == "client", "the original is as it was"
 
 
-@pytest.mark.parametrize("text", ["\ud800", "\udcff", "a\u0000b", "🙂"])
+@pytest.mark.parametrize("text", ["\ud800 and \udcff", "a\u0000b", "🙂"])
 def test_any_text_can_be_written_again(text: str) -> None:
     parts = request()
     parts[3] = json.dumps({**json.loads(parts[3]), "username": text}).encode()

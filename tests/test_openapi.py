@@ -23,8 +23,7 @@ from jupyter_dsvm.models import Compute, ComputeKind, PowerState, Price, Problem
 from jupyter_dsvm.routes import ROUTES
 from jupyter_dsvm.service import DSVMService
 from support.fakes import FakeCompute, FakeConnections, FakeFree, FakeProxy, FakeRegistry, dsvm
-
-pytest_plugins = ["pytest_jupyter.jupyter_server"]
+from support.server import jp_asyncio_loop, jp_server_cleanup  # noqa: F401
 
 FILE = Path(jupyter_dsvm.__file__).parent / "openapi.yaml"
 DOCUMENT = yaml.safe_load(FILE.read_text())

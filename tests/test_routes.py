@@ -17,8 +17,7 @@ from jupyter_dsvm.models import PowerState
 from jupyter_dsvm.routes import ROUTES
 from jupyter_dsvm.service import DSVMService
 from support.fakes import FakeCompute, FakeFree, dsvm
-
-pytest_plugins = ["pytest_jupyter.jupyter_server"]
+from support.server import jp_asyncio_loop, jp_server_cleanup  # noqa: F401
 
 Fetch = Callable[..., Awaitable[Any]]
 

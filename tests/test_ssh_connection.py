@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.sshd import FlakyTCP, SSHServer, free_port, generate_key, sshd
 
 from jupyter_dsvm.errors import AuthenticationError, HostKeyError, SSHError, Unreachable
 from jupyter_dsvm.ssh.connection import SSHConnection
 from jupyter_dsvm.ssh.hostkeys import HostKeys
+from support.sshd import FlakyTCP, SSHServer, free_port, generate_key, sshd
 
 
 @pytest.fixture(scope="module")

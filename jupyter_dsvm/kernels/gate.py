@@ -119,8 +119,9 @@ class Gate:
         """The kernel manager starts this side as the kernel: at first, or after a restart. No swap, no closing of comms."""
         old = self.current
         if old is not None and old.number != number:
-            if old.phase not in (Phase.ENDED, Phase.GONE):
-                self._settle(None)
+            if old.phase is not Phase.GONE:
+                old.phase = Phase.ENDED
+            self._settle(None)
             self._sides.pop(old.number, None)
         self.current = self._sides[number]
         self._info = self._gone = None
@@ -137,7 +138,7 @@ class Gate:
             if side.phase not in (Phase.STARTING, Phase.ENDED):
                 # A restart in place whose end nobody saw: what was with the old process will not be answered by the new
                 # one. What came after a confirmed end, or before the first start, waits for this process.
-                side.phase = Phase.STARTING
+                side.phase = Phase.ENDED
                 self._settle(None)
             self._info = None
             self.ending = False
@@ -266,6 +267,7 @@ class Gate:
                 self._user_cancel("interrupted")
                 text = f"{side.compute_name} is out of reach; the kernel there was not interrupted."
                 self._answer_control(message, failure("Unreachable", text))
+                self._advance()
                 return
             if side.interrupt_mode != "message":
                 self.interrupt()
@@ -275,9 +277,16 @@ class Gate:
             if side.phase in STARTING:
                 # Nothing runs there; kept until something does, it would stop the wrong cell.
                 self._answer_control(message, {"status": "ok"})
+                self._advance()
                 return
         if kind == "shutdown_request":
             self.user_ends("shut down or restarted")
+        self._pass_control(message)
+        self._advance()  # a cancelled swap lets go what waited for it
+
+    def _pass_control(self, message: Message) -> None:
+        """To the kernel, or to where it waits for one, or answered where none will come."""
+        kind, side = message.type, self.current
         reachable = side is not None and side.phase is Phase.READY and side.reachable
         if kind == "kernel_info_request" and self._info is not None and not reachable:
             self._answer_control(message, self._info)
@@ -293,11 +302,9 @@ class Gate:
             self._answer_control(message, {"status": "ok", "restart": restart})
         else:
             self._say.failed(Request(message, Channel.CONTROL), self._gone)
-        self._advance()  # a cancelled swap lets go what waited for it
 
     def _answer_control(self, message: Message, content: dict[str, Any]) -> None:
         self._say.answer(message, Channel.CONTROL, content, self._flow.occupied_by)
-        self._advance()
 
     def _release_control(self) -> None:
         """What was held on control goes on: the kernel is there now, or it never will be."""
@@ -305,7 +312,7 @@ class Gate:
             return
         held, self._held_control = self._held_control, deque()
         for message in held:
-            self._control(message)
+            self._pass_control(message)
 
     def _stdin(self, message: Message) -> None:
         side = self.current
@@ -395,6 +402,8 @@ class Gate:
         try:
             message = Message(parts)
             kind, parent_id = message.type, message.parent_id
+            if not kind or not message.id:
+                raise MalformedMessage("a message without type or id")  # which no client could read
             if parent_id in side.own:
                 self._own.heard(side, channel, message)
                 self._progress(side)

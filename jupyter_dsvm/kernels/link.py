@@ -115,6 +115,11 @@ class RelayBackend:
             Type.OMITTED: self._omitted,
         }
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it is left here."""
+        return self._phase is Phase.OVER
+
     # Backend
 
     def start(self, events: BackendEvents) -> None:

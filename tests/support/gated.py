@@ -189,15 +189,11 @@ class Gated:
         return kernel
 
     def answer_own(self, kernel: Kernel, language: str = "python") -> None:
-        """What the gate itself has asked so far."""
-        seen = len(kernel.received)
-        for channel, message in list(kernel.received):
-            if message.header["session"] != FRONT:
-                continue
+        """What the gate itself has asked, and asks in answer to that."""
+        while own := [(c, m) for c, m in kernel.received if m.header["session"] == FRONT]:
+            channel, message = own[0]
+            kernel.received.remove(own[0])
             kernel.answer(message, channel, **(info(language) if message.type == "kernel_info_request" else {}))
-        kernel.received = kernel.received[seen:]
-        if kernel.received:
-            self.answer_own(kernel, language)
 
     def swap(self, kernel: Kernel) -> None:
         self.do(self.gate.swap, kernel.number)

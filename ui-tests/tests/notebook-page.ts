@@ -24,10 +24,25 @@ export class NotebookPage {
     return this.notebook.locator('.jp-CodeCell').nth(index);
   }
 
-  /** Run one cell, and wait until it has ended. */
+  /** Run one cell, and wait until it has ended, whether well or not. */
   async run(index: number, timeout = 60_000): Promise<void> {
+    const prompt = this.cell(index).locator('.jp-InputPrompt');
+    // The number may be the same as before (a new kernel counts from 1), so the change through [*] is what counts.
+    await prompt.evaluate(node => {
+      let running = false;
+      node.removeAttribute('data-has-run');
+      const observer = new MutationObserver(() => {
+        const isRunning = node.textContent?.includes('*') ?? false;
+        if (running && !isRunning) {
+          observer.disconnect();
+          node.setAttribute('data-has-run', 'true');
+        }
+        running = isRunning;
+      });
+      observer.observe(node, { childList: true, characterData: true, subtree: true });
+    });
     await this.start(index);
-    await this.untilRun(index, timeout);
+    await expect(prompt).toHaveAttribute('data-has-run', 'true', { timeout });
   }
 
   /** Run one cell, and do not wait. */
@@ -41,7 +56,7 @@ export class NotebookPage {
     await this.page.getByRole('menuitem', { name: 'Run All Cells', exact: true }).click();
   }
 
-  /** Wait until the cell has a number in its prompt. */
+  /** Wait until a cell that had not been run has a number in its prompt. */
   async untilRun(index: number, timeout = 60_000): Promise<void> {
     await expect(this.cell(index).locator('.jp-InputPrompt')).toHaveText(/\[\d+\]:/, { timeout });
   }

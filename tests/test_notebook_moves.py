@@ -1,0 +1,196 @@
+"""A notebook moves to an emulated VM and back, end to end: Azure's API, SSH, the relay and the kernels are all real."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+import pytest
+
+from jupyter_dsvm.emulator import Emulator
+from jupyter_dsvm.models import StepState
+from support.emulated import (
+    HERE,
+    PATIENCE,
+    WHERE,
+    Notebook,
+    all_at_once,
+    assert_moved,
+    attached,
+    configured,
+    emulator,
+    nonce,
+    ours,
+    refused,
+    settings,
+    until,
+    where,
+    writes,
+)
+from support.sshd import sshd
+
+__all__ = ["configured", "emulator"]
+
+SAMPLE = resources.files("jupyter_dsvm") / "emulator" / "sample" / "digits.ipynb"
+READ_NONCE = "from pathlib import Path; print((Path.home() / 'nonce').read_text())"
+
+
+def facts(notebook: Notebook) -> dict[str, str]:
+    """What the sample notebook prints, run from its first cell to its last: ``accuracy``, ``host``, ``home``, …"""
+    said = ""
+    for cell in json.loads(SAMPLE.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            done = notebook.run("".join(cell["source"]), timeout=PATIENCE)
+            assert done.status == "ok", done.content
+            said += done.text
+    return dict(line.split(": ", 1) for line in said.splitlines() if ": " in line)
+
+
+def test_the_sample_notebook_here_there_and_here_again(configured: Emulator):
+    with Notebook() as notebook:
+        here = facts(notebook)
+        assert float(here["accuracy"]) > 0.95
+        operation = assert_moved(notebook, "gpu-vm")  # as the panel does it: the machine is off, so it is started
+        assert [s.name for s in operation.steps] == ["start", "connect", "kernel", "wait"]
+        assert all(s.state is StepState.DONE for s in operation.steps)
+        assert "Variables stayed on the free tier" in operation.notice
+        assert notebook.run("classifier").content["ename"] == "NameError"
+        there = facts(notebook)
+        assert there["accuracy"] == here["accuracy"]
+        assert (there["host"], there["home"]) != (here["host"], here["home"])
+        assert where(notebook) == "gpu-vm"
+        assert assert_moved(notebook, "free").kind == "detach"
+        again = facts(notebook)
+        assert (again["host"], again["home"]) == (here["host"], here["home"])
+    until(lambda: not ours(configured, "gpu-vm"))
+
+
+ATTACHING = {
+    "a line of its own": "%dsvm attach gpu-vm",
+    "behind a comment": "# now with more machine\n%dsvm attach gpu-vm",
+    "in a function": "def more():\n    %dsvm attach gpu-vm\n\nmore()",
+    "through IPython": "name = 'gpu-vm'\nget_ipython().run_line_magic('dsvm', f'attach {name}')",
+    "among other code": "before = 1\n%dsvm attach gpu-vm\nprint('still', __import__('os').environ.get('DSVM_NAME'))",
+}
+
+
+@pytest.mark.parametrize("stop_on_error", [True, False])
+@pytest.mark.parametrize("cell", ATTACHING.values(), ids=ATTACHING)
+def test_run_all_with_an_attach_in_the_second_cell(configured: Emulator, cell: str, stop_on_error: bool):
+    configured.power("gpu-vm", "start")
+    secret = nonce(configured, "gpu-vm")
+    with Notebook() as notebook:
+        cells = [WHERE, cell, WHERE, "seen = ['third']", "seen.append('fourth')", READ_NONCE, "1/0", "print(seen)"]
+        done = all_at_once(notebook, *cells, stop_on_error=stop_on_error)
+        assert [d.status for d in done[:7]] == ["ok"] * 6 + ["error"]
+        assert done[0].text.strip() == HERE
+        assert "The following cells run on gpu-vm." in done[1].text
+        assert ("still" in done[1].text) is ("still" in cell)
+        assert done[2].text.strip() == "gpu-vm"
+        assert done[5].text.strip() == secret
+        # As the kernel counts that ran it: here 1 and 2, there from 1 again.
+        assert [d.count for d in done[:7]] == [1, 2, 1, 2, 3, 4, 5]
+        assert [i["content"]["execution_count"] for d in done[2:7] for i in d.outputs("execute_input")] == [1, 2, 3, 4, 5]
+        assert done[6].content["ename"] == "ZeroDivisionError"
+        if stop_on_error:
+            assert done[7].status == "aborted"
+        else:
+            assert (done[7].status, done[7].text.strip()) == ("ok", "['third', 'fourth']")
+        # One after the other, whichever kernel ran it.
+        order = [m["parent_header"]["msg_id"] for m in notebook.messages if m["msg_type"] == "execute_input"]
+        assert order == sorted(order, key=lambda i: int(i.rpartition("_")[2]))
+        # One session for life: JupyterLab drops what it has not handled when it changes.
+        assert len({m["header"]["session"] for m in notebook.messages}) == 1
+
+
+def executed(notebook: nbformat.NotebookNode, **options: Any) -> nbformat.NotebookNode:
+    nbclient.NotebookClient(notebook, timeout=PATIENCE, kernel_name="python3", **options).execute()
+    return notebook
+
+
+def test_nbclient_without_a_server_starts_the_machine_where_that_is_allowed(configured: Emulator):
+    secret = nonce(configured, "gpu-vm")
+    sources = [WHERE, "%dsvm attach gpu-vm", WHERE, READ_NONCE, "%dsvm detach", WHERE]
+    done = executed(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources]))
+    said = ["".join(o.get("text", "") for o in cell.outputs).strip() for cell in done.cells]
+    assert "Start gpu-vm" in said[1]
+    assert [said[0], said[2], said[3], said[5]] == [HERE, "gpu-vm", secret, HERE]
+    assert configured.vm("gpu-vm")["power_state"] == "running"
+    assert [w.split("?")[0].rpartition("/")[2] for w in writes(configured) if "gpu-vm" in w][-1] == "start"
+    until(lambda: not ours(configured, "gpu-vm"))
+
+
+def test_nbclient_says_why_where_it_is_not_allowed(
+    configured: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(settings(configured, tmp_path / "config", DSVMService=None)))
+    before = len(configured.traffic)
+    cells = [nbformat.v4.new_code_cell(s) for s in ("kept = 7", "%dsvm attach gpu-vm", "print(kept)")]
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="code may not start it"):
+        executed(nbformat.v4.new_notebook(cells=cells))
+    goes_on = executed(nbformat.v4.new_notebook(cells=cells), allow_errors=True)
+    assert goes_on.cells[2].outputs[0]["text"] == "7\n"
+    assert not writes(configured, before)
+
+
+def test_a_cell_ran_there_and_nowhere_else(configured: Emulator):
+    """The nonce is on the VM's disk only, and without the VM's SSH server there is no way to it."""
+    secret = nonce(configured, "cpu-vm")
+    with Notebook() as notebook:
+        notebook.run("kept = 42")
+        assert notebook.run(READ_NONCE).content["ename"] == "FileNotFoundError"
+        attached(notebook, "cpu-vm")
+        assert notebook.run(READ_NONCE).text.strip() == secret
+        assert notebook.run("%dsvm detach", timeout=PATIENCE).status == "ok"
+        assert notebook.run("kept").content["ename"] == "NameError"  # a fresh kernel here: the old one has ended
+    configured.kill_ssh("cpu-vm")
+    with Notebook() as notebook:
+        notebook.run("kept = 43")
+        said, name = refused(notebook, "%dsvm attach cpu-vm")
+        assert name == "DSVMError"
+        assert "cpu-vm" in said
+        assert "refused" in said
+        assert notebook.run("print(kept)").text == "43\n"
+        assert notebook.run(READ_NONCE).content["ename"] == "FileNotFoundError"
+        configured.start_ssh("cpu-vm")
+        attached(notebook, "cpu-vm")  # nothing of the failure stays behind
+
+
+def test_a_host_of_the_ssh_configuration_without_azure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsvm_provisioner: None
+):
+    home, config = tmp_path / "home", tmp_path / "config"
+    (home / ".ssh").mkdir(parents=True, mode=0o700)
+    config.mkdir()
+    (config / "jupyter_dsvm_config.json").write_text('{"DSVMService": {"compute_providers": ["free", "hosts"]}}')
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(config))
+    path = f"{Path(os.sys.executable).parent}:{os.environ['PATH']}"
+    with sshd(tmp_path / "sshd", env={"DSVM_NAME": "lab-pc", "PATH": path}) as server:
+        (home / ".ssh/config").write_text(
+            f"Host lab-pc\n  HostName {server.host}\n  Port {server.port}\n  User {server.user}\n"
+            f"  IdentityFile {server.key_file}\n"
+        )
+        with Notebook() as notebook:
+            said, _ = refused(notebook, "%dsvm attach lab-pc")  # its key was never seen
+            assert "SHA256:" in said
+            assert "Nothing was sent to it" in said
+            assert f"ssh -p {server.port} {server.user}@{server.host}" in said
+            (home / ".ssh/known_hosts").write_text(f"[{server.host}]:{server.port} {server.host_key_line}\n")
+            listed = notebook.run("%dsvm list").outputs("display_data")[0]["content"]["data"]["text/plain"]
+            assert [line.split()[0] for line in listed.splitlines()[1:]] == ["*", "lab-pc"]
+            attached(notebook, "lab-pc")
+            assert notebook.run("print(__import__('os').path.expanduser('~'))").text.strip() == str(server.home)
+            assert "runs on lab-pc" in notebook.run("%dsvm status").text
+            said, _ = refused(notebook, "%dsvm stop lab-pc")
+            assert "may not stop" in said
+            assert notebook.run("%dsvm detach", timeout=PATIENCE).status == "ok"
+            assert where(notebook) == HERE
+            said, _ = refused(notebook, "%dsvm stop lab-pc")
+            assert "only by hand" in said
+        assert not server.wait_until_idle()
