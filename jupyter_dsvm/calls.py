@@ -20,7 +20,7 @@ import difflib
 import logging
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .compute.provider import Cancel
@@ -130,11 +130,18 @@ def _check_rights(call: Call, verb: str) -> None:
 def _list(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:
     listing = service.computes()
     here = call.proxy.status.compute
+    computes = [replace(c, attached=_as_seen_from(call.proxy.kernel_id, service, c)) for c in listing.computes]
     # A VM learns no paths of other notebooks.
     return {
-        "text": computes_text(listing.computes, listing.problems, here, notebooks=call.trusted),
-        "html": computes_html(listing.computes, listing.problems, here, notebooks=call.trusted),
+        "text": computes_text(computes, listing.problems, here, notebooks=call.trusted),
+        "html": computes_html(computes, listing.problems, here, notebooks=call.trusted),
     }
+
+
+def _as_seen_from(kernel_id: str, service: DSVMService, compute: Compute) -> tuple[str, ...]:
+    """The notebooks on a compute, where the one that asks is "this notebook" if nobody knows its path."""
+    own = next((r.notebook for r in service.kernels()[0] if r.id == kernel_id and r.path is None), None)
+    return tuple("this notebook" if name == own else name for name in compute.attached)
 
 
 def _status(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:

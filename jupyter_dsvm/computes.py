@@ -41,6 +41,9 @@ OFF = frozenset({PowerState.STOPPED, PowerState.DEALLOCATED, PowerState.STOPPING
 CONFIRMED_OFF = frozenset({PowerState.STOPPED, PowerState.DEALLOCATED})
 """States in which nothing runs there any more, for sure."""
 
+DELETED = frozenset({"ResourceNotFound", "NotFound", "ResourceGroupNotFound", "Replaced"})
+"""Codes with which a cloud confirms that a machine is not there any more, or that its name means another one now."""
+
 POLL_SECONDS = 0.1
 """How often somebody who joined a change looks at their own cancel."""
 
@@ -175,11 +178,19 @@ class Computes:
         row = self.known(text)
         if row is not None:
             return row
-        snapshot = self.snapshot()
+        try:
+            return resolve(text, self.snapshot().computes)
+        except UnknownCompute:
+            snapshot = self.snapshot(refresh=True)
         try:
             return resolve(text, snapshot.computes)
-        except UnknownCompute:
-            return resolve(text, self.snapshot(refresh=True).computes)
+        except UnknownCompute as e:
+            if not snapshot.problems:
+                raise
+            # It may well be there: a cloud that was not heard must not look like one that has no such machine.
+            said = " ".join(p.message for p in snapshot.problems)
+            advice = " ".join(dict.fromkeys([e.advice, *(p.advice for p in snapshot.problems)]))
+            raise UnknownCompute(f"{e.message} Not everything could be listed: {said}", advice=advice.strip()) from None
 
     def fresh(self, compute_id: str) -> Compute:
         """Read now; a change of ours that is under way shows in ``power_state``."""
@@ -197,13 +208,15 @@ class Computes:
         try:
             row = self.fresh(compute_id)
         except UnknownCompute as e:
-            return e
+            # "Unknown" without such a code is only what a listing lacked, as when the account's role has just changed.
+            return e if e.code in DELETED else None
         except DSVMError:
             return None
         if row.kind is ComputeKind.DSVM and row.power_state in CONFIRMED_OFF:
             return ComputeNotRunning(
                 f"{row.name} is {row.power_state.value}: what ran there has ended.",
-                advice=f"Start it and attach again (%dsvm attach {row.name}), or return to the free tier (%dsvm detach).",
+                # Not with %dsvm: there is no kernel that could run it.
+                advice="In the Compute panel, start it and attach again, or return to the free tier.",
             )
         return None
 

@@ -74,6 +74,8 @@ def _jupyterlab(notebooks: Path, config_dir: Path, log: Path, port: int) -> Iter
     environment.pop("JUPYTER_DEFAULT_PROVISIONER_NAME", None)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.root_dir={notebooks}"]
     command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=50", "--LabApp.news_url=None"]
+    # Also where the package was installed without its configuration files, as in a checkout.
+    command.append("--ServerApp.jpserver_extensions=jupyter_dsvm=True")
     if hasattr(os, "getuid") and os.getuid() == 0:
         command.append("--allow-root")
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:

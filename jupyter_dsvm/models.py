@@ -169,6 +169,11 @@ class KernelRecord(Shape):
     moving_to: str | None = None
     """The compute of an attach that is under way."""
 
+    @property
+    def notebook(self) -> str:
+        """What to call it: its path, or a short form of the kernel's id where there is none (nbclient, a console)."""
+        return self.path or f"notebook {self.id[:8]}"
+
 
 class OperationState(str, enum.Enum):
     RUNNING = "running"

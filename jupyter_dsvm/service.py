@@ -197,7 +197,7 @@ class DSVMService(LoggingConfigurable):
         attached: dict[str, list[str]] = {}
         for row in self.kernels()[0]:
             if row.link.state is not LinkPhase.GONE:
-                attached.setdefault(row.compute, []).append(row.path or row.id)
+                attached.setdefault(row.compute, []).append(row.notebook)
         return ComputeList(
             tuple(dataclasses.replace(c, attached=tuple(sorted(attached.get(c.id, ())))) for c in snapshot.computes),
             snapshot.problems,
@@ -279,7 +279,7 @@ class DSVMService(LoggingConfigurable):
     def run_power(self, running: Running, kind: PowerKind) -> Compute:
         """Do it on this thread. The operation ends with what is returned or raised."""
         compute_id = running.value.compute or ""
-        affected = sorted(r.path or r.id for r in self.kernels()[0] if r.compute == compute_id)
+        affected = sorted(r.notebook for r in self.kernels()[0] if r.compute == compute_id)
         try:
             running.step(kind)
             row = self.known.change_power(kind, compute_id, running.report, running.cancel)

@@ -11,7 +11,6 @@ import pytest
 from jupyter_dsvm.allowance import DAY_SECONDS, Allowance
 from jupyter_dsvm.errors import ConfigurationError, NotAllowed
 from jupyter_dsvm.models import PowerState, Price
-
 from support.fakes import dsvm
 
 VM = dsvm("gpu-vm", PowerState.DEALLOCATED)
@@ -40,7 +39,7 @@ def test_names_and_patterns(names):
 def test_price():
     cheap = dsvm("cheap", PowerState.DEALLOCATED, price=Price(0.5, "USD", "2026-01-01"))
     take({"names": ["*"], "price_per_hour": 0.5}, cheap)
-    with pytest.raises(NotAllowed, match="0.5 USD"):
+    with pytest.raises(NotAllowed, match=r"0\.5 USD"):
         take({"names": ["*"], "price_per_hour": 0.4}, cheap)
     with pytest.raises(NotAllowed, match="not known"):
         take({"names": ["*"], "price_per_hour": 100}, VM)

@@ -6,7 +6,6 @@ import pytest
 
 from jupyter_dsvm.errors import KernelStartError, LanguageMismatch
 from jupyter_dsvm.kernels.kernelspecs import choose, installed_name, installed_spec, parse_specs, start_spec
-
 from support.fakes import IR, PYTHON3
 
 OTHER = {**PYTHON3, "name": "azureml", "display_name": "Python 3.10 - AzureML"}

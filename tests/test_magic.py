@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,21 @@ class Server:
                 self.requests.append(request)
                 watcher = threading.Thread(target=self._watch, args=(connection.dup(),))
                 watcher.start()
-                self.answer(request, lambda value: connection.sendall(json.dumps(value).encode() + b"\n"), self.hung_up)
+                self.answer(request, partial(self._send, connection), self.hung_up)
                 connection.shutdown(socket.SHUT_RDWR)
                 watcher.join()
 
+    @staticmethod
+    def _send(connection: socket.socket, value: dict[str, Any]) -> None:
+        connection.sendall(json.dumps(value).encode() + b"\n")
+
     def _watch(self, connection: socket.socket) -> None:
         with connection:
-            if not connection.recv(1):
+            try:
+                hung_up = not connection.recv(1)
+            except ConnectionResetError:  # it left something unread
+                hung_up = True
+            if hung_up:
                 self.hung_up.set()
 
     def close(self) -> None:

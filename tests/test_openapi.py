@@ -92,13 +92,13 @@ def checked(jp_fetch: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
     api = OpenAPI.from_dict(DOCUMENT)
 
     async def call(expected: int, method: str, path: str, body: Any = None, **query: str) -> Any:
+        answer: Any
         data = json.dumps(body) if body is not None else "" if method == "POST" else None
         try:
             answer = await jp_fetch(
                 "jupyter-dsvm", *path.split("/"), method=method, body=data, params=query, allow_nonstandard_methods=True
             )
         except HTTPClientError as e:
-            assert e.response is not None
             answer = e.response
         assert answer.code == expected, answer.body
         request = Request(method, path, query, data.encode() if data else None)

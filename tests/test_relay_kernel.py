@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 import zmq
 from jupyter_client.session import Session as Messages
-from support.relay_end import until
 
 from jupyter_dsvm.relay import folders, kernel, kernelspecs, listening
 from jupyter_dsvm.relay.kernel import KernelChannels, KernelProcess, kernel_argv
 from jupyter_dsvm.relay.wire import Channel
+from support.relay_end import until
 
 IPYKERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 KEY = "0123456789abcdef"

@@ -53,7 +53,6 @@ def api(jp_fetch: Fetch) -> Fetch:
                 "jupyter-dsvm", *path, method=method, body=data, allow_nonstandard_methods=True, **options
             )
         except HTTPClientError as e:
-            assert e.response is not None
             answer = e.response
         return answer.code, json.loads(answer.body) if answer.body else None
 

@@ -24,7 +24,6 @@ from jupyter_dsvm.errors import (
 )
 from jupyter_dsvm.models import FREE, LinkPhase, LinkState, Operation, OperationState, PowerState, utc_now
 from jupyter_dsvm.service import DSVMService
-
 from support.fakes import FakeCompute, FakeConnections, FakeFree, FakeProxy, FakeRegistry, dsvm, windows
 
 CPU, GPU, WIN = dsvm("cpu-vm"), dsvm("gpu-vm", PowerState.DEALLOCATED), windows("win-vm")

@@ -57,6 +57,11 @@ class Request:
     def answered(self) -> bool:
         return self.replied and self.idle
 
+    @property
+    def awaited(self) -> bool:
+        """More will be said about it. On control that is certain of the reply only."""
+        return not self.replied or (self.channel is Channel.SHELL and not self.idle)
+
 
 # Actions
 

@@ -13,6 +13,7 @@ from .messages import Message
 
 MAX_COMMS = 10_000
 """Comms that are remembered in order to be closed; a hostile kernel could open any number."""
+MAX_NEVER_IDLE = 100
 
 
 class Flow:
@@ -27,10 +28,14 @@ class Flow:
         # By type and id: a kernel manager and its clients share a session and count their messages each for itself, so
         # an id alone is not unique (jupyter_client's Session.clone).
         self._sent: dict[tuple[str, str], Request] = {}
+        self._never_idle: deque[Request] = deque()
+        """Control requests that were replied to; some kernels say nothing more."""
 
     @property
     def with_kernel(self) -> bool:
-        return bool(self._sent)
+        """Something is with the kernel that a move has to wait for. On control, that is the reply only: not every kernel
+        says that it is idle again."""
+        return any(r.awaited for r in self._sent.values())
 
     @property
     def occupied_by(self) -> Request | None:
@@ -39,6 +44,11 @@ class Flow:
 
     def find(self, key: tuple[str, str]) -> Request | None:
         return self._sent.get(key)
+
+    def must_wait(self, message: Message) -> bool:
+        """Another client's request under the same id is with the kernel: answers to the two could not be told apart."""
+        earlier = self._sent.get(message.key)
+        return earlier is not None and earlier.awaited
 
     def sent(self, message: Message, channel: Channel) -> None:
         """It goes to the kernel now."""
@@ -56,18 +66,24 @@ class Flow:
 
     def next(self) -> Iterator[Message]:
         """What may go to an idle kernel now, in order; each is to be ``sent`` before the next is asked for."""
-        # Another client's request under the same id has to wait: its answers could not be told from the first one's.
-        while self.waiting and self.running is None and self.waiting[0].key not in self._sent:
+        while self.waiting and self.running is None and not self.must_wait(self.waiting[0]):
             yield self.waiting.popleft()
 
     def finished(self, request: Request) -> bool:
-        """Whether that was all the kernel had to say to this request; it is forgotten then."""
-        if not request.answered:
-            return False
-        self._sent.pop(request.message.key, None)
-        if request is self.running:
-            self.running = None
-        return True
+        """Whether nobody waits for this request any more; it is forgotten once that was all the kernel had to say."""
+        if request.answered:
+            self._sent.pop(request.message.key, None)
+            if request is self.running:
+                self.running = None
+            return True
+        if request.channel is Channel.CONTROL and request.replied:
+            self._never_idle.append(request)
+            if len(self._never_idle) > MAX_NEVER_IDLE:
+                oldest = self._never_idle.popleft()
+                if self._sent.get(oldest.message.key) is oldest:
+                    del self._sent[oldest.message.key]
+            return True
+        return False
 
     def abort_waiting(self) -> None:
         """After an error, the cells that wait are not run; what else waits still is."""
@@ -92,6 +108,12 @@ class Flow:
                 self._say.failed(request, error)
         if error is None or (running is not None and running.stop_on_error):
             self.abort_waiting()
+
+    def leave(self) -> None:
+        """The notebook moves: what has been replied to goes idle, since nothing will be heard from that kernel about it."""
+        sent, self._sent = self._sent, {}
+        for request in sent.values():
+            self._say.aborted(request)
 
     def refuse_waiting(self, error: DSVMError | None) -> None:
         """There is no kernel, and none will come by itself."""

@@ -119,9 +119,9 @@ class Gate:
         """The kernel manager starts this side as the kernel: at first, or after a restart. No swap, no closing of comms."""
         old = self.current
         if old is not None and old.number != number:
-            if old.phase is not Phase.GONE:
+            if old.phase not in (Phase.ENDED, Phase.GONE):
                 old.phase = Phase.ENDED
-            self._settle(None)
+                self._settle(None)
             self._sides.pop(old.number, None)
         self.current = self._sides[number]
         self._info = self._gone = None
@@ -200,7 +200,7 @@ class Gate:
         side = self._sides.get(number)
         if side is not None and side is self.current:
             return
-        if side is None or side.phase is not Phase.READY:
+        if side is None or side.phase is not Phase.READY or side.replaced:
             self.actions.append(
                 Failed(number, KernelStartError("The new kernel ended before the notebook could move to it."))
             )
@@ -293,10 +293,10 @@ class Gate:
         elif side is None or side.phase in STARTING:
             self._held_control.append(message)
         elif side.phase is Phase.READY:
-            if self._flow.find(message.key) is None:
-                self._forward(side, Channel.CONTROL, message)
+            if self._flow.must_wait(message):
+                self._held_control.append(message)
             else:
-                self._held_control.append(message)  # as Flow.next does
+                self._forward(side, Channel.CONTROL, message)
         elif kind == "shutdown_request":
             restart = bool(content_of(message).get("restart"))
             self._answer_control(message, {"status": "ok", "restart": restart})
@@ -375,10 +375,13 @@ class Gate:
         if new is None or old is None:
             return
         if old.phase in (Phase.READY, Phase.GONE, Phase.ENDED) and not self._flow.with_kernel:
+            self._flow.leave()
             self._target, self.current = None, new
             self._info, self._gone = new.info, None
             self.execution_state = "idle"
             old.replaced = True
+            if old.phase is not Phase.READY:
+                del self._sides[old.number]
             self._flow.close_comms()
             self.actions.append(Swapped(old.number, new.number))
 
@@ -476,8 +479,6 @@ class Gate:
         request.replied = True
         if request is self._flow.running and request.stop_on_error and content_of(message).get("status") == "error":
             self._flow.abort_waiting()
-        if request.channel is Channel.CONTROL:
-            request.idle = True
         self._finish(request)
 
     # The ends of requests

@@ -113,8 +113,11 @@ def main() -> int:
         print(e, file=sys.stderr)  # noqa: T201  # becomes part of the error that the user reads
         return e.status
     except OSError as e:
+        if e.filename:
+            print(e, file=sys.stderr)  # noqa: T201  # says all: what is wrong with which folder
+            return NO_FOLDER
         traceback.print_exc()
-        return NO_FOLDER if e.filename else FAILED
+        return FAILED
     except BaseException:
         traceback.print_exc()
         return FAILED

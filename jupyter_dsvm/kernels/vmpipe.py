@@ -42,7 +42,6 @@ from ..errors import (
     HostKeyError,
     ProtocolError,
     RelayError,
-    UnknownCompute,
     Unreachable,
     printable,
 )
@@ -73,8 +72,8 @@ STDERR_KEPT = 4096
 SHORT = 5.0
 """Seconds; a connection that stood for less does not make the next attempt a first one."""
 
-FINAL = (HostKeyError, AuthenticationError, ProtocolError, UnknownCompute)
-"""Errors that trying again does not heal."""
+FINAL = (HostKeyError, AuthenticationError, ProtocolError)
+"""Errors that trying again does not heal. Whether a machine is there no more, only ``is_gone`` knows."""
 
 
 @dataclass(frozen=True)

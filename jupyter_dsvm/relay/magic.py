@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from typing import Any, Dict, Iterator, List, Optional
+from contextlib import closing
+from typing import Any, Dict, Generator, List, Optional
 
 VARIABLE = "JUPYTER_DSVM_SOCKET"
 VERSION = 1
@@ -47,7 +48,7 @@ def clean(text: object) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(text))
 
 
-def call(line: str, path: Optional[str] = None) -> Iterator[Dict[str, Any]]:
+def call(line: str, path: Optional[str] = None) -> Generator[Dict[str, Any], None, None]:
     """Send one line; yields the replies, the last of which has ``result`` or ``error``."""
     path = path or os.environ.get(VARIABLE)
     if not path:
@@ -96,22 +97,24 @@ def dsvm(line: str) -> None:
     %dsvm help                       all of this
     """
     last = ""
-    for reply in call(line):
-        progress = reply.get("progress")
-        if isinstance(progress, dict):
-            text = clean(progress.get("text") or "")
-            if text and text != last:
-                print(text, flush=True)  # noqa: T201  (into the cell)
-            last = text
-            continue
-        error = reply.get("error")
-        if isinstance(error, dict):
-            raise DSVMError(
-                clean(error.get("message") or "It failed."),
-                clean(error.get("advice") or ""),
-                clean(error.get("code") or "Error"),
-            )
-        _show(reply.get("result"))
+    # Closed here, not when it is forgotten: a traceback that is kept would keep the connection, and the call, alive.
+    with closing(call(line)) as replies:
+        for reply in replies:
+            progress = reply.get("progress")
+            if isinstance(progress, dict):
+                text = clean(progress.get("text") or "")
+                if text and text != last:
+                    print(text, flush=True)  # noqa: T201  (into the cell)
+                last = text
+                continue
+            error = reply.get("error")
+            if isinstance(error, dict):
+                raise DSVMError(
+                    clean(error.get("message") or "It failed."),
+                    clean(error.get("advice") or ""),
+                    clean(error.get("code") or "Error"),
+                )
+            _show(reply.get("result"))
 
 
 def _show(result: Any) -> None:

@@ -146,6 +146,8 @@ export function withPoint(text: string): string {
 export function computeState(situation: ISituation, trans: TranslationBundle): IComputeState {
   const { compute, operation, kernel, current } = situation;
   const here = !!current && current.compute === compute.id;
+  // On its way back already, the notebook needs no button for it.
+  const wayBack = here && !current.moving_to ? 'detach' : null;
   if (operation) {
     return { tone: 'busy', text: operationText(operation, trans), primary: null };
   }
@@ -153,7 +155,7 @@ export function computeState(situation: ISituation, trans: TranslationBundle): I
     return {
       tone: 'gone',
       text: trans.__('The kernel that ran here has ended, and its variables with it.'),
-      primary: here ? 'detach' : null
+      primary: wayBack
     };
   }
   if (kernel && (kernel.link.state === 'reconnecting' || kernel.link.state === 'connecting')) {
@@ -168,11 +170,11 @@ export function computeState(situation: ISituation, trans: TranslationBundle): I
               since,
               kernel.link.attempt
             ),
-      primary: here ? 'detach' : null
+      primary: wayBack
     };
   }
   if (here) {
-    return { tone: 'on', text: runningText(compute, trans), primary: 'detach' };
+    return { tone: 'on', text: runningText(compute, trans), primary: wayBack };
   }
   if (compute.os === 'windows') {
     const state = powerText(compute, trans);

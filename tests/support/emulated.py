@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,10 +15,10 @@ import pytest
 from jupyter_dsvm.emulator import STANDARD, Emulator
 from jupyter_dsvm.emulator.machines import TWINS
 from jupyter_dsvm.kernels.registry import registry
-from jupyter_dsvm.models import FREE, Operation, OperationState
+from jupyter_dsvm.models import Operation, OperationState
 from jupyter_dsvm.service import DSVMService
 
-from .kernels import TIMEOUT, Client, Execution, Notebook, default_provisioner, until
+from .kernels import Client, Execution, Notebook
 
 HERE = "here"
 WHERE = f"import os; print(os.environ.get('DSVM_NAME', {HERE!r}))"
@@ -47,7 +45,7 @@ def configured(
 ) -> Iterator[Emulator]:
     """Jupyter in this process as the emulator's configuration has it, a home folder without SSH configuration, and a
     proxy for every kernel. Afterwards every VM is as it was."""
-    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(emulator.config_dir))
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(settings(emulator, tmp_path / "jupyter")))
     monkeypatch.setenv("HOME", str(tmp_path))
     with unchanged(emulator):
         yield emulator
@@ -69,8 +67,10 @@ def unchanged(emulator: Emulator) -> Iterator[None]:
 
 
 def settings(emulator: Emulator, folder: Path, **sections: dict[str, Any] | None) -> Path:
-    """A configuration folder like the emulator's, with other values; a section that is None is left out."""
+    """A configuration folder like the emulator's, with other values; a section that is None is left out. The emulator's
+    changes take less than the three seconds after which Azure is asked how far it is."""
     values = json.loads((emulator.config_dir / "jupyter_dsvm_config.json").read_text())
+    values["AzureCompute"]["polling_interval"] = 0.2
     for name, section in sections.items():
         if section is None:
             values.pop(name, None)
@@ -161,34 +161,3 @@ def all_at_once(client: Client, *cells: str, stop_on_error: bool = True) -> list
     """Run All: every request is sent before the first has run; what came back, in the order of the cells."""
     ids = [client.send(cell, stop_on_error=stop_on_error) for cell in cells]
     return client.wait(*ids, timeout=2 * PATIENCE)
-
-
-__all__ = [
-    "FREE",
-    "HERE",
-    "PATIENCE",
-    "TIMEOUT",
-    "WHERE",
-    "Client",
-    "Execution",
-    "Notebook",
-    "all_at_once",
-    "assert_moved",
-    "attached",
-    "configured",
-    "default_provisioner",
-    "emulator",
-    "kernel_folders",
-    "moved",
-    "nonce",
-    "os",
-    "ours",
-    "refused",
-    "service",
-    "settings",
-    "time",
-    "unchanged",
-    "until",
-    "where",
-    "writes",
-]

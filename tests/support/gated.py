@@ -125,7 +125,7 @@ class Gated:
         self.failed: dict[int, DSVMError] = {}
         self.swapped: list[tuple[int, int]] = []
         self.cancelled: list[str] = []
-        self._reader = Session(key=KEY, session="reader")
+        self._reader = Session(key=KEY, session="reader", packer="json")
 
     # The events
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
+from jupyter_core.utils import ensure_event_loop
 from jupyter_server.serverapp import ServerApp
 
 
 @pytest.fixture(autouse=True)
 def jp_asyncio_loop(leaves_nothing: None) -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
+    loop = ensure_event_loop(prefer_selector_loop=True)  # the one in which pytest-jupyter runs the test
     yield loop
     loop.run_until_complete(loop.shutdown_default_executor())  # tornado's client looks names up there
     loop.close()
@@ -30,7 +30,8 @@ def jp_server_cleanup(jp_asyncio_loop: asyncio.AbstractEventLoop) -> Iterator[No
     yield
     if ServerApp.initialized():
         app: Any = ServerApp.instance()
-        jp_asyncio_loop.run_until_complete(app._cleanup())
-        app.kernel_manager.context.destroy()
+        if hasattr(app, "kernel_manager"):
+            jp_asyncio_loop.run_until_complete(app._cleanup())
+            app.kernel_manager.context.destroy()
         ServerApp.clear_instance()
     KernelProvisionerFactory.clear_instance()

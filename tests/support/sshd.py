@@ -21,6 +21,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 from collections import deque
@@ -69,8 +70,8 @@ class SSHServer:
         self.folder = folder
         self.user = getpass.getuser()
         self.port = free_port()
-        self.home = folder / "home"
-        self.home.mkdir(mode=0o700)
+        # Short, so that the relay's sockets fit into it and not into a folder of their own under /tmp.
+        self.home = Path(tempfile.mkdtemp(prefix="vm-"))
         self.key_file = folder / "client_key"
         public = generate_key(self.key_file)
         (folder / "authorized_keys").write_text(public + "\n")
@@ -211,6 +212,7 @@ def sshd(folder: Path, *options: str, env: dict[str, str] | None = None) -> Iter
         yield server
     finally:
         server.kill()
+        shutil.rmtree(server.home, ignore_errors=True)
     assert not processes_with(server.mark)
 
 

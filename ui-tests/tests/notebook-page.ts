@@ -3,6 +3,12 @@ import { expect, Locator, Page } from '@playwright/test';
 
 import { JupyterServer } from './jupyter-server';
 
+/** A row of the server's own list of sessions. */
+interface ISession {
+  path: string;
+  kernel: { execution_state: string; connections: number } | null;
+}
+
 export class NotebookPage {
   constructor(
     readonly page: Page,
@@ -13,7 +19,22 @@ export class NotebookPage {
   async open(name: string, app: 'lab' | 'notebook' = 'lab'): Promise<void> {
     await this.page.goto(this._server.address(app === 'lab' ? `lab/tree/${name}` : `notebooks/${name}`));
     await this.notebook.waitFor({ timeout: 60_000 });
+    await this._untilConnected(name);
     await this.untilIdle(60_000);
+  }
+
+  /**
+   * Wait until the server has a kernel for the notebook, idle and with this page connected to it.
+   *
+   * The page's own indicator says "idle" before there is any kernel, and a cell run then is lost.
+   */
+  private async _untilConnected(path: string): Promise<void> {
+    const state = async (): Promise<string> => {
+      const sessions = await this._server.rest<ISession[]>('api/sessions');
+      const kernel = sessions.find(session => session.path === path)?.kernel;
+      return kernel && kernel.connections > 0 ? kernel.execution_state : 'not connected';
+    };
+    await expect.poll(state, { timeout: 60_000, message: `the kernel of ${path}` }).toBe('idle');
   }
 
   get notebook(): Locator {
@@ -76,6 +97,15 @@ export class NotebookPage {
   async untilIdle(timeout = 30_000): Promise<void> {
     const indicator = this.notebook.locator('.jp-Notebook-ExecutionIndicator');
     await expect(indicator).toHaveAttribute('data-status', 'idle', { timeout });
+  }
+
+  /**
+   * Wait until the notebook runs there. While it is moving, the toolbar already names where to ("Free tier · moving 1
+   * of 2"), so the text alone is not enough.
+   */
+  async untilOn(compute: string, timeout = 60_000): Promise<void> {
+    const there = this.chip.and(this.page.locator('[data-tone="on"]'));
+    await expect(there).toContainText(compute, { timeout });
   }
 
   /** The toolbar item that says where the notebook runs. */

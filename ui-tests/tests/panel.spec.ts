@@ -47,7 +47,7 @@ test('the notebook moves to a machine that was off, and back', async ({ page, se
     await expect(compute.thisNotebook).toContainText('is moving to gpu-vm');
     await expect(compute.button('gpu-vm', 'Cancel')).toBeVisible();
     await expect(compute.steps('gpu-vm', 'done').first()).toBeVisible({ timeout: 60_000 });
-    await expect(notebook.chip).toContainText('gpu-vm · T4', { timeout: 60_000 });
+    await notebook.untilOn('gpu-vm · T4');
     await expect(compute.state('gpu-vm')).toHaveText('Running analysis.ipynb.');
     await expect(page.getByText(/^Moved to gpu-vm in /).first()).toBeVisible();
   });
@@ -60,7 +60,7 @@ test('the notebook moves to a machine that was off, and back', async ({ page, se
 
   await test.step('return to the free tier', async () => {
     await compute.move('gpu-vm', 'Return to free tier');
-    await expect(notebook.chip).toContainText('Free tier', { timeout: 60_000 });
+    await notebook.untilOn('Free tier');
     await notebook.run(1);
     expect(await notebook.output(1)).toBe(here);
   });
@@ -76,8 +76,7 @@ test('the chip moves the notebook too, also in Notebook 7', async ({ page, serve
   await notebook.chip.click();
   await page.getByRole('menuitem', { name: /^cpu-vm/ }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Move' }).click();
-  await expect(notebook.chip).toContainText('cpu-vm', { timeout: 60_000 });
-  await expect(notebook.chip).toHaveAttribute('data-tone', 'on', { timeout: 60_000 });
+  await notebook.untilOn('cpu-vm');
   await notebook.run(0);
   expect(await notebook.output(0)).not.toBe(here);
 

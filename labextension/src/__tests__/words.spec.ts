@@ -107,6 +107,16 @@ describe('computeState', () => {
     });
   });
 
+  it.each<LinkPhase>(['connected', 'reconnecting', 'gone'])(
+    'offers no second way back (%s)',
+    state => {
+      const kernel = { ...there(fixtures.cpu, linked(state)), moving_to: 'free' };
+      expect(
+        computeState({ compute: fixtures.cpu, kernel, current: kernel }, trans).primary
+      ).toBeNull();
+    }
+  );
+
   it('never calls a machine out of reach dead', () => {
     const kernel = there(fixtures.cpu, linked('reconnecting', 3));
     const state = computeState({ compute: fixtures.cpu, kernel, current: kernel }, trans);

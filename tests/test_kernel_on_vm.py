@@ -1,0 +1,503 @@
+"""Everything that a notebook asks of its kernel, with the kernel on a VM: interrupts, input, debugger, widgets, large outputs."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.ioloop import AsyncIOLoopKernelManager
+from jupyter_core.paths import jupyter_data_dir
+from traitlets.config import Config
+
+from jupyter_dsvm.emulator import Emulator
+from jupyter_dsvm.models import FREE, OperationState
+from support.emulated import (
+    HERE,
+    PATIENCE,
+    WHERE,
+    assert_moved,
+    attached,
+    configured,
+    emulator,
+    kernel_folders,
+    moved,
+    ours,
+    refused,
+    where,
+)
+from support.kernels import Execution, Notebook, default_provisioner, until
+from support.sshd import SSHServer, sshd
+
+__all__ = ["configured", "emulator"]
+
+IRKERNEL = Path("/usr/share/jupyter/kernels/ir")
+needs_r = pytest.mark.skipif(not IRKERNEL.exists(), reason="needs IRkernel (Debian: r-cran-irkernel)")
+
+
+@pytest.fixture(scope="module")
+def on_vm(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    """One notebook on cpu-vm for all tests that leave its kernel as it was."""
+    with pytest.MonkeyPatch.context() as patch, default_provisioner("dsvm-provisioner"):
+        patch.setenv("JUPYTER_CONFIG_DIR", str(emulator.config_dir))
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        with Notebook() as notebook:
+            attached(notebook, "cpu-vm")
+            yield notebook
+    until(lambda: not ours(emulator, "cpu-vm"))
+
+
+@pytest.fixture
+def there(on_vm: Notebook) -> Iterator[Notebook]:
+    """Handed out idle, and still on the VM and idle afterwards."""
+    on_vm.executions.clear()
+    on_vm.messages.clear()
+    on_vm.requests_for_input.clear()
+    yield on_vm
+    assert where(on_vm) == "cpu-vm"
+
+
+def kernel_pids(emulator: Emulator, name: str) -> list[int]:
+    """The kernel processes on that VM, as this computer counts."""
+    return [row["pid"] for row in emulator.processes(name) if any("connection.json" in arg for arg in row["argv"])]
+
+
+def answered(notebook: Notebook, kind: str, content: dict[str, Any], channel: str = "shell") -> dict[str, Any]:
+    """The content of the reply to a request that is no cell."""
+    asked = notebook.of(notebook.ask(kind, content, channel))
+    notebook.until(lambda: asked.replies)
+    reply: dict[str, Any] = asked.content
+    return reply
+
+
+# Interrupt, restart, death
+
+
+INTERRUPTS: dict[str, Callable[[Notebook], object]] = {
+    "signal": lambda notebook: notebook.km.interrupt_kernel(),
+    "interrupt_request": lambda notebook: answered(notebook, "interrupt_request", {}, "control"),
+}
+
+
+@pytest.mark.parametrize("interrupt", INTERRUPTS.values(), ids=INTERRUPTS)
+def test_interrupt(there: Notebook, interrupt: Callable[[Notebook], object]):
+    there.run("kept = 41")
+    cell = there.send("import time\nprint('looping')\nfor _ in range(10**6): time.sleep(0.01)")
+    waiting = there.send("never = 1")
+    there.until(lambda: "looping" in there.of(cell).text)
+    start = time.monotonic()
+    interrupt(there)
+    done, aborted = there.wait(cell, waiting)
+    assert time.monotonic() - start < 5
+    assert (done.content["ename"], aborted.status) == ("KeyboardInterrupt", "aborted")
+    assert there.run("print(kept, 'never' in globals())").text == "41 False\n"
+
+
+class Lifecycle:
+    """A kernel as jupyter_server holds it: asyncio, with the restarter that looks every ``time_to_dead`` seconds."""
+
+    def __init__(self, km: AsyncIOLoopKernelManager, kc: AsyncKernelClient) -> None:
+        self.km = km
+        self.kc = kc
+        self.restarts = 0
+        self.deaths = 0
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def started(cls) -> AsyncIterator[Lifecycle]:
+        config = Config({"AsyncIOLoopKernelRestarter": {"time_to_dead": 0.3}})
+        km = AsyncIOLoopKernelManager(kernel_name="python3", config=config)
+        await km.start_kernel()
+        kc = km.client()
+        it = cls(km, kc)
+        km.add_restart_callback(it._restarted, "restart")
+        km.add_restart_callback(it._died, "dead")
+        kc.start_channels()
+        try:
+            await kc.wait_for_ready(timeout=PATIENCE)
+            yield it
+        finally:
+            kc.stop_channels()
+            await km.shutdown_kernel()
+            km.context.destroy(linger=0)
+
+    def _restarted(self) -> None:
+        self.restarts += 1
+
+    def _died(self) -> None:
+        self.deaths += 1
+
+    async def run(self, code: str) -> Execution:
+        """All that comes back for a cell. Each cell is waited for, so what comes is about it, or about none."""
+        return await self.end(self.kc.execute(code, allow_stdin=False))
+
+    async def end(self, msg_id: str) -> Execution:
+        done, deadline = Execution(), time.monotonic() + PATIENCE
+        while not done.over:
+            assert time.monotonic() < deadline, f"in time came only {done}"
+            for channel, kept in ((self.kc.iopub_channel, done.published), (self.kc.shell_channel, done.replies)):
+                with contextlib.suppress(queue.Empty):
+                    message = await channel.get_msg(timeout=0.02)
+                    if message["parent_header"].get("msg_id") == msg_id:
+                        kept.append(message)
+        return done
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come about in time"
+            await asyncio.sleep(0.02)
+
+
+def test_restart_and_death_on_the_vm(configured: Emulator):
+    async def body() -> None:
+        async with Lifecycle.started() as kernel:
+            first = kernel.km.kernel_id, kernel.km.session.key, kernel.km.get_connection_info()
+            assert (await kernel.run("%dsvm attach cpu-vm")).status == "ok"
+            for number, now in enumerate((False, True)):
+                assert (await kernel.run(f"kept = {number}\n{WHERE}")).text.strip() == "cpu-vm"
+                (before,) = kernel_pids(configured, "cpu-vm")
+                await kernel.km.restart_kernel(now=now)
+                assert (await kernel.run(WHERE)).text.strip() == "cpu-vm"
+                fresh = await kernel.run("kept")
+                assert (fresh.content["ename"], fresh.count) == ("NameError", 2)
+                assert kernel_pids(configured, "cpu-vm") not in ([before], [])
+            assert await kernel.km.is_alive()
+            assert kernel.restarts == 0
+            # What neither the user nor this server has ended: a process that runs out of memory, say.
+            (pid,) = kernel_pids(configured, "cpu-vm")
+            cell = kernel.kc.execute("kept = 7\nimport time; time.sleep(60)")
+            await asyncio.sleep(0.2)
+            os.kill(pid, signal.SIGKILL)
+            died = await kernel.end(cell)
+            assert died.status == "error"
+            assert "cpu-vm ended" in died.content["evalue"]
+            assert "9" in died.content["evalue"]
+            await kernel.until(lambda: kernel.restarts == 1)
+            assert (await kernel.run(WHERE)).text.strip() == "cpu-vm"
+            assert (await kernel.run("kept")).content["ename"] == "NameError"
+            assert await kernel.km.is_alive()
+            assert (kernel.restarts, kernel.deaths) == (1, 0)
+            assert (kernel.km.kernel_id, kernel.km.session.key, kernel.km.get_connection_info()) == first
+
+    asyncio.run(body())
+    until(lambda: not ours(configured, "cpu-vm"))
+    assert kernel_folders(configured, "cpu-vm") == []
+
+
+def test_the_end_of_a_kernel_is_seen_and_it_can_be_restarted_by_hand(configured: Emulator):
+    with Notebook() as notebook:
+        attached(notebook, "cpu-vm")
+        (pid,) = kernel_pids(configured, "cpu-vm")
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not notebook.km.is_alive())
+        assert notebook.proxy.exit_code == -signal.SIGKILL
+        assert len(notebook.proxy.folder.parts) > 1
+        assert notebook.proxy.folder.exists()  # the front stays
+        notebook.km.restart_kernel()
+        assert where(notebook) == "cpu-vm"
+        assert notebook.km.is_alive()
+        notebook.km.shutdown_kernel()
+        assert not notebook.km.has_kernel
+    until(lambda: not ours(configured, "cpu-vm"))
+    assert kernel_folders(configured, "cpu-vm") == []
+
+
+# Questions of a front end
+
+
+def test_input(there: Notebook):
+    cell = there.send(
+        "import getpass\nname = input('who? ')\nword = getpass.getpass('word? ')\nprint(name, word)", allow_stdin=True
+    )
+    for prompt, password, answer in (("who? ", False, "Zoë"), ("word? ", True, "s3cret")):
+        there.until(lambda: there.requests_for_input)
+        asked = there.requests_for_input.pop()
+        assert asked["content"] == {"prompt": prompt, "password": password}
+        assert asked["parent_header"]["msg_id"] == cell
+        there.kc.input(answer)
+    assert there.wait(cell)[0].text.splitlines()[-1] == "Zoë s3cret"
+    refusing = there.run("input()")
+    assert refusing.content["ename"] == "StdinNotImplementedError"
+
+
+def test_a_cell_that_waits_for_input_can_be_interrupted(there: Notebook):
+    cell = there.send("answer = input('?')", allow_stdin=True)
+    there.until(lambda: there.requests_for_input)
+    there.km.interrupt_kernel()
+    assert there.wait(cell)[0].content["ename"] == "KeyboardInterrupt"
+    there.kc.input("too late")
+    assert there.run("print('answer' in globals())").text == "False\n"
+
+
+def test_completion_inspection_history_and_the_like(there: Notebook):
+    count = there.run("rather_long_name = {'a': 1}\ndef explained():\n    'What it does.'").count
+    matches = answered(there, "complete_request", {"code": "rather_lo", "cursor_pos": 9})
+    assert matches["matches"] == ["rather_long_name"]
+    assert (matches["cursor_start"], matches["cursor_end"]) == (0, 9)
+    told = answered(there, "inspect_request", {"code": "explained", "cursor_pos": 9, "detail_level": 0})
+    assert told["found"]
+    assert "What it does." in told["data"]["text/plain"]
+    for code, status in (("if True:", "incomplete"), ("1 + 1", "complete"), ("1 +* 1", "invalid")):
+        assert answered(there, "is_complete_request", {"code": code})["status"] == status
+    history = answered(
+        there,
+        "history_request",
+        {"hist_access_type": "range", "output": False, "raw": True, "session": 0, "start": count, "stop": count + 1},
+    )
+    ((_, number, code),) = history["history"]
+    assert number == count
+    assert code.startswith("rather_long_name")
+    info = answered(there, "kernel_info_request", {})
+    assert info["language_info"]["name"] == "python"
+    assert "kernel subshells" not in info.get("supported_features", [])
+
+
+# Outputs
+
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+)
+
+
+def test_rich_output(there: Notebook):
+    done = there.run(
+        f"from IPython.display import *\nimport base64\ndisplay(Image(data=base64.b64decode({base64.b64encode(PNG)!r})))\n"
+        "display(HTML('<b>bold</b>'))\nhandle = display({'text/plain': 'one'}, raw=True, display_id='changing')\n"
+        "update_display({'text/plain': 'two'}, raw=True, display_id='changing')\nclear_output(wait=True)\n[1, 2, 3]"
+    )
+    shown = [m["content"] for m in done.outputs("display_data")]
+    assert base64.b64decode(shown[0]["data"]["image/png"]) == PNG
+    assert shown[1]["data"]["text/html"] == "<b>bold</b>"
+    assert shown[2]["transient"] == {"display_id": "changing"}
+    (update,) = done.outputs("update_display_data")
+    assert (update["content"]["data"]["text/plain"], update["content"]["transient"]) == (
+        "two",
+        {"display_id": "changing"},
+    )
+    assert done.outputs("clear_output")[0]["content"] == {"wait": True}
+    assert done.outputs("execute_result")[0]["content"]["data"]["text/plain"] == "[1, 2, 3]"
+
+
+def test_both_streams_whoever_writes(there: Notebook):
+    done = there.run(
+        "import sys, os, subprocess\nprint('out'); print('err', file=sys.stderr)\n"
+        "os.system('echo from a child')\n_ = subprocess.run(['sh', '-c', 'echo its errors >&2'])"
+    )
+    there.until(lambda: "its errors" in done.text)
+    said = {"stdout": "", "stderr": ""}
+    for message in done.outputs("stream"):
+        said[message["content"]["name"]] += message["content"]["text"]
+    assert (said["stdout"], said["stderr"]) == ("out\nfrom a child\n", "err\nits errors\n")
+
+
+def test_20_mb_arrive_whole(there: Notebook):
+    done = there.run(
+        "import random, hashlib\nlarge = random.Random(1).randbytes(10_000_000).hex()\n"
+        "display({'text/plain': large}, raw=True)\nhashlib.sha256(large.encode()).hexdigest()",
+        timeout=PATIENCE,
+    )
+    (shown,) = done.outputs("display_data")
+    text = shown["content"]["data"]["text/plain"]
+    assert len(text) == 20_000_000
+    (digest,) = done.outputs("execute_result")
+    assert digest["content"]["data"]["text/plain"] == repr(hashlib.sha256(text.encode()).hexdigest())
+    assert there.run("print(large)", timeout=PATIENCE).text == text + "\n"
+
+
+def test_20000_small_outputs_all_arrive_in_order(there: Notebook):
+    done = there.run(
+        "for i in range(20_000): display({'text/plain': str(i)}, raw=True)\nprint('end')", timeout=2 * PATIENCE
+    )
+    assert [m["content"]["data"]["text/plain"] for m in done.outputs("display_data")] == [*map(str, range(20_000))]
+    assert done.text == "end\n"
+
+
+def test_a_cell_of_5_mb(there: Notebook):
+    text = os.urandom(2_500_000).hex()
+    done = there.run(f"text = '{text}'\nimport hashlib\nprint(hashlib.sha256(text.encode()).hexdigest())", timeout=PATIENCE)
+    assert done.text.strip() == hashlib.sha256(text.encode()).hexdigest()
+    assert text in done.outputs("execute_input")[0]["content"]["code"]
+
+
+# The debugger
+
+
+class Debugger:
+    """What JupyterLab's debugger says to a kernel: ``debug_request`` on control, the Debug Adapter Protocol inside."""
+
+    def __init__(self, notebook: Notebook) -> None:
+        self.notebook = notebook
+        self._seq = 0
+
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        self._seq += 1
+        content = {"type": "request", "seq": self._seq, "command": command, "arguments": arguments}
+        reply = answered(self.notebook, "debug_request", content, "control")
+        assert reply.get("success"), reply
+        body: dict[str, Any] = reply.get("body") or {}
+        return body
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [
+            m["content"]["body"]
+            for m in self.notebook.messages
+            if m["msg_type"] == "debug_event" and m["content"]["event"] == name
+        ]
+
+    def stopped(self, times: int) -> dict[str, Any]:
+        """The stop of that number; where and with which variables."""
+        self.notebook.until(lambda: len(self.events("stopped")) == times)
+        thread = self.events("stopped")[-1]["threadId"]
+        frame = self.ask("stackTrace", threadId=thread)["stackFrames"][0]
+        scope = self.ask("scopes", frameId=frame["id"])["scopes"][0]["variablesReference"]
+        values = {v["name"]: v["value"] for v in self.ask("variables", variablesReference=scope)["variables"]}
+        return {"thread": thread, "line": frame["line"], "values": values}
+
+
+def test_debugger(there: Notebook):
+    code = "def twice(n):\n    result = n * 2\n    return result\n\nprint(twice(3) + twice(4))"
+    debugger = Debugger(there)
+    assert answered(there, "kernel_info_request", {})["debugger"]
+    debugger.ask(
+        "initialize",
+        clientID="test",
+        clientName="test",
+        adapterID="",
+        pathFormat="path",
+        linesStartAt1=True,
+        columnsStartAt1=True,
+        supportsVariableType=True,
+    )
+    debugger.ask("attach")
+    path = debugger.ask("dumpCell", code=code)["sourcePath"]
+    set_to = debugger.ask("setBreakpoints", source={"path": path}, breakpoints=[{"line": 3}], sourceModified=False)
+    assert [b["verified"] for b in set_to["breakpoints"]] == [True]
+    debugger.ask("configurationDone")
+    cell = there.send(code)
+    first = debugger.stopped(1)
+    assert (first["line"], first["values"]["result"]) == (3, "6")
+    assert not there.of(cell).replies
+    debugger.ask("continue", threadId=first["thread"])
+    second = debugger.stopped(2)
+    assert (second["line"], second["values"]["result"]) == (3, "8")
+    assert debugger.ask("evaluate", expression="n + 1", frameId=None, context="hover") is not None
+    debugger.ask("continue", threadId=second["thread"])
+    assert there.wait(cell)[0].text == "14\n"
+    debugger.ask("disconnect", restart=False, terminateDebuggee=False)
+    assert there.run("print(twice(5))").text == "10\n"
+
+
+# Widgets
+
+
+class Slider:
+    """One slider of a page: the messages that the widget manager of a front end sends and gets."""
+
+    def __init__(self, notebook: Notebook, name: str) -> None:
+        self.notebook = notebook
+        done = notebook.run(
+            f"import ipywidgets\n{name} = ipywidgets.IntSlider(value=3, description={name!r})\n"
+            f"{name}.observe(lambda change: print('moved to', change['new']), 'value')\n{name}"
+        )
+        (view,) = done.outputs("display_data") or done.outputs("execute_result")
+        self.comm = view["content"]["data"]["application/vnd.jupyter.widget-view+json"]["model_id"]
+        opened = {m["content"]["comm_id"]: m["content"] for m in done.outputs("comm_open")}
+        self.state = opened[self.comm]["data"]["state"]
+        assert (self.state["_model_name"], self.state["description"]) == ("IntSliderModel", name)
+
+    def move(self, value: int) -> Execution:
+        """As a user drags it; what came back for that."""
+        data = {"method": "update", "state": {"value": value}, "buffer_paths": []}
+        moved = self.notebook.of(self.notebook.ask("comm_msg", {"comm_id": self.comm, "data": data}))
+        self.notebook.until(lambda: "idle" in moved.states)
+        return moved
+
+    def updates(self, done: Execution) -> list[Any]:
+        """The values that the kernel has set."""
+        return [
+            m["content"]["data"]["state"]["value"]
+            for m in done.outputs("comm_msg")
+            if m["content"]["comm_id"] == self.comm
+            and m["content"]["data"]["method"] == "update"
+            and "value" in m["content"]["data"]["state"]
+        ]
+
+    @property
+    def closed(self) -> bool:
+        return any(
+            m["msg_type"] == "comm_close" and m["content"]["comm_id"] == self.comm for m in self.notebook.messages
+        )
+
+
+def test_a_slider(there: Notebook):
+    slider = Slider(there, "slider")
+    assert slider.state["value"] == 3
+    assert slider.move(7).text == "moved to 7\n"  # what its handler prints is about that message, so it finds its way
+    assert there.run("print(slider.value)").text == "7\n"
+    assert slider.updates(there.run("slider.value = 9")) == [9]
+    listed = answered(there, "comm_info_request", {"target_name": "jupyter.widget"})["comms"]
+    assert slider.comm in listed
+    there.run("slider.close()")
+    assert slider.closed
+
+
+def test_a_slider_from_before_the_move_and_one_from_after(configured: Emulator):
+    with Notebook() as notebook:
+        before = Slider(notebook, "before")
+        assert before.move(5).text == "moved to 5\n"
+        attached(notebook, "cpu-vm")
+        assert before.closed  # so the page shows it as dead instead of doing nothing when it is moved
+        after = Slider(notebook, "after")
+        assert not before.move(6).text  # the page may not have noticed yet: it harms nobody
+        assert after.move(8).text == "moved to 8\n"
+        assert notebook.run("print(after.value, 'before' in globals())").text == "8 False\n"
+        assert not after.closed
+        assert_moved(notebook, FREE)
+        notebook.until(lambda: after.closed)
+    until(lambda: not ours(configured, "cpu-vm"))
+
+
+# Several kernels on one VM
+
+
+def test_two_kernels_share_one_connection_and_one_flood_does_not_hold_up_the_other(
+    there: Notebook, configured: Emulator
+):
+    def connections() -> list[str]:
+        return [r["argv"][0] for r in configured.processes("cpu-vm") if r["argv"][0].startswith("sshd: azureuser")]
+
+    before = connections()
+    with Notebook() as second:
+        attached(second, "cpu-vm")
+        assert connections() == before
+        assert len(kernel_pids(configured, "cpu-vm")) == 2
+        # Besides two relays and two kernels there is the one pipe, which is the one exec on that connection.
+        assert len(ours(configured, "cpu-vm")) == 5
+        flood = there.send("for i in range(60): display({'text/plain': str(i) + 'x' * 1_000_000}, raw=True)")
+        times = []
+        while not there.of(flood).replies:
+            start = time.monotonic()
+            assert second.run("pass").status == "ok"
+            times.append(time.monotonic() - start)
+            there.receive(0)
+        assert len(there.wait(flood, timeout=PATIENCE)[0].outputs("display_data")) == 60
+        assert len(times) > 3
+        assert sorted(times)[len(times) // 2] < 1
+    until(lambda: len(ours(configured, "cpu-vm")) == 3)
+    assert len(kernel_folders(configured, "cpu-vm")) == 1

@@ -1,0 +1,134 @@
+"""The VM is deallocated under a running notebook: it says so at once, answers everything, starts nothing, and comes back here."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from jupyter_dsvm.emulator import Emulator
+from jupyter_dsvm.errors import DSVMError
+from jupyter_dsvm.models import LinkPhase, OperationState, PowerState
+from support.emulated import (
+    HERE,
+    PATIENCE,
+    WHERE,
+    assert_moved,
+    attached,
+    configured,
+    emulator,
+    moved,
+    ours,
+    refused,
+    service,
+    where,
+    writes,
+)
+from support.kernels import Notebook, until
+
+__all__ = ["configured", "emulator"]
+
+AT_ONCE = 5.0
+"""Seconds from the machine's end to the error in the cell: a lost connection, one more try, one question to Azure."""
+
+
+def test_deallocated_while_a_cell_runs(configured: Emulator):
+    with Notebook() as notebook:
+        attached(notebook, "gpu-vm")
+        running = notebook.send("print('begun', flush=True); import time; time.sleep(300)")
+        waiting = [notebook.send("raise SystemError"), notebook.send(WHERE, stop_on_error=False)]
+        asked = notebook.kc.kernel_info()
+        notebook.until(lambda: notebook.of(running).text)
+        notebook.until(lambda: notebook.of(asked).over)  # from what the kernel said earlier: it is busy
+        before = len(configured.traffic)
+
+        configured.power("gpu-vm", "deallocate")  # in the portal, by somebody else
+        since = time.monotonic()
+        (lost,) = notebook.wait(running, timeout=PATIENCE)
+        assert time.monotonic() - since < AT_ONCE
+        assert lost.status == "error"
+        said = lost.outputs("error")[0]["content"]["evalue"]
+        assert said == lost.content["evalue"]
+        assert "gpu-vm is deallocated: what ran there has ended." in said
+        assert "In the Compute panel, start it and attach again, or return to the free tier." in said
+        assert [d.status for d in notebook.wait(*waiting)] == ["aborted", "aborted"]
+
+        # Nothing that is asked now stays without an answer.
+        done = notebook.run(WHERE)
+        assert (done.status, done.content["evalue"]) == ("error", said)
+        assert notebook.wait(notebook.kc.kernel_info())[0].status == "ok"
+        assert notebook.wait(notebook.kc.complete("pri"))[0].status == "error"
+        assert "gpu-vm is deallocated" in notebook.run("%dsvm detach").content["evalue"]
+        row = service().kernels()[0][0]
+        assert (row.link.state, row.link.reason) == (LinkPhase.GONE, "gpu-vm is deallocated: what ran there has ended.")
+        (gpu,) = [c for c in service().computes().computes if c.name == "gpu-vm"]
+        assert (gpu.power_state, gpu.attached) == (PowerState.DEALLOCATED, ())
+        assert notebook.km.is_alive()  # to Jupyter: nothing is restarted behind the user's back
+
+        # A restart says why it cannot be, and starts nothing that is billed.
+        with pytest.raises(DSVMError, match="gpu-vm is deallocated"):
+            notebook.km.restart_kernel(now=True)
+        assert notebook.run(WHERE).content["evalue"] == said
+        assert all("/deallocate?" in w for w in writes(configured, before))
+        assert configured.vm("gpu-vm")["power_state"] == "deallocated"
+
+        assert_moved(notebook, "free")
+        assert where(notebook) == HERE
+        assert notebook.run("1 + 1").count == 2
+        assert all("/deallocate?" in w for w in writes(configured, before))
+        attached(notebook, "gpu-vm")  # and there again, now that somebody asks for it
+    until(lambda: not ours(configured, "gpu-vm"))
+
+
+def test_stopped_by_us_while_nothing_runs(configured: Emulator):
+    """``%dsvm stop`` in another notebook, which says whose kernel went with the machine."""
+    with Notebook() as notebook, Notebook() as other:
+        attached(notebook, "gpu-vm")
+        said = other.run("%dsvm stop gpu-vm", timeout=PATIENCE).text
+        assert "gpu-vm is off." in said
+        assert f"The kernel of notebook {notebook.proxy.kernel_id[:8]} ended with it" in said
+        until(lambda: notebook.proxy.status.link.state is LinkPhase.GONE, AT_ONCE)
+        assert "gpu-vm is deallocated" in refused(notebook, WHERE)[0]
+        assert where(other) == HERE
+        # Coming back to the same machine is an attach like any other, and starts it.
+        operation = moved(notebook, "gpu-vm")
+        assert operation.state is OperationState.DONE, operation.error
+        assert operation.steps[0].name == "start"
+        assert where(notebook) == "gpu-vm"
+
+
+def test_a_machine_that_restarts_has_lost_the_kernel(configured: Emulator):
+    with Notebook() as notebook:
+        attached(notebook, "cpu-vm")
+        running = notebook.send("import time; time.sleep(300)")
+        notebook.until(lambda: "busy" in notebook.of(running).states)
+        before = len(configured.traffic)
+        configured.power("cpu-vm", "restart")
+        (lost,) = notebook.wait(running, timeout=PATIENCE)
+        assert lost.status == "error"
+        assert "The kernel on cpu-vm is no more" in lost.content["evalue"]
+        assert "Attach again to start a new one, or return to the free tier." in lost.content["evalue"]
+        assert all("/restart?" in w for w in writes(configured, before))
+        assert_moved(notebook, "cpu-vm")
+        assert where(notebook) == "cpu-vm"
+    until(lambda: not ours(configured, "cpu-vm"))
+
+
+def test_out_of_reach_is_not_gone(configured: Emulator):
+    """sshd alone has died: Azure says that the machine runs, so the cell goes on waiting, and its output comes later."""
+    with Notebook() as notebook:
+        attached(notebook, "cpu-vm")
+        running = notebook.send("import time\nfor i in range(20): print(i); time.sleep(0.1)")
+        notebook.until(lambda: notebook.of(running).text)
+        configured.kill_ssh("cpu-vm")
+        until(lambda: notebook.proxy.status.link.state is LinkPhase.RECONNECTING)
+        assert notebook.wait(notebook.kc.kernel_info())[0].status == "ok"
+        queued = notebook.send("print('later')")
+        time.sleep(2)
+        assert notebook.proxy.status.link.state is LinkPhase.RECONNECTING
+        assert not notebook.of(queued).replies
+        configured.start_ssh("cpu-vm")
+        done = notebook.wait(running, queued, timeout=PATIENCE)
+        assert done[0].text == "".join(f"{i}\n" for i in range(20))
+        assert done[1].text == "later\n"
+    until(lambda: not ours(configured, "cpu-vm"))
