@@ -59,7 +59,8 @@ class Heard:
         raise AssertionError("a kernel of this server calls over the proxy's socket")
 
     def texts(self) -> str:
-        return "".join(m["content"]["text"] for _c, m in self.messages if m["msg_type"] == "stream")
+        streams = [m["content"] for _c, m in self.messages if m["msg_type"] == "stream"]
+        return "".join(content["text"] for content in streams if content["name"] == "stdout")
 
 
 class Started:

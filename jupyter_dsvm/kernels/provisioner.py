@@ -157,6 +157,14 @@ class DSVMProvisioner(LocalProvisioner):
         if self._launch is None:
             await self._close_proxy()
 
+    def _goes_on(self) -> None:
+        """A restart failed since the kernel's machine is gone, but the front is there. jupyter_client has noted that failure by
+        now, and would let no page connect any more, nor end what an attach brings later: have it forget."""
+        km = self.parent
+        km._ready = None
+        km.ready.set_result(None)
+        km.start_restarter()
+
     def _can_proxy(self, kwargs: dict[str, Any]) -> bool:
         """Front ends that want an encrypted or an ipc front get jupyter_client's own provisioner."""
         km = self.parent
@@ -200,6 +208,8 @@ class DSVMProvisioner(LocalProvisioner):
                 await _result(self.proxy.relaunch())
         except BaseException:
             await self._never_started()
+            if self.proxy is not None and self.proxy.exit_code is None:
+                asyncio.get_running_loop().call_soon(self._goes_on)
             raise
         self._launch = launch
         return self.connection_info

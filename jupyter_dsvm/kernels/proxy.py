@@ -240,9 +240,10 @@ class Proxy:
         side = self._gate.current
         if side is None:
             raise KernelStartError("There is no kernel to restart.")
+        # Also where there is nothing to restart: the front goes on, for the attach that brings a kernel again.
+        self._promises.launched()
         if self._gate.gone_error is not None:
             raise self._gate.gone_error
-        self._promises.launched()
         self._promises.prepared[side.number] = done
         self._backends[side.number].restart()
 
@@ -369,6 +370,7 @@ class Proxy:
     def _swapped(self, old: int, new: int) -> None:
         had_ended = self.exit_code is not None
         self._promises.launched()
+        self._update_status()  # whoever hears that the notebook has moved may look where it is
         self._promises.keep(self._promises.swapped, new)
         if had_ended:
             self._let_go(old)

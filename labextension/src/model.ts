@@ -17,7 +17,7 @@ import {
   IProblem
 } from './api';
 import { RevisionedList } from './lists';
-import { asProblem, request, SERVER_EXTENSION_MISSING } from './request';
+import { asProblem, NO_ANSWER, request, SERVER_EXTENSION_MISSING } from './request';
 import { IComputeModel, IKernelMoved, ModelStatus } from './tokens';
 
 /**
@@ -44,7 +44,9 @@ export class ComputeModel implements IComputeModel {
           this._changed();
         },
         failed: reason => this._failed(path, reason),
-        minimumGap: gap
+        minimumGap: gap,
+        isUnreached: reason => asProblem(reason).code === NO_ANSWER,
+        retry: options.retry ?? { first: 1000, longest: 30_000 }
       });
     this._lists = {
       computes: list<IComputeList>('computes', answer => {
@@ -267,5 +269,7 @@ export namespace ComputeModel {
     stream: IStream<Event.IManager, Event.Emission>;
     /** Milliseconds between two fetches of the same list: a burst of events leads to one. */
     minimumGap?: number;
+    /** Milliseconds until a server that was not reached is asked again: the first time, and at most. */
+    retry?: { first: number; longest: number };
   }
 }

@@ -13,6 +13,7 @@ from typing import Any
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning import KernelProvisionerFactory
+from jupyter_client.session import Session
 
 from jupyter_dsvm.kernels.backends import Backend
 from jupyter_dsvm.kernels.proxy import Proxy
@@ -50,6 +51,10 @@ class Execution:
     def over(self) -> bool:
         return bool(self.replies) and "idle" in self.states
 
+    def __str__(self) -> str:
+        replies = [m["content"].get("status") for m in self.replies]
+        return f"{replies} {[m['msg_type'] for m in self.published][-5:]} {self.states[-3:]}"
+
     @property
     def content(self) -> dict[str, Any]:
         content: dict[str, Any] = self.replies[0]["content"]
@@ -70,7 +75,9 @@ class Execution:
 
     @property
     def text(self) -> str:
-        return "".join(m["content"]["text"] for m in self.published if m["msg_type"] == "stream")
+        """Its standard output."""
+        streams = [m["content"] for m in self.published if m["msg_type"] == "stream"]
+        return "".join(content["text"] for content in streams if content["name"] == "stdout")
 
     def outputs(self, kind: str) -> list[Message]:
         return [m for m in self.published if m["msg_type"] == kind]
@@ -101,7 +108,7 @@ class Client:
     def until(self, condition: Callable[[], object], timeout: float = TIMEOUT) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
-            assert time.monotonic() < deadline, f"in time came only {self.executions}"
+            assert time.monotonic() < deadline, f"in time came only {[str(e) for e in self.executions.values()]}"
             self.receive(0.02)
 
     def receive(self, seconds: float) -> None:
@@ -142,7 +149,7 @@ class Notebook(Client):
     """A kernel manager, a client that is ready, and (behind our provisioner) the kernel's proxy."""
 
     def __init__(self, kernel_name: str = "python3", **options: Any) -> None:
-        self.km = KernelManager(kernel_name=kernel_name, **options)
+        self.km: Any = KernelManager(kernel_name=kernel_name, **options)
         try:
             self.km.start_kernel()
             super().__init__(self.km.client())
@@ -170,7 +177,9 @@ class Notebook(Client):
 
     @contextlib.contextmanager
     def another_client(self) -> Iterator[Client]:
+        """One with a session of its own, as each page has."""
         kc = self.km.client()
+        kc.session = Session(key=self.km.session.key)
         kc.start_channels()
         try:
             yield Client(kc)

@@ -20,6 +20,9 @@ export class FakeServer {
   readonly bodies: unknown[] = [];
   readonly stream = new Stream<Event.IManager, Event.Emission>(this as unknown as Event.IManager);
 
+  /** Whether requests fail before they reach anything. */
+  isAway = false;
+
   /** While set, answers wait for it. */
   gate: Promise<void> | null = null;
 
@@ -34,6 +37,9 @@ export class FakeServer {
         this.bodies.push(JSON.parse(body));
       }
       await this.gate;
+      if (this.isAway) {
+        throw new TypeError('Failed to fetch');
+      }
       const answer = this.answers.get(key);
       if (!answer) {
         return new Response('<html>Not found</html>', { status: 404 });

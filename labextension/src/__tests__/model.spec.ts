@@ -11,7 +11,8 @@ describe('ComputeModel', () => {
     model = new ComputeModel({
       serverSettings: server.settings,
       stream: server.stream,
-      minimumGap: 0
+      minimumGap: 0,
+      retry: { first: 50, longest: 100 }
     });
     await settle();
   };
@@ -159,6 +160,29 @@ describe('ComputeModel', () => {
     expect(model.status).toBe('failed');
     expect(model.error?.message).toContain('403 Forbidden');
     expect(model.error?.advice).toContain('sign in');
+  });
+
+  it('asks again by itself until the server is reached, and then no more', async () => {
+    server.isAway = true;
+    await start();
+    expect(model.status).toBe('failed');
+    expect(model.error?.message).toContain('Failed to fetch');
+    await settle(200);
+    expect(server.count('GET computes')).toBeGreaterThan(1);
+    server.isAway = false;
+    await settle(150);
+    expect(model.status).toBe('ready');
+    expect(model.error).toBeNull();
+    const asked = server.asked.length;
+    await settle(300);
+    expect(server.asked).toHaveLength(asked);
+  });
+
+  it('does not ask again after an answer that is an error', async () => {
+    server.answers.set('GET computes', { status: 502, body: fixtures.problem });
+    await start();
+    await settle(300);
+    expect(server.count('GET computes')).toBe(1);
   });
 
   it('shows an operation as soon as it has begun', async () => {

@@ -1,0 +1,181 @@
+"""A notebook moves while a page looks at it: a real Jupyter server, its REST API, its websockets, its events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jupyter_dsvm.emulator import Emulator
+from support.emulated import (
+    HERE,
+    PATIENCE,
+    WHERE,
+    configured,
+    emulator,
+    kernel_folders,
+    nonce,
+    ours,
+    settings,
+    where,
+    writes,
+)
+from support.kernels import until
+from support.served import Events, JupyterServer, Page, RestError
+
+__all__ = ["configured", "emulator"]
+
+
+@pytest.fixture
+def server(configured: Emulator, tmp_path: Path) -> Iterator[JupyterServer]:
+    with JupyterServer(tmp_path / "notebooks", settings(configured, tmp_path / "server")) as running:
+        yield running
+
+
+def move(server: JupyterServer, kernel_id: str, compute: str, **more: str) -> tuple[dict[str, Any], list[str]]:
+    path = f"jupyter-dsvm/kernels/{kernel_id}/compute"
+    begun = server.rest("PUT", path, {"compute": compute, **more}, 202)
+    assert begun["state"] == "running"
+    return server.operation(begun["id"], PATIENCE)
+
+
+def test_a_page_keeps_its_kernel(configured: Emulator, server: JupyterServer):
+    secret = nonce(configured, "gpu-vm")
+    session = server.open("digits.ipynb")
+    kernel_id = session["kernel"]["id"]
+    listed = server.rest("GET", "jupyter-dsvm/computes?refresh=true")
+    ids = {c["name"]: c["id"] for c in listed["computes"]}
+    assert {"cpu-vm", "gpu-vm", "win-vm", "old-vm"} < set(ids)
+    assert "web-server" not in ids  # no DSVM
+    with Page(server, kernel_id) as page, Events(server) as events:
+        assert where(page) == HERE
+        assert (server.row(kernel_id)["compute"], server.row(kernel_id)["path"]) == ("free", "digits.ipynb")
+        running = page.send("import time; time.sleep(1); print('here to the end')")
+        queued = page.send(WHERE)
+
+        done, said = move(server, kernel_id, ids["gpu-vm"])
+        assert (done["state"], done["progress"], done["error"]) == ("done", 1.0, None)
+        assert [s["name"] for s in done["steps"]] == ["start", "connect", "kernel", "wait"]
+        assert {s["state"] for s in done["steps"]} == {"done"}
+        assert any("gpu-vm" in text for text in said)
+        assert "Variables stayed on the free tier" in done["notice"]
+        assert page.wait(running)[0].text == "here to the end\n"
+        assert page.wait(queued)[0].text.strip() in (HERE, "gpu-vm")  # whichever came first; it is answered once
+        assert where(page) == "gpu-vm"
+        assert (
+            page.run("print(open('/proc/sys/kernel/hostname').read(), open('nonce').read())").text.split()[1] == secret
+        )
+        row = server.row(kernel_id)
+        assert (row["compute"], row["link"]["state"], row["moving_to"]) == (ids["gpu-vm"], "connected", None)
+        (gpu,) = [c for c in server.rest("GET", "jupyter-dsvm/computes")["computes"] if c["name"] == "gpu-vm"]
+        assert (gpu["attached"], gpu["power_state"]) == (["digits.ipynb"], "running")
+        assert {e["what"] for e in events.of_ours()} == {"computes", "kernels", "operations"}
+        assert set().union(*events.of_ours()) <= {"schema_id", "what", "revision", "id"} | {
+            k for e in events.seen for k in e if k.startswith("__")
+        }
+
+        # A restart stays there, and is a fresh kernel.
+        page.run("kept = 1")
+        before = page.run("import os; print(os.getpid())").text
+        server.rest("POST", f"api/kernels/{kernel_id}/restart", {})
+        assert where(page) == "gpu-vm"
+        assert page.run("kept").content["ename"] == "NameError"
+        assert page.run("import os; print(os.getpid())").text != before
+
+        # Renamed meanwhile.
+        server.rest("PATCH", f"api/sessions/{session['id']}", {"path": "renamed.ipynb"})
+        assert server.row(kernel_id)["path"] == "renamed.ipynb"
+
+        done, _ = move(server, kernel_id, "free")
+        assert (done["kind"], done["state"]) == ("detach", "done")
+        assert where(page) == HERE
+        # One kernel, one websocket, one session from the beginning to the end.
+        assert page.connected
+        assert [s["kernel"]["id"] for s in server.rest("GET", "api/sessions")] == [kernel_id]
+        assert len({m["header"]["session"] for m in page.messages if m["msg_type"] != "iopub_welcome"}) == 1
+
+
+def test_the_end_leaves_nothing_on_the_machine(configured: Emulator, server: JupyterServer):
+    session = server.open("one.ipynb")
+    other = server.open("two.ipynb")
+    for each in (session, other):
+        done, _ = move(server, each["kernel"]["id"], "cpu-vm")
+        assert done["state"] == "done", done
+    with Page(server, session["kernel"]["id"]) as page:
+        page.run("import subprocess; child = subprocess.Popen(['sleep', '1000'])")
+        assert where(page) == "cpu-vm"
+    assert any("sleep 1000" in line for line in ours(configured, "cpu-vm"))
+    assert len(kernel_folders(configured, "cpu-vm")) == 2
+    server.rest("DELETE", f"api/sessions/{session['id']}", status=204)
+    until(lambda: len(kernel_folders(configured, "cpu-vm")) == 1)
+    until(lambda: not any("sleep 1000" in line for line in ours(configured, "cpu-vm")))
+    with Page(server, other["kernel"]["id"]) as page:  # which shared the connection
+        assert where(page) == "cpu-vm"
+    server.rest("DELETE", f"api/kernels/{other['kernel']['id']}", status=204)
+    until(lambda: not kernel_folders(configured, "cpu-vm"))
+    # What is left is the connection, for the next attach; the server's end takes it along.
+    assert all("import sys,os" in line for line in ours(configured, "cpu-vm"))
+
+
+def test_the_end_of_the_server_ends_its_kernels_there(configured: Emulator, tmp_path: Path):
+    with JupyterServer(tmp_path / "notebooks", settings(configured, tmp_path / "server")) as server:
+        kernel_id = server.open("one.ipynb")["kernel"]["id"]
+        done, _ = move(server, kernel_id, "cpu-vm")
+        assert done["state"] == "done", done
+        assert ours(configured, "cpu-vm")
+    until(lambda: not ours(configured, "cpu-vm") and not kernel_folders(configured, "cpu-vm"))
+
+
+def test_the_vm_is_deallocated_under_an_open_page(configured: Emulator, server: JupyterServer):
+    kernel_id = server.open("digits.ipynb")["kernel"]["id"]
+    with Page(server, kernel_id) as page, Events(server) as events:
+        done, _ = move(server, kernel_id, "gpu-vm")
+        assert done["state"] == "done", done
+        running = page.send("import time; time.sleep(300)")
+        queued = page.send(WHERE)
+        page.until(lambda: "busy" in page.of(running).states)
+        events.of_ours()
+        announced, before = len(events.seen), len(configured.traffic)
+        configured.power("gpu-vm", "deallocate")
+        (lost,) = page.wait(running, timeout=PATIENCE)
+        assert "gpu-vm is deallocated: what ran there has ended." in lost.content["evalue"]
+        assert page.wait(queued)[0].status == "aborted"
+        assert {"what": "kernels", "id": kernel_id}.items() <= next(
+            e for e in events.of_ours()[announced:] if e["what"] == "kernels"
+        ).items()
+        row = server.row(kernel_id)
+        assert (row["link"]["state"], row["execution_state"]) == ("gone", "idle")
+        with pytest.raises(RestError) as refused:
+            server.rest("POST", f"api/kernels/{kernel_id}/restart", {})
+        assert refused.value.status == 500
+        assert "gpu-vm is deallocated" in server.log.read_text()
+        assert page.connected
+        assert page.run(WHERE).status == "error"
+        with Page(server, kernel_id) as reloaded:
+            assert reloaded.wait(reloaded.ask("kernel_info_request", {}))[0].status == "ok"
+            assert "gpu-vm is deallocated" in reloaded.run(WHERE).content["evalue"]
+        assert [w for w in writes(configured, before) if "/deallocate?" not in w] == []
+        done, _ = move(server, kernel_id, "free")
+        assert done["state"] == "done", done
+        assert where(page) == HERE
+
+
+def test_errors_of_the_api(configured: Emulator, server: JupyterServer):
+    kernel_id = server.open("digits.ipynb")["kernel"]["id"]
+    path = f"jupyter-dsvm/kernels/{kernel_id}/compute"
+    with pytest.raises(RestError) as e:
+        server.rest("PUT", path, {"compute": "gpuvm"})
+    assert (e.value.status, e.value.answer["code"]) == (404, "UnknownCompute")
+    assert "Did you mean gpu-vm" in e.value.answer["advice"]
+    with pytest.raises(RestError) as e:
+        server.rest("PUT", path, {"compute": "win-vm"})
+    assert (e.value.status, e.value.answer["code"]) == (409, "WindowsNotSupported")
+    configured.fault("gpu-vm", "start", code="AllocationFailed")
+    done, _ = move(server, kernel_id, "gpu-vm")
+    assert (done["state"], done["error"]["code"]) == ("failed", "AllocationFailed")
+    assert [s["state"] for s in done["steps"]] == ["failed", "pending", "pending", "pending"]
+    assert server.row(kernel_id)["compute"] == "free"
+    with Page(server, kernel_id) as page:
+        assert where(page) == HERE
