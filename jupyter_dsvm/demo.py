@@ -63,6 +63,15 @@ def run_demo(folder: Path, config_dir: Path, port: int, say: Callable[[str], Non
     )
 
 
+def _settings(folder: Path) -> Path:
+    """JupyterLab's settings for the demo: it does not ask a new user about its news."""
+    notifications = folder / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    if not notifications.exists():
+        notifications.parent.mkdir(parents=True, exist_ok=True)
+        notifications.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    return folder
+
+
 @contextlib.contextmanager
 def _jupyterlab(notebooks: Path, config_dir: Path, log: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
@@ -70,10 +79,13 @@ def _jupyterlab(notebooks: Path, config_dir: Path, log: Path, port: int) -> Iter
         "JUPYTER_CONFIG_DIR": str(config_dir),
         # In the environment, since arguments can be read by every user of this computer.
         "JUPYTER_TOKEN": secrets.token_urlsafe(24),
+        # The demo neither sees nor changes how the user's own JupyterLab is set up.
+        "JUPYTERLAB_SETTINGS_DIR": str(_settings(notebooks.parent / "settings")),
+        "JUPYTERLAB_WORKSPACES_DIR": str(notebooks.parent / "workspaces"),
     }
     environment.pop("JUPYTER_DEFAULT_PROVISIONER_NAME", None)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.root_dir={notebooks}"]
-    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=50", "--LabApp.news_url=None"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=50"]
     # Also where the package was installed without its configuration files, as in a checkout.
     command.append("--ServerApp.jpserver_extensions=jupyter_dsvm=True")
     if hasattr(os, "getuid") and os.getuid() == 0:

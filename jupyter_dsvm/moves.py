@@ -140,6 +140,9 @@ class Moves:
                 )
             self._wait(proxy, proxy.prepare(backend), running, backend.compute_name)
             notice = _notice(compute, place(proxy.status.compute, proxy.status.compute_name))
+            if backend.notice:
+                notice += " " + backend.notice
+                running.mention(backend.notice)
             running.step("wait")
             running.on_cancel = partial(self._call_off, proxy)
             swapped: Future[None] = proxy.swap(backend)

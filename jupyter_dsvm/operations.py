@@ -105,6 +105,11 @@ class Running:
 
         self._change(change)
 
+    def mention(self, text: str) -> None:
+        """A sentence for whoever follows, that is no progress."""
+        for listener in list(self.listeners):
+            listener(text)
+
     def done(self, notice: str = "") -> bool:
         return self._end(OperationState.DONE, None, notice)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from jupyter_dsvm.kernels.registry import registry
 from support.kernels import Notebook, default_provisioner
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
@@ -60,6 +61,7 @@ class Belongings:
 
     def left(self, earlier: Belongings) -> list[str]:
         left = [f"thread {t.name}" for t in self.threads - earlier.threads]
+        left += [f"kernel {proxy.kernel_id}" for proxy in registry.all()]
         left += [f"process {pid}: {line}" for pid, line in self.processes.items() if pid not in earlier.processes]
         left += [f"file {path}" for path in self.files - earlier.files]
         if self.descriptors > earlier.descriptors + SPARE_FDS:

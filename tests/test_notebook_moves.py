@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ import nbformat
 import pytest
 
 from jupyter_dsvm.emulator import Emulator
+from jupyter_dsvm.errors import NotAllowed
 from jupyter_dsvm.models import StepState
 from support.emulated import (
     HERE,
@@ -201,3 +203,25 @@ def test_a_host_of_the_ssh_configuration_without_azure(
             said, _ = refused(notebook, "%dsvm stop lab-pc")
             assert "only by hand" in said
         assert not server.wait_until_idle()
+
+
+def test_a_kernelspec_of_a_vm_starts_there_and_comes_back(
+    configured: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    command = [sys.executable, "-m", "jupyter_dsvm", "kernelspec", "install", "cpu-vm"]
+    installed = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert installed.returncode == 0, installed.stderr
+    with Notebook("dsvm-cpu-vm-python3") as notebook:
+        assert where(notebook) == "cpu-vm"
+        assert notebook.run("%dsvm status").text.startswith("This notebook runs on cpu-vm with the kernel python3.")
+        assert notebook.run("%dsvm detach", timeout=PATIENCE).status == "ok"
+        assert where(notebook) == HERE
+        notebook.km.restart_kernel()
+        assert where(notebook) == HERE  # where it runs is no property of its kernelspec
+    configured.power("cpu-vm", "deallocate")
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(settings(configured, tmp_path / "config", DSVMService=None)))
+    before = len(configured.traffic)
+    with pytest.raises(NotAllowed, match="cpu-vm is deallocated, and code may not start it"):
+        Notebook("dsvm-cpu-vm-python3")  # opening a notebook costs nothing
+    assert writes(configured, before) == []

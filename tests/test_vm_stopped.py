@@ -7,7 +7,7 @@ import time
 import pytest
 
 from jupyter_dsvm.emulator import Emulator
-from jupyter_dsvm.errors import DSVMError
+from jupyter_dsvm.errors import DSVMError, Unreachable
 from jupyter_dsvm.models import LinkPhase, OperationState, PowerState
 from support.emulated import (
     HERE,
@@ -111,6 +111,45 @@ def test_a_machine_that_restarts_has_lost_the_kernel(configured: Emulator):
         assert all("/restart?" in w for w in writes(configured, before))
         assert_moved(notebook, "cpu-vm")
         assert where(notebook) == "cpu-vm"
+    until(lambda: not ours(configured, "cpu-vm"))
+
+
+@pytest.mark.parametrize("now", [True, False])
+def test_a_restart_out_of_reach_fails_and_ends_nothing(configured: Emulator, now: bool):
+    """What runs there goes on, and nothing of the restart comes later, when nobody expects it any more."""
+    with Notebook() as notebook:
+        attached(notebook, "cpu-vm")
+        notebook.run("kept = 3")
+        configured.kill_ssh("cpu-vm")
+        until(lambda: notebook.proxy.status.link.state is LinkPhase.RECONNECTING)
+        with pytest.raises(Unreachable, match="cpu-vm is out of reach, so the kernel there was not restarted"):
+            notebook.km.restart_kernel(now=now)
+        assert notebook.km.is_alive()
+        assert notebook.wait(notebook.ask("shutdown_request", {"restart": False}, "control"))[0].status == "error"
+        configured.start_ssh("cpu-vm")
+        assert notebook.run("print(kept)", timeout=PATIENCE).text == "3\n"
+        notebook.km.restart_kernel(now=now)
+        assert where(notebook) == "cpu-vm"
+        assert notebook.run("kept").content["ename"] == "NameError"
+    until(lambda: not ours(configured, "cpu-vm"))
+
+
+def test_the_free_tier_while_out_of_reach(configured: Emulator):
+    with Notebook() as notebook:
+        attached(notebook, "cpu-vm")
+        running = notebook.send("import time; time.sleep(300)")
+        notebook.until(lambda: "busy" in notebook.of(running).states)
+        configured.kill_ssh("cpu-vm")
+        until(lambda: notebook.proxy.status.link.state is LinkPhase.RECONNECTING)
+        queued = notebook.send(WHERE)
+        operation = service().attach(notebook.proxy.kernel_id, "free")
+        until(lambda: service().operation(operation.id).steps[-1].state.value == "running")
+        configured.start_ssh("cpu-vm")
+        until(lambda: notebook.proxy.status.link.state is LinkPhase.CONNECTED)
+        assert not notebook.of(running).replies  # a move waits for what runs
+        notebook.km.interrupt_kernel()
+        assert notebook.wait(running, timeout=PATIENCE)[0].content["ename"] == "KeyboardInterrupt"
+        assert notebook.wait(queued)[0].status == "aborted"
     until(lambda: not ours(configured, "cpu-vm"))
 
 

@@ -160,6 +160,8 @@ def enter_namespaces(spec: dict[str, Any]) -> int:
     ip(
         f"link add {link} type veth peer name eth0 netns {pid}",
         f"addr add {spec['gateway']}/30 dev {link}",
+        # No IPv6 address of its own: a browser on this computer drops its connections whenever an address comes or goes.
+        f"link set {link} addrgenmode none",
         f"link set {link} up",
     )
     os.write(go[1], b"+")

@@ -15,6 +15,14 @@ from ..models import LinkState
 from ..relay.wire import Channel
 
 
+def on_loopback_tcp(where: str) -> str:
+    """The ``notice`` of a kernel that cannot use private sockets; ``where`` is its compute's name."""
+    return (
+        f"The kernel on {where} cannot use private sockets, so it listens on loopback TCP there: other users of that "
+        "machine can connect to it and see its outputs."
+    )
+
+
 class BackendEvents(Protocol):
     """What a backend tells whoever started it (the proxy)."""
 
@@ -50,6 +58,8 @@ class Backend(Protocol):
     """``signal`` or ``message``, as that kernelspec says."""
     trusted: bool
     """False for a kernel on a VM: what it sends is treated as hostile."""
+    notice: str
+    """What its user should know about how it runs, once ``started`` was told; mostly empty."""
 
     def start(self, events: BackendEvents) -> None:
         """Begin; ``started``, ``exited`` or ``gone`` follows. Called once. Raises ``OSError`` where there is no such program."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..errors import DSVMError
 from .backends import Backend
 from .callsocket import Connection
 from .gate import Gate
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from .proxy import Proxy
 
 
+MAX_CALLS = 16
+"""Calls of kernels on VMs that are worked on at a time, each of them on a thread. Cancelled ones count until they have ended."""
+
+
 class Calls:
     """The calls of one proxy's kernels that have not been answered yet."""
 
@@ -24,6 +29,7 @@ class Calls:
         self._proxy = proxy
         self._gate = gate
         self._open: dict[tuple[int, int], Call] = {}
+        self._worked_on: set[Call] = set()
 
     def from_socket(self, connection: Connection, request: dict[str, Any]) -> None:
         """A kernel of this server asks."""
@@ -41,8 +47,14 @@ class Calls:
         if request.get("cancel"):
             self._cancel(key)
             return
+        if len(self._worked_on) >= MAX_CALLS:
+            busy = DSVMError("Too many lines of %dsvm at a time.", advice="Wait until some have ended.", code="Busy")
+            backend.result(call_id, {"error": busy.to_json()})
+            return
 
         def send(value: dict[str, Any]) -> None:
+            if "progress" not in value:
+                self._worked_on.discard(call)
             if key not in self._open:
                 return  # nobody is there to hear it
             if "progress" not in value:
@@ -55,6 +67,7 @@ class Calls:
         current = self._gate.current
         running = current is not None and current.number == number and self._gate.running is not None
         call = self._open[key] = Call(self._proxy, request, trusted=backend.trusted, running=running, answer=answer)
+        self._worked_on.add(call)
         registry.dispatch(call)
 
     def forget(self, number: int) -> None:

@@ -279,6 +279,13 @@ class Gate:
                 self._answer_control(message, {"status": "ok"})
                 self._advance()
                 return
+        if kind == "shutdown_request" and side is not None and side.phase is Phase.READY and not side.reachable:
+            # Not kept for later: nobody would expect the end then.
+            self._user_cancel("shut down or restarted")
+            text = f"{side.compute_name} is out of reach; the kernel there was not shut down."
+            self._answer_control(message, failure("Unreachable", text))
+            self._advance()
+            return
         if kind == "shutdown_request":
             self.user_ends("shut down or restarted")
         self._pass_control(message)
@@ -403,7 +410,7 @@ class Gate:
         if side is None:
             return
         try:
-            message = Message(parts)
+            message = Message(parts, bounded=not side.trusted)
             kind, parent_id = message.type, message.parent_id
             if not kind or not message.id:
                 raise MalformedMessage("a message without type or id")  # which no client could read

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import enum
 import uuid
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,7 @@ from ..relay.wire import (
     read_json,
     signal_body,
 )
-from .backends import BackendEvents
+from .backends import BackendEvents, on_loopback_tcp
 from .iothread import Timer
 from .messages import MalformedMessage, Message, Signer
 from .vmpipe import VMPipe
@@ -51,6 +52,9 @@ END_WAIT = 15.0
 
 HANG_UP_WAIT = 2.0
 """Seconds between the confirmation and the relay's GOODBYE."""
+
+MAX_UNREAD = 4 * 1024 * 1024
+"""Bytes of answers to ``%dsvm`` that a VM may leave unacknowledged while it goes on asking."""
 
 MAX_PINGS = 1000
 """PINGs of a relay that wait to be answered; it has no reason for more than one."""
@@ -67,6 +71,7 @@ class RelayBackend:
     """A kernel that a relay owns on a VM; see ``kernels.backends.Backend`` for who calls what."""
 
     trusted = False
+    notice = ""
 
     def __init__(
         self,
@@ -105,7 +110,12 @@ class RelayBackend:
         self._session = Session(Role.SERVER, self.tag)
         self._assembler = MessageAssembler(max_message or MAX_MESSAGE)
         self._pings = 0
+        self._runs = 0
+        """How often the kernel was to be started: what the far end calls the number of its run is at most that."""
+        self._run_started = 0
         self._run_told = 0
+        self._unread: deque[tuple[int, int]] = deque()
+        self._unread_bytes = 0
         self._timer: Timer | None = None
         self._on_frame: dict[int, Callable[[Received], None]] = {
             Type.DATA: self._data,
@@ -126,6 +136,7 @@ class RelayBackend:
         assert self._phase is Phase.NEW
         self._events = events
         self._phase = Phase.LIVE
+        self._runs = 1
         self._session.send(Type.START, self._start)
         self._start = b""
         self._tell_link(LinkPhase.CONNECTING)
@@ -146,6 +157,7 @@ class RelayBackend:
 
     def restart(self) -> None:
         if self._phase is Phase.LIVE:
+            self._runs += 1
             self._session.send(Type.RESTART, json_body({}))
             self._pipe.router.pump()
 
@@ -154,7 +166,12 @@ class RelayBackend:
             body = call_body(call_id, value)
             if len(body) > MAX_BODY:
                 body = call_body(call_id, {"error": {"code": "TooLong", "message": "The answer is too long."}})
-            self._session.send(Type.RESULT, body)
+            self._unread.append((self._session.send(Type.RESULT, body), len(body)))
+            self._unread_bytes += len(body)
+            while self._unread and self._unread[0][0] <= self._session.acked:
+                self._unread_bytes -= self._unread.popleft()[1]
+            if self._unread_bytes > MAX_UNREAD:
+                self._broken("it asks, and does not read the answers")
             self._pipe.router.pump()
 
     def end(self) -> None:
@@ -236,6 +253,12 @@ class RelayBackend:
 
     def _started(self, event: Received) -> None:
         self._session.delivered(event.seq)
+        value = read_json(event.body)
+        run = self._run(value)
+        if run <= self._run_started:
+            raise WireError(f"run {run} of the kernel starts once more")
+        self._run_started = run
+        self.notice = on_loopback_tcp(self.compute_name) if value.get("transport") == "tcp" else ""
         if self._events is not None and self._phase is Phase.LIVE:
             self._events.started(self)
 
@@ -243,13 +266,19 @@ class RelayBackend:
         # Acknowledged first: whoever is told may close this backend, and the relay waits for that word before it leaves.
         self._session.delivered(event.seq)
         value = read_json(event.body)
-        code, run = _integer(value, "code"), _integer(value, "run")
+        code, run = _integer(value, "code"), self._run(value)
         # A SHUTDOWN is confirmed even where the end was told before; a kernel that never ran is run 0.
         if self._events is not None and (run > self._run_told or self._run_told == 0):
             self._run_told = max(run, 1)
             self._events.exited(self, code, printable(str(value.get("text", ""))))
         if self._phase is Phase.ENDING:
             self._wait(HANG_UP_WAIT)
+
+    def _run(self, value: dict[str, Any]) -> int:
+        run = _integer(value, "run")
+        if not 0 <= run <= self._runs:
+            raise WireError(f"run {run} of a kernel that was started {self._runs} times")
+        return run
 
     def _called(self, event: Received) -> None:
         call_id, request = read_call(event.body)

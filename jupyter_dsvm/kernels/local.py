@@ -21,7 +21,7 @@ from jupyter_client.launcher import launch_kernel
 from ..models import FREE, LinkPhase, LinkState, utc_now
 from ..relay.kernel import KernelChannels, is_ipykernel, kernel_argv
 from ..relay.wire import Channel
-from .backends import BackendEvents
+from .backends import BackendEvents, on_loopback_tcp
 from .iothread import IOThread, Timer
 
 log = logging.getLogger("jupyter_dsvm.local")
@@ -42,6 +42,7 @@ class LocalBackend:
     compute = FREE
     compute_name = "Free tier"
     trusted = True
+    notice = ""
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class LocalBackend:
         self._registered = False
         self._kill_at: float | None = None
         self._drain_until: float | None = None
+        self._signalled = False
         self._spawned = 0.0
 
     @property
@@ -126,15 +128,18 @@ class LocalBackend:
 
     @property
     def _may_try_tcp(self) -> bool:
+        if self._signalled:
+            return False  # whoever signals a kernel that has not come up yet wants it to end
         return self._transport == "ipc" and not self._registered and not is_ipykernel(self._argv)
 
     def _try_tcp(self) -> None:
         log.info("The kernel %s offers no ipc sockets; it is started on loopback TCP.", self.kernelspec)
-        self._signal(signal.SIGKILL)
+        self._send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         if self._process is not None:
             self._reap(self._process)
         self._release()
         self._transport = "tcp"
+        self.notice = on_loopback_tcp("the free tier")
         self._spawn()
 
     def _readable(self, channel: Channel, _events: int = 0) -> int:
@@ -151,12 +156,12 @@ class LocalBackend:
         if process is None or events is None:
             return
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
-            self._signal(signal.SIGKILL)
+            self.signal(signal.SIGKILL)
         code = process.poll()
         if code is None:
             self._later(POLL_EVERY, self._look)
             return
-        if self._may_try_tcp and self._kill_at is None:
+        if self._may_try_tcp:
             self._try_tcp()
             return
         if self._drain_until is None:
@@ -188,9 +193,10 @@ class LocalBackend:
             self._channels.send(channel, parts)
 
     def signal(self, signum: int) -> None:
-        self._signal(signum)
+        self._signalled = True
+        self._send_signal(signum)
 
-    def _signal(self, signum: int) -> None:
+    def _send_signal(self, signum: int) -> None:
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -221,12 +227,12 @@ class LocalBackend:
             return
         if self._kill_at is None:
             self._kill_at = time.monotonic() + END_GRACE
-            self._signal(signal.SIGTERM if hasattr(signal, "SIGTERM") else signal.SIGINT)
+            self.signal(signal.SIGTERM if hasattr(signal, "SIGTERM") else signal.SIGINT)
 
     def close(self) -> None:
         process = self._process
         if process is not None:
-            self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+            self.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
             self._reap(process)
         self._release()
         self._events = None

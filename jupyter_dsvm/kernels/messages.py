@@ -14,6 +14,10 @@ from typing import Any
 
 from jupyter_client.session import DELIM, Session
 
+MAX_HEADER = 1024 * 1024
+MAX_CONTENT = 4 * 1024 * 1024
+"""Bytes of JSON that are read of a message from a VM; decoded they may take 30 times as much. What is longer is only passed on."""
+
 
 class MalformedMessage(Exception):
     """The parts are no Jupyter message, or its signature is not ours."""
@@ -22,9 +26,11 @@ class MalformedMessage(Exception):
 class Message:
     """A message's parts, with the JSON parts decoded when first asked for."""
 
-    __slots__ = ("_content", "_header", "_parent", "at", "parts")
+    __slots__ = ("_bounded", "_content", "_header", "_parent", "at", "parts")
 
-    def __init__(self, parts: list[bytes]) -> None:
+    def __init__(self, parts: list[bytes], bounded: bool = False) -> None:
+        """``bounded``: it comes from a VM."""
+        self._bounded = bounded
         try:
             self.at = parts.index(DELIM)
         except ValueError:
@@ -37,8 +43,11 @@ class Message:
         self._content: dict[str, Any] | None = None
 
     def _json(self, offset: int) -> dict[str, Any]:
+        part = self.parts[self.at + offset]
+        if self._bounded and len(part) > (MAX_CONTENT if offset == 5 else MAX_HEADER):
+            raise MalformedMessage(f"part {offset} has {len(part)} bytes")
         try:
-            value = json.loads(self.parts[self.at + offset])
+            value = json.loads(part)
         except (ValueError, RecursionError) as e:
             raise MalformedMessage(f"part {offset} is not JSON: {e}") from None
         if not isinstance(value, dict):

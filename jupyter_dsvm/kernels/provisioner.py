@@ -198,9 +198,7 @@ class DSVMProvisioner(LocalProvisioner):
         self.cwd = kwargs.get("cwd", os.getcwd())
         try:
             if where == FREE:
-                await _result(
-                    self.proxy.launch(self._local_backend(*launch, self.kernel_spec, self.parent.kernel_name))
-                )
+                await _result(self.proxy.launch(self._backend_here(*launch)))
             elif first:
                 backend = await _in_thread(self._remote_backend)
                 await _result(self.proxy.launch(backend))
@@ -219,11 +217,14 @@ class DSVMProvisioner(LocalProvisioner):
         return registry.load_service().remote_backend(self.proxy, self.compute, self.kernelspec or None)
 
     def make_local(self) -> Backend:
-        """A kernel here for a notebook that comes back from a VM: as it was started, or of the same language."""
-        assert self.proxy is not None
+        """A kernel here, for a notebook that comes back from a VM."""
         if self._launch is None:
             raise KernelStartError("The kernel has not been started yet.")
-        cmd, options = self._launch
+        return self._backend_here(*self._launch)
+
+    def _backend_here(self, cmd: list[str], options: dict[str, Any]) -> Backend:
+        """As jupyter_client would start it; of the same language where the notebook's kernelspec is one of a VM."""
+        assert self.proxy is not None
         if self.compute == FREE:
             return self._local_backend(cmd, options, self.kernel_spec, self.parent.kernel_name)
         manager: KernelSpecManager = self.parent.kernel_spec_manager

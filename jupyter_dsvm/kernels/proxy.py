@@ -22,7 +22,7 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_runtime_dir
 
-from ..errors import Cancelled, DSVMError, KernelStartError
+from ..errors import Cancelled, DSVMError, KernelStartError, Unreachable
 from ..models import LinkPhase, LinkState, utc_now
 from ..relay.folders import fits
 from ..relay.wire import Channel
@@ -166,13 +166,13 @@ class Proxy:
         def ends() -> None:
             self._gate.user_ends(reason)
             self._carry_out()
-            if self._gate.gone_error is not None:
-                self._promises.has_exited(-9)  # there is nothing left that could end
+            if self._out_of_reach:
+                self._promises.has_exited(-9)  # nobody could confirm it: there is nothing to wait for
 
         return self._io.call(ends)
 
     def kill(self) -> Future[None]:
-        """End the kernel for good and firmly; where its machine is out of reach, take it as ended here."""
+        """End the kernel firmly. Where its machine is out of reach, take it as ended here; ``close`` then leaves the order."""
         return self._io.call(self._kill)
 
     @property
@@ -240,10 +240,14 @@ class Proxy:
         side = self._gate.current
         if side is None:
             raise KernelStartError("There is no kernel to restart.")
-        # Also where there is nothing to restart: the front goes on, for the attach that brings a kernel again.
+        # Also where it cannot be: the front goes on, with the kernel once it is reached again or with that of an attach.
         self._promises.launched()
-        if self._gate.gone_error is not None:
-            raise self._gate.gone_error
+        if self._out_of_reach:
+            self._gate.ending = False
+            raise self._gate.gone_error or Unreachable(
+                f"{side.compute_name} is out of reach, so the kernel there was not restarted: it goes on.",
+                advice="Wait until it is reached again, or return to the free tier in the Compute panel.",
+            )
         self._promises.prepared[side.number] = done
         self._backends[side.number].restart()
 
@@ -286,6 +290,12 @@ class Proxy:
                 self._gate.cancel_swap(number, error)
         self._carry_out()
 
+    @property
+    def _out_of_reach(self) -> bool:
+        """Nothing that is asked of the kernel now would arrive: its machine is not reached, or gone."""
+        side = self._gate.current
+        return side is not None and (not side.reachable or self._gate.gone_error is not None)
+
     def _signal(self, signum: int) -> None:
         if signum == signal.SIGINT:
             self._gate.interrupt()
@@ -298,12 +308,10 @@ class Proxy:
         if side is None or self.exit_code is not None:
             return
         backend = self._backends[side.number]
-        if side.reachable and self._gate.gone_error is None:
-            backend.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-        else:
-            # Nobody can confirm it now; the relay ends the kernel when it hears of it, or the VM's stop does.
-            backend.end()
+        if self._out_of_reach:
             self._promises.has_exited(-9)
+        else:
+            backend.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def _release(self) -> None:
         self._promises.close(KernelStartError("The kernel has been shut down."))

@@ -62,6 +62,9 @@ MAX_MESSAGE = 512 * 1024 * 1024
 
 MAX_PARTS = 4096
 
+PIECE = 256
+"""What a piece of a message that is not whole counts besides its bytes: an empty one takes memory too."""
+
 Buffer = Union[bytes, bytearray, memoryview]
 
 
@@ -274,7 +277,7 @@ class MessageAssembler:
             channel = Channel(number)
         except ValueError:
             raise WireError(f"there is no channel {number}") from None
-        self._bytes += len(body) - 2
+        self._bytes += len(body) - 2 + PIECE
         if self._bytes > self._max_message:
             raise WireError(f"a message of more than {self._max_message} bytes")
         pieces = self._pieces.setdefault(number, [])
@@ -283,5 +286,5 @@ class MessageAssembler:
             return None
         del self._pieces[number]
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._bytes -= len(data)
+        self._bytes -= len(data) + PIECE * len(pieces)
         return channel, unpack_message(data)

@@ -37,6 +37,7 @@ def main(connection_file: str, habit: str) -> None:
     if config["transport"] == "ipc" and habit in ("tcp", "refuses"):
         time.sleep(60 if habit == "tcp" else 0)
         os._exit(3)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a kernel that runs nothing is not stopped by an interrupt
     if habit == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     separator = ":" if config["transport"] == "tcp" or habit == "colon" else "-"
@@ -76,7 +77,7 @@ def answer(
     publish("status", {"execution_state": "busy"})
     content: dict[str, Any] = {"status": "ok"}
     if message["msg_type"] == "kernel_info_request":
-        content["language_info"] = {"name": language}
+        content.update(language_info={"name": language}, protocol_version="5.4", implementation="fake", banner="")
     elif message["msg_type"] == "execute_request":
         content["execution_count"] = 1
         publish("stream", {"name": "stdout", "text": f"{language} over {config['transport']}"})

@@ -100,6 +100,7 @@ class FakeBackend:
     language: str = "python"
     interrupt_mode: str = "signal"
     trusted: bool = True
+    notice: str = ""
 
 
 class FakeProxy:

@@ -189,8 +189,7 @@ class Notebook(Client):
     def close(self) -> None:
         if hasattr(self, "kc"):
             self.kc.stop_channels()
-        if self.km.has_kernel:
-            self.km.shutdown_kernel(now=True)
+        self.km.shutdown_kernel(now=True)
         self.km.context.destroy(linger=0)
 
     def __enter__(self) -> Notebook:
