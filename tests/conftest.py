@@ -50,6 +50,7 @@ class Belongings:
     """What a test may leave behind."""
 
     threads: set[threading.Thread]
+    kernels: set[str]
     processes: dict[int, str]
     files: set[str]
     descriptors: int
@@ -57,11 +58,12 @@ class Belongings:
     @classmethod
     def now(cls, folder: Path) -> Belongings:
         files = {*map(str, (folder / "runtime").iterdir()), *map(str, (folder / "tmp").glob("dsvm-*"))}
-        return cls(set(threading.enumerate()), our_processes(), files, len(os.listdir("/proc/self/fd")))
+        kernels = {proxy.kernel_id for proxy in registry.all()}
+        return cls(set(threading.enumerate()), kernels, our_processes(), files, len(os.listdir("/proc/self/fd")))
 
     def left(self, earlier: Belongings) -> list[str]:
         left = [f"thread {t.name}" for t in self.threads - earlier.threads]
-        left += [f"kernel {proxy.kernel_id}" for proxy in registry.all()]
+        left += [f"kernel {kernel_id}" for kernel_id in self.kernels - earlier.kernels]
         left += [f"process {pid}: {line}" for pid, line in self.processes.items() if pid not in earlier.processes]
         left += [f"file {path}" for path in self.files - earlier.files]
         if self.descriptors > earlier.descriptors + SPARE_FDS:

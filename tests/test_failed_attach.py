@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from jupyter_dsvm.emulator import Emulator
+from jupyter_dsvm.emulator.client import QUICK
 from jupyter_dsvm.models import OperationState
 from support.emulated import (
     HERE,
@@ -155,6 +156,26 @@ def test_code_may_start_nothing_where_nothing_is_said(kept: Kept, tmp_path: Path
     attached(kept.notebook, "cpu-vm")  # what runs already needs no permission
 
 
+def test_interrupting_an_attach(kept: Kept):
+    kept.emulator.set_timings(start=4)
+    try:
+        attaching = kept.notebook.send("%dsvm attach gpu-vm")
+        kept.notebook.until(lambda: "gpu-vm" in kept.notebook.of(attaching).text)
+        until(lambda: kept.emulator.vm("gpu-vm")["power_state"] == "starting")
+        kept.notebook.km.interrupt_kernel()
+        assert kept.notebook.wait(attaching)[0].content["ename"] == "KeyboardInterrupt"
+        kept.goes_on()
+        until(lambda: kept.notebook.proxy.moving is None)
+        until(lambda: kept.emulator.vm("gpu-vm")["power_state"] == "running")  # Azure goes on, and is not asked to stop
+        kept.goes_on()
+        said = kept.notebook.run("%dsvm status").text
+        assert "The last move did not happen" in said
+        assert "it is billed while it runs" in said
+    finally:
+        kept.emulator.set_timings(start=QUICK["start"])
+    attached(kept.notebook, "gpu-vm")
+
+
 def fingerprint(key: Path) -> str:
     return subprocess.run(["ssh-keygen", "-lf", key], capture_output=True, text=True, check=True).stdout.split()[1]
 
@@ -214,7 +235,7 @@ IPKernelApp.launch_instance(kernel_class=Kernel)
 
 @pytest.fixture
 def odd_kernels(configured: Emulator) -> Iterator[None]:
-    """Kernelspecs on cpu-vm: one of another language, one that is not of the language it says, one that does not start."""
+    """Kernelspecs on cpu-vm: one of another language, one that is not of the language it says, and two that do not start."""
     (folder,) = Path(configured.vm("cpu-vm")["disk"]).glob("anaconda/envs/*/share/jupyter/kernels")
     python = json.loads((folder / "python3/kernel.json").read_text())["argv"][0]
     specs = {
@@ -222,6 +243,11 @@ def odd_kernels(configured: Emulator) -> Iterator[None]:
         "liar": {
             "argv": [python, "-c", SPEAKS_JULIA, "-f", "{connection_file}"],
             "display_name": "Python?",
+            "language": "python",
+        },
+        "slow": {
+            "argv": [python, "-c", "import time; time.sleep(300)"],
+            "display_name": "Slow",
             "language": "python",
         },
         "broken": {
@@ -242,7 +268,8 @@ def test_another_language(odd_kernels: None, kept: Kept):
     said = kept.fails("%dsvm attach cpu-vm --kernel ir")
     assert "The kernel 'ir' on cpu-vm speaks R, and this notebook python." in said
     assert (
-        "A notebook keeps its language when it moves. It has: python3 (python), broken (python), liar (python)." in said
+        "A notebook keeps its language when it moves. It has: python3 (python), broken (python), liar (python), slow (python)."
+        in said
     )
     said = kept.fails("%dsvm attach cpu-vm --kernel liar")
     assert "julia" in said
@@ -253,6 +280,16 @@ def test_another_language(odd_kernels: None, kept: Kept):
     assert "The kernel on cpu-vm ended with exit code 1 before it answered." in said
     assert "no licence" in said
     assert "The notebook keeps the kernel it had." in said
+
+
+def test_the_machine_goes_off_during_an_attach(odd_kernels: None, kept: Kept):
+    attaching = kept.notebook.send("%dsvm attach cpu-vm --kernel slow")
+    kept.notebook.until(lambda: "Start the kernel on cpu-vm" in kept.notebook.of(attaching).text)
+    until(lambda: any("sleep(300)" in line for line in ours(kept.emulator, "cpu-vm")))
+    kept.emulator.power("cpu-vm", "deallocate")
+    (done,) = kept.notebook.wait(attaching, timeout=20)
+    assert "cpu-vm is deallocated: what ran there has ended." in done.content["evalue"]
+    kept.goes_on()
 
 
 def test_a_notebook_in_r_moves_to_an_r_kernel_only(configured: Emulator):

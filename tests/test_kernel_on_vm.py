@@ -35,24 +35,19 @@ from support.emulated import (
     attached,
     configured,
     emulator,
-    kernel_folders,
     moved,
     ours,
     refused,
     where,
 )
-from support.kernels import Execution, Notebook, default_provisioner, until
-from support.sshd import SSHServer, sshd
+from support.kernels import Execution, Notebook, until
+from support.lab_pc import NAME, lab_pc
+from support.on_vm import kernel_folders, kernel_pids, notebook_on_cpu_vm
 
 __all__ = ["configured", "emulator"]
 
 IRKERNEL = Path("/usr/share/jupyter/kernels/ir")
 needs_r = pytest.mark.skipif(not IRKERNEL.exists(), reason="needs IRkernel (Debian: r-cran-irkernel)")
-
-
-def kernel_pids(emulator: Emulator, name: str) -> list[int]:
-    """The kernel processes on that VM, as this computer counts."""
-    return [row["pid"] for row in emulator.processes(name) if any("connection.json" in arg for arg in row["argv"])]
 
 
 def answered(notebook: Notebook, kind: str, content: dict[str, Any], channel: str = "shell") -> dict[str, Any]:
@@ -281,7 +276,7 @@ def test_an_r_kernel_here_and_there(configured: Emulator):
             assert "on purpose" in failed.content["evalue"]
             assert aborted.status == "aborted"
             endless = notebook.send("cat('looping\\n'); flush.console(); while (TRUE) Sys.sleep(0.01)")
-            notebook.until(lambda: "looping" in notebook.of(endless).text)
+            notebook.until(lambda cell=endless: "looping" in notebook.of(cell).text)
             notebook.km.interrupt_kernel()
             assert notebook.wait(endless)[0].status != "aborted"
             assert notebook.run("cat(kept)").text == "42"
@@ -323,26 +318,6 @@ def kernelspec(folder: Path, name: str, *argv: object, language: str = "python")
     return folder / name
 
 
-@contextlib.contextmanager
-def lab_pc(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[SSHServer]:
-    """A machine of the SSH configuration, and nothing else to run on; it sees the file system of this computer."""
-    home, config = folder / "home", folder / "config"
-    (home / ".ssh").mkdir(parents=True, mode=0o700)
-    config.mkdir()
-    (config / "jupyter_dsvm_config.json").write_text('{"DSVMService": {"compute_providers": ["free", "hosts"]}}')
-    patch.setenv("HOME", str(home))
-    patch.setenv("JUPYTER_CONFIG_DIR", str(config))
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with sshd(folder / "sshd", env={"DSVM_NAME": "lab-pc", "PATH": path}) as server:
-        (home / ".ssh/config").write_text(
-            f"Host lab-pc\n  HostName {server.host}\n  Port {server.port}\n  User {server.user}\n"
-            f"  IdentityFile {server.key_file}\n"
-        )
-        (home / ".ssh/known_hosts").write_text(f"[{server.host}]:{server.port} {server.host_key_line}\n")
-        yield server
-        assert not server.wait_until_idle()
-
-
 def test_ipykernel_6_here_and_there(
     ipykernel_6: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsvm_provisioner: None
 ):
@@ -355,10 +330,13 @@ def test_ipykernel_6_here_and_there(
             kernelspec(server.home / ".local/share/jupyter/kernels", "six", *argv)
             assert notebook.run(version).text == f"6\n{HERE}\n"
             notebook.run("kept = 1")
-            attached(notebook, "lab-pc")  # chosen by its name
-            assert notebook.run(version).text == "6\nlab-pc\n"
+            attached(notebook, NAME)  # chosen by its name
+            assert notebook.run(version).text == f"6\n{NAME}\n"
             assert notebook.run("kept").content["ename"] == "NameError"
-            cell, waiting = notebook.send("import time\nprint('looping')\nwhile True: time.sleep(0.01)"), notebook.send("1")
+            cell, waiting = (
+                notebook.send("import time\nprint('looping')\nwhile True: time.sleep(0.01)"),
+                notebook.send("1"),
+            )
             notebook.until(lambda: "looping" in notebook.of(cell).text)
             notebook.km.interrupt_kernel()
             assert [d.status for d in notebook.wait(cell, waiting)] == ["error", "aborted"]
@@ -370,7 +348,7 @@ def test_ipykernel_6_here_and_there(
             assert len(many.outputs("display_data")) == 3000
             assert Slider(notebook, "slider").move(4).text == "moved to 4\n"
             notebook.km.restart_kernel()
-            assert notebook.run(version).text == "6\nlab-pc\n"
+            assert notebook.run(version).text == f"6\n{NAME}\n"
             assert notebook.run("%dsvm detach", timeout=PATIENCE).status == "ok"
             assert notebook.run(version).text == f"6\n{HERE}\n"
     finally:
@@ -390,7 +368,9 @@ def test_a_kernel_that_cannot_use_private_sockets_gets_loopback_tcp_and_that_is_
     (folder,) = Path(configured.vm("cpu-vm")["disk"]).glob("anaconda/envs/*/share/jupyter/kernels")
     python = json.loads((folder / "python3/kernel.json").read_text())["argv"][0]
     installed = kernelspec(folder, "tcponly", python, "-c", TCP_ONLY)
-    warning = "The kernel on cpu-vm cannot use private sockets, so it listens on loopback TCP there: other users of that"
+    warning = (
+        "The kernel on cpu-vm cannot use private sockets, so it listens on loopback TCP there: other users of that"
+    )
     try:
         with Notebook() as notebook:
             done = notebook.run("%dsvm attach cpu-vm --kernel tcponly", timeout=PATIENCE)
@@ -414,14 +394,8 @@ def test_a_kernel_that_cannot_use_private_sockets_gets_loopback_tcp_and_that_is_
 @pytest.fixture(scope="module")
 def on_vm(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
     """One notebook on cpu-vm for all tests that leave its kernel as it was."""
-    with pytest.MonkeyPatch.context() as patch, default_provisioner("dsvm-provisioner"):
-        patch.setenv("JUPYTER_CONFIG_DIR", str(emulator.config_dir))
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        with Notebook() as notebook:
-            attached(notebook, "cpu-vm")
-            notebook.run(f"_ = {'x' * 100_000!r}")  # with the first large message pyzmq starts a thread, for good
-            yield notebook
-    until(lambda: not ours(emulator, "cpu-vm"))
+    with notebook_on_cpu_vm(emulator, tmp_path_factory.mktemp("home")) as notebook:
+        yield notebook
 
 
 @pytest.fixture
@@ -563,7 +537,9 @@ def test_20000_small_outputs_all_arrive_in_order(there: Notebook):
 
 def test_a_cell_of_5_mb(there: Notebook):
     text = os.urandom(2_500_000).hex()
-    done = there.run(f"text = '{text}'\nimport hashlib\nprint(hashlib.sha256(text.encode()).hexdigest())", timeout=PATIENCE)
+    done = there.run(
+        f"text = '{text}'\nimport hashlib\nprint(hashlib.sha256(text.encode()).hexdigest())", timeout=PATIENCE
+    )
     assert done.text.strip() == hashlib.sha256(text.encode()).hexdigest()
     assert text in done.outputs("execute_input")[0]["content"]["code"]
 

@@ -15,9 +15,9 @@ from support.emulated import (
     WHERE,
     configured,
     emulator,
-    kernel_folders,
     nonce,
     ours,
+    relay_folder,
     settings,
     where,
     writes,
@@ -98,25 +98,24 @@ def test_a_page_keeps_its_kernel(configured: Emulator, server: JupyterServer):
 
 
 def test_the_end_leaves_nothing_on_the_machine(configured: Emulator, server: JupyterServer):
-    session = server.open("one.ipynb")
-    other = server.open("two.ipynb")
+    session, other = server.open("one.ipynb"), server.open("two.ipynb")
+    folders = []
     for each in (session, other):
         done, _ = move(server, each["kernel"]["id"], "cpu-vm")
         assert done["state"] == "done", done
-    with Page(server, session["kernel"]["id"]) as page:
-        page.run("import subprocess; child = subprocess.Popen(['sleep', '1000'])")
-        assert where(page) == "cpu-vm"
-    assert any("sleep 1000" in line for line in ours(configured, "cpu-vm"))
-    assert len(kernel_folders(configured, "cpu-vm")) == 2
+        with Page(server, each["kernel"]["id"]) as page:
+            assert where(page) == "cpu-vm"
+            folders.append(relay_folder(configured, "cpu-vm", page))
     server.rest("DELETE", f"api/sessions/{session['id']}", status=204)
-    until(lambda: len(kernel_folders(configured, "cpu-vm")) == 1)
-    until(lambda: not any("sleep 1000" in line for line in ours(configured, "cpu-vm")))
+    until(lambda: not folders[0].exists())
     with Page(server, other["kernel"]["id"]) as page:  # which shared the connection
         assert where(page) == "cpu-vm"
+        page.run("import subprocess; child = subprocess.Popen(['sleep', '1000'])")
+    assert any("sleep 1000" in line for line in ours(configured, "cpu-vm"))
     server.rest("DELETE", f"api/kernels/{other['kernel']['id']}", status=204)
-    until(lambda: not kernel_folders(configured, "cpu-vm"))
+    until(lambda: not folders[1].exists())
     # What is left is the connection, for the next attach; the server's end takes it along.
-    assert all("import sys,os" in line for line in ours(configured, "cpu-vm"))
+    until(lambda: all("import sys,os" in line for line in ours(configured, "cpu-vm")))
 
 
 def test_the_end_of_the_server_ends_its_kernels_there(configured: Emulator, tmp_path: Path):
@@ -124,8 +123,9 @@ def test_the_end_of_the_server_ends_its_kernels_there(configured: Emulator, tmp_
         kernel_id = server.open("one.ipynb")["kernel"]["id"]
         done, _ = move(server, kernel_id, "cpu-vm")
         assert done["state"] == "done", done
-        assert ours(configured, "cpu-vm")
-    until(lambda: not ours(configured, "cpu-vm") and not kernel_folders(configured, "cpu-vm"))
+        with Page(server, kernel_id) as page:
+            folder = relay_folder(configured, "cpu-vm", page)
+    until(lambda: not folder.exists() and not ours(configured, "cpu-vm"))
 
 
 def test_the_vm_is_deallocated_under_an_open_page(configured: Emulator, server: JupyterServer):

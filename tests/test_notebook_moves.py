@@ -116,21 +116,32 @@ def test_run_all_with_an_attach_in_the_second_cell(configured: Emulator, cell: s
         assert len({m["header"]["session"] for m in notebook.messages}) == 1
 
 
+def test_nbclient_without_a_server_starts_the_machine_where_that_is_allowed(configured: Emulator, tmp_path: Path):
+    """``jupyter execute`` as a process of its own, which ends while its notebook is on the VM."""
+    secret = nonce(configured, "gpu-vm")
+    sources = [WHERE, "%dsvm attach cpu-vm", WHERE, "%dsvm detach", WHERE, "%dsvm attach gpu-vm", WHERE, READ_NONCE]
+    path = tmp_path / "report.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources]), path)
+    done = subprocess.run(
+        [sys.executable, "-m", "jupyter", "execute", "--inplace", "--kernel_name=python3", path],
+        env={**os.environ, "JUPYTER_DEFAULT_PROVISIONER_NAME": "dsvm-provisioner"},
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    said = ["".join(o.get("text", "") for o in cell.outputs).strip() for cell in nbformat.read(path, 4).cells]
+    assert "Start gpu-vm" in said[5]
+    assert [said[i] for i in (0, 2, 4, 6, 7)] == [HERE, "cpu-vm", HERE, "gpu-vm", secret]
+    assert configured.vm("gpu-vm")["power_state"] == "running"
+    assert [w for w in writes(configured) if "gpu-vm" in w][-1].split("?")[0].endswith("/start")
+    until(lambda: not ours(configured, "gpu-vm") and not ours(configured, "cpu-vm"))
+
+
 def executed(notebook: nbformat.NotebookNode, **options: Any) -> nbformat.NotebookNode:
     nbclient.NotebookClient(notebook, timeout=PATIENCE, kernel_name="python3", **options).execute()
     return notebook
-
-
-def test_nbclient_without_a_server_starts_the_machine_where_that_is_allowed(configured: Emulator):
-    secret = nonce(configured, "gpu-vm")
-    sources = [WHERE, "%dsvm attach gpu-vm", WHERE, READ_NONCE, "%dsvm detach", WHERE]
-    done = executed(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in sources]))
-    said = ["".join(o.get("text", "") for o in cell.outputs).strip() for cell in done.cells]
-    assert "Start gpu-vm" in said[1]
-    assert [said[0], said[2], said[3], said[5]] == [HERE, "gpu-vm", secret, HERE]
-    assert configured.vm("gpu-vm")["power_state"] == "running"
-    assert [w.split("?")[0].rpartition("/")[2] for w in writes(configured) if "gpu-vm" in w][-1] == "start"
-    until(lambda: not ours(configured, "gpu-vm"))
 
 
 def test_nbclient_says_why_where_it_is_not_allowed(

@@ -414,6 +414,8 @@ class Gate:
             kind, parent_id = message.type, message.parent_id
             if not kind or not message.id:
                 raise MalformedMessage("a message without type or id")  # which no client could read
+            if not side.trusted:
+                message.check()
             if parent_id in side.own:
                 self._own.heard(side, channel, message)
                 self._progress(side)

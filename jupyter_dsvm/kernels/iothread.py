@@ -33,6 +33,9 @@ T = TypeVar("T")
 
 IDLE_WAIT_MS = 60_000
 
+MAX_SOCKETS = 16_384
+"""A kernel takes about a dozen; ZeroMQ's default of 1,023 would be full at some eighty kernels."""
+
 
 class Timer:
     """A callback due later; ``cancel`` may be called on the I/O thread at any time, also after it ran."""
@@ -75,6 +78,7 @@ class IOThread:
 
     def __init__(self) -> None:
         self.context = zmq.Context()
+        self.context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
         self._pid = os.getpid()
         self._poller = zmq.Poller()
         self._handlers: dict[Any, Callable[[int], object]] = {}

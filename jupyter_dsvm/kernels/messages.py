@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections import OrderedDict
+from itertools import accumulate
 from typing import Any
 
 from jupyter_client.session import DELIM, Session
@@ -17,6 +18,14 @@ from jupyter_client.session import DELIM, Session
 MAX_HEADER = 1024 * 1024
 MAX_CONTENT = 4 * 1024 * 1024
 """Bytes of JSON that are read of a message from a VM; decoded they may take 30 times as much. What is longer is only passed on."""
+
+
+MAX_SMALL = 64 * 1024
+"""Bytes of JSON from a VM up to which it is read whole only to see that a client can read it."""
+MAX_DEPTH = 200
+"""How deep JSON from a VM may be nested: clients that read it give up at some 900 (Python's recursion limit)."""
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class MalformedMessage(Exception):
@@ -53,6 +62,22 @@ class Message:
         if not isinstance(value, dict):
             raise MalformedMessage(f"part {offset} is not an object")
         return value
+
+    def check(self) -> None:
+        """It comes from a VM: raise ``MalformedMessage`` where a client that reads all of it would fail.
+
+        What is longer than ``MAX_CONTENT`` is not looked into.
+        """
+        for offset in range(2, 6):
+            part = self.parts[self.at + offset]
+            if part[:1] != b"{":
+                raise MalformedMessage(f"part {offset} is not an object")
+            if len(part) <= MAX_CONTENT and _depth(part) > MAX_DEPTH:
+                raise MalformedMessage(f"part {offset} is nested too deep")
+            if len(part) <= MAX_SMALL and offset == 4:
+                self._json(offset)
+        if len(self.parts[self.at + 5]) <= MAX_SMALL:
+            self.content  # noqa: B018 (kept, for whoever reads it next)
 
     @property
     def idents(self) -> list[bytes]:
@@ -96,6 +121,16 @@ class Message:
     @property
     def parent_id(self) -> str:
         return _text(self.parent.get("msg_id"))
+
+
+def _depth(part: bytes) -> int:
+    """How deep JSON is nested; at once where it has few brackets, as most outputs do."""
+    brackets = part.count(b"[") + part.count(b"{")
+    if brackets <= MAX_DEPTH:
+        return brackets
+    outside = b"".join(part.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    steps = (1 if c in b"[{" else -1 for c in outside.translate(None, _NO_BRACKETS))
+    return max(accumulate(steps), default=0)
 
 
 def _text(value: object) -> str:

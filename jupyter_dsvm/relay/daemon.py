@@ -32,7 +32,7 @@ from typing import Any, Callable, Deque, Dict, List, NoReturn, Optional, Set, Tu
 import zmq
 
 from .calls import CallServer
-from .folders import kernel_folder, private_folder, write_private
+from .folders import kernel_folder, kernels_folder, private_folder, write_private
 from .journal import OutputLimit
 from .kernel import GRACE
 from .listening import accept_same_user, listen
@@ -68,6 +68,9 @@ TURN = 256 * 1024
 MAX_CONNECTIONS = 16
 LINGER = 2.0
 """Seconds that a connection which was told GOODBYE may take to read it."""
+
+LOCK_WAIT = 0.5
+"""Seconds that the pipe, and so all kernels on it, may wait for a relay's predecessor to be gone."""
 
 ACK_WAIT = 10.0
 UNUSED_LIMIT = 60.0
@@ -396,17 +399,30 @@ def spawn(tag: bytes) -> str:
     Called by the attach pipe, which has one thread. The socket is made here, before the fork: so a connect follows at
     once, and what can go wrong with the folder is raised here as an ``OSError``, where somebody hears it.
     """
+    private_folder(kernels_folder())  # under /tmp somebody else may have made it, and could then exchange what is in it
     folder = private_folder(kernel_folder(tag))
     # Held by the relay for its life. Two pipes must not start two relays; and systemd-tmpfiles, which removes what lies in
     # /tmp for ten days, leaves alone what is locked.
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _lock(lock):
+            raise OSError("the kernel's relay is just starting or ending; try again in a moment")
         return _start_in(folder, tag, lock)
-    except BlockingIOError:
-        raise OSError("the kernel's relay is just starting or ending; try again in a moment") from None
     finally:
         os.close(lock)
+
+
+def _lock(fd: int) -> bool:
+    """Whether the lock is ours now. A relay that is being killed closes its sockets a moment before it lets go of this."""
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
 
 
 def _start_in(folder: str, tag: bytes, lock: int) -> str:

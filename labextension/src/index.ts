@@ -27,9 +27,14 @@ const modelPlugin: JupyterFrontEndPlugin<IComputeModel> = {
     'What the page knows of the computes a notebook can run on, kept current by Jupyter events.',
   autoStart: true,
   provides: IComputeModel,
-  activate: (app: JupyterFrontEnd): IComputeModel => {
+  optional: [ITranslator],
+  activate: (app: JupyterFrontEnd, translator: ITranslator | null): IComputeModel => {
     const { events, serverSettings } = app.serviceManager;
-    const model = new ComputeModel({ serverSettings, stream: events.stream });
+    const model = new ComputeModel({
+      serverSettings,
+      stream: events.stream,
+      trans: (translator ?? nullTranslator).load(TRANSLATION_DOMAIN)
+    });
     watchForMissedEvents(events, () => model.resync());
     return model;
   }

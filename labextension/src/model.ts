@@ -1,4 +1,5 @@
 import { Event, ServerConnection } from '@jupyterlab/services';
+import { TranslationBundle } from '@jupyterlab/translation';
 import { ISignal, IStream, Signal } from '@lumino/signaling';
 
 import {
@@ -29,11 +30,12 @@ import { IComputeModel, IKernelMoved, ModelStatus } from './tokens';
 export class ComputeModel implements IComputeModel {
   constructor(options: ComputeModel.IOptions) {
     this._settings = options.serverSettings;
+    this._trans = options.trans;
     this._stream = options.stream;
     const gap = options.minimumGap ?? 100;
     const list = <T extends { revision: number }>(path: string, take: (answer: T) => void) =>
       new RevisionedList<T>({
-        fetch: () => request<T>(path, this._settings),
+        fetch: () => request<T>(path, this._settings, this._trans),
         accept: answer => {
           take(answer);
           this._received.add(path);
@@ -133,7 +135,7 @@ export class ComputeModel implements IComputeModel {
   async refresh(): Promise<void> {
     try {
       // The answer itself is read by the list below, so that one place alone decides which answer is the newest.
-      await request<IComputeList>('computes?refresh=true', this._settings);
+      await request<IComputeList>('computes?refresh=true', this._settings, this._trans);
     } catch (reason) {
       this._failed('computes', reason);
       throw reason;
@@ -154,15 +156,20 @@ export class ComputeModel implements IComputeModel {
   }
 
   async cancel(operation: string): Promise<void> {
-    await request<void>(`operations/${encodeURIComponent(operation)}`, this._settings, {
-      method: 'DELETE'
-    });
+    await request<void>(
+      `operations/${encodeURIComponent(operation)}`,
+      this._settings,
+      this._trans,
+      {
+        method: 'DELETE'
+      }
+    );
     this._lists.operations.fetchAgain();
   }
 
   async kernelspecs(compute: string): Promise<IKernelspec[]> {
     const path = `computes/${encodeURIComponent(compute)}/kernelspecs`;
-    return (await request<IKernelspecList>(path, this._settings)).kernelspecs;
+    return (await request<IKernelspecList>(path, this._settings, this._trans)).kernelspecs;
   }
 
   /**
@@ -190,7 +197,7 @@ export class ComputeModel implements IComputeModel {
 
   /** Send what starts an operation, and show the operation at once: the event about it may be a moment away. */
   private async _begin(path: string, init: RequestInit): Promise<IOperation> {
-    const operation = await request<IOperation>(path, this._settings, init);
+    const operation = await request<IOperation>(path, this._settings, this._trans, init);
     if (!this._operations.some(known => known.id === operation.id)) {
       this._operations = [operation, ...this._operations];
       this._changed();
@@ -242,6 +249,7 @@ export class ComputeModel implements IComputeModel {
   }
 
   private readonly _settings: ServerConnection.ISettings;
+  private readonly _trans: TranslationBundle;
   private readonly _stream: IStream<Event.IManager, Event.Emission>;
   private readonly _lists: Record<
     IChanged['what'],
@@ -267,6 +275,8 @@ export namespace ComputeModel {
     serverSettings: ServerConnection.ISettings;
     /** `app.serviceManager.events.stream`. */
     stream: IStream<Event.IManager, Event.Emission>;
+    /** For what is said of a request that failed. */
+    trans: TranslationBundle;
     /** Milliseconds between two fetches of the same list: a burst of events leads to one. */
     minimumGap?: number;
     /** Milliseconds until a server that was not reached is asked again: the first time, and at most. */

@@ -1,5 +1,6 @@
 import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
+import { TranslationBundle } from '@jupyterlab/translation';
 
 import { IProblem } from './api';
 
@@ -30,6 +31,7 @@ export class RequestError extends Error {
 export async function request<T>(
   path: string,
   settings: ServerConnection.ISettings,
+  trans: TranslationBundle,
   init: RequestInit = {}
 ): Promise<T> {
   const method = init.method ?? 'GET';
@@ -43,24 +45,33 @@ export async function request<T>(
     throw new RequestError(
       {
         code: NO_ANSWER,
-        message: `The Jupyter server did not answer ${method} jupyter-dsvm/${path}: ${String(
-          reason instanceof Error ? reason.message : reason
-        )}`,
-        advice: 'Check that it is running and that you are online. This page asks again by itself.'
+        message: trans.__(
+          'The Jupyter server did not answer %1 jupyter-dsvm/%2: %3',
+          method,
+          path,
+          reason instanceof Error ? reason.message : String(reason)
+        ),
+        advice: trans.__(
+          'Check that it is running and that you are online. This page asks again by itself.'
+        )
       },
       null
     );
   }
   const data = parse(text);
   if (!response.ok) {
-    throw new RequestError(problemOf(data, response, method, path), response.status);
+    throw new RequestError(problemOf(data, response, method, path, trans), response.status);
   }
   if (data === undefined && response.status !== 204) {
     throw new RequestError(
       {
         code: 'NotJSON',
-        message: `The Jupyter server answered ${method} jupyter-dsvm/${path} with something that is no JSON.`,
-        advice: 'A proxy or a sign-in page may stand between. Reload the page.'
+        message: trans.__(
+          'The Jupyter server answered %1 jupyter-dsvm/%2 with something that is no JSON.',
+          method,
+          path
+        ),
+        advice: trans.__('A proxy or a sign-in page may stand between. Reload the page.')
       },
       response.status
     );
@@ -76,16 +87,23 @@ function parse(text: string): unknown {
   }
 }
 
-function problemOf(data: unknown, response: Response, method: string, path: string): IProblem {
+function problemOf(
+  data: unknown,
+  response: Response,
+  method: string,
+  path: string,
+  trans: TranslationBundle
+): IProblem {
   if (isProblem(data)) {
     return data;
   }
   if (response.status === 404) {
     return {
       code: SERVER_EXTENSION_MISSING,
-      message: 'This Jupyter server has no jupyter-dsvm extension running.',
-      advice:
+      message: trans.__('This Jupyter server has no jupyter-dsvm extension running.'),
+      advice: trans.__(
         'Install jupyter-dsvm in the environment of the server, check it with “jupyter server extension list”, and start the server again.'
+      )
     };
   }
   const said =
@@ -94,11 +112,18 @@ function problemOf(data: unknown, response: Response, method: string, path: stri
       : response.statusText;
   return {
     code: `HTTP${response.status}`,
-    message:
-      `The Jupyter server refused ${method} jupyter-dsvm/${path}: ${response.status} ${said}`.trim(),
+    message: trans
+      .__(
+        'The Jupyter server refused %1 jupyter-dsvm/%2: %3 %4',
+        method,
+        path,
+        response.status,
+        said
+      )
+      .trim(),
     advice:
       response.status === 403
-        ? 'Your session may have expired. Reload the page and sign in again.'
+        ? trans.__('Your session may have expired. Reload the page and sign in again.')
         : ''
   };
 }

@@ -131,10 +131,14 @@ def ours(emulator: Emulator, name: str) -> list[str]:
     return found
 
 
-def kernel_folders(emulator: Emulator, name: str) -> list[str]:
-    """The folders that relays have on that VM, one per kernel; only where it has a name space of its own are they all here."""
-    home = Path(emulator.vm(name)["home"])
-    return sorted(str(p) for p in (home / ".local/share/jupyter-dsvm/kernels").glob("*"))
+def relay_folder(emulator: Emulator, name: str, client: Client) -> Path:
+    """The folder that a kernel's relay has on that VM, as this computer sees it. Ask while the kernel is there."""
+    socket = client.run("import os; print(os.environ['JUPYTER_DSVM_SOCKET'])", timeout=PATIENCE).text.strip()
+    seen = Path(socket).parent
+    on_disk = Path(emulator.vm(name)["disk"]).joinpath(*seen.parts[1:])  # where the VM has a file system of its own
+    folder = on_disk if on_disk.exists() else seen
+    assert folder.exists()
+    return folder
 
 
 def service() -> DSVMService:

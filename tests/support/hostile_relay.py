@@ -190,7 +190,11 @@ def forged(relay: HostileRelay, request: Header, idents: list[bytes]) -> None:
         for parent in others:
             relay.say(Channel.STDIN, relay.message("input_request", {"prompt": FORGED, "password": True}, parent, to))
             for channel in (Channel.SHELL, Channel.CONTROL):
-                answer = {"status": "ok", "execution_count": 9, "payload": [{"source": "set_next_input", "text": FORGED}]}
+                answer = {
+                    "status": "ok",
+                    "execution_count": 9,
+                    "payload": [{"source": "set_next_input", "text": FORGED}],
+                }
                 relay.say(channel, relay.message("execute_reply", answer, parent, to))
     # About the right request, but not what may be said about it, or not there.
     for kind in ("execute_reply", "input_request", "iopub_welcome", "execute_request", "comm_" + NASTY, ""):
@@ -219,7 +223,7 @@ def to_others_addresses(relay: HostileRelay, request: Header, _idents: list[byte
 
 
 def dies(relay: HostileRelay, _request: Header, _idents: list[bytes]) -> None:
-    relay.sequenced(Type.EXITED, json_body({"code": 3, "run": 1, "text": NASTY * 20_000 + "its last words" + NASTY}))
+    relay.sequenced(Type.EXITED, json_body({"code": 3, "run": 1, "text": NASTY * 5_000 + "its last words" + NASTY}))
 
 
 def gone(relay: HostileRelay, _request: Header, _idents: list[bytes]) -> None:
@@ -253,7 +257,7 @@ def flood(relay: HostileRelay, _request: Header, _idents: list[bytes]) -> None:
 
 def much_to_read(relay: HostileRelay, request: Header, _idents: list[bytes]) -> None:
     """JSON that takes thirty times its size once it is read."""
-    lists = b'{"execution_state": [' + b"[]," * 10_000_000 + b"[]]}"
+    lists = b'{"execution_state": [' + b"[]," * 3_000_000 + b"[]]}"
     for kind in ("status", "comm_open"):
         relay.for_ever(functools.partial(relay.publish, kind, lists, {**request, "msg_id": "none"}), 1)
         relay.for_ever(functools.partial(relay.publish, kind, lists, relay.requests[0]), 1)

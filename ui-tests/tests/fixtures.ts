@@ -23,7 +23,8 @@ export const test = base.extend<ITestFixtures, IWorkerFixtures>({
   emulator: [
     async ({}, use) => {
       const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dsvm-emulator-'));
-      const emulator = await Emulator.start(folder);
+      // As in the demo, code in a notebook may start the machines.
+      const emulator = await Emulator.start(folder, ['--may-start']);
       await use(emulator);
       await emulator.end();
       fs.rmSync(folder, { recursive: true, force: true });

@@ -15,6 +15,17 @@ export interface IServerOptions {
   args?: string[];
 }
 
+/** What is used here of the answers of `jupyter-dsvm/`. */
+interface IComputeList {
+  computes: { id: string; name: string; power_state: string }[];
+}
+
+interface IOperation {
+  id: string;
+  state: string;
+  error: unknown;
+}
+
 const START_SECONDS = 90;
 
 export class JupyterServer {
@@ -85,6 +96,11 @@ export class JupyterServer {
     return `${this._url}${page}?token=${this.token}`;
   }
 
+  /** Copy a file into the root folder. */
+  copy(file: string): void {
+    fs.copyFileSync(file, path.join(this.notebooks, path.basename(file)));
+  }
+
   /** Put a notebook into the root folder whose code cells have these sources. */
   write(name: string, cells: string[]): void {
     const notebook = {
@@ -116,6 +132,29 @@ export class JupyterServer {
       throw new Error(`${init.method ?? 'GET'} ${route}: ${response.status} ${await response.text()}`);
     }
     return (await response.json()) as T;
+  }
+
+  /** Have a machine of the emulated Azure deallocated, whatever an earlier test made of it. */
+  async turnOff(name: string): Promise<void> {
+    const { computes } = await this.rest<IComputeList>('jupyter-dsvm/computes');
+    const machine = computes.find(compute => compute.name === name);
+    if (!machine) {
+      throw new Error(`The server lists no ${name}.`);
+    }
+    if (machine.power_state === 'deallocated') {
+      return;
+    }
+    let operation = await this.rest<IOperation>(
+      `jupyter-dsvm/computes/${encodeURIComponent(machine.id)}/stop`,
+      { method: 'POST' }
+    );
+    while (operation.state === 'running') {
+      await pause(200);
+      operation = await this.rest<IOperation>(`jupyter-dsvm/operations/${operation.id}`);
+    }
+    if (operation.state !== 'done') {
+      throw new Error(`${name} was not stopped: ${JSON.stringify(operation.error)}`);
+    }
   }
 
   /** End the server and everything it started, and remove its folder. */

@@ -47,9 +47,15 @@ export class NotebookPage {
 
   /** Run one cell, and wait until it has ended, whether well or not. */
   async run(index: number, timeout = 60_000): Promise<void> {
-    const prompt = this.cell(index).locator('.jp-InputPrompt');
+    await this._watch(index);
+    await this.start(index);
+    await this._untilHasRun(index, timeout);
+  }
+
+  /** Mark the cell's prompt once the cell has run from now on. */
+  private async _watch(index: number): Promise<void> {
     // The number may be the same as before (a new kernel counts from 1), so the change through [*] is what counts.
-    await prompt.evaluate(node => {
+    await this._prompt(index).evaluate(node => {
       let running = false;
       node.removeAttribute('data-has-run');
       const observer = new MutationObserver(() => {
@@ -62,29 +68,38 @@ export class NotebookPage {
       });
       observer.observe(node, { childList: true, characterData: true, subtree: true });
     });
-    await this.start(index);
-    await expect(prompt).toHaveAttribute('data-has-run', 'true', { timeout });
+  }
+
+  private async _untilHasRun(index: number, timeout: number): Promise<void> {
+    await expect(this._prompt(index)).toHaveAttribute('data-has-run', 'true', { timeout });
+  }
+
+  private _prompt(index: number): Locator {
+    return this.cell(index).locator('.jp-InputPrompt');
   }
 
   /** Run one cell, and do not wait. */
   async start(index: number): Promise<void> {
-    await this.cell(index).locator('.jp-InputPrompt').click();
+    await this._prompt(index).click();
     await this.page.keyboard.press('Control+Enter');
   }
 
-  async runAll(): Promise<void> {
+  /** Run all cells, and wait until each has ended, whether well or not. */
+  async runAll(timeout = 90_000): Promise<void> {
+    const indexes = [...Array(await this.notebook.locator('.jp-CodeCell').count()).keys()];
+    for (const index of indexes) {
+      await this._watch(index);
+    }
     await this.page.getByRole('menuitem', { name: 'Run', exact: true }).click();
     await this.page.getByRole('menuitem', { name: 'Run All Cells', exact: true }).click();
-  }
-
-  /** Wait until a cell that had not been run has a number in its prompt. */
-  async untilRun(index: number, timeout = 60_000): Promise<void> {
-    await expect(this.cell(index).locator('.jp-InputPrompt')).toHaveText(/\[\d+\]:/, { timeout });
+    for (const index of indexes) {
+      await this._untilHasRun(index, timeout);
+    }
   }
 
   /** The number in the cell's prompt. */
   async count(index: number): Promise<number> {
-    const prompt = await this.cell(index).locator('.jp-InputPrompt').innerText();
+    const prompt = await this._prompt(index).innerText();
     return Number(/\[(\d+)\]:/.exec(prompt)?.[1]);
   }
 
@@ -106,6 +121,14 @@ export class NotebookPage {
   async untilOn(compute: string, timeout = 60_000): Promise<void> {
     const there = this.chip.and(this.page.locator('[data-tone="on"]'));
     await expect(there).toContainText(compute, { timeout });
+  }
+
+  /** Move it through the toolbar item, and wait until it has moved. */
+  async moveFromChip(compute: string): Promise<void> {
+    await this.chip.click();
+    await this.page.getByRole('menuitem', { name: new RegExp(`^${compute}`) }).click();
+    await this.page.getByRole('dialog').getByRole('button', { name: 'Move' }).click();
+    await this.untilOn(compute);
   }
 
   /** The toolbar item that says where the notebook runs. */

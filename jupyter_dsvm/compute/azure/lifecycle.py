@@ -155,6 +155,9 @@ class Change:
     def run(self, report: Report, cancel: Cancel) -> PowerState:
         """Return the wanted state once the VM has it.
 
+        What is reported changes only when something has happened: the panel shows it in a live region, where a screen
+        reader would read out a count of seconds.
+
         Raises:
             OperationRefused: Azure said no, or the VM ended in another state.
             Cancelled: ``cancel`` was set; the message says whether Azure goes on.
@@ -172,10 +175,7 @@ class Change:
     def _settled(self, report: Report, cancel: Cancel) -> PowerState:
         """Wait for what somebody else began; at once if there is nothing."""
         while (state := self._state()) in self._action.busy:
-            report(
-                f"{self._name} is {state.value} by another operation; waiting for that to end ({self._seconds()} s)",
-                None,
-            )
+            report(f"{self._name} is {state.value} by another operation; waiting for that to end", None)
             if cancel.wait(self._interval):
                 raise Cancelled(
                     f"Stopped waiting for {self._name}, which is {state.value} by another operation. "
@@ -198,7 +198,7 @@ class Change:
             raise translate(error, f"{self._action.verb} {self._name}", self._endpoint) from error
         try:
             while not poller.done():
-                report(f"Azure is {self._action.doing} {self._name} ({self._seconds()} s)", None)
+                report(f"Azure is {self._action.doing} {self._name}", None)
                 poller.wait(self._interval)
             poller.result()
         except _GivenUp:
@@ -224,7 +224,7 @@ class Change:
                     advice="Wait until its state is settled, then try again.",
                     code="Conflict",
                 )
-            report(f"{self._name} is {state.value} ({self._seconds()} s)", None)
+            report(f"{self._name} is {state.value}", None)
             if cancel.wait(self._interval) or self._late():
                 self._give_up(cancel)
         return state

@@ -1,3 +1,5 @@
+import { nullTranslator } from '@jupyterlab/translation';
+
 import { ComputeModel } from '../model';
 import { IKernelMoved } from '../tokens';
 import { FakeServer, settle } from './fakeServer';
@@ -11,6 +13,7 @@ describe('ComputeModel', () => {
     model = new ComputeModel({
       serverSettings: server.settings,
       stream: server.stream,
+      trans: nullTranslator.load('jupyter_dsvm'),
       minimumGap: 0,
       retry: { first: 50, longest: 100 }
     });
@@ -218,6 +221,19 @@ describe('ComputeModel', () => {
       status: 409
     });
     expect(model.operations).toEqual([]);
+  });
+
+  it('says in the language of the page why a request failed', async () => {
+    server.isAway = true;
+    const trans = nullTranslator.load('jupyter_dsvm');
+    jest
+      .spyOn(trans, '__')
+      .mockImplementation((text, ...args) => `(de) ${text} [${args.join(', ')}]`);
+    model = new ComputeModel({ serverSettings: server.settings, stream: server.stream, trans });
+    await settle();
+    jest.restoreAllMocks();
+    expect(model.error?.message).toMatch(/^\(de\) .* \[GET, computes, Failed to fetch\]$/);
+    expect(model.error?.advice).toMatch(/^\(de\) Check that it is running/);
   });
 
   it('has the server ask the cloud, then fetches', async () => {
