@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.arm_server import TOKEN, ArmServer, Reply, Request, arm_server, fault, token_file
 
 from jupyter_dsvm.compute.azure.client import ArmClient
 from jupyter_dsvm.compute.azure.credentials import CLOUDS, TokenFile, check_endpoint, cloud_of, credential_for, origin
 from jupyter_dsvm.errors import ComputeError, SignInRequired, Throttled
+from support.arm_server import TOKEN, ArmServer, Reply, Request, arm_server, fault, token_file
 
 
 @pytest.fixture

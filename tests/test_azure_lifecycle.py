@@ -11,18 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from support.arm_server import (
-    VM_ID,
-    ArmServer,
-    Reply,
-    Request,
-    arm_server,
-    fault,
-    graph_row,
-    instance_view,
-    token_file,
-    vm_model,
-)
 
 from jupyter_dsvm.compute.azure import AzureCompute
 from jupyter_dsvm.compute.provider import Cancel
@@ -36,6 +24,18 @@ from jupyter_dsvm.errors import (
     UnknownCompute,
 )
 from jupyter_dsvm.models import PowerState
+from support.arm_server import (
+    VM_ID,
+    ArmServer,
+    Reply,
+    Request,
+    arm_server,
+    fault,
+    graph_row,
+    instance_view,
+    token_file,
+    vm_model,
+)
 
 ID = f"azure:{VM_ID.lower()}"
 RECORDING = Path(__file__).parents[2] / "shared/data/sdk-recordings/test_mgmt_compute_vm.test_compute_vm.yaml"

@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from traitlets.config import Config
+
+from jupyter_dsvm.compute.azure import AzureCompute
+from jupyter_dsvm.compute.azure.graph import PAGE, query
+from jupyter_dsvm.compute.provider import ComputeProvider
+from jupyter_dsvm.errors import ComputeError, ComputeNotRunning, Forbidden, SignInRequired, Throttled, UnknownCompute
+from jupyter_dsvm.models import OS, ComputeKind, PowerState
 from support.arm_server import (
     SUBSCRIPTION,
     VM_ID,
@@ -22,13 +29,6 @@ from support.arm_server import (
     vm_model,
     vm_path,
 )
-from traitlets.config import Config
-
-from jupyter_dsvm.compute.azure import AzureCompute
-from jupyter_dsvm.compute.azure.graph import PAGE, query
-from jupyter_dsvm.compute.provider import ComputeProvider
-from jupyter_dsvm.errors import ComputeError, ComputeNotRunning, Forbidden, SignInRequired, Throttled, UnknownCompute
-from jupyter_dsvm.models import OS, ComputeKind, PowerState
 
 ID = f"azure:{VM_ID.lower()}"
 GRAPH = "/providers/Microsoft.ResourceGraph/resources"

@@ -162,3 +162,55 @@ def test_what_was_sent_is_remembered_by_side_and_not_for_ever() -> None:
         first._header = {"msg_id": str(n)}
         intake.sent_to(1, first)
     assert not intake.was_sent_to(1, "first")
+
+
+def nested(depth: int, text: str = "") -> bytes:
+    return b'{"a":' + b"[" * (depth - 1) + json.dumps(text).encode() + b"]" * (depth - 1) + b"}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"text": "plain"}',
+        nested(MAX_DEPTH),
+        b'{"text": ' + json.dumps('[{"' * 100_000 + "\\").encode() + b"}",  # brackets in a text are no nesting
+        b'{"a": [' + b"[], {}, " * 10_000 + b"[]]}",
+        b'{"a": "' + b"x" * MAX_CONTENT + b'"}',
+    ],
+    ids=["plain", "deep", "text", "wide", "long"],
+)
+def test_what_any_client_can_read_passes_the_check(content: bytes) -> None:
+    Message([DELIM, b"", b"{}", b"{}", b"{}", content, b"\xff"], bounded=True).check()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b'{"a": \xff}',
+        b'{"a"',
+        nested(MAX_DEPTH + 1),
+        nested(100_000),
+        nested(2000, '"[[' * 50_000),
+    ],
+)
+@pytest.mark.parametrize("offset", [2, 3, 4, 5])
+def test_what_a_client_could_not_read_does_not(content: bytes, offset: int) -> None:
+    parts = [DELIM, b"", b"{}", b"{}", b"{}", b"{}"]
+    parts[offset] = content
+    message = Message(parts, bounded=True)
+    with pytest.raises(MalformedMessage):
+        # The header and the parent are read in any case.
+        assert message.header is message.parent or not message.check()
+
+
+def test_of_a_message_from_a_vm_only_so_much_is_read() -> None:
+    long = b'{"msg_id": "' + b"x" * MAX_CONTENT + b'"}'
+    for offset, read in ((2, "header"), (3, "parent"), (5, "content")):
+        parts = [DELIM, b"", b"{}", b"{}", b"{}", b"{}"]
+        parts[offset] = long
+        assert getattr(Message(parts), read)["msg_id"]
+        with pytest.raises(MalformedMessage, match="bytes"):
+            getattr(Message(parts, bounded=True), read)

@@ -98,6 +98,19 @@ def test_a_message_is_put_together_only_up_to_its_limit() -> None:
         assembler.feed(bytes((Channel.SHELL, 0)) + bytes(600))
 
 
+def test_empty_pieces_of_a_message_that_never_ends_are_counted() -> None:
+    assembler = MessageAssembler(max_message=100 * wire.PIECE)
+    with pytest.raises(WireError, match="more than"):
+        for _ in range(101):
+            assembler.feed(bytes((Channel.IOPUB, 0)))
+
+
+def test_what_pieces_count_is_given_back() -> None:
+    assembler = MessageAssembler(max_message=10 * wire.PIECE)
+    for _ in range(100):
+        assert [assembler.feed(b) for b in wire.data_bodies(Channel.IOPUB, [bytes(40)], 20)][-1] is not None
+
+
 def test_two_channels_may_be_put_together_at_a_time() -> None:
     assembler = MessageAssembler()
     one = list(wire.data_bodies(Channel.SHELL, [b"a" * 10], 8))
