@@ -100,9 +100,10 @@ def test_a_message_is_put_together_only_up_to_its_limit() -> None:
 
 def test_empty_pieces_of_a_message_that_never_ends_are_counted() -> None:
     assembler = MessageAssembler(max_message=100 * wire.PIECE)
+    for _ in range(100):
+        assembler.feed(bytes((Channel.IOPUB, 0)))
     with pytest.raises(WireError, match="more than"):
-        for _ in range(101):
-            assembler.feed(bytes((Channel.IOPUB, 0)))
+        assembler.feed(bytes((Channel.IOPUB, 0)))
 
 
 def test_what_pieces_count_is_given_back() -> None:

@@ -74,10 +74,11 @@ class Message:
                 raise MalformedMessage(f"part {offset} is not an object")
             if len(part) <= MAX_CONTENT and _depth(part) > MAX_DEPTH:
                 raise MalformedMessage(f"part {offset} is nested too deep")
-            if len(part) <= MAX_SMALL and offset == 4:
-                self._json(offset)
+        _ = self.header, self.parent
+        if len(self.parts[self.at + 4]) <= MAX_SMALL:
+            self._json(4)
         if len(self.parts[self.at + 5]) <= MAX_SMALL:
-            self.content  # noqa: B018 (kept, for whoever reads it next)
+            _ = self.content  # which is kept, for whoever reads it next
 
     @property
     def idents(self) -> list[bytes]:

@@ -92,8 +92,11 @@ test('the sample notebook moves to a machine that was off, and back', async ({ p
   });
 
   if (takesPicture) {
-    await page.getByText(/^Moved to gpu-vm in /).first().waitFor({ state: 'hidden' });
-    await notebook.cell(2).locator('.jp-OutputArea-output').scrollIntoViewIfNeeded();
+    await page
+      .getByText(/^Moved to gpu-vm in /)
+      .first()
+      .waitFor({ state: 'hidden' });
+    await notebook.cell(1).evaluate(node => node.scrollIntoView({ block: 'start' }));
     await page.screenshot({ path: PICTURE });
   }
 
@@ -138,7 +141,11 @@ test('Run All goes on at the machine that its second cell attaches', async ({ pa
   const counts = [0, 1, 2, 3, 4].map(index => notebook.count(index));
   expect(await Promise.all(counts), 'each prompt counts for the kernel that ran it').toEqual([1, 2, 1, 2, 3]);
   await notebook.untilOn('gpu-vm · T4');
-  expect([loads, channels.opened, channels.closed], 'loads, websockets opened and closed').toEqual([0, opened, 0]);
+  expect([loads, channels.opened, channels.closed], 'loads, websockets opened and closed').toEqual([
+    0,
+    opened,
+    0
+  ]);
 });
 
 test('a slider made after the move works, and one from before does no harm', async ({ page, server }) => {
@@ -192,5 +199,8 @@ test('a slider made after the move works, and one from before does no harm', asy
 
 /** The lines of the sample's last cell that say where it ran. */
 function place(output: string): string {
-  return output.split('\n').filter(line => /^(host|home): /.test(line)).join('\n');
+  return output
+    .split('\n')
+    .filter(line => /^(host|home): /.test(line))
+    .join('\n');
 }
