@@ -159,7 +159,7 @@ class Gate:
         if side.replaced:
             self._sides.pop(number)
             return
-        said = f" It said: {printable(text)}" if text.strip() else ""
+        said = f" It said: {printable(text).rstrip('.')}." if text.strip() else ""
         error = KernelStartError(
             f"The kernel on {side.compute_name} ended with exit code {code}"
             f"{'' if was is Phase.READY else ' before it answered'}.{said}",

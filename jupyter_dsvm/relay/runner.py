@@ -240,9 +240,9 @@ class Runner:
         return True
 
     def _last_words(self, code: int) -> str:
+        """What it printed; where that is nothing, by which signal it ended. The exit code travels beside this."""
         assert self.process is not None
-        printed = self.process.tail().strip()
-        return f"the kernel ended with {signal_name(code)}" + (f", after printing:\n{printed}" if printed else "")
+        return self.process.tail().strip() or (signal_name(code) if code < 0 else "")
 
     def _draining(self) -> None:
         assert self.channels is not None

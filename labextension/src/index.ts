@@ -27,8 +27,12 @@ const modelPlugin: JupyterFrontEndPlugin<IComputeModel> = {
     'What the page knows of the computes a notebook can run on, kept current by Jupyter events.',
   autoStart: true,
   provides: IComputeModel,
-  optional: [ITranslator],
-  activate: (app: JupyterFrontEnd, translator: ITranslator | null): IComputeModel => {
+  optional: [ITranslator, INotebookTracker],
+  activate: (
+    app: JupyterFrontEnd,
+    translator: ITranslator | null,
+    tracker: INotebookTracker | null
+  ): IComputeModel => {
     const { events, serverSettings } = app.serviceManager;
     const model = new ComputeModel({
       serverSettings,
@@ -36,6 +40,16 @@ const modelPlugin: JupyterFrontEndPlugin<IComputeModel> = {
       trans: (translator ?? nullTranslator).load(TRANSLATION_DOMAIN)
     });
     watchForMissedEvents(events, () => model.resync());
+    // JupyterLab starts a session under a made-up path and gives it the notebook's afterwards; no event tells of that,
+    // nor of a later renaming.
+    tracker?.widgetAdded.connect((_, { sessionContext }) => {
+      sessionContext.sessionChanged.connect(() => model.resync());
+      sessionContext.propertyChanged.connect((_, property) => {
+        if (property === 'path') {
+          model.resync();
+        }
+      });
+    });
     return model;
   }
 };

@@ -65,6 +65,7 @@ test('the sample notebook moves to a machine that was off, and back', async ({ p
     const asked = channels.kernelInfoRequests;
     await compute.move('gpu-vm', 'Start and attach');
     await expect(compute.state('gpu-vm')).toContainText('Step 1 of 4');
+    await expect(page.getByText(/^Moving digits\.ipynb to gpu-vm\. Step 1 of 4: /).first()).toBeVisible();
     await expect(notebook.chip).toContainText('gpu-vm · starting 1 of 4');
     await expect(compute.thisNotebook).toContainText('is moving to gpu-vm');
     await expect(compute.button('gpu-vm', 'Cancel')).toBeVisible();
