@@ -582,17 +582,22 @@ def test_a_hostile_pipe(server: SSHServer, monkeypatch: pytest.MonkeyPatch, what
     hostile_relay(monkeypatch, HOSTILE[what])
     forget_peak()
     before = megabytes("VmRSS")
-    pipe = open_pipe(server)
-    kernel = None
-    with contextlib.suppress(ProtocolError):
-        kernel = Kernel(pipe)
-    if kernel is not None:
-        kernel.until(lambda: kernel.error is not None)
-        assert isinstance(kernel.error, ProtocolError)
-    with pytest.raises(ProtocolError):
-        pipe.info()
-    pipe.release()
-    pipe.close()
+    IOThread.acquire()  # as a proxy does for its life: the pipe may have ended before the kernel is put on it
+    try:
+        with contextlib.suppress(ProtocolError):  # it may be found out about at once, or as soon as a kernel is there
+            pipe = open_pipe(server)
+            try:
+                with contextlib.suppress(ProtocolError):
+                    kernel = Kernel(pipe)
+                    kernel.until(lambda: kernel.error is not None)
+                    assert isinstance(kernel.error, ProtocolError)
+                with pytest.raises(ProtocolError):
+                    pipe.info()
+            finally:
+                pipe.release()
+                pipe.close()
+    finally:
+        IOThread.release()
     assert megabytes() - before < 100
     forget_everything(server)
 

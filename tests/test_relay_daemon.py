@@ -173,7 +173,10 @@ def test_an_orderly_exit_loses_nothing(way: PipeEnd) -> None:
     ("argv", "said"),
     [
         ([sys.executable, "-c", "import sys; sys.exit('no such module: numpy')"], "no such module: numpy"),
-        ([sys.executable, "-m", "ipykernel_launcher", "--no-such-option=1", "-f", "/nowhere/at/all"], "exit code"),
+        (
+            [sys.executable, "-m", "ipykernel_launcher", "--no-such-option=1", "-f", "/nowhere/at/all"],
+            "--no-such-option",
+        ),
         (["/no/such/python", "{connection_file}"], "/no/such/python could not be started"),
     ],
 )

@@ -239,12 +239,6 @@ def frames(kind: int, body: bytes, times: int = 1) -> Callable[[HostileRelay, He
     return attack
 
 
-def without_credit(relay: HostileRelay, _request: Header, _idents: list[bytes]) -> None:
-    for seq in range(relay.session.journal.last + 1, relay.session.journal.last + 200):
-        relay.flush()
-        relay.frame_now(Type.DATA, seq, bytes((Channel.IOPUB, 0)) + bytes(1 << 18))
-
-
 def length(relay: HostileRelay, _request: Header, _idents: list[bytes]) -> None:
     relay.write_raw(struct.pack("!I", 0xFFFFFFFF) + bytes(1 << 20))
 
@@ -278,7 +272,6 @@ ATTACKS: dict[str, Callable[[HostileRelay, Header, list[bytes]], None]] = {
     "wrong body": frames(Type.EXITED, b"[" * 200_000),
     "endless message": frames(Type.DATA, bytes((Channel.IOPUB, 0)) + bytes(1 << 18), 2000),
     "endless message of nothing": frames(Type.DATA, bytes((Channel.IOPUB, 0)), 1_000_000),
-    "no credit": without_credit,
     "calls": frames(Type.CALL, call_body(7, {"line": "status", "version": 1}), 1_000_000),
     "starts": frames(Type.STARTED, json_body({"pid": 1, "run": 1}), 1_000_000),
     "later runs": frames(Type.STARTED, json_body({"pid": 1, "run": 2}), 1_000_000),
