@@ -150,19 +150,3 @@ def test_a_server_that_starts_loads_nothing_of_a_cloud(module: str):
 
 def test_a_kernel_that_imports_the_package_gets_no_server():
     assert loaded_by("import jupyter_dsvm") <= {"jupyter_dsvm", *sys.stdlib_module_names}
-
-
-def test_the_extension_costs_a_server_little_time():
-    code = """
-import time, jupyter_server.serverapp
-begun = time.process_time()
-import jupyter_dsvm.extension
-print((time.process_time() - begun) * 1000)
-"""
-    took = min(
-        float(
-            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
-        )
-        for _ in range(3)
-    )
-    assert took <= 50, f"{took:.0f} ms"
