@@ -1,6 +1,7 @@
 # make demo   the emulator and JupyterLab on it, ready to click
 # make test   everything that is tested: Python, TypeScript, and a real browser
 # make lint   ruff, mypy, eslint, prettier, stylelint
+# make bench  side by side with a local kernel and with sshpyk; writes benchmarks/RESULTS.md
 #
 # Each does the set-up that it needs, says what it is doing, and skips what is done. Everything goes into .venv,
 # node_modules and .stamps; `make clean` removes them.
@@ -11,6 +12,7 @@ STAMPS := .stamps
 export PATH := $(BIN):$(PATH)
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 UI_TEST_ARGS ?=
 
 SOURCES := $(shell find labextension/src labextension/style labextension/schema -type f 2>/dev/null)
@@ -82,6 +84,17 @@ format: $(STAMPS)/js
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@cd labextension && jlpm lint
+
+$(STAMPS)/peers/done: benchmarks/setup-peers $(STAMPS)/python
+	@echo "== installing what the benchmarks compare with"
+	@benchmarks/setup-peers $(BIN)/python $(STAMPS)/peers
+	@touch $@
+
+bench: setup $(STAMPS)/peers/done
+	@scripts/need sshd openssh-server
+	@scripts/need ssh openssh-client
+	@echo "== measuring, for about 40 minutes in which nothing else should run here"
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) $(STAMPS) labextension/node_modules labextension/lib jupyter_dsvm/labextension ui-tests/node_modules

@@ -16,17 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 from .compute.provider import Cancel
 from .computes import Computes
-from .errors import Cancelled
-from .kernels.backends import Backend
-from .kernels.kernelspecs import RemoteSpec
+from .errors import Cancelled, Unreachable
 from .models import Compute
 
 if TYPE_CHECKING:
+    from .kernels.backends import Backend
     from .kernels.bootstrap import RememberedPythons
+    from .kernels.keptfiles import KeptKernel
+    from .kernels.kernelspecs import RemoteSpec
     from .kernels.vmpipe import VMPipe
     from .ssh.hostkeys import HostKeys
 
 log = logging.getLogger("jupyter_dsvm.connections")
+
+BACK_SECONDS = 10.0
+"""How long a new attach waits for a pipe that is on its way back."""
 
 CLOSE_SECONDS = 5.0
 """How long kernels that are being ended may keep their pipe when everything else has ended."""
@@ -67,24 +71,54 @@ class Connections:
             if slot.pipe is None or not slot.pipe.usable:
                 if slot.pipe is not None:
                     slot.pipe.release()
-                slot.pipe = self._connect(compute, cancel)
+                slot.pipe = self._connect(compute.id, compute.name, cancel=cancel)
             pipe = slot.pipe
         finally:
             slot.lock.release()
         self._look_later()
+        self._wait_for(pipe, cancel)
         return pipe
 
-    def _connect(self, compute: Compute, cancel: Cancel) -> VMPipe:
+    @staticmethod
+    def _wait_for(pipe: VMPipe, cancel: Cancel) -> None:
+        """One that is lost, or has never stood since the server began, may be back in a moment; else it will say so itself."""
+        deadline = time.monotonic() + BACK_SECONDS
+        while pipe.phase.value == "lost" and time.monotonic() < deadline and not cancel.is_set():
+            pipe.hurry()
+            time.sleep(0.05)
+
+    def adopt(self, kept: KeptKernel, handed_on: int) -> Backend:
+        """A kernel that is on its machine already, wherever that is now. Nothing is waited for: its pipe goes on trying."""
+        from .kernels.link import RelayBackend
+
+        with self._lock:
+            if self._closed:
+                raise Cancelled("The server is stopping.")
+            slot = self._slots.setdefault(kept.compute, _Slot())
+        with slot.lock:
+            if slot.pipe is None or not slot.pipe.usable:
+                if slot.pipe is not None:
+                    slot.pipe.release()
+                slot.pipe = self._connect(kept.compute, kept.compute_name, patient=True)
+            pipe = slot.pipe
+            if not pipe.retain():
+                raise Unreachable(f"The connection to {kept.compute_name} was closed.")
+        self._look_later()
+        return RelayBackend.adopting(pipe, kept, handed_on)
+
+    def _connect(self, compute_id: str, name: str, cancel: Cancel | None = None, patient: bool = False) -> VMPipe:
         # Late, as everything that a server without any attached notebook need not load.
         from .kernels.vmpipe import VMPipe
 
         host_keys, pythons = self._memory()
         return VMPipe.open(
-            lambda: self._computes.ssh_target(compute.id),
+            lambda: self._computes.ssh_target(compute_id),
             host_keys,
             pythons=pythons,
-            is_gone=lambda: self._computes.is_gone(compute.id),
+            is_gone=lambda: self._computes.is_gone(compute_id),
             cancel=cancel,
+            patient=patient,
+            name=name,
         )
 
     def _memory(self) -> tuple[HostKeys, RememberedPythons]:

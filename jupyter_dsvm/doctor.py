@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DSVMError, printable
-from .kernels.kernelspecs import PROVISIONER
+from .kernels.registry import PROVISIONER
 from .models import FREE, OS, Compute, ComputeKind, PowerState, Shape
 from .service import DSVMService, load_service
 from .settings import load_config

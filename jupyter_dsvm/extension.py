@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
+from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool
 
-from .kernels.kernelspecs import PROVISIONER
-from .kernels.registry import registry
+from .kernels.promises import in_thread
+from .kernels.registry import PROVISIONER, registry
 from .models import FREE
 from .service import DSVMService
 from .settings import NAME as CONFIG_NAME
 
+if TYPE_CHECKING:
+    from .adoption import Adopter
+
 EVENTS = "https://events.jupyter.org/jupyter_dsvm/changed"
+
+WEBSOCKET_CLASS = "kernel_websocket_connection_class"
 
 COALESCE_SECONDS = 0.05
 """Changes within this time are one event: a page fetches a list once for all of them."""
@@ -32,8 +35,11 @@ COALESCE_SECONDS = 0.05
 PATHS_SECONDS = 10.0
 """How long listing sessions may take before the paths known so far are used."""
 
-SHUTDOWN_SECONDS = 15.0
-"""How long the server's own end may wait for the kernels on VMs."""
+LAST_PATHS_SECONDS = 2.0
+"""The same when the server stops."""
+
+LOOK_SECONDS = 10.0
+"""While a kernel is on a VM, renames are looked for so often: whoever adopts it should know its notebook."""
 
 
 class DSVMExtension(ExtensionApp):
@@ -62,19 +68,38 @@ class DSVMExtension(ExtensionApp):
         self.service = DSVMService(parent=self, log=self.log)
         registry.service = self.service
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._pending: dict[str, tuple[str | None, int]] = {}
         self._default_provisioner: str | None = None
         self._unlisten = self.service.listen(self._changed)
         self.settings["jupyter_dsvm_service"] = self.service
         self.server.event_logger.register_event_schema(Path(__file__).parent / "events" / "changed.yaml")
+        self._use_websocket_class()
         if self.keep_kernels_movable:
             self._use_provisioner()
+        self._look_for_kept_kernels()
 
     def initialize_handlers(self) -> None:
         # Late: tornado's and jupyter_server's handler modules are imported by the server itself, ours with them.
         from .routes import handlers
 
-        self.handlers.extend(handlers("/", self.service, self.refresh_paths))
+        ours = handlers("/", self.service, self.refresh_paths)
+        self.handlers.extend(self._adopter.hold(ours) if self._adopter is not None else ours)
+
+    # The websocket
+
+    def _use_websocket_class(self) -> None:
+        """Put ours in the place of jupyter_server's own; any other class, a gateway's for one, has its reasons."""
+        from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+
+        from .websocket import DSVMWebsocketConnection
+
+        chosen = self.settings.get(WEBSOCKET_CLASS)
+        if chosen is ZMQChannelsWebsocketConnection:
+            self.settings[WEBSOCKET_CLASS] = DSVMWebsocketConnection
+        else:
+            self.log.info("Kernels' websockets stay with %r: output may be limited or lost there.", chosen)
+        self._websocket_class = chosen
 
     # The provisioner
 
@@ -106,6 +131,20 @@ class DSVMExtension(ExtensionApp):
         self._default_provisioner = factory.default_provisioner_name
         factory.default_provisioner_name = PROVISIONER
 
+    # Kernels of an earlier server
+
+    def _look_for_kept_kernels(self) -> None:
+        self._adopter: Adopter | None = None
+        folder = Path(jupyter_data_dir()) / "jupyter-dsvm" / "kernels"
+        try:
+            if folder.is_dir() and any(folder.iterdir()):
+                from .adoption import Adopter
+
+                self._adopter = Adopter(self.server, self.log)
+                self._adopter.look()
+        except Exception as e:
+            self.log.warning("Kernels that an earlier server left on VMs stay there: %s: %s", type(e).__name__, e)
+
     # Events
 
     def _changed(self, what: str, thing: str | None, revision: int) -> None:
@@ -136,53 +175,60 @@ class DSVMExtension(ExtensionApp):
             # For %dsvm list, which comes from a thread and cannot ask the session manager.
             self._refreshing = asyncio.ensure_future(self.refresh_paths())
 
-    async def refresh_paths(self) -> None:
+    async def refresh_paths(self, seconds: float = PATHS_SECONDS) -> None:
         """Read the notebooks' paths from the session manager, on its own loop, so that renames follow."""
         # An embedded server does not call _start_jupyter_server_extension; the first request comes on its loop, too.
         self._loop = self._loop or asyncio.get_running_loop()
         try:
             sessions = await asyncio.wait_for(
-                asyncio.ensure_future(self.server.session_manager.list_sessions()), PATHS_SECONDS
+                asyncio.ensure_future(self.server.session_manager.list_sessions()), seconds
             )
         except Exception as e:
             self.log.debug("The sessions cannot be listed: %s", e)
             return
         paths = {s["kernel"]["id"]: s["path"] for s in sessions if s.get("kernel") and s.get("path")}
         self.service.set_paths(paths)
+        if registry.all():
+            # Also of those here: a kernel that moves to a VM is known with its notebook from the first moment.
+            from .adoption import keep_sessions
+
+            keep_sessions(sessions, self.server.root_dir)
+
+    @property
+    def _any_away(self) -> bool:
+        """Whether a kernel is on a VM."""
+        return any(proxy.status.compute != FREE for proxy in registry.all())
+
+    async def _look_for_renames(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._any_away:
+                await self.refresh_paths()
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         self._loop = asyncio.get_running_loop()
+        self._looking = asyncio.ensure_future(self._look_for_renames())
+        if self._adopter is not None:
+            await self._adopter.adopt()
+        from .kernels.leftovers import remove_leftovers
+
+        await in_thread(remove_leftovers)
 
     async def stop_extension(self) -> None:
-        """The server stops. It shuts its kernels down after this; those on VMs now, while the way there is still open."""
-        manager = self.server.kernel_manager
-        away = [p.kernel_id for p in registry.all() if p.status.compute != FREE and p.kernel_id in manager]
-        if away:
-            ends = asyncio.gather(*(manager.shutdown_kernel(i) for i in away), return_exceptions=True)
-            try:
-                await asyncio.wait_for(ends, SHUTDOWN_SECONDS)
-            except asyncio.TimeoutError:
-                self.log.warning("Not every kernel on a VM could be shut down in %g s.", SHUTDOWN_SECONDS)
+        """The server stops. It shuts its kernels down after this; those on VMs go on without it."""
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._any_away:
+            from .adoption import leave_kernels
+
+            await self.refresh_paths(LAST_PATHS_SECONDS)
+            await leave_kernels(self.server, self.log)
         self._unlisten()
         self._loop = None
+        self.server.web_app.settings[WEBSOCKET_CLASS] = self._websocket_class
         if registry.service is self.service:
             registry.service = None
         if self._default_provisioner is not None:
             KernelProvisionerFactory.instance().default_provisioner_name = self._default_provisioner
             self._default_provisioner = None
-        await _in_thread(self.service.close)
-
-
-async def _in_thread(function: Callable[[], None]) -> None:
-    """For what blocks while the loop must go on. Not the loop's default executor: its threads would stay with the loop."""
-    done: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            function()
-            done.set_result(None)
-        except BaseException as e:
-            done.set_exception(e)
-
-    threading.Thread(target=run, name="jupyter-dsvm-stop", daemon=True).start()
-    await asyncio.wrap_future(done)
+        await in_thread(self.service.close)

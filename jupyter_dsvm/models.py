@@ -229,6 +229,10 @@ class SSHTarget(Shape):
     key_files: tuple[str, ...] = ()
     pinned_key_id: str | None = None
     """Host keys are pinned under this name (the ``vmId``) rather than under the address; None: ``known_hosts``."""
+    host_key_alias: str | None = None
+    """The name to look for in ``known_hosts`` in place of address and port (OpenSSH's ``HostKeyAlias``)."""
+    known_hosts: tuple[str, ...] | None = None
+    """The user's ``known_hosts`` files, where they are not the usual ones (``UserKnownHostsFile``)."""
     proxy_command: str | None = None
     python: str | None = None
     """The Python to try first there (``compute.python``)."""

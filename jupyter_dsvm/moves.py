@@ -20,17 +20,20 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .compute.provider import Cancel, Report
 from .computes import OFF, Computes
 from .connections import Connections
 from .errors import Cancelled, DSVMError, KernelStartError, OperationRefused
-from .kernels.backends import Backend
-from .kernels.kernelspecs import RemoteSpec, choose, parse_specs, start_spec
 from .models import FREE, OS, Compute, ComputeKind, PowerState
 from .operations import OperationStore, Running
 from .tables import place
+
+if TYPE_CHECKING:
+    from .kernels.backends import Backend
+    from .kernels.kernelspecs import RemoteSpec
+    from .kernels.vmpipe import VMPipe
 
 log = logging.getLogger("jupyter_dsvm.moves")
 
@@ -64,15 +67,17 @@ class Moves:
         kernel_env: Callable[[], Sequence[str]],
         start_timeout: Callable[[], float],
         changed: Callable[[str], None],
+        spares: Callable[[], bool] = lambda: True,
     ) -> None:
         """``kernel_env`` gives the names of this server's variables that a kernel on a VM gets; ``changed`` is called
-        with a kernel's id when where it is moving to has changed."""
+        with a kernel's id when where it is moving to has changed; ``spares`` says whether VMs keep a spare interpreter."""
         self._operations = operations
         self._computes = computes
         self._connections = connections
         self._kernel_env = kernel_env
         self._start_timeout = start_timeout
         self._changed = changed
+        self._spares = spares
         self._lock = threading.Lock()
         self._latest: dict[str, Running] = {}
         """The newest move of each kernel; it decides what ``Proxy.moving`` says."""
@@ -262,23 +267,31 @@ class Moves:
         pipe = self._connections.open(compute, cancel)
         self._check(cancel)
         step("kernel", f"Start the kernel on {compute.name}")
-        spec = choose(
-            parse_specs(pipe.kernelspecs()),
-            machine=compute.name,
-            language=language,
-            local_name=local_name,
-            wanted=wanted,
-        )
+        spec = self._choose(pipe, machine=compute.name, language=language, local_name=local_name, wanted=wanted)
         self._check(cancel)
         return self._connections.backend(pipe, compute, front.kernel_id, self._start(front, spec), spec)
 
+    @staticmethod
+    def _choose(pipe: VMPipe, **what: Any) -> RemoteSpec:
+        """From what the machine is known to have; from a new list where that has nothing that serves."""
+        from .kernels.kernelspecs import choose, parse_specs  # late, as all that only an attach needs
+
+        try:
+            return choose(parse_specs(pipe.kernelspecs(known=True)), **what)
+        except KernelStartError:
+            return choose(parse_specs(pipe.kernelspecs()), **what)
+
     def kernelspecs(self, compute: Compute, cancel: Cancel) -> list[RemoteSpec]:
         """What can be started there, in the order of preference. Blocks; raises where it does not run."""
+        from .kernels.kernelspecs import parse_specs
+
         return parse_specs(self._connections.open(compute, cancel).kernelspecs())
 
     def _start(self, front: KernelFront, spec: RemoteSpec) -> dict[str, Any]:
         environment: Mapping[str, str] = {n: os.environ[n] for n in self._kernel_env() if n in os.environ}
-        return start_spec(
+        from .kernels.kernelspecs import start_spec
+
+        start = start_spec(
             spec,
             kernel_id=front.kernel_id,
             key=front.key,
@@ -286,6 +299,7 @@ class Moves:
             session=front.session,
             env=environment,
         )
+        return {**start, "spare": self._spares()}
 
     def _ensure_running(
         self,

@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jupyter_core.paths import jupyter_data_dir
-from traitlets import Dict, Enum, Float, List, Unicode
+from traitlets import Bool, Dict, Enum, Float, List, Unicode
 from traitlets.config import Config, LoggingConfigurable
 
 from .allowance import Allowance
@@ -25,11 +25,14 @@ from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes, PowerKind
 from .connections import Connections
 from .errors import DSVMError, NotFound
-from .kernels.backends import Backend
 from .kernels.registry import Call, Registry, registry
 from .models import FREE, Compute, KernelRecord, LinkPhase, Operation, Problem
 from .moves import KernelFront, MayStart, Moves
 from .operations import OperationStore, Running
+
+if TYPE_CHECKING:
+    from .kernels.backends import Backend
+    from .kernels.keptfiles import KeptKernel
 
 T = TypeVar("T")
 
@@ -75,6 +78,11 @@ class DSVMService(LoggingConfigurable):
         help="""Names of this server's environment variables that a kernel on a VM gets too. Nothing else of the server's
         environment travels; name no variable that holds a secret.""",
     ).tag(config=True)
+    spare_interpreters = Bool(
+        True,
+        help="""Whether a VM that runs a Python kernel keeps one more interpreter ready, which becomes the next kernel of
+        that kind in a tenth of a second. It takes about 60 MB there, and ends with the last such kernel.""",
+    ).tag(config=True)
     compute_providers = List(
         Enum(["free", "hosts", "azure"]),
         default_value=["free", "azure", "hosts"],
@@ -111,6 +119,7 @@ class DSVMService(LoggingConfigurable):
             lambda: self.kernel_env,
             lambda: self.start_timeout,
             self._kernel_changed,
+            lambda: self.spare_interpreters,
         )
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
@@ -370,6 +379,11 @@ class DSVMService(LoggingConfigurable):
             cancel=cancel or Cancel(),
             may_start=self.code_may_start,
         )
+
+    def adopted_backend(self, kept: KeptKernel, handed_on: int) -> Backend:
+        """A kernel that an earlier server process left on its VM. Blocks for imports and files only: nobody is asked and
+        nothing connected here, so the machine may be off, gone, or not be known any more; the kernel's link tells."""
+        return self.connections.adopt(kept, handed_on)
 
     @property
     def code_may_start(self) -> MayStart:

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,13 @@ import pytest
 
 from jupyter_dsvm.errors import BootstrapError
 from jupyter_dsvm.kernels import bootstrap as module
+from jupyter_dsvm.kernels import loader
 from jupyter_dsvm.kernels.bootstrap import RememberedPythons, bootstrap, command, relay_zip
 from jupyter_dsvm.models import SSHTarget
+from jupyter_dsvm.relay.archive import Archive
 from jupyter_dsvm.ssh.connection import SSHConnection
 from jupyter_dsvm.ssh.hostkeys import HostKeys
-from support.sshd import SSHServer, sshd
+from support.sshd import SSHServer, fill, small_disk, sshd
 
 ECHO = """
 import os, sys
@@ -108,7 +111,7 @@ def test_the_second_time_only_the_hash_travels(server: SSHServer, echo_relay: st
     finally:
         connection.close()
     folder = server.home / ".local/share/jupyter-dsvm/relay"
-    assert [p.name for p in folder.iterdir()] == [f"{echo_relay}.zip"]
+    assert {p.name for p in folder.iterdir()} == {f"{echo_relay}.zip", compiled(folder, echo_relay).name}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / f"{echo_relay}.zip").stat().st_mode) == 0o600
 
@@ -124,6 +127,87 @@ def test_a_damaged_zip_is_replaced(server: SSHServer, echo_relay: str) -> None:
         python_of(pipe)
     finally:
         connection.close()
+
+
+def compiled(folder: Path, digest: str) -> Path:
+    """The one with bytecode."""
+    (found,) = folder.glob(f"{digest}.{sys.implementation.cache_tag}.*.zip")
+    return found
+
+
+def test_bytecode_is_made_once_and_anew_when_damaged(server: SSHServer, echo_relay: str) -> None:
+    folder = server.home / ".local/share/jupyter-dsvm/relay"
+    connection = connect(server)
+    try:
+        python_of(bootstrap(connection))
+        made = compiled(folder, echo_relay)
+        first = made.stat()
+        python_of(bootstrap(connection))
+        assert compiled(folder, echo_relay).stat().st_ino == first.st_ino
+        with zipfile.ZipFile(made) as archive:
+            assert {"relay/pipe.py", "relay/pipe.pyc"} <= set(archive.namelist())
+        whole = made.read_bytes()
+        for damaged in (b"", whole[:100], whole.replace(b"pipe:", b"\xff" * 5)):
+            made.write_bytes(damaged)
+            python_of(bootstrap(connection))
+            assert compiled(folder, echo_relay).read_bytes() == whole
+    finally:
+        connection.close()
+
+
+def test_zips_that_nobody_uses_any_more_go(server: SSHServer, echo_relay: str) -> None:
+    folder = server.home / ".local/share/jupyter-dsvm/relay"
+    folder.mkdir(parents=True, mode=0o700)
+    month = time.time() - loader.UNUSED
+    for name, when in {"old.zip": month - 3600, "cut.zip.123": month - 3600, "recent.zip": month + 3600}.items():
+        (folder / name).write_bytes(b"another version")
+        os.utime(folder / name, (when, when))
+    connection = connect(server)
+    try:
+        python_of(bootstrap(connection))
+        assert {p.name for p in folder.iterdir()} == {
+            "recent.zip",
+            f"{echo_relay}.zip",
+            compiled(folder, echo_relay).name,
+        }
+        mine = folder / f"{echo_relay}.zip"
+        os.utime(mine, (month - 3600, month - 3600))
+        again = bootstrap(connection)
+        assert not again.shipped
+        python_of(again)
+        assert mine.stat().st_mtime > time.time() - 3600, "it counts as used now"
+    finally:
+        connection.close()
+
+
+def test_who_runs_from_a_zip_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(b"")
+    os.utime(path, (0, 0))
+    archive = Archive(str(path / "relay" / "archive.py"))
+    archive.keep()
+    assert path.stat().st_mtime > time.time() - 3600
+    os.utime(path, (0, 0))
+    archive.keep()
+    assert path.stat().st_mtime == 0, "but not all the time"
+    path.unlink()
+    Archive(str(path / "relay" / "archive.py")).keep()
+
+
+def test_a_full_disk(server: SSHServer, echo_relay: str) -> None:
+    with small_disk(server.home, 64):
+        fill(server.home / "data")
+        error = failure(server)
+        assert "cannot be kept on vm" in error.message
+        assert "No space left on device" in error.message
+        assert "has space left" in error.advice
+        (server.home / "data").unlink()
+        connection = connect(server)
+        try:
+            assert python_of(bootstrap(connection)) == sys.executable
+        finally:
+            connection.close()
+        assert not server.wait_until_idle(5)
 
 
 def test_a_folder_that_others_can_write_to_is_refused(server: SSHServer, echo_relay: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jupyter_dsvm.errors import Cancelled, KernelStartError, LanguageMismatch
+from jupyter_dsvm.kernels import gate_state
 from jupyter_dsvm.kernels.messages import DELIM
 from jupyter_dsvm.relay.wire import Channel
 from support.gated import FRONT, GONE, Gated, info
@@ -133,7 +134,7 @@ def test_kernel_info_does_not_wait_behind_a_cell() -> None:
     asked = g.ask("kernel_info_request", asker=g.bob)
     assert g.about(asked) == ["busy", "kernel_info_reply:ok", "idle"]
     assert g.replies(asked)[0].idents == [b"bob"]
-    assert g.replies(asked)[0].content["supported_features"] == ["debugger"]
+    assert g.replies(asked)[0].content["supported_features"] == ["kernel subshells", "debugger"]
     assert (g.said[-1].what, g.said[-1].about) == ("busy", cell), "the last word is that the cell runs"
 
 
@@ -145,24 +146,110 @@ def test_kernel_info_does_not_wait_behind_a_comm_either() -> None:
     assert "kernel_info_reply:ok" in g.about(asked)
 
 
-def test_an_idle_kernel_is_asked_itself_and_subshells_are_taken_out_of_its_answer() -> None:
+def test_an_idle_kernel_is_asked_itself() -> None:
     g = Gated()
     kernel = g.launch()
     asked = g.ask("kernel_info_request")
     kernel.answer(kernel.requests()[0], **info(banner="new"))
     (reply,) = g.replies(asked)
     assert reply.content["banner"] == "new"
-    assert reply.content["supported_features"] == ["debugger"]
+    assert g.gate.info is not None
+    assert g.gate.info["banner"] == "new"
 
 
-def test_out_of_reach_kernel_info_is_answered_and_cells_are_left_to_the_backend() -> None:
+# Out of reach
+
+
+def test_out_of_reach_kernel_info_is_answered_and_all_else_waits() -> None:
     g = Gated()
     kernel = g.launch(trusted=False)
     g.do(g.gate.link, kernel.number, False)
     for channel in (Channel.SHELL, Channel.CONTROL):
         assert "kernel_info_reply:ok" in g.about(g.ask("kernel_info_request", channel=channel))
+    g.control("debug_request")
+    g.cell("cell 1")
+    g.cell("cell 2")
+    assert kernel.requests() == []
+    g.do(g.gate.link, kernel.number, True)
+    assert [m.type for m in kernel.requests()] == ["debug_request", "execute_request"]
+    kernel.answer(kernel.requests()[1])
+    assert kernel.code == ["cell 1", "cell 2"]
+
+
+def test_what_waits_for_a_kernel_out_of_reach_runs_where_the_notebook_moves_to() -> None:
+    g = Gated()
+    old, new = g.launch(trusted=False), g.prepare()
+    g.do(g.gate.link, old.number, False)
     g.cell()
-    assert kernel.code == ["cell"]
+    asked = g.control("debug_request")
+    g.swap(new)
+    assert (old.code, new.code) == ([], ["cell"])
+    assert [m.id for m in new.requests("debug_request")] == [asked]
+
+
+def test_what_waits_for_a_machine_that_turns_out_to_be_gone_is_answered() -> None:
+    g = Gated()
+    kernel = g.launch(trusted=False)
+    g.do(g.gate.link, kernel.number, False)
+    cell, debug = g.cell(), g.control("debug_request")
+    g.do(g.gate.gone, kernel.number, GONE)
+    assert g.about(cell) == DIED
+    assert g.about(debug) == ["busy", "debug_reply:error", "idle"]
+
+
+@pytest.mark.parametrize("subshell", [{}, {"subshell_id": "s"}])
+def test_no_more_than_a_limit_waits_for_a_kernel_out_of_reach(
+    subshell: dict[str, str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 300_000
+    monkeypatch.setattr(gate_state, "MAX_HELD", limit)
+    g = Gated()
+    kernel = g.launch(trusted=False, name="gpu-vm")
+    g.do(g.gate.link, kernel.number, False)
+    big = "cell" + "x" * (limit // 3)
+    waiting = [g.ask("execute_request", {"code": big}, **subshell), g.control("debug_request", {"code": big})]
+    too_much = g.ask("execute_request", {"code": big + big}, **subshell)
+    assert g.about(too_much) == DIED
+    assert "gpu-vm is out of reach" in g.replies(too_much)[0].content["evalue"]
+    for _ in range(3):
+        assert g.about(g.ask("comm_msg", {"comm_id": "c", "data": big + big}, **subshell)) == ["busy", "idle"]
+    assert g.about(g.ask("complete_request", {"code": big + big}))[1] == "complete_reply:error"
+    assert g.about(g.control("debug_request", {"code": big + big}))[1] == "debug_reply:error"
+    assert len([r for r in caplog.records if "no more can wait" in r.getMessage()]) == 1
+    small = g.cell("cell 2")
+    assert not [s for i in (*waiting, small) for s in g.about(i)]
+    g.do(g.gate.link, kernel.number, True)
+    kernel.answer(kernel.requests("execute_request")[-1])
+    assert {waiting[0], waiting[1], small} >= {m.id for m in kernel.requests() if m.type != "create_subshell_request"}
+    asked = g.cell(big + big + big + big)
+    assert g.about(asked) == [], "a kernel that is reached sets its own limits"
+
+
+def test_an_interrupt_under_way_when_the_link_drops_is_answered() -> None:
+    g = Gated()
+    kernel = g.launch(mode="message", trusted=False, name="gpu-vm")
+    cell = g.cell()
+    asked = g.control("interrupt_request")
+    debug = g.control("debug_request")
+    g.do(g.gate.link, kernel.number, False)
+    assert g.about(asked) == ["busy", "interrupt_reply:error", "idle"]
+    assert "gpu-vm went out of reach" in g.replies(asked)[0].content["evalue"]
+    assert g.about(cell) == g.about(debug) == []
+    g.do(g.gate.interrupt)
+    g.do(g.gate.link, kernel.number, True)
+    assert [m.type for m in kernel.requests()] == ["execute_request", "interrupt_request", "debug_request"]
+    kernel.reply(kernel.requests("interrupt_request")[0], Channel.CONTROL)
+    assert len(g.replies(asked)) == 1
+
+
+def test_an_interrupt_is_not_kept_behind_another_one() -> None:
+    g = Gated()
+    kernel = g.launch(mode="message")
+    for _ in range(2):
+        asked = g.ask("interrupt_request", {"n": len(g.said)}, Channel.CONTROL, msg_id="same")
+    assert g.about(asked) == ["busy", "interrupt_reply:ok", "idle"]
+    kernel.answer(kernel.requests()[0], Channel.CONTROL)
+    assert len(kernel.requests("interrupt_request")) == 1
 
 
 def test_before_the_first_answer_kernel_info_waits() -> None:
@@ -173,24 +260,6 @@ def test_before_the_first_answer_kernel_info_waits() -> None:
     assert g.said == []
     g.come_up(kernel)
     assert {m.id for m in kernel.requests()} == {shell, control}
-
-
-@pytest.mark.parametrize("kind", ["create_subshell_request", "delete_subshell_request", "list_subshell_request"])
-def test_subshells_are_refused(kind: str) -> None:
-    g = Gated()
-    kernel = g.launch()
-    cell = g.cell()
-    asked = g.control(kind)
-    assert g.about(asked) == ["busy", kind.replace("request", "reply") + ":error", "idle"]
-    assert (g.said[-1].what, g.said[-1].about) == ("busy", cell)
-    assert [m.type for m in kernel.requests()] == ["execute_request"]
-
-
-def test_a_subshell_id_is_stripped() -> None:
-    g = Gated()
-    kernel = g.launch()
-    g.ask("comm_open", {"comm_id": "c", "target_name": "t"}, subshell_id="s")
-    assert "subshell_id" not in kernel.requests()[0].header
 
 
 def test_an_interrupt_follows_the_kernels_mode() -> None:

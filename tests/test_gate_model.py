@@ -1,8 +1,9 @@
 """The gate under every sequence of events that hypothesis finds: clients, kernels, swaps, ends and losses in any order.
 
 A model kernel takes what it is sent one by one, as ipykernel does, and puts out busy, reply and idle whenever the test
-says so, idle before or after the reply. What must hold all the time and at the end are the methods named ``invariant``
-and ``teardown``.
+says so, idle before or after the reply, and an output before both. Clients may lag behind, and the gate's process may be
+killed: the next one adopts the kernel, and what the clients had not read comes again. What must hold all the time and at
+the end are the methods named ``invariant`` and ``teardown``.
 """
 
 from __future__ import annotations
@@ -16,54 +17,81 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from jupyter_dsvm.errors import Cancelled
+from jupyter_dsvm.kernels.actions import Phase
 from jupyter_dsvm.kernels.messages import Message
 from jupyter_dsvm.relay.wire import Channel
 from support.gated import FRONT, GONE, Gated, Kernel, info
 
+Lane = tuple[Channel, Any]
+MAIN: Lane = (Channel.SHELL, None)
 
-@dataclass
+
+@dataclass(repr=False)
 class Process:
-    """A model kernel's process: a queue per channel, and what it has yet to say about the request it is at."""
+    """A model kernel's process: a queue per channel and subshell, and what it has yet to say about the request it is at."""
 
     kernel: Kernel
     alive: bool = True
     started: bool = False
     read: int = 0
-    queues: dict[Channel, deque[Message]] = field(default_factory=lambda: {c: deque() for c in Channel})
-    saying: dict[Channel, list[tuple[str, Message]]] = field(default_factory=dict)
+    queues: dict[Lane, deque[Message]] = field(default_factory=dict)
+    saying: dict[Lane, list[tuple[str, Message]]] = field(default_factory=dict)
+    offers_subshells: bool = True
+    subshells: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
     checked: int = 0
     last: int = -1
+    outputs: list[str] = field(default_factory=list)
     hostile: bool = False
 
     def receive(self) -> None:
         for channel, message in self.kernel.received[self.read :]:
-            self.queues[channel].append(message)
+            subshell = message.header.get("subshell_id") if channel is Channel.SHELL else None
+            assert subshell is None or subshell in self.subshells, "it would be an UnknownSubshellError"
+            self.queues.setdefault((channel, subshell), deque()).append(message)
         self.read = len(self.kernel.received)
 
     @property
     def outstanding(self) -> list[Message]:
-        """Cells of clients that it was given and has not finished."""
-        waiting = [m for m in self.queues[Channel.SHELL] if is_cell(m)]
-        begun = {m.id: m for _w, m in self.saying.get(Channel.SHELL, []) if is_cell(m)}
+        """Cells of clients that its main shell was given and has not finished."""
+        waiting = [m for m in self.queues.get(MAIN, []) if is_cell(m)]
+        begun = {m.id: m for _w, m in self.saying.get(MAIN, []) if is_cell(m)}
         return waiting + list(begun.values())
 
-    def step(self, channel: Channel, idle_first: bool, fails: bool) -> bool:
+    def about_subshells(self, message: Message) -> dict[str, Any]:
+        if message.type == "create_subshell_request" and self.offers_subshells:
+            made = f"{self.kernel.session.session}-{len(self.subshells | self.deleted)}"
+            self.subshells.add(made)
+            return {"subshell_id": made}
+        if message.type == "delete_subshell_request":
+            self.subshells.remove(message.content["subshell_id"])
+            self.deleted.add(message.content["subshell_id"])
+        return {}
+
+    def step(self, lane: Lane, idle_first: bool, fails: bool) -> bool:
         """Say one thing more, about the next request on that channel if the last is done with."""
         self.receive()
-        saying = self.saying.setdefault(channel, [])
+        channel = lane[0]
+        saying = self.saying.setdefault(lane, [])
         if not saying:
-            if not self.queues[channel]:
+            if not self.queues.get(lane):
                 return False
-            message = self.queues[channel].popleft()
+            message = self.queues[lane].popleft()
             ends = [("idle", message), ("fail" if fails else "reply", message)]
             if not message.type.endswith("_request"):
                 ends = ends[:1]
-            saying += [("busy", message), *(ends if idle_first else reversed(ends))]
+            saying += [("busy", message), ("output", message), *(ends if idle_first else reversed(ends))]
         what, message = saying.pop(0)
+        if what == "output":
+            self.outputs.append(f"{self.kernel.session.session} {len(self.outputs)} {message.id}")
+            self.kernel.publish("stream", {"name": "stdout", "text": self.outputs[-1]}, message)
+            return True
         if what in ("busy", "idle"):
             self.kernel.status(what, message)
             return True
-        content: dict[str, Any] = info() if message.type == "kernel_info_request" else {}
+        content = self.about_subshells(message)
+        if message.type == "kernel_info_request":
+            content = info() if self.offers_subshells else {**info(), "supported_features": []}
         if what == "fail" and is_cell(message):
             content = {"status": "error", "ename": "E", "evalue": "", "traceback": []}
         self.kernel.reply(message, channel, **content)
@@ -72,7 +100,9 @@ class Process:
     def run(self) -> bool:
         """Until nothing is left to say; whether there was anything."""
         said = False
-        while any(self.step(channel, False, False) for channel in (Channel.SHELL, Channel.CONTROL)):
+        self.receive()
+        while sum(self.step(lane, False, False) for lane in list(self.queues)):
+            self.receive()
             said = True
         return said
 
@@ -93,13 +123,20 @@ class GateMachine(RuleBasedStateMachine):
         self.heard = 0
         self.states: dict[str, list[str]] = {}
         self.replied: set[str] = set()
+        self.outputs: set[str] = set()
+        self.everyone: list[Process] = []
+        self.excused: set[str] = set()
+        """Outputs that died with this server, whose kernel was on it, or had been replaced."""
+        self.lost: set[str] = set()
+        """Requests that a server which was killed had not passed on, other than cells."""
         self.preparing: set[int] = set()
         self.launch()
 
     # Helpers
 
-    def process(self, trusted: bool, name: str) -> Process:
-        process = Process(self.g.add(name=name, trusted=trusted))
+    def process(self, trusted: bool, name: str, offers_subshells: bool = True) -> Process:
+        process = Process(self.g.add(name=name, trusted=trusted), offers_subshells=offers_subshells)
+        self.everyone.append(process)
         self.processes[process.kernel.number] = process
         return process
 
@@ -112,12 +149,14 @@ class GateMachine(RuleBasedStateMachine):
     def living(self) -> list[Process]:
         return [p for p in self.processes.values() if p.alive and p.started]
 
-    def ask(self, kind: str, channel: Channel, bob: bool, content: dict[str, Any] | None = None) -> None:
+    def ask(
+        self, kind: str, channel: Channel, bob: bool, content: dict[str, Any] | None = None, subshell: str | None = None
+    ) -> None:
         asker = self.g.bob if bob else self.g.alice
-        parts = asker.request(kind, content)
+        parts = asker.request(kind, content, subshell_id=subshell)
         message = Message(parts)
         self.asked[message.id] = (kind, channel, asker.ident)
-        if channel is Channel.SHELL:
+        if channel is Channel.SHELL and subshell is None:
             self.sent[message.id] = len(self.sent)
         self.g.do(self.g.gate.from_client, channel, parts)
 
@@ -138,10 +177,22 @@ class GateMachine(RuleBasedStateMachine):
         self.ask(kind, Channel.SHELL, bob)
 
     @rule(
+        kind=st.sampled_from(["execute_request", "comm_msg", "comm_msg", "odd_request"]),
+        subshell=st.sampled_from(["1", "2"]),
+        bob=st.booleans(),
+    )
+    def a_request_to_a_subshell(self, kind: str, subshell: str, bob: bool) -> None:
+        self.ask(kind, Channel.SHELL, bob, {"code": "cell"}, subshell)
+
+    @rule(
         kind=st.sampled_from(["kernel_info_request", "debug_request", "create_subshell_request", "interrupt_request"])
     )
     def a_control_request(self, kind: str) -> None:
         self.ask(kind, Channel.CONTROL, False)
+
+    @rule(subshell=st.sampled_from(["1", "2", "3"]))
+    def a_subshell_is_deleted(self, subshell: str) -> None:
+        self.ask("delete_subshell_request", Channel.CONTROL, False, {"subshell_id": subshell})
 
     @rule()
     def an_input_reply(self) -> None:
@@ -152,15 +203,20 @@ class GateMachine(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         channel=st.sampled_from([Channel.SHELL, Channel.SHELL, Channel.CONTROL]),
+        subshell=st.integers(0, 2),
         idle_first=st.booleans(),
         fails=st.booleans(),
         times=st.integers(1, 6),
     )
-    def a_kernel_speaks(self, data: st.DataObject, channel: Channel, idle_first: bool, fails: bool, times: int) -> None:
+    def a_kernel_speaks(
+        self, data: st.DataObject, channel: Channel, subshell: int, idle_first: bool, fails: bool, times: int
+    ) -> None:
         if self.living:
             process = data.draw(st.sampled_from(self.living))
-            for _ in range(times):
-                process.step(channel, idle_first, fails)
+            process.receive()
+            lanes = [lane for lane in process.queues if lane[0] is channel]
+            for _ in range(times if lanes else 0):
+                process.step(lanes[subshell % len(lanes)], idle_first, fails)
 
     @rule(data=st.data(), about=st.integers(0, 30))
     def a_kernel_says_what_it_should_not(self, data: st.DataObject, about: int) -> None:
@@ -183,9 +239,9 @@ class GateMachine(RuleBasedStateMachine):
 
     # What happens to kernels
 
-    @rule(hostile=st.booleans(), at_once=st.booleans())
-    def an_attach(self, hostile: bool, at_once: bool) -> None:
-        process = self.process(not hostile, "gpu-vm")
+    @rule(hostile=st.booleans(), at_once=st.booleans(), subshells=st.booleans())
+    def an_attach(self, hostile: bool, at_once: bool, subshells: bool) -> None:
+        process = self.process(not hostile, "gpu-vm", subshells)
         process.hostile = hostile
         self.preparing.add(process.kernel.number)
         self.begin(process)
@@ -250,16 +306,55 @@ class GateMachine(RuleBasedStateMachine):
             self.g.do(self.g.gate.exited, process.kernel.number, 0, "")
         process.receive()
         process.saying.clear()
-        for queue in process.queues.values():
-            queue.clear()
+        process.queues.clear()
+        process.deleted |= process.subshells
+        process.subshells.clear()
         self.begin(process)
 
     def launch(self, ready: bool = True) -> None:
         process = self.process(True, "Free tier")
         self.g.do(self.g.gate.launched, process.kernel.number)
+        self.g.moved(process.kernel.number)
         self.begin(process)
         if ready:
             process.run()
+
+    # What happens to this server
+
+    @rule(lag=st.booleans())
+    def the_clients_lag_or_catch_up(self, lag: bool) -> None:
+        self.g.lagging = lag
+        if not lag:
+            self.g.read_all()
+
+    @precondition(lambda self: self.current.alive and self.g.gate.current.phase is Phase.READY)
+    @rule(
+        cells=st.integers(0, 3),
+        idle_first=st.booleans(),
+        fails=st.booleans(),
+        times=st.integers(0, 10),
+        reads=st.integers(0, 15),
+    )
+    def it_is_killed(self, cells: int, idle_first: bool, fails: bool, times: int, reads: int) -> None:
+        """And the kernel's machine is not: the next process adopts the kernel."""
+        process = self.current
+        lagged, self.g.lagging = self.g.lagging, True
+        for _ in range(cells):
+            self.ask("execute_request", Channel.SHELL, False, {"code": "cell", "stop_on_error": fails})
+        for _ in range(times):
+            process.step(MAIN, idle_first, fails)
+        self.g.lagging = lagged
+        self.g.die(reads)
+        self.hear()
+        self.excused |= {text for p in self.everyone if p is not process for text in p.outputs}
+        self.processes = {process.kernel.number: process}
+        self.preparing.clear()
+        self.g.failed.clear()
+        self.g.swapped.clear()
+        kept = {key[1] for key in self.g.log.requests}
+        for msg_id, (kind, _channel, _ident) in self.asked.items():
+            if kind != "execute_request" and msg_id not in kept:
+                self.lost.add(msg_id)
 
     # What must hold
 
@@ -272,13 +367,19 @@ class GateMachine(RuleBasedStateMachine):
     def each_request_has_at_most_one_reply_which_goes_to_who_asked_and_nothing_is_said_about_anything_else(
         self,
     ) -> None:
+        self.hear()
+
+    def hear(self) -> None:
         for said in self.g.said[self.heard :]:
             self.states.setdefault(said.about, []).append(said.what)
             assert said.about in self.asked or not said.about
+            if said.type == "stream":
+                assert said.content["text"] not in self.outputs
+                self.outputs.add(said.content["text"])
             if said.channel is not Channel.IOPUB:
                 kind, channel, ident = self.asked[said.about]
                 assert (said.type, said.channel, said.idents) == (kind.replace("_request", "_reply"), channel, [ident])
-                assert said.about not in self.replied
+                assert said.about not in self.replied or said.again
                 self.replied.add(said.about)
         self.heard = len(self.g.said)
 
@@ -297,6 +398,7 @@ class GateMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """In the end everything has been answered: kernels finish what they have, and a dead one is restarted."""
+        self.g.lagging = False
         self.g.do(self.g.gate.link, self.current.kernel.number, True)
         for _ in range(4):
             while [p for p in self.living if p.run()]:
@@ -304,9 +406,14 @@ class GateMachine(RuleBasedStateMachine):
             self.g.do(self.g.gate.hurry)
             if not self.current.alive and self.g.gate.gone_error is None:
                 self.launch()
-        self.each_request_has_at_most_one_reply_which_goes_to_who_asked_and_nothing_is_said_about_anything_else()
+        self.hear()
+        assert set(self.g.answered) == set(self.g.asked)
+        for text in [t for p in self.everyone for t in p.outputs if t.split()[-1] in self.asked]:
+            assert text in self.outputs | self.excused
         for msg_id, (kind, _channel, _ident) in self.asked.items():
             about = self.states.get(msg_id, [])
+            if msg_id in self.lost:
+                continue
             assert "idle" in about, f"{kind} never went idle: {about}"
             assert [w for w in about if w in ("busy", "idle")][-1] == "idle", f"{kind} ended busy: {about}"
             assert (msg_id in self.replied) is kind.endswith("_request"), f"{kind} got no reply: {about}"
@@ -314,5 +421,5 @@ class GateMachine(RuleBasedStateMachine):
 
 TestGate = GateMachine.TestCase
 TestGate.settings = settings(
-    max_examples=200, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import stat
 import subprocess
 from pathlib import Path
@@ -118,6 +119,22 @@ def test_known_hosts_as_openssh_writes_it(tmp_path: Path, keys: list[HostKey]) -
     ]:
         path.write_text(f"# a comment\n\nbroken line\n{hosts} {keys[0].line} comment\n")
         assert bool(host_keys.known(HOST)) is known, hosts
+
+
+def test_another_name_and_another_file_as_the_ssh_configuration_says(tmp_path: Path, keys: list[HostKey]) -> None:
+    usual, other = tmp_path / "usual", tmp_path / "other"
+    usual.write_text(f"[lab.example.org]:2222 {keys[0].line}\n")
+    other.write_text(f"lab-key {keys[1].line}\n")
+    host_keys = HostKeys(tmp_path / "pins", [usual])
+    host_keys.verify(HOST, keys[0])
+    target = dataclasses.replace(HOST, host_key_alias="lab-key", known_hosts=(str(other),))
+    assert host_keys.known(target) == [keys[1]], "an alias stands without a port"
+    host_keys.verify(target, keys[1])
+    with pytest.raises(HostKeyError) as e:
+        host_keys.verify(target, keys[0])
+    assert f"ssh-keygen -R 'lab-key' -f {other}" in e.value.advice
+    with pytest.raises(HostKeyError, match="not known"):
+        host_keys.verify(dataclasses.replace(target, known_hosts=("/dev/null",)), keys[1])
 
 
 def test_several_keys_and_a_revoked_one(tmp_path: Path, keys: list[HostKey]) -> None:

@@ -141,3 +141,16 @@ def test_without_a_file_there_is_nothing_and_paramiko_stays_out(tmp_path: Path) 
         "assert 'paramiko' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_where_host_keys_are_looked_up(home: Path) -> None:
+    (home / ".ssh/config").write_text(
+        "Host lab\n  HostKeyAlias lab-key\n  UserKnownHostsFile ~/.ssh/lab_hosts /etc/lab_hosts\n"
+        "Host none\n  UserKnownHostsFile none\nHost usual\n"
+    )
+    hosts = SSHHosts()
+    lab = hosts.ssh_target("host:lab")
+    assert (lab.host_key_alias, lab.known_hosts) == ("lab-key", (str(home / ".ssh/lab_hosts"), "/etc/lab_hosts"))
+    assert hosts.ssh_target("host:none").known_hosts == ()
+    usual = hosts.ssh_target("host:usual")
+    assert (usual.host_key_alias, usual.known_hosts) == (None, None)

@@ -20,8 +20,8 @@ LAYERS: list[tuple[int, list[str]]] = [
     (2, ["kernels", "sync"]),
     (3, ["kernels.provisioner", "operations", "tables", "allowance", "settings"]),
     (4, ["computes", "connections", "moves", "service", "calls"]),
-    (5, ["routes", "cli", "demo", "doctor", "install"]),
-    (6, ["extension"]),
+    (5, ["routes", "websocket", "frames", "cli", "demo", "doctor", "install"]),
+    (6, ["adoption", "extension"]),
 ]
 """A module belongs to the longest name here that is its own or its package's. Within a layer modules may import each other."""
 

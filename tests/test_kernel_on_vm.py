@@ -388,6 +388,24 @@ def test_a_kernel_that_cannot_use_private_sockets_gets_loopback_tcp_and_that_is_
     until(lambda: not ours(configured, "cpu-vm"))
 
 
+def test_a_notebook_changes_kernels_on_one_machine(configured: Emulator):
+    (folder,) = Path(configured.vm("cpu-vm")["disk"]).glob("anaconda/envs/*/share/jupyter/kernels")
+    python = json.loads((folder / "python3/kernel.json").read_text())["argv"][0]
+    installed = kernelspec(folder, "second", python, "-m", "ipykernel_launcher", "-f")
+    try:
+        with Notebook() as notebook:
+            assert_moved(notebook, "cpu-vm")
+            notebook.run("here = 'the first'")
+            assert moved(notebook, "cpu-vm", "second").state is OperationState.DONE
+            assert notebook.run("here").content["ename"] == "NameError"
+            assert moved(notebook, "cpu-vm", "python3").state is OperationState.DONE
+            assert notebook.run("1 + 1").status == "ok"
+            attached(notebook, "cpu-vm")
+    finally:
+        shutil.rmtree(installed)
+    until(lambda: not ours(configured, "cpu-vm"))
+
+
 # One kernel for all that follows
 
 
@@ -475,7 +493,7 @@ def test_completion_inspection_history_and_the_like(there: Notebook):
     assert code.startswith("rather_long_name")
     info = answered(there, "kernel_info_request", {})
     assert info["language_info"]["name"] == "python"
-    assert "kernel subshells" not in info.get("supported_features", [])
+    assert "kernel subshells" in info["supported_features"]
 
 
 # Outputs

@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
 import signal
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jupyter_client.session import Session
 
 from jupyter_dsvm.errors import (
     BootstrapError,
@@ -32,14 +29,12 @@ from jupyter_dsvm.errors import (
 )
 from jupyter_dsvm.kernels import bootstrap
 from jupyter_dsvm.kernels.iothread import IOThread
-from jupyter_dsvm.kernels.link import RelayBackend
-from jupyter_dsvm.kernels.vmpipe import Phase, PipeTimes, VMPipe
-from jupyter_dsvm.models import LinkPhase, LinkState
+from jupyter_dsvm.kernels.vmpipe import Phase, VMPipe
+from jupyter_dsvm.models import LinkPhase
 from jupyter_dsvm.relay.wire import Channel
 from jupyter_dsvm.ssh.hostkeys import HostKeys
+from support.linked import Kernel, forget_everything, open_pipe, piped
 from support.sshd import FlakyTCP, SSHServer, sshd
-
-QUICK = PipeTimes(ping=0.3, deadline=1.0, reconnect=2.0, first_wait=0.05, longest_wait=0.3)
 
 
 @pytest.fixture
@@ -60,157 +55,6 @@ def no_leaks() -> Iterator[None]:
     assert IOThread._shared is None
 
 
-def open_pipe(server: SSHServer, port: int | None = None, **options: Any) -> VMPipe:
-    host_keys = HostKeys(server.folder / "pins", [])
-    host_keys.pin(server.target().pinned_key_id or "", server.host_key_line)
-    target = server.target(python=sys.executable, **({"port": port} if port else {}))
-    options.setdefault("times", QUICK)
-    return VMPipe.open(lambda: target, host_keys, **options)
-
-
-@contextlib.contextmanager
-def piped(server: SSHServer, port: int | None = None, **options: Any) -> Iterator[VMPipe]:
-    pipe = open_pipe(server, port, **options)
-    try:
-        yield pipe
-    finally:
-        pipe.release()
-        pipe.close()
-
-
-class Kernel:
-    """What the proxy is to a backend: gathers what comes, and speaks the messages of a client."""
-
-    def __init__(self, pipe: VMPipe, **spec: Any) -> None:
-        self.id = str(uuid.uuid4())
-        self.session = Session(key=uuid.uuid4().hex.encode())
-        self.io = pipe.io
-        self.got: queue.Queue[tuple[Channel, dict[str, Any]]] = queue.Queue()
-        self.kept: list[dict[str, Any]] = []
-        self.links: list[LinkState] = []
-        self.starts = 0
-        self.exits: list[tuple[int, str]] = []
-        self.error: DSVMError | None = None
-        self.calls: list[tuple[int, dict[str, Any]]] = []
-        start = {
-            "kernel_id": self.id,
-            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-            "env": {},
-            "cwd": None,
-            "key": self.session.key.decode(),
-            "session": self.session.session,
-            "signature_scheme": "hmac-sha256",
-            "kernel_name": "python3",
-            "interrupt_mode": "signal",
-            "resource_dir": "",
-            **spec,
-        }
-        self.backend = pipe.backend(
-            self.id,
-            start,
-            compute="host:vm",
-            compute_name="vm",
-            kernelspec="python3",
-            language="python",
-            interrupt_mode="signal",
-        )
-        self.io.call_soon(self.backend.start, self)
-
-    # BackendEvents, on the I/O thread
-
-    def started(self, backend: RelayBackend) -> None:
-        assert IOThread._shared is not None
-        assert IOThread._shared.here
-        self.starts += 1
-
-    def message(self, backend: RelayBackend, channel: Channel, parts: list[bytes]) -> None:
-        _, rest = self.session.feed_identities(parts)
-        self.got.put((channel, self.session.deserialize(rest)))
-
-    def link(self, backend: RelayBackend, state: LinkState) -> None:
-        self.links.append(state)
-
-    def exited(self, backend: RelayBackend, code: int, text: str) -> None:
-        self.exits.append((code, text))
-
-    def gone(self, backend: RelayBackend, error: DSVMError) -> None:
-        self.error = error
-
-    def call(self, backend: RelayBackend, call_id: int, request: dict[str, Any]) -> None:
-        self.calls.append((call_id, request))
-
-    # The client's side
-
-    def until(self, condition: Callable[[], object], seconds: float = 20) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert self.error is None or condition(), self.error
-            assert time.monotonic() < deadline, f"{self.links}, {self.exits}, {self.error}"
-            time.sleep(0.005)
-
-    def send(self, channel: Channel, kind: str, content: dict[str, Any], parent: Any = None) -> str:
-        message = self.session.msg(kind, content=content, parent=parent)
-        parts = self.session.serialize(message)
-        self.io.call_soon(self.backend.send, channel, parts)
-        return str(message["header"]["msg_id"])
-
-    def execute(self, code: str, stdin: bool = False) -> str:
-        return self.send(
-            Channel.SHELL,
-            "execute_request",
-            {"code": code, "silent": False, "allow_stdin": stdin, "stop_on_error": True, "user_expressions": {}},
-        )
-
-    def next(self, kind: str, parent: str | None = None, seconds: float = 20) -> dict[str, Any]:
-        """The next message of that type, for that request; others stay for later calls."""
-        deadline = time.monotonic() + seconds
-        while True:
-            for message in self.kept:
-                if message["msg_type"] == kind and parent in (None, message["parent_header"].get("msg_id")):
-                    self.kept.remove(message)
-                    return message
-            assert self.error is None, self.error
-            assert time.monotonic() < deadline, f"no {kind}; {self.links}, {self.exits}"
-            with contextlib.suppress(queue.Empty):
-                self.kept.append(self.got.get(timeout=min(0.5, seconds))[1])
-
-    def output(self, code: str, seconds: float = 30) -> str:
-        """What that cell prints, up to its idle status."""
-        parent = self.execute(code)
-        text = []
-        deadline = time.monotonic() + seconds
-        while True:
-            _, message = self.got.get(timeout=max(0.01, deadline - time.monotonic()))
-            if message["parent_header"].get("msg_id") != parent:
-                continue
-            if message["msg_type"] == "stream":
-                text.append(message["content"]["text"])
-            elif message["msg_type"] == "error":
-                raise AssertionError(message["content"])
-            elif message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
-                return "".join(text)
-
-    def ready(self) -> Kernel:
-        self.until(lambda: self.starts == 1)
-        # A kernel's IOPub may not have subscribed yet when it starts; the proxy asks until it is heard.
-        while True:
-            self.send(Channel.SHELL, "kernel_info_request", {})
-            with contextlib.suppress(AssertionError):
-                self.next("status", seconds=0.5)
-                return self
-
-    def end(self) -> None:
-        """Returns once the relay has confirmed it and gone."""
-        self.io.call_soon(self.backend.end)
-        self.until(lambda: self.backend.over)
-        assert self.exits
-
-
-def forget_everything(server: SSHServer) -> None:
-    """Each test begins with no kernel there."""
-    assert not server.wait_until_idle(10)
-
-
 def test_what_the_machine_says_of_itself(server: SSHServer) -> None:
     with piped(server) as pipe:
         about = pipe.info()
@@ -220,6 +64,25 @@ def test_what_the_machine_says_of_itself(server: SSHServer) -> None:
         assert pipe.kernels() == []
         with pytest.raises(RelayError, match="could not answer"):
             pipe.call("nonsense").result(10)
+    forget_everything(server)
+
+
+def test_a_known_list_of_kernelspecs_serves_and_is_brought_up_to_date(server: SSHServer) -> None:
+    def names(known: bool) -> set[str]:
+        return {spec["name"] for spec in pipe.kernelspecs(known=known)}
+
+    with piped(server) as pipe:
+        assert "mine" not in names(known=True)  # nothing is known yet, so it asks
+        folder = server.home / ".local" / "share" / "jupyter" / "kernels" / "mine"
+        folder.mkdir(parents=True)
+        spec = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python"}
+        (folder / "kernel.json").write_text(json.dumps({**spec, "display_name": "Mine"}))
+        assert "mine" not in names(known=True)
+        deadline = time.monotonic() + 30
+        while "mine" not in names(known=True) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert "mine" in names(known=True)
+        assert "mine" in names(known=False)
     forget_everything(server)
 
 
@@ -450,30 +313,6 @@ def test_another_host_key_after_a_loss_is_final(tmp_path: Path) -> None:
         kernel.until(lambda: kernel.error is not None)
         assert isinstance(kernel.error, HostKeyError)
         assert kernel.error.code == "HostKeyChanged"
-
-
-def test_the_newest_attach_wins(server: SSHServer) -> None:
-    with piped(server) as pipe:
-        kernel = Kernel(pipe).ready()
-        with piped(server) as second:
-            other = second.backend(
-                kernel.id,
-                {"kernel_id": kernel.id, "argv": ["x"], "key": kernel.session.key.decode()},
-                compute="host:vm",
-                compute_name="vm",
-                kernelspec="python3",
-                language="python",
-                interrupt_mode="signal",
-            )
-            listener = Kernel.__new__(Kernel)
-            listener.links, listener.error, listener.exits = [], None, []
-            second.io.call_soon(other.start, listener)
-            # It has another session, so nothing can be resumed, and the relay keeps the one it knows.
-            listener.until(lambda: listener.error is not None)
-            assert isinstance(listener.error, ProtocolError)
-        assert kernel.output("print('still mine')") == "still mine\n"
-        kernel.end()
-    forget_everything(server)
 
 
 def test_opening_fails_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class Heard:
     def started(self, backend: Backend) -> None:
         self.ups += 1
 
-    def message(self, backend: Backend, channel: Channel, parts: list[bytes]) -> None:
+    def message(self, backend: Backend, channel: Channel, parts: list[bytes], number: int = 0) -> None:
         _idents, rest = self._session.feed_identities(parts)
         self.messages.append((channel, self._session.deserialize(rest)))
 

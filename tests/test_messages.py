@@ -142,15 +142,40 @@ def test_a_signature_is_checked() -> None:
     signer(b"").check(Message(parts))  # the user turned signing off
 
 
-def test_intake_takes_a_message_once_and_without_its_subshell() -> None:
+def test_intake_takes_a_message_once() -> None:
     intake = Intake(signer())
-    parts = request(subshell_id="s1")
-    message = intake.take(parts)
-    assert "subshell_id" not in read(message.parts)["header"]
+    parts = request()
+    assert intake.take(parts).parts is parts
     with pytest.raises(MalformedMessage, match="twice"):
         intake.take(parts)
     with pytest.raises(MalformedMessage, match="without an id"):
         intake.take(request(msg_id=""))
+
+
+def test_what_an_earlier_process_took_is_not_taken_again() -> None:
+    intake = Intake(signer())
+    parts = request()
+    intake.taken(Message(parts))
+    with pytest.raises(MalformedMessage, match="twice"):
+        intake.take(parts)
+
+
+def test_a_subshell_is_named_as_the_kernel_calls_it_or_not_at_all() -> None:
+    for header in ({"subshell_id": "front"}, {"subshell_id": None}, {"subshell_id": 7}, {}):
+        message = Message([*request(content={"code": "é"}, **header), b"buffer"])
+        named = read(signer().to_subshell(message, "theirs"))
+        assert (named["header"]["subshell_id"], named["content"]) == ("theirs", {"code": "é"})
+        for_main = signer().to_subshell(message, "")
+        assert read(for_main)["header"].get("subshell_id") is None
+        assert (for_main is message.parts) is (header.get("subshell_id") is None)
+
+
+def test_a_parent_can_be_written_anew_with_and_without_the_session() -> None:
+    theirs = Message(request())
+    said = read(signer().in_session(theirs, {"msg_id": "m"}))
+    assert (said["parent_header"], said["header"]["session"]) == ({"msg_id": "m"}, "front")
+    ours = Message(signer().published("status", {}, None))
+    assert read(signer().in_session(ours, {"msg_id": "m"}))["parent_header"] == {"msg_id": "m"}
 
 
 def test_without_signatures_nothing_counts_as_sent_twice() -> None:
@@ -162,13 +187,11 @@ def test_without_signatures_nothing_counts_as_sent_twice() -> None:
 
 def test_what_was_sent_is_remembered_by_side_and_not_for_ever() -> None:
     intake = Intake(signer())
-    first = Message(request(msg_id="first"))
-    intake.sent_to(1, first)
+    intake.sent_to(1, "first")
     assert intake.was_sent_to(1, "first")
     assert not intake.was_sent_to(2, "first")
     for n in range(REMEMBERED):
-        first._header = {"msg_id": str(n)}
-        intake.sent_to(1, first)
+        intake.sent_to(1, str(n))
     assert not intake.was_sent_to(1, "first")
 
 

@@ -24,6 +24,7 @@ from support.emulated import (
 )
 from support.kernels import until
 from support.served import Events, JupyterServer, Page, RestError
+from support.tab import Tab
 
 __all__ = ["configured", "emulator"]
 
@@ -118,14 +119,53 @@ def test_the_end_leaves_nothing_on_the_machine(configured: Emulator, server: Jup
     until(lambda: all("import sys,os" in line for line in ours(configured, "cpu-vm")))
 
 
-def test_the_end_of_the_server_ends_its_kernels_there(configured: Emulator, tmp_path: Path):
+def test_kernels_there_outlive_the_server(configured: Emulator, tmp_path: Path):
     with JupyterServer(tmp_path / "notebooks", settings(configured, tmp_path / "server")) as server:
         kernel_id = server.open("one.ipynb")["kernel"]["id"]
         done, _ = move(server, kernel_id, "cpu-vm")
         assert done["state"] == "done", done
         with Page(server, kernel_id) as page:
             folder = relay_folder(configured, "cpu-vm", page)
+            page.run("kept = 41")
+        server.stop()
+        assert folder.exists()
+        server.start()
+        with Page(server, kernel_id) as page:
+            assert where(page) == "cpu-vm"
+            assert page.run("print(kept + 1)").text == "42\n"
+        assert server.row(kernel_id)["path"] == "one.ipynb"
     until(lambda: not folder.exists() and not ours(configured, "cpu-vm"))
+
+
+def test_the_vm_is_deallocated_while_there_is_no_server(configured: Emulator, tmp_path: Path):
+    with JupyterServer(tmp_path / "notebooks", settings(configured, tmp_path / "server")) as server:
+        kernel_id = server.open("one.ipynb")["kernel"]["id"]
+        done, _ = move(server, kernel_id, "gpu-vm")
+        assert done["state"] == "done", done
+        with Tab(server, kernel_id) as tab:
+            running = tab.send("print('here', flush=True); import time; time.sleep(300)")
+            tab.until(lambda: tab.of(running).text)
+            server.stop()
+            tab.cut()
+            configured.power("gpu-vm", "deallocate")
+            before = len(configured.traffic)
+            server.start()
+            tab.connect()
+            (lost,) = tab.wait(running, timeout=PATIENCE)
+            assert (lost.text, lost.status) == ("here\n", "error")
+            assert "gpu-vm is deallocated: what ran there has ended." in lost.content["evalue"]
+            row = server.row(kernel_id)
+            assert (row["link"]["state"], row["path"]) == ("gone", "one.ipynb")
+            assert "gpu-vm is deallocated" in row["link"]["reason"]
+            with pytest.raises(RestError):
+                server.rest("POST", f"api/kernels/{kernel_id}/restart", {})
+            assert writes(configured, before) == []  # nothing was started
+            done, _ = move(server, kernel_id, "free")
+            assert done["state"] == "done", done
+            assert where(tab) == HERE
+        server.stop()
+        server.start()
+        assert server.rest("GET", "api/kernels") == []
 
 
 def test_the_vm_is_deallocated_under_an_open_page(configured: Emulator, server: JupyterServer):

@@ -100,7 +100,7 @@ def test_restart_keeps_the_front_and_the_clients(notebook: Notebook) -> None:
         execution = notebook.run("import os; print(os.getpid())")
         assert execution.count == 1
         before = int(execution.text)
-    assert len(proxy._backends) == 1
+    assert len(proxy._sides.backends) == 1
 
 
 def test_a_restart_happens_with_the_arguments_of_that_restart(notebook: Notebook, tmp_path: Path) -> None:

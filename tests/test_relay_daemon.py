@@ -21,12 +21,14 @@ import pytest
 from jupyter_dsvm.relay.spec import SOCKET_VARIABLE, KernelSpec
 from jupyter_dsvm.relay.wire import (
     PIPE,
+    VERSION,
     Channel,
     Frame,
     FrameDecoder,
     Type,
     WireError,
     call_body,
+    data_bodies,
     json_body,
     read_json,
 )
@@ -389,9 +391,152 @@ def test_a_relay_that_nobody_uses_ends(home: Path) -> None:
             way.wait(lambda: never.session.attached)
             kernel = started(way)
             kernel.execute("import os; os._exit(3)")
-            way.wait(lambda: kernel.happened(Type.EXITED))
+            way.wait(lambda: kernel.happened(Type.EXITED) and not kernel.session.can_send)
+            way.ping()
         vm.wait_empty(15)
         until(lambda: not list(vm.kernels.iterdir()))
+
+
+# A server that starts again
+
+
+def test_a_killed_servers_kernel_is_adopted_and_what_was_not_handed_on_comes_again(vm: Machine) -> None:
+    with pipe(vm) as way:
+        kernel = started(way)
+        run(way, kernel, "x = 5")
+        upto, before = kernel.session.received, len(kernel.got)
+        kernel.acknowledging = False
+        request = kernel.execute("import time\nfor i in range(300): print(i, flush=True); time.sleep(0.005)")
+        way.wait(lambda: len(kernel.text(request).split()) > 100)
+        sent = kernel.session.journal.last
+    shown = before + 60
+    adopter = kernel.adopter(kernel.numbers[shown - 1])
+    with pipe(vm) as way:
+        adopter.attach(way)
+        later = adopter.execute("print(x)")  # before it can know any number
+        way.wait(lambda: adopter.done(later))
+        (hello,) = adopter.hellos
+        assert hello["base"]["seq"] == kernel.numbers[shown - 1] > upto
+        assert hello["received_upto"] == sent
+        started_as = kernel.happened(Type.STARTED)[0]
+        assert hello["kernel"] == {**started_as, "phase": "running", "runs": 1}
+        assert adopter.numbers[0] == kernel.numbers[shown]
+        kernel.got = kernel.got[:shown] + adopter.got
+        assert kernel.text(request).split() == [str(i) for i in range(300)]
+        assert adopter.text(later) == "5\n"
+        shut_down(way, adopter)
+
+
+def test_of_a_message_that_the_killed_server_had_half_sent_nothing_reaches_the_kernel(vm: Machine) -> None:
+    kernel = KernelEnd()
+    with pipe(vm) as way:
+        kernel.attach(way, create=True)
+        kernel.start(IPYKERNEL)
+        way.wait(lambda: kernel.happened(Type.STARTED))
+        ready(way, kernel)
+        number = kernel.session.journal.last
+        pieces = list(data_bodies(Channel.SHELL, [b"x" * 1_000_000]))
+        for piece in pieces[:2]:
+            kernel.session.send(Type.DATA, piece)
+        way.wait(lambda: not kernel.session.can_send)
+        for _ in range(50):  # nobody acknowledges half a message
+            way.turn()
+    adopter = kernel.adopter(0)
+    with pipe(vm) as way:
+        adopter.attach(way)
+        assert say(way, adopter, "print('whole')") == "whole\n"
+        assert adopter.hellos[0]["received_upto"] == number + 2
+        assert adopter.session.acked == adopter.session.journal.last > number + 2
+
+
+def test_the_server_whose_kernel_was_adopted_is_told_when_it_comes_back(vm: Machine) -> None:
+    with pipe(vm) as first, pipe(vm) as second:
+        kernel = started(first)
+        adopter = kernel.adopter(kernel.session.received)
+        adopter.attach(second)
+        second.wait(lambda: adopter.session.attached)
+        first.wait(lambda: kernel.hung_up)
+        assert kernel.hung_up == ["superseded"]
+        kernel.attach(first)
+        first.wait(lambda: len(kernel.hung_up) == 2)
+        assert kernel.hung_up == ["superseded", "superseded"]
+        assert say(second, adopter, "print(1)") == "1\n"
+        assert adopter.hung_up == []
+
+
+def test_a_server_that_knows_nothing_of_the_relay_cannot_adopt_it(vm: Machine, way: PipeEnd) -> None:
+    kernel = started(way)
+    with pipe(vm) as second:
+        stranger = KernelEnd(kernel.kernel_id).adopter(0)
+        stranger.attach(second)
+        second.wait(lambda: stranger.hung_up)
+        assert stranger.hung_up == ["epoch"]
+        nowhere = KernelEnd().adopter(0)
+        nowhere.attach(second)
+        second.wait(lambda: nowhere.gone)
+    assert say(way, kernel, "print(1)") == "1\n"
+
+
+def test_a_kernel_that_ended_while_no_server_was_there_is_told_with_its_output_and_exit_code(vm: Machine) -> None:
+    with pipe(vm) as way:
+        kernel = started(way)
+        run(way, kernel, "pass")
+        upto = kernel.session.received
+        kernel.execute(
+            "import os, time; time.sleep(0.5); print('last words', flush=True); time.sleep(0.2); os._exit(3)"
+        )
+        way.wait(lambda: len(kernel.session.journal) == 0)
+        pid = kernel.happened(Type.STARTED)[0]["pid"]
+    until(lambda: not os.path.exists(f"/proc/{pid}"))
+    adopter = kernel.adopter(upto)
+    with pipe(vm) as way:
+        adopter.attach(way)
+        way.wait(lambda: adopter.happened(Type.EXITED))
+        assert "code" not in adopter.hellos[0]["kernel"], "that is replayed"
+        assert adopter.text() == "last words\n"
+        assert adopter.happened(Type.EXITED)[0]["code"] == 3
+        way.wait(lambda: not adopter.session.can_send)
+        way.ping()
+    again = adopter.adopter(adopter.session.received)
+    with pipe(vm) as way:
+        again.attach(way)
+        way.wait(lambda: again.session.attached)
+        known = again.hellos[0]["kernel"]
+        assert (known["phase"], known["run"], known["code"]) == ("ended", 1, 3)
+        assert again.happened(Type.EXITED) == []
+        shut_down(way, again)
+
+
+def test_a_call_that_the_killed_server_had_taken_is_answered(vm: Machine) -> None:
+    code = f"""
+import json, os, socket
+s = socket.socket(socket.AF_UNIX); s.connect(os.environ[{SOCKET_VARIABLE!r}])
+s.sendall(b'{{"line": "attach gpu-vm"}}\\n')
+print(json.loads(s.makefile().readline())["error"]["code"])
+s.close()
+"""
+    with pipe(vm) as way:
+        kernel = started(way)
+        request = kernel.execute(code)
+        way.wait(lambda: kernel.happened(Type.CALL))
+    adopter = kernel.adopter(kernel.session.received)
+    with pipe(vm) as way:
+        adopter.attach(way)
+        way.wait(lambda: adopter.done(request))
+        assert adopter.text(request) == "ServerRestarted\n"
+        assert adopter.happened(Type.CALL) == []
+
+
+def test_an_interrupt_request_that_is_not_in_the_sequence_stops_the_cell(way: PipeEnd) -> None:
+    kernel = started(way)
+    request = kernel.execute("import time\nprint('sleeping', flush=True)\ntime.sleep(60)")
+    way.wait(lambda: kernel.text(request))
+    sent = kernel.session.journal.last
+    assert kernel.session.knows(Type.INTERRUPT)
+    assert kernel.interrupt()
+    way.wait(lambda: kernel.done(request) and kernel.of("interrupt_reply"), 10)
+    assert kernel.of("error", request)[0]["content"]["ename"] == "KeyboardInterrupt"
+    assert kernel.session.journal.last == sent
 
 
 # Several kernels on one pipe
@@ -439,12 +584,129 @@ def test_a_full_journal_leaves_out_outputs_and_says_so_in_the_cell(vm: Machine) 
     with pipe(vm) as way:
         kernel.attach(way)
         way.wait(lambda: kernel.done(request))
-        (omitted,) = kernel.happened(Type.OMITTED)
-        assert omitted["parent_header"]["msg_id"] == request
+        omitted = kernel.happened(Type.OMITTED)
+        assert {o["parent_header"]["msg_id"] for o in omitted} == {request}
         got = len(kernel.text(request)) // 1_000_001
         assert 1 <= got < 10
-        assert omitted["messages"] >= 10 - got
-        assert omitted["bytes"] >= (10 - got) * 1_000_000
+        assert sum(o["messages"] for o in omitted) >= 10 - got
+        assert sum(o["bytes"] for o in omitted) >= (10 - got) * 1_000_000
+
+
+def while_away(vm: Machine, kernel: KernelEnd, code: str) -> str:
+    """Run ``code`` with nobody attached from just after it was sent; returns once the kernel is through with it."""
+    done = vm.home / "done"
+    done.unlink(missing_ok=True)
+    with pipe(vm) as way:
+        kernel.attach(way)
+        request = kernel.execute(f"{code}\nopen({str(done)!r}, 'w').close()")
+        way.wait(lambda: len(kernel.session.journal) == 0)  # the kernel has it
+    until(done.exists, 60)
+    return request
+
+
+def test_what_is_not_acknowledged_is_on_disk_and_costs_the_relay_little_memory(vm: Machine) -> None:
+    with pipe(vm) as way:
+        kernel = started(way)
+        (relay,) = way.ask("kernels")["result"]
+    request = while_away(vm, kernel, "for i in range(150): print('x' * 1_000_000, flush=True)")
+    assert memory_of(relay["pid"]) < 100_000_000
+    with pipe(vm) as way:
+        kernel.attach(way)
+        way.wait(lambda: kernel.done(request), 60)
+        assert len(kernel.text(request)) == 150 * 1_000_001
+
+
+def memory_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_a_folder_that_is_cleared_away_loses_nothing(vm: Machine) -> None:
+    with pipe(vm) as way:
+        kernel = started(way)
+    request = while_away(vm, kernel, "for i in range(30): print('x' * 1_000_000, flush=True)")
+    shutil.rmtree(vm.kernels)
+    until(lambda: (end_of_relay(vm, kernel) / "relay.sock").exists())
+    second = while_away(vm, kernel, "for i in range(30): print('y' * 1_000_000, flush=True)")
+    with pipe(vm) as way:
+        kernel.attach(way)
+        way.wait(lambda: kernel.done(second), 30)
+        assert len(kernel.text(request)) == len(kernel.text(second)) == 30 * 1_000_001
+        (relay,) = way.ask("kernels")["result"]
+        assert relay["id"] == kernel.kernel_id
+        kernel.session.send(Type.RESTART, b"{}")
+        assert say(way, kernel, "print('again')") == "again\n"
+        shut_down(way, kernel)
+        until(lambda: not end_of_relay(vm, kernel).exists())
+
+
+@pytest.fixture
+def small_disk(home: Path) -> Iterator[Path]:
+    """A home folder on a disk of 40 MB."""
+    if (
+        os.getuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "none", str(home)], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("only root may mount")
+    yield home
+    until(lambda: subprocess.run(["umount", str(home)], capture_output=True, check=False).returncode == 0)
+
+
+def test_on_a_full_disk_the_cell_says_what_was_left_out_and_nothing_else_is_lost(small_disk: Path) -> None:
+    with machine(small_disk) as vm:
+        with pipe(vm) as way:
+            kernel = started(way)
+            (relay,) = way.ask("kernels")["result"]
+        code = "for i in range(150): print('x' * 1_000_000, flush=True)\nx = 5"
+        request = while_away(vm, kernel, code)
+        assert shutil.disk_usage(small_disk).free > 0, "some is left to others"
+        assert memory_of(relay["pid"]) < 200_000_000
+        with pipe(vm) as way:
+            kernel.attach(way)
+            way.wait(lambda: kernel.done(request), 60)
+            omitted = kernel.happened(Type.OMITTED)
+            assert {o["parent_header"]["msg_id"] for o in omitted} == {request}
+            got = len(kernel.text(request))
+            assert 60_000_000 < got < 140_000_000, "the rest of the disk, and what is kept in memory"
+            assert got + sum(o["bytes"] for o in omitted) >= 150 * 1_000_001
+            assert say(way, kernel, "print(x)") == "5\n"
+            shut_down(way, kernel)
+
+
+def test_who_asks_for_a_kernel_that_is_no_more_hears_what_is_known(vm: Machine, way: PipeEnd) -> None:
+    kernel = started(way)
+    (relay,) = way.ask("kernels")["result"]
+    os.kill(relay["pid"], signal.SIGKILL)
+    way.wait(lambda: kernel.gone)
+    assert "killed" in kernel.gone[0]
+    record = end_of_relay(vm, kernel) / "relay.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "boot": "another"}))
+    later = kernel.adopter(0)
+    later.attach(way)
+    way.wait(lambda: later.gone)
+    assert "restarted since" in later.gone[0]
+
+
+def test_a_relay_whose_kernel_has_ended_stays_while_something_is_unheard(home: Path) -> None:
+    with machine(home, before="import relay.daemon as d; d.EXITED_LIMIT = 0.3") as vm:
+        with pipe(vm) as way:
+            kernel = started(way)
+            (relay,) = way.ask("kernels")["result"]
+            kernel.acknowledging = False
+            kernel.execute("import os; os._exit(3)")
+            way.wait(lambda: kernel.happened(Type.EXITED))
+        upto = kernel.numbers[-1]
+        time.sleep(2)
+        assert relay["pid"] in vm.processes()
+        adopter = kernel.adopter(upto)
+        with pipe(vm) as way:
+            adopter.attach(way)
+            way.wait(lambda: adopter.happened(Type.EXITED))
+            assert adopter.happened(Type.EXITED)[0]["code"] == 3
+            way.wait(lambda: not adopter.session.can_send)
+            way.ping()
+        vm.wait_empty()
 
 
 # %dsvm
@@ -505,7 +767,7 @@ def test_what_the_pipe_knows(vm: Machine, way: PipeEnd) -> None:
     info = way.ask("info")["result"]
     assert info["python"] == sys.executable
     assert info["home"] == str(vm.home)
-    assert info["relay"] == 1
+    assert info["relay"] == VERSION
     assert way.ask("kernels") == {"result": []}
     names = {spec["name"]: spec for spec in way.ask("kernelspecs")["result"]}
     assert names["python3"]["language"] == "python"
@@ -606,12 +868,19 @@ def test_nonsense_on_the_relays_socket_closes_that_connection_only(vm: Machine, 
         (Type.DATA, bytes((Channel.IOPUB, 1)) + b"\0\0\0\0"),
         (Type.DATA, b"\x63\x01"),
         (Type.RESULT, b"short"),
+        (Type.INTERRUPT, b""),
+        (Type.INTERRUPT, bytes((Channel.CONTROL, 0)) + b"\0\0\0\0"),
+        (Type.INTERRUPT, bytes((Channel.SHELL, 1)) + b"\0\0\0\0"),
     ],
 )
 def test_a_wrong_body_from_the_server_is_a_protocol_error(way: PipeEnd, kind: Type, body: bytes) -> None:
     kernel = KernelEnd()
     kernel.attach(way, create=True)
-    kernel.session.send(kind, body)
+    if kind is Type.INTERRUPT:
+        way.wait(lambda: kernel.session.attached)
+        kernel.session.pass_by(kind, body)
+    else:
+        kernel.session.send(kind, body)
     way.wait(lambda: kernel.hung_up)
     assert kernel.hung_up == ["protocol"]
     assert way.ping() < 2

@@ -20,7 +20,9 @@ import zmq
 from jupyter_client.session import Session as Messages
 
 from jupyter_dsvm.relay import folders, kernel, kernelspecs, listening
-from jupyter_dsvm.relay.kernel import KernelChannels, KernelProcess, kernel_argv
+from jupyter_dsvm.relay import process as processes
+from jupyter_dsvm.relay.kernel import KernelChannels, kernel_argv
+from jupyter_dsvm.relay.process import KernelProcess
 from jupyter_dsvm.relay.wire import Channel
 from support.relay_end import until
 
@@ -263,7 +265,7 @@ def test_a_process_has_no_input_and_a_private_log(folder: Path) -> None:
 
 
 def test_the_log_is_bounded_and_keeps_its_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "LOG_LIMIT", 10_000)
+    monkeypatch.setattr(processes, "LOG_LIMIT", 10_000)
     it = process(folder, "import time\nfor i in range(3000): print(i, 'x' * 50, flush=True); time.sleep(0.0002)")
     sizes = []
     while it.poll() is None:
@@ -276,7 +278,7 @@ def test_the_log_is_bounded_and_keeps_its_end(folder: Path, monkeypatch: pytest.
 
 def test_a_process_can_be_bound_to_the_life_of_its_owner(folder: Path) -> None:
     owner = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from jupyter_dsvm.relay.kernel import KernelProcess\n"
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from jupyter_dsvm.relay.process import KernelProcess\n"
         "p = KernelProcess(['sleep', '60'], os.environ, None, None, die_with_parent=True)\n"
         "print(p.pid, flush=True); os.kill(os.getpid(), 9)"
     )

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from jupyter_dsvm.relay.session import (
     RECEIVABLE,
@@ -23,6 +22,7 @@ from jupyter_dsvm.relay.session import (
 )
 from jupyter_dsvm.relay.wire import (
     MAX_FRAME,
+    VERSION,
     Frame,
     FrameDecoder,
     Type,
@@ -97,79 +97,6 @@ def attached(**more: Any) -> Pair:
     return pair
 
 
-class Conversation(RuleBasedStateMachine):
-    """Received is always a prefix of what was sent; at rest it is all of it, and nothing is kept any more."""
-
-    side = st.sampled_from([0, 1])
-
-    @initialize(epochs=st.tuples(st.text("ab", min_size=1, max_size=3), st.text("cd", min_size=1, max_size=3)))
-    def begin(self, epochs: tuple[str, str]) -> None:
-        self.pair = Pair(credit=MAX_FRAME)
-        self.connected = False
-        self.unacknowledged = False
-
-    @rule(side=side, size=st.sampled_from([0, 1, 100, 200_000, 700_000]))
-    def send(self, side: int, size: int) -> None:
-        end = self.pair.ends[side]
-        body = (b"%d:" % len(end.sent)).ljust(size, b"x")
-        end.sent.append(body)
-        end.session.send(Type.DATA, body)
-
-    @precondition(lambda self: not self.connected)
-    @rule()
-    def attach(self) -> None:
-        self.pair.attach()
-        self.connected = True
-
-    @precondition(lambda self: self.connected)
-    @rule()
-    def cut(self) -> None:
-        self.pair.cut()
-        self.connected = False
-
-    @precondition(lambda self: self.connected)
-    @rule(side=side, max_bytes=st.sampled_from([0, 1, 1000, 1 << 20]))
-    def put_on_the_line(self, side: int, max_bytes: int) -> None:
-        self.pair.flow(self.pair.ends[side], max_bytes)
-
-    @rule(side=side, count=st.one_of(st.integers(1, 80), st.integers(1, 1 << 20)), acknowledge=st.booleans())
-    def take(self, side: int, count: int, acknowledge: bool) -> None:
-        self.pair.ends[side].take(count, acknowledge)
-
-    @rule(side=side)
-    def acknowledge(self, side: int) -> None:
-        session = self.pair.ends[side].session
-        session.delivered(session.received)
-
-    @rule(side=side)
-    def signal(self, side: int) -> None:
-        session = self.pair.ends[side].session
-        assert session.pass_by(Type.PING, u64_body(1)) == session.attached
-
-    @rule()
-    def come_to_rest(self) -> None:
-        if not self.connected:
-            self.attach()
-        for side in (0, 1):
-            self.acknowledge(side)
-        self.pair.rest()
-        for end in self.pair.ends:
-            assert self.pair.other(end).got == end.sent
-            assert len(end.session.journal) == 0
-            assert end.session.journal.size == 0
-
-    @invariant()
-    def a_prefix(self) -> None:
-        for end in self.pair.ends:
-            got = self.pair.other(end).got
-            assert got == end.sent[: len(got)]
-            assert end.session.journal.first <= end.session.acked + 1
-
-
-TestConversation = Conversation.TestCase
-TestConversation.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-
-
 def hello(session: Session, **more: Any) -> Frame:
     said = {"version": 1, "epoch": "peer", "received_upto": 0, "credit": 1 << 24, **more}
     return Frame(Type.HELLO, session.tag, 0, json_body(said))
@@ -215,7 +142,7 @@ def test_any_hello_attaches_or_is_a_wire_error(said: dict[str, Any]) -> None:
         assert session.state is State.GREETING
     else:
         assert isinstance(event, Attached)
-        assert event.version == 1
+        assert event.version == min(VERSION, said.get("version", 1))
 
 
 def test_what_the_table_of_states_calls_an_error_is_one() -> None:
@@ -281,8 +208,9 @@ def test_a_peer_that_forgot_what_it_acknowledged_cannot_resume() -> None:
     pair.rest()
     pair.cut()
     pair.relay.session.attach()
+    server = pair.server.session
     with pytest.raises(WireError, match="acknowledged frame 1 and now has only 0"):
-        pair.relay.session.receive(hello(pair.relay.session, epoch=pair.server.session.epoch))
+        pair.relay.session.receive(hello(pair.relay.session, epoch=server.epoch, process=server.process))
 
 
 def test_replay_starts_at_what_the_peer_has_not_received() -> None:
@@ -447,3 +375,204 @@ def test_goodbye_arrives_with_its_reason() -> None:
 def test_what_could_never_work_is_refused_at_once(wrong: Callable[[], object]) -> None:
     with pytest.raises(ValueError):
         wrong()
+
+
+# Adoption
+
+
+def crashed(acked: int = 2, received: int = 5) -> Pair:
+    """A pair whose server is no more: it had ``received`` of ten frames, and had handed on and acknowledged ``acked``."""
+    pair = attached(credit=MAX_FRAME)
+    for n in range(10):
+        pair.relay.session.send(Type.DATA, b"%d" % n * 100)
+    pair.server.session.send(Type.DATA, b"request")
+    while len(pair.server.got) < received:
+        pair.flow(pair.relay, 1)
+        pair.server.take(1 << 20, acknowledge=False)
+    pair.server.session.delivered(acked)
+    pair.flow(pair.server, 1)
+    pair.relay.take(1 << 20)
+    pair.cut()
+    assert (pair.relay.session.acked, pair.relay.session.received) == (acked, 1)
+    return pair
+
+
+def adopter(pair: Pair, received_upto: int, **more: Any) -> End:
+    old = pair.server.session
+    end = End(Role.SERVER)
+    end.session = Session.adopting(TAG, old.epoch, more.get("peer_epoch", old.peer_epoch), received_upto)
+    return end
+
+
+def adopt(pair: Pair, end: End) -> Attached:
+    pair.server = end
+    pair.ends = (pair.relay, end)
+    pair.attach()
+    pair.flow(end, 1)
+    pair.relay.take(1 << 20)
+    pair.flow(pair.relay, 1)
+    (hello,) = list(FrameDecoder().feed(end.arriving))[:1]
+    (event,) = end.session.receive(hello)
+    end.arriving = end.arriving[hello.size :]
+    assert isinstance(event, Attached)
+    assert event.adopted
+    return event
+
+
+@pytest.mark.parametrize(("mark", "base"), [(0, 2), (1, 2), (2, 2), (3, 3), (5, 5)])
+def test_an_adopter_gets_what_its_clients_did_not_have_and_goes_on_with_the_numbers(mark: int, base: int) -> None:
+    pair = crashed(acked=2, received=5)
+    end = adopter(pair, mark)
+    early = [end.session.send(Type.DATA, body) for body in (b"a", b"bc")]
+    event = adopt(pair, end)
+    assert event.hello["base"] == {"seq": base, "bytes": 100 * base}
+    assert (event.hello["received_upto"], event.hello["received_bytes"]) == (1, len(b"request"))
+    assert [n + event.renumbered for n in early] == [2, 3]
+    assert end.session.send(Type.DATA, b"d") == 4
+    pair.rest()
+    assert end.got == [b"%d" % n * 100 for n in range(base, 10)]
+    assert pair.relay.got == [b"request", b"a", b"bc", b"d"]
+    assert len(pair.relay.session.journal) == len(end.session.journal) == 0
+
+
+def test_an_adoption_whose_answer_was_lost_is_done_again() -> None:
+    pair = crashed()
+    end = adopter(pair, 3)
+    pair.server, pair.ends = end, (pair.relay, end)
+    for _ in range(2):
+        pair.attach()
+        pair.flow(end, 1)
+        pair.relay.take(1 << 20)
+        pair.flow(pair.relay, 1 << 20)
+        pair.cut()
+    pair.attach()
+    pair.rest()
+    assert end.got == [b"%d" % n * 100 for n in range(3, 10)]
+
+
+def test_the_credit_of_an_adopter_counts_from_where_it_begins() -> None:
+    pair = crashed(acked=4)
+    end = adopter(pair, 4)
+    adopt(pair, end)
+    for _ in range(8):
+        pair.relay.session.send(Type.DATA, bytes(MAX_FRAME // 2))
+        end.session.send(Type.DATA, bytes(MAX_FRAME // 2))
+    for _ in range(50):
+        for each in pair.ends:
+            pair.flow(each, 1 << 20)
+            each.take(1 << 20)
+    assert len(end.got) == 14
+    assert len(pair.relay.got) == 9
+
+
+def test_only_who_knows_both_epochs_adopts() -> None:
+    pair = crashed()
+    relay = pair.relay.session
+    relay.attach()
+    stranger = Session.adopting(TAG, "another", relay.epoch, 0)
+    stranger.attach()
+    (frame,) = stranger.frames_to_send(1)
+    assert relay.check_hello(frame) == EpochChanged(pair.server.session.epoch, "another")
+    fresh = Session(Role.RELAY, TAG)
+    fresh.attach()
+    assert fresh.check_hello(frame) == EpochChanged("", "another"), "there is nothing to adopt"
+    mistaken = adopter(pair, 0, peer_epoch="an earlier relay").session
+    mistaken.attach()
+    (answer,) = mistaken.receive(hello(mistaken, version=2, epoch=relay.epoch))
+    assert answer == EpochChanged("an earlier relay", relay.epoch)
+    assert not mistaken.attached
+
+
+def test_a_server_that_was_taken_for_dead_is_refused_when_it_comes_back() -> None:
+    pair = crashed()
+    old = pair.server
+    adopt(pair, adopter(pair, 5))
+    pair.cut()
+    old.session.attach()
+    (frame,) = old.session.frames_to_send(1)
+    refused = pair.relay.session.check_hello(frame)
+    assert isinstance(refused, EpochChanged)
+    assert refused.overtaken
+    pair.attach()
+    pair.rest()
+    assert pair.relay.session.attached
+
+
+def test_a_greeting_that_comes_after_that_of_a_later_connection_is_refused() -> None:
+    pair = attached()
+    pair.cut()
+    server, relay = pair.server.session, pair.relay.session
+    server.attach()
+    (late,) = server.frames_to_send(1)
+    server.detach()
+    pair.attach()
+    pair.rest()
+    refused = relay.check_hello(late)
+    assert isinstance(refused, EpochChanged)
+    assert refused.overtaken
+    assert relay.attached
+
+
+def test_an_adopter_that_has_more_than_was_sent_is_an_error() -> None:
+    pair = crashed(received=5)
+    pair.relay.session.attach()
+    wrong = adopter(pair, 99).session
+    wrong.attach()
+    (frame,) = wrong.frames_to_send(1)
+    with pytest.raises(WireError, match="frame 99"):
+        pair.relay.session.receive(frame)
+    assert pair.relay.session.acked == 2
+
+
+def test_a_relay_of_version_1_cannot_be_adopted_and_that_is_said() -> None:
+    for answer in (
+        hello(Session(Role.SERVER, TAG), epoch="relay"),
+        Frame(
+            Type.GOODBYE, TAG, 0, json_body({"reason": "protocol", "text": "the peer acknowledged frame 2 and now …"})
+        ),
+    ):
+        session = Session.adopting(TAG, "server", "relay", 0)
+        session.attach()
+        (event,) = session.receive(answer)
+        assert isinstance(event, HungUp)
+        assert event.reason == "version"
+        assert not session.attached
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["version", "base", "received_upto", "received_bytes", "credit", "process"]),
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(),
+            st.text(max_size=3),
+            st.dictionaries(st.sampled_from(["seq", "bytes"]), st.one_of(st.none(), st.integers())),
+        ),
+    )
+)
+def test_any_answer_to_an_adopter_attaches_or_is_an_error(said: dict[str, Any]) -> None:
+    session = Session.adopting(TAG, "server", "peer", 3)
+    session.send(Type.DATA, b"x")
+    session.attach()
+    right = {"version": 2, "base": {"seq": 5, "bytes": 50}, "received_bytes": 7}
+    try:
+        (event,) = session.receive(hello(session, **{**right, **said}))
+    except WireError:
+        assert session.state is State.GREETING
+        return
+    if isinstance(event, HungUp):
+        assert event.reason == "version"
+        return
+    assert isinstance(event, Attached)
+    assert session.received >= 3
+    session.frames_to_send(1 << 20)
+
+
+def test_a_type_is_known_to_the_peer_from_its_version_on() -> None:
+    for version, known in ((1, False), (2, True)):
+        session = Session(Role.SERVER, TAG)
+        session.attach()
+        session.receive(hello(session, version=version))
+        assert session.knows(Type.INTERRUPT) is known
+        assert session.knows(Type.SIGNAL)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,9 +158,29 @@ def test_a_name_that_does_not_resolve(server: SSHServer, host_keys: HostKeys) ->
         SSHConnection.open(server.target(host="no-such-host.invalid"), host_keys)
 
 
+def test_a_machine_that_falls_silent_while_one_signs_in_has_not_refused(
+    server: SSHServer, host_keys: HostKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FlakyTCP(server.host, server.port) as way:
+        verify = host_keys.verify
+
+        def then_silence(*args: Any) -> None:
+            verify(*args)
+            way.stall = True
+
+        monkeypatch.setattr(host_keys, "verify", then_silence)
+        target = server.target(port=way.port)
+        with pytest.raises(Unreachable, match="while signing in"):
+            SSHConnection.open(target, host_keys, timeout=2)
+        way.stall = False
+        threading.Timer(0.5, way.cut).start()
+        with pytest.raises(Unreachable, match="while signing in"):
+            SSHConnection.open(target, host_keys, timeout=20)
+
+
 def test_something_that_is_no_ssh_server(server: SSHServer, host_keys: HostKeys) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        with pytest.raises(Unreachable, match="no SSH connection came about"):
+        with pytest.raises(Unreachable, match="accepts connections and then says nothing"):
             SSHConnection.open(server.target(port=listener.getsockname()[1]), host_keys, timeout=0.5)
 
         def babble() -> None:
@@ -217,3 +238,31 @@ def test_a_proxy_command(server: SSHServer, host_keys: HostKeys) -> None:
     with pytest.raises(Unreachable, match="The proxy command printed: no way in") as e:
         SSHConnection.open(server.target(proxy_command="sh -c 'echo no way in >&2; exit 1'"), host_keys)
     assert e.value.advice == "Check the proxy command."
+
+
+def test_what_comes_on_a_channel_is_read_as_it_came() -> None:
+    from paramiko.buffered_pipe import PipeTimeout
+
+    from jupyter_dsvm.ssh.packets import PacketQueue
+
+    queue = PacketQueue()
+    with pytest.raises(PipeTimeout):
+        queue.read(10, 0.0)
+    with pytest.raises(PipeTimeout):
+        queue.read(10, 0.05)
+    event = threading.Event()
+    queue.set_event(event)
+    assert not event.is_set()
+    for piece in (b"abc", b"defg", b"h"):
+        queue.feed(piece)
+    assert event.is_set()
+    assert (len(queue), queue.read_ready()) == (8, True)
+    assert [queue.read(n) for n in (2, 3, 100)] == [b"ab", b"cde", b"fgh"]
+    assert not event.is_set()
+    threading.Timer(0.1, queue.feed, [b"later"]).start()
+    assert queue.read(100, 10) == b"later"
+    threading.Timer(0.1, queue.close).start()
+    assert queue.read(100, 10) == b""
+    assert event.is_set()
+    queue.feed(b"last")
+    assert (queue.empty(), queue.read(1), len(queue)) == (b"last", b"", 0)

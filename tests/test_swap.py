@@ -204,7 +204,6 @@ def test_a_swap_waits_for_a_cell_that_runs_and_kernel_info_and_heartbeat_are_ans
     info = notebook.ask("kernel_info_request", {})
     (answer,) = notebook.wait(info, timeout=0.8)
     assert answer.content["language_info"]["name"] == "python"
-    assert "kernel subshells" not in answer.content.get("supported_features", [])
     assert not swapped.done()
     assert not notebook.of(running).over
     assert notebook.kc.hb_channel.is_beating()
@@ -270,18 +269,28 @@ def test_open_comms_are_closed_and_completion_and_inspection_go_on_there(noteboo
     assert notebook.run("print('local_name' in dir())").text == "False\n"
 
 
-def test_subshells_are_neither_offered_nor_made(notebook: Notebook) -> None:
-    info = notebook.ask("kernel_info_request", {})
-    made = notebook.ask("create_subshell_request", {}, "control")
-    stripped = notebook.ask(
-        "execute_request",
-        {"code": "1", "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False},
-        subshell_id="from-another-kernel",
-    )
-    offered, refused, run = notebook.wait(info, made, stripped)
-    assert "kernel subshells" not in offered.content["supported_features"]
-    assert refused.content["ename"] == "SubshellsNotSupported"
-    assert run.status == "ok"
+def subshell(notebook: Notebook) -> str:
+    (made,) = notebook.wait(notebook.ask("create_subshell_request", {}, "control"))
+    assert made.status == "ok"
+    return str(made.content["subshell_id"])
+
+
+CELL = {"code": "print('beside')", "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+
+
+def test_a_subshell_answers_while_a_cell_runs_before_and_after_a_move(notebook: Notebook) -> None:
+    (info,) = notebook.wait(notebook.ask("kernel_info_request", {}))
+    assert "kernel subshells" in info.content["supported_features"]
+    known = subshell(notebook)
+    for _ in range(2):
+        running = notebook.send("import time; time.sleep(30)")
+        notebook.until(lambda running=running: "busy" in notebook.of(running).states)
+        (beside,) = notebook.wait(notebook.ask("execute_request", CELL, subshell_id=known))
+        assert beside.text == "beside\n"
+        assert not notebook.of(running).over
+        notebook.km.interrupt_kernel()
+        notebook.wait(running)
+        notebook.move()
 
 
 def test_every_client_keeps_its_connection(notebook: Notebook) -> None:
@@ -389,7 +398,7 @@ def test_after_each_failed_attach_the_variables_are_there(notebook: Notebook) ->
     assert notebook.run("print(x + 1)").text == "42\n"
     me = psutil.Process()
     until(lambda: len(me.children()) == 1, 10)
-    until(lambda: len(proxy._backends) == 1)
+    until(lambda: len(proxy._sides.backends) == 1)
 
 
 def test_a_new_kernel_that_dies_before_the_swap_leaves_the_old_one(notebook: Notebook) -> None:

@@ -28,7 +28,7 @@ from support.kernels import Notebook, until
 
 __all__ = ["configured", "emulator"]
 
-AT_ONCE = 5.0
+AT_ONCE = 10.0
 """Seconds from the machine's end to the error in the cell: a lost connection, one more try, one question to Azure."""
 
 

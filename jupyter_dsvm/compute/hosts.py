@@ -72,7 +72,8 @@ class SSHHosts(Configurable):
 
     def ssh_target(self, compute_id: str) -> SSHTarget:
         """From the configuration, as ``ssh ALIAS`` would take it, for the options that this package honours: HostName,
-        Port, User, IdentityFile, ProxyCommand, ProxyJump, and Match blocks without ``exec``."""
+        Port, User, IdentityFile, HostKeyAlias, UserKnownHostsFile, ProxyCommand, ProxyJump, and Match blocks without
+        ``exec``."""
         alias = self._alias(compute_id)
         found = self._lookup(self._config(), alias)
         host, user = str(found["hostname"]), found.get("user")
@@ -87,6 +88,8 @@ class SSHHosts(Configurable):
             port=port,
             user=user,
             key_files=tuple(os.path.expanduser(k) for k in found.get("identityfile", ()) if k.lower() != "none"),
+            host_key_alias=found.get("hostkeyalias"),
+            known_hosts=_known_hosts(found.get("userknownhostsfile")),
             proxy_command=_proxy_command(found, host, port),
             python=self.python or None,
         )
@@ -207,6 +210,12 @@ def _words(text: str) -> list[str]:
         return shlex.split(text)
     except ValueError:  # an open quote: paramiko says so with the line
         return []
+
+
+def _known_hosts(value: str | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    return tuple(os.path.expanduser(name) for name in _words(value) if name.lower() != "none")
 
 
 def _proxy_command(found: dict[str, Any], host: str, port: int) -> str | None:

@@ -7,7 +7,6 @@ unique, so a VM that is called ``free`` is typed with its group. Pure.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 
 from ..errors import AmbiguousCompute, UnknownCompute
@@ -63,6 +62,8 @@ def _named(wanted: str, computes: Sequence[Compute]) -> list[Compute]:
 def _suggestion(wanted: str, computes: Sequence[Compute]) -> str:
     if not computes:
         return "There is none at all: sign in to Azure, or add a host to ~/.ssh/config."
+    import difflib  # late: a server that starts has no use for it
+
     typed = {name.casefold(): shortest_name(compute, computes) for compute in computes for name in _names(compute)}
     near = dict.fromkeys(typed[name] for name in difflib.get_close_matches(wanted, typed, n=3, cutoff=0.5))
     if near:

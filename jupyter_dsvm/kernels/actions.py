@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any
+
+from jupyter_client.session import DELIM
 
 from ..errors import DSVMError
 from ..relay.wire import Channel
@@ -19,6 +21,19 @@ class Phase(enum.Enum):
     READY = "ready"
     ENDED = "ended"
     GONE = "gone"
+
+
+@dataclass
+class KernelSubshells:
+    """The subshells of one kernel process (``subshells.py``). A side gets a new one whenever its kernel has come up anew."""
+
+    ids: dict[str, str] = field(default_factory=dict)
+    """By front id, the kernel's own; empty while it has been asked for."""
+    asked: dict[str, str] = field(default_factory=dict)
+    """By the id of our ``create_subshell_request``, the front id that it is for."""
+    fronts: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    """By the kernel's id, the front id; kept when it is deleted, for what its threads may still say."""
+    closed: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
 
 @dataclass
@@ -39,8 +54,11 @@ class Side:
     """It was the current side once; what it still puts out is let through until it ends."""
     inputs: deque[str] = field(default_factory=lambda: deque(maxlen=100))
     """Ids of ``input_request``s that wait for a reply."""
+    asked_earlier: bool = False
+    """Adopted while a cell ran: it may wait for a reply to an ``input_request`` that an earlier server passed on."""
     unanswered: set[str] = field(default_factory=set)
     """The gate's own requests whose reply or idle is still to come, as ``reply:ID`` and ``idle:ID``."""
+    subshells: KernelSubshells = field(default_factory=KernelSubshells)
 
 
 @dataclass
@@ -51,7 +69,13 @@ class Request:
     channel: Channel
     replied: bool = False
     idle: bool = False
+    failed: bool = False
+    """The reply had the status ``error``."""
     stop_on_error: bool = False
+    subshell: str = ""
+    """The front id of the subshell that it was sent to; empty for the main shell."""
+    over: bool = False
+    """``Answered`` has been said of it."""
 
     @property
     def answered(self) -> bool:
@@ -72,11 +96,47 @@ class ToClient:
     parts: list[bytes]
 
 
+Key = tuple[str, str]
+"""A request's type and id (``Message.key``)."""
+
+
 @dataclass(frozen=True)
 class ToBackend:
     side: int
     channel: Channel
     parts: list[bytes]
+    key: Key | None = None
+    """Set for what a client sent on shell or control: ``Answered`` follows, comm messages included."""
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """An ``execute_request`` of a client has come and is owed an answer. Before anything else happens with it."""
+
+    key: Key
+    parts: list[bytes]
+    """As the client sent it, its routing frames in front."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The kernel's reply to a request of a client (``reply``), or its idle (``idle``), was passed on just now.
+
+    Either may come first. Whoever keeps requests keeps with this the number of the kernel's message that brought it: a
+    server that adopts the kernel hears again what is above the number up to which was handed on, and nothing below it.
+    """
+
+    key: Key
+    what: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Nobody waits for an answer to this request any more: for each key of an ``Arrived`` or ``ToBackend``, once."""
+
+    key: Key
+    here: bool = False
+    """The gate itself answered: aborted, or with an error. The kernel will not say it again, and it must not run again."""
 
 
 @dataclass(frozen=True)
@@ -113,4 +173,30 @@ class UserCancelled:
     reason: str
 
 
-Action = ToClient | ToBackend | Signal | Ready | Failed | Swapped | UserCancelled
+Action = ToClient | ToBackend | Signal | Ready | Failed | Swapped | UserCancelled | Arrived | Heard | Answered
+
+
+# Adoption
+
+
+@dataclass(frozen=True)
+class KeptRequest:
+    """A request that an earlier server process had not seen answered, for ``Gate.adopt``."""
+
+    parts: list[bytes]
+    """As in ``Arrived``; for a request that need not be sent again ``outline(parts)`` will do."""
+    channel: Channel
+    sent: bool
+    """It is with the kernel (its relay has it); otherwise it is sent when its turn comes."""
+    replied: bool = False
+    """``Heard(key, "reply")`` came, with a message that will not be heard again."""
+    idle: bool = False
+    """The same with ``"idle"``."""
+    here: bool = False
+    """``Answered(key, here=True)`` came, and the answer may not have reached who asked: it is aborted (once more)."""
+
+
+def outline(parts: list[bytes]) -> list[bytes]:
+    """What is kept of a request that is with the kernel and not sent again: its metadata, content and buffers are left out."""
+    at = parts.index(DELIM)
+    return [*parts[: at + 4], b"{}", b"{}"]

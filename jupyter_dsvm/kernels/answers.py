@@ -22,21 +22,21 @@ class Answers:
 
     def answer(self, message: Message, channel: Channel, content: dict[str, Any], running: Request | None) -> None:
         """A request that needs no kernel; ``running`` is what the kernel is busy with meanwhile."""
-        self._end(Request(message, channel), content)
+        self.end(Request(message, channel), content)
         if running is not None and not running.idle:
             # Front ends take the last status for the kernel's: something is running, so say so again.
             self._status("busy", running.message)
 
     def aborted(self, request: Request) -> None:
         """What a kernel does with a queued cell after an error in an earlier one."""
-        self._end(request, {"status": "aborted"})
+        self.end(request, {"status": "aborted"})
 
     def failed(self, request: Request, error: DSVMError | None) -> None:
         """The kernel will not answer this any more: say why, in the cell's output too."""
         name, text = (error.code, str(error)) if error else ("KernelError", "The kernel is not there.")
-        self._end(request, failure(name, text))
+        self.end(request, failure(name, text))
 
-    def _end(self, request: Request, content: dict[str, Any]) -> None:
+    def end(self, request: Request, content: dict[str, Any]) -> None:
         """All of an answer that has not gone out yet: busy, the error as the cell's output, the reply, idle."""
         message = request.message
         if not request.idle:
@@ -70,11 +70,3 @@ def text_in(content: object, name: str) -> str:
 
 def failure(name: str, text: str) -> dict[str, Any]:
     return {"status": "error", "ename": name, "evalue": text, "traceback": [f"{name}: {text}"]}
-
-
-def without_subshells(info: dict[str, Any]) -> dict[str, Any]:
-    """Ids of subshells that a page remembers would not exist in the next kernel, so none are offered (JEP 91)."""
-    features = info.get("supported_features")
-    if isinstance(features, list) and "kernel subshells" in features:
-        return {**info, "supported_features": [f for f in features if f != "kernel subshells"]}
-    return info

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import zmq
 
+from ..relay.listening import same_user
 from .iothread import IOThread
 
 log = logging.getLogger("jupyter_dsvm.calls")
@@ -27,11 +26,7 @@ MAX_CONNECTIONS = 16
 
 def peer_is_this_user(connection: socket.socket) -> bool:
     """Whether the process at the other end runs as this user (SO_PEERCRED on Linux; elsewhere the folder's mode counts)."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return True
-    _pid, uid, _gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
-    return bool(uid == os.getuid())
+    return not hasattr(socket, "SO_PEERCRED") or same_user(connection)
 
 
 class Connection:

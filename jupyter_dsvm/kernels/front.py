@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import zmq
+from jupyter_core.paths import jupyter_runtime_dir
 
+from ..relay import multipart
+from ..relay.folders import fits
 from ..relay.kernel import PORT_NAMES
 from ..relay.wire import Channel
 from .iothread import IOThread
@@ -65,7 +70,7 @@ class Front:
     def send(self, channel: Channel, parts: list[bytes]) -> None:
         s = self._sockets.get(channel)
         if s is not None:
-            s.send_multipart(parts)
+            multipart.send(s, parts)
 
     def _readable(self, channel: Channel, _events: int) -> None:
         for parts in _received(self._sockets.get(channel)):
@@ -79,7 +84,7 @@ class Front:
 
     def _beat(self, _events: int) -> None:
         for parts in _received(self._heartbeat):
-            self._heartbeat.send_multipart(parts)
+            multipart.send(self._heartbeat, parts)
 
     def close(self) -> None:
         for s in (*self._sockets.values(), self._heartbeat):
@@ -89,10 +94,13 @@ class Front:
 
 
 def _received(s: zmq.Socket[bytes] | None) -> list[list[bytes]]:
-    messages: list[list[bytes]] = []
-    try:
-        while s is not None and not s.closed and len(messages) < TURN:
-            messages.append(s.recv_multipart(zmq.NOBLOCK))
-    except zmq.Again:
-        pass
-    return messages
+    return multipart.receive(s, TURN) if s is not None and not s.closed else []
+
+
+def socket_folder() -> Path:
+    """A new 0700 folder for one kernel's sockets, under Jupyter's runtime folder where paths in it stay short enough."""
+    base = Path(jupyter_runtime_dir())
+    if fits(str(base / "dsvm-xxxxxxxx")):
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="dsvm-", dir=base))
+    return Path(tempfile.mkdtemp(prefix="dsvm-"))

@@ -15,13 +15,18 @@ Rules (DESIGN section 1 says why each is there):
 7. Every message to a client carries one ``header.session``.
 8. From a backend that is not trusted, only what answers a request of this gate is let through, to whom asked.
 
+9. A message for a subshell waits for no cell: one that runs there is beside the one of rule 1, and rules 4 and 5 hold for it.
+10. What waits for a machine that is out of reach waits here, up to a limit, and what is with the kernel stays with it.
+
 One ``Side`` is one kernel process behind the gate; ``current`` is the one that requests go to. A side's life::
 
     STARTING --started--> ASKING --iopub seen, info there--> INSTALLING --magic answered--> READY
     any --exited--> ENDED     any --gone--> GONE     READY, ENDED --started (restarted in place)--> ASKING
+    (added) --adopt--> READY: the kernel of an earlier server process
 
 ``own_requests.py`` takes a side from STARTING to READY, ``flow.py`` keeps the requests that wait or are with the kernel,
-``answers.py`` writes what the gate says to clients.
+``control.py`` sees to the control channel, ``hearing.py`` to what kernels say, ``subshells.py`` to the ids of subshells,
+and ``answers.py`` writes what the gate says to clients.
 
 Every method is one event; what is to be done about it is appended to ``actions``, which the caller drains in order.
 """
@@ -30,15 +35,17 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..errors import Cancelled, DSVMError, KernelStartError, printable
 from ..relay.wire import Channel
 from .actions import (
     Action,
+    Arrived,
     Failed,
+    KeptRequest,
+    Key,
     Phase,
     Ready,
     Request,
@@ -46,73 +53,77 @@ from .actions import (
     Signal,
     Swapped,
     ToBackend,
-    ToClient,
     UserCancelled,
 )
-from .answers import Answers, content_of, failure, text_in, without_subshells
-from .flow import Flow
-from .messages import Intake, MalformedMessage, Message, Signer
-from .own_requests import OwnRequests, language_problem
+from .adopted import Adoption
+from .control import Control
+from .gate_state import GateState
+from .hearing import Hearing
+from .messages import MalformedMessage, Message, Signer
+from .own_requests import language_problem
+from .subshells import subshell_of
 
 log = logging.getLogger("jupyter_dsvm.gate")
-
-SUBSHELL_REQUESTS = {"create_subshell_request", "delete_subshell_request", "list_subshell_request"}
-STARTING = {Phase.STARTING, Phase.ASKING, Phase.INSTALLING}
-OUTPUTS = {"stream", "display_data", "update_display_data", "execute_result", "error", "clear_output", "comm_msg"}
-"""What a kernel that has been replaced may still say."""
-PUBLISHED = OUTPUTS | {"status", "execute_input", "comm_open", "comm_close", "debug_event", "shutdown_reply"}
-"""What a kernel that is not trusted may say on IOPub."""
 
 
 class Gate:
     def __init__(self, signer: Signer, magic_source: Callable[[], str | None]) -> None:
         """``magic_source`` gives the code that puts ``%dsvm`` into a Python kernel, or None for none."""
-        self.actions: list[Action] = []
-        self.current: Side | None = None
-        self.execution_state = "starting"
+        self._state = state = GateState(signer, magic_source)
         self.ending = False
         """A restart or shutdown was asked for: the end of the kernel is expected."""
-        self._signer = signer
-        self._intake = Intake(signer)
-        self._say = Answers(signer, self.actions)
-        self._flow = Flow(self._say)
-        self._own = OwnRequests(signer, self.actions, magic_source)
-        self._sides: dict[int, Side] = {}
         self._numbers = 0
-        self._held_control: deque[Message] = deque()
-        # By type and id: a kernel manager and its clients share a session and count their messages each for itself, so
-        # an id alone is not unique (jupyter_client's Session.clone).
-        self._sent: dict[tuple[str, str], Request] = {}
-        self._info: dict[str, Any] | None = None
-        self._target: Side | None = None
-        self._gone: DSVMError | None = None
+        self._flow = state.flow
+        self._hearing = Hearing(state)
+        self._control = Control(state, self.user_ends, self._user_cancel, self.interrupt)
+        self._adoption = Adoption(state, self._control)
+        self._refusing = False
+
+    @property
+    def actions(self) -> list[Action]:
+        """What is to be done; whoever does it takes it out."""
+        return self._state.actions
+
+    @property
+    def current(self) -> Side | None:
+        return self._state.current
+
+    @property
+    def execution_state(self) -> str:
+        """As the current kernel said last; ``dead`` once it has ended."""
+        return self._state.execution_state
+
+    @property
+    def info(self) -> dict[str, Any] | None:
+        """What the current kernel said to ``kernel_info_request``, for ``adopt`` in a later process; None before that."""
+        return self._state.info
 
     @property
     def running(self) -> Request | None:
-        """The ``execute_request`` that is with the kernel."""
-        return self._flow.running
+        """The ``execute_request`` that is with the kernel; one in a subshell where its main shell runs none."""
+        return self._flow.cell
 
     @property
     def target(self) -> int | None:
         """The side that waits to be swapped in."""
-        return self._target.number if self._target is not None else None
+        return self._state.target.number if self._state.target is not None else None
 
     @property
     def gone_error(self) -> DSVMError | None:
         """Why the current kernel is confirmed to be gone with its machine; None when it is not."""
-        return self._gone
+        return self._state.gone
 
     def welcome(self, topic: bytes) -> list[bytes]:
         """What a new subscriber to the front's IOPub is greeted with."""
         content = {"subscription": topic.decode("utf-8", "replace")}
-        return self._signer.message("iopub_welcome", content, None, [topic])
+        return self._state.signer.message("iopub_welcome", content, None, [topic])
 
     # Sides
 
     def add(self, compute_name: str, language: str, interrupt_mode: str, trusted: bool) -> int:
         """A side for a backend that is about to be started; ``launched`` or ``swap`` makes it the current one."""
         self._numbers += 1
-        self._sides[self._numbers] = Side(self._numbers, compute_name, language, interrupt_mode, trusted)
+        self._state.sides[self._numbers] = Side(self._numbers, compute_name, language, interrupt_mode, trusted)
         return self._numbers
 
     def launched(self, number: int) -> None:
@@ -122,16 +133,40 @@ class Gate:
             if old.phase not in (Phase.ENDED, Phase.GONE):
                 old.phase = Phase.ENDED
                 self._settle(None)
-            self._sides.pop(old.number, None)
-        self.current = self._sides[number]
-        self._info = self._gone = None
+            self._state.sides.pop(old.number, None)
+        self._state.current = self._state.sides[number]
+        self._state.info = self._state.gone = None
         self._flow.comms.clear()
-        self.execution_state = "starting"
+        self._state.execution_state = "starting"
         self.ending = False
+
+    def adopt(
+        self,
+        number: int,
+        info: dict[str, Any] | None,
+        requests: Iterable[KeptRequest],
+        answered_ids: Iterable[str] = (),
+        ready: bool = True,
+    ) -> None:
+        """That side, added before, has the kernel that an earlier server process started.
+
+        ``info`` is what ``info`` was then. ``requests`` are those that clients may still wait for, in order of arrival:
+        what the kernel says of those that were ``sent`` is let through, and what waits is sent in its turn. Where the
+        kernel is not reached yet, say so with ``link`` before. Of ``answered_ids``, and of no others that were answered,
+        outputs are let through. Not ``ready`` is a kernel that was still coming up: ``started`` follows.
+        """
+        self.ending = False
+        self._adoption.adopt(self._state.sides[number], info, requests, answered_ids, ready)
+        self._advance()
+
+    def not_received(self, keys: Iterable[Key]) -> None:
+        """These requests, adopted as ``sent``, never reached the kernel's machine: cells go again, in order of ``keys``."""
+        self._flow.take_back(keys)
+        self._advance()
 
     def started(self, number: int) -> None:
         """A kernel process runs on that side: ask who it is. ``ask_again`` repeats that every 100 ms."""
-        side = self._sides.get(number)
+        side = self._state.sides.get(number)
         if side is None:
             return
         if side is self.current:
@@ -140,24 +175,24 @@ class Gate:
                 # one. What came after a confirmed end, or before the first start, waits for this process.
                 side.phase = Phase.ENDED
                 self._settle(None)
-            self._info = None
+            self._state.info = None
             self.ending = False
-            self.execution_state = "starting"
-        self._own.introduce(side)
+            self._state.execution_state = "starting"
+        self._state.own.introduce(side)
 
     def ask_again(self, number: int) -> bool:
         """Repeat the question if it was answered but nothing came over IOPub yet. False once there is nothing to wait for."""
-        side = self._sides.get(number)
-        return side is not None and self._own.ask_again(side)
+        side = self._state.sides.get(number)
+        return side is not None and self._state.own.ask_again(side)
 
     def exited(self, number: int, code: int, text: str) -> None:
         """Confirmed: the kernel process on that side has ended."""
-        side = self._sides.get(number)
+        side = self._state.sides.get(number)
         if side is None or side.phase is Phase.GONE:
             return
         was, side.phase = side.phase, Phase.ENDED
         if side.replaced:
-            self._sides.pop(number)
+            self._state.sides.pop(number)
             return
         said = f" It said: {printable(text).rstrip('.')}." if text.strip() else ""
         error = KernelStartError(
@@ -169,35 +204,42 @@ class Gate:
             code="KernelDied" if was is Phase.READY else None,
         )
         if side is self.current:
-            self.execution_state = "dead"
+            self._state.execution_state = "dead"
             self._settle(None if self.ending else error)
         else:
             self._drop(side, error)
 
     def gone(self, number: int, error: DSVMError) -> None:
         """Confirmed: the machine no longer has that side's kernel. The front stays, and says so to whoever asks."""
-        side = self._sides.get(number)
+        side = self._state.sides.get(number)
         if side is None or side.phase is Phase.GONE:
             return
         side.phase = Phase.GONE
         if side.replaced:
-            self._sides.pop(number)
+            self._state.sides.pop(number)
         elif side is not self.current:
             self._drop(side, error)
         else:
-            self._gone = error
-            self.execution_state = "idle"
+            self._state.gone = error
+            self._state.execution_state = "idle"
             self._settle(error)
 
     def link(self, number: int, reachable: bool) -> None:
         """The link to that side's machine was lost, or is back. What was sent stays with the backend meanwhile."""
-        side = self._sides.get(number)
-        if side is not None:
-            side.reachable = reachable
+        side = self._state.sides.get(number)
+        if side is None or side.reachable is reachable:
+            return
+        side.reachable = reachable
+        if side is self.current:
+            self._refusing = False
+            if not reachable:
+                self._control.link_lost(side)
+            self._control.release()
+            self._advance()
 
     def swap(self, number: int) -> None:
         """Make a READY side the current one as soon as all that was forwarded is answered. A later swap replaces an earlier."""
-        side = self._sides.get(number)
+        side = self._state.sides.get(number)
         if side is not None and side is self.current:
             return
         if side is None or side.phase is not Phase.READY or side.replaced:
@@ -205,36 +247,36 @@ class Gate:
                 Failed(number, KernelStartError("The new kernel ended before the notebook could move to it."))
             )
             return
-        if self._target is not None and self._target is not side:
-            self._drop(self._target, Cancelled("A later attach took the place of this one."))
-        self._target = side
+        if self._state.target is not None and self._state.target is not side:
+            self._drop(self._state.target, Cancelled("A later attach took the place of this one."))
+        self._state.target = side
         self._advance()
 
     def cancel_swap(self, number: int, error: DSVMError) -> None:
         """Forget a side that has not been swapped in."""
-        side = self._sides.get(number)
+        side = self._state.sides.get(number)
         if side is not None and side is not self.current and not side.replaced:
             self._drop(side, error)
             self._advance()
 
     def hurry(self) -> None:
         """A swap has waited for long: do not wait for requests other than cells, which some kernels never end with idle."""
-        if self._target is None or self.running is not None:
+        if self._state.target is None or self._flow.cell is not None:
             return
         self._flow.settle(KernelStartError("The notebook moved before this request was answered."))
         self._advance()
 
     def _drop(self, side: Side, error: DSVMError) -> None:
-        self._sides.pop(side.number, None)
-        if self._target is side:
-            self._target = None
+        self._state.sides.pop(side.number, None)
+        if self._state.target is side:
+            self._state.target = None
         self.actions.append(Failed(side.number, error))
 
     # From clients
 
     def from_client(self, channel: Channel, parts: list[bytes]) -> None:
         try:
-            message = self._intake.take(parts)
+            message = self._state.intake.take(parts)
             if channel is Channel.STDIN:
                 self._stdin(message)
                 return
@@ -242,92 +284,36 @@ class Gate:
             log.warning("Dropped a message on %s: %s.", channel.name.lower(), e)
             return
         if channel is Channel.CONTROL:
-            self._control(message)
+            self._control.take(message)
         else:
             self._shell(message)
-
-    def _shell(self, message: Message) -> None:
-        side = self.current
-        soon = self._flowing and side is not None and side.reachable and self._flow.occupied_by is None
-        if message.type == "kernel_info_request" and self._info is not None and not soon:
-            self._say.answer(message, Channel.SHELL, self._info, self._flow.occupied_by)
-            return
-        self._flow.waiting.append(message)
-        self._advance()
-
-    def _control(self, message: Message) -> None:
-        kind = message.type
-        side = self.current
-        if kind in SUBSHELL_REQUESTS:
-            text = "This kernel offers no subshells, since their ids would not outlive a move."
-            self._answer_control(message, failure("SubshellsNotSupported", text))
-            return
-        if kind == "interrupt_request" and side is not None:
-            if not side.reachable:
-                self._user_cancel("interrupted")
-                text = f"{side.compute_name} is out of reach; the kernel there was not interrupted."
-                self._answer_control(message, failure("Unreachable", text))
-                self._advance()
-                return
-            if side.interrupt_mode != "message":
-                self.interrupt()
-                self._answer_control(message, {"status": "ok"})
-                return
-            self._user_cancel("interrupted")
-            if side.phase in STARTING:
-                # Nothing runs there; kept until something does, it would stop the wrong cell.
-                self._answer_control(message, {"status": "ok"})
-                self._advance()
-                return
-        if kind == "shutdown_request" and side is not None and side.phase is Phase.READY and not side.reachable:
-            # Not kept for later: nobody would expect the end then.
-            self._user_cancel("shut down or restarted")
-            text = f"{side.compute_name} is out of reach; the kernel there was not shut down."
-            self._answer_control(message, failure("Unreachable", text))
-            self._advance()
-            return
-        if kind == "shutdown_request":
-            self.user_ends("shut down or restarted")
-        self._pass_control(message)
         self._advance()  # a cancelled swap lets go what waited for it
 
-    def _pass_control(self, message: Message) -> None:
-        """To the kernel, or to where it waits for one, or answered where none will come."""
-        kind, side = message.type, self.current
-        reachable = side is not None and side.phase is Phase.READY and side.reachable
-        if kind == "kernel_info_request" and self._info is not None and not reachable:
-            self._answer_control(message, self._info)
-        elif side is None or side.phase in STARTING:
-            self._held_control.append(message)
-        elif side.phase is Phase.READY:
-            if self._flow.must_wait(message):
-                self._held_control.append(message)
-            else:
-                self._forward(side, Channel.CONTROL, message)
-        elif kind == "shutdown_request":
-            restart = bool(content_of(message).get("restart"))
-            self._answer_control(message, {"status": "ok", "restart": restart})
-        else:
-            self._say.failed(Request(message, Channel.CONTROL), self._gone)
-
-    def _answer_control(self, message: Message, content: dict[str, Any]) -> None:
-        self._say.answer(message, Channel.CONTROL, content, self._flow.occupied_by)
-
-    def _release_control(self) -> None:
-        """What was held on control goes on: the kernel is there now, or it never will be."""
-        if not self._held_control:
+    def _shell(self, message: Message) -> None:
+        state, kind = self._state, message.type
+        if kind == "kernel_info_request" and state.info is not None and not self._at_leisure:
+            state.say.answer(message, Channel.SHELL, state.info, self._flow.occupied_by)
             return
-        held, self._held_control = self._held_control, deque()
-        for message in held:
-            self._pass_control(message)
+        if kind == "execute_request":
+            state.actions.append(Arrived(message.key, message.parts))
+        too_much = state.too_much(message)
+        if too_much is not None:
+            if not self._refusing:
+                log.warning("Messages are refused: %s", too_much)
+            self._refusing = True
+            self._flow.refuse(message, too_much)
+            return
+        self._flow.wait(message)
 
     def _stdin(self, message: Message) -> None:
         side = self.current
         kind, asked_by = message.parent_key
-        if side is None or not side.inputs or (kind == "input_request" and asked_by not in side.inputs):
+        if side is not None and side.asked_earlier and asked_by not in side.inputs:
+            side.asked_earlier = False
+        elif side is None or not side.inputs or (kind == "input_request" and asked_by not in side.inputs):
             log.info("Dropped an input_reply that the present kernel did not ask for.")
             return
-        if asked_by in side.inputs:
+        elif asked_by in side.inputs:
             side.inputs.remove(asked_by)
         else:
             side.inputs.popleft()  # most front ends do not say what they answer
@@ -339,8 +325,8 @@ class Gate:
         side = self.current
         if side is not None and side.interrupt_mode != "message":
             self.actions.append(Signal(side.number, signal.SIGINT))
-        elif side is not None and side.phase is Phase.READY:
-            self._own.ask(side, "interrupt_request", {}, Channel.CONTROL)
+        elif side is not None and side.phase is Phase.READY and side.reachable:
+            self._state.own.ask(side, "interrupt_request", {}, Channel.CONTROL)
         # After the signal: what waited for the swap is not what the user wants to interrupt.
         self._advance()
 
@@ -350,7 +336,7 @@ class Gate:
         self._user_cancel(reason)
 
     def _user_cancel(self, reason: str) -> None:
-        for side in list(self._sides.values()):
+        for side in list(self._state.sides.values()):
             if side is not self.current and not side.replaced:
                 self._drop(side, Cancelled(f"The move was cancelled: the kernel was {reason}."))
         self.actions.append(UserCancelled(reason))
@@ -358,55 +344,77 @@ class Gate:
     # The flow of requests
 
     @property
-    def _flowing(self) -> bool:
-        """A shell message could go to the kernel now and be answered soon."""
+    def _in_touch(self) -> bool:
         side = self.current
-        return side is not None and side.phase is Phase.READY and self._flow.running is None and self._target is None
+        return side is not None and side.phase is Phase.READY and side.reachable
+
+    @property
+    def _at_leisure(self) -> bool:
+        """A message on shell could go to the kernel now, and be answered soon."""
+        return self._in_touch and self._state.target is None and self._flow.occupied_by is None
 
     def _advance(self) -> None:
         self._try_swap()
-        if self._flowing and self.current is not None:
-            for message in self._flow.next():
-                self._forward(self.current, Channel.SHELL, message)
+        side = self.current
+        if side is not None and self._in_touch:
+            self._to_subshells(side)
+            if self._state.target is None:
+                for message in self._flow.next():
+                    self._state.forward(side, Channel.SHELL, message)
         # Requests to a kernel that ended wait for its restart; one that is gone will not be restarted by itself.
-        if self._target is None and self.current is not None and self.current.phase is Phase.GONE:
-            self._flow.refuse_waiting(self._gone)
+        if self._state.target is None and side is not None and side.phase is Phase.GONE:
+            self._flow.refuse_waiting(self._state.gone)
 
-    def _forward(self, side: Side, channel: Channel, message: Message) -> None:
-        self._intake.sent_to(side.number, message)
-        self._flow.sent(message, channel)
-        self.actions.append(ToBackend(side.number, channel, message.parts))
+    def _to_subshells(self, side: Side) -> None:
+        """What is for subshells goes there, if it has not to wait for one to be made, or for a swap."""
+        if self._state.target is not None and self._flow.running is None:
+            return
+        stay: set[str] = set()
+        for message in self._flow.aside.take_all():
+            front = subshell_of(message)
+            # A cell is to run where the notebook moves to; a comm has its other end here as long as a cell runs here.
+            cell_in_between = self._state.target is not None and message.type == "execute_request"
+            there = self._state.subshells.place(side, front)
+            if there is None:
+                self._flow.waiting.append(message)
+            elif not there or front in stay or cell_in_between or self._flow.must_wait(message):
+                stay.add(front)
+                self._flow.aside.append(message)
+            else:
+                self._state.forward(side, Channel.SHELL, message, front, there)
+        self._state.subshells.close(side, lambda: self._flow.subshells_in_use)
 
     def _try_swap(self) -> None:
-        new, old = self._target, self.current
+        state, new, old = self._state, self._state.target, self.current
         if new is None or old is None:
             return
         if old.phase in (Phase.READY, Phase.GONE, Phase.ENDED) and not self._flow.with_kernel:
             self._flow.leave()
-            self._target, self.current = None, new
-            self._info, self._gone = new.info, None
-            self.execution_state = "idle"
+            state.target, state.current = None, new
+            state.info, state.gone = new.info, None
+            state.execution_state = "idle"
             old.replaced = True
             if old.phase is not Phase.READY:
-                del self._sides[old.number]
+                del state.sides[old.number]
             self._flow.close_comms()
-            self.actions.append(Swapped(old.number, new.number))
+            state.actions.append(Swapped(old.number, new.number))
+            self._control.release()
 
     def farewell(self, number: int) -> None:
         """Ask the kernel on a side that is not needed any more to end by itself, so that what it does at exit is done."""
-        side = self._sides.get(number)
+        side = self._state.sides.get(number)
         if side is not None and side.phase is Phase.READY:
-            self._own.ask(side, "shutdown_request", {"restart": False}, Channel.CONTROL)
+            self._state.own.ask(side, "shutdown_request", {"restart": False}, Channel.CONTROL)
 
     def forget(self, number: int) -> None:
         """A replaced backend has ended or been let go: nothing more comes from it."""
         if self.current is None or self.current.number != number:
-            self._sides.pop(number, None)
+            self._state.sides.pop(number, None)
 
     # From backends
 
     def from_backend(self, number: int, channel: Channel, parts: list[bytes]) -> None:
-        side = self._sides.get(number)
+        side = self._state.sides.get(number)
         if side is None:
             return
         try:
@@ -417,93 +425,63 @@ class Gate:
             if not side.trusted:
                 message.check()
             if parent_id in side.own:
-                self._own.heard(side, channel, message)
-                self._progress(side)
+                self._own_heard(side, channel, message)
             elif kind == "iopub_welcome":
                 side.iopub_seen = True
                 self._progress(side)
             elif side is self.current:
-                self._from_current(side, channel, kind, parent_id, message)
-            elif side.replaced and channel is Channel.IOPUB and kind in OUTPUTS and self._sent_to(side, parent_id):
-                self._publish(side, kind, message)
-            # A kernel that is being prepared says nothing to clients, a replaced one has only output left.
+                said = self._hearing.current(side, channel, message)
+                if said is not None:
+                    self._finish(*said)
+            elif side.replaced:
+                self._hearing.replaced(side, channel, message)
+            # A kernel that is being prepared says nothing to clients.
         except MalformedMessage as e:
             log.warning("Dropped a message from the kernel on %s: %s.", side.compute_name, e)
 
+    def _own_heard(self, side: Side, channel: Channel, message: Message) -> None:
+        """Something was said about one of the gate's own requests."""
+        self._state.own.heard(side, channel, message)
+        self._progress(side)
+        if side is self.current:
+            if side.phase is Phase.READY and self._state.info is None:
+                self._state.info = side.info
+            if self._state.subshells.heard(side, channel, message):
+                self._advance()
+
     def _progress(self, side: Side) -> None:
-        """Something was heard about the gate's own requests: the side may have become READY, or be of no use."""
+        """The side may have become READY, or be of no use."""
         problem = language_problem(side, self.current)
         if problem is not None and not side.replaced:
             self._drop(side, problem)
-        elif self._own.progress(side):
-            self.actions.append(Ready(side.number))
+        elif self._state.own.progress(side):
+            self._state.actions.append(Ready(side.number))
             if side is self.current:
-                self._info = side.info
-                self.execution_state = "idle"
-                self._release_control()
+                self._state.info = side.info
+                self._state.execution_state = "idle"
+                self._control.release()
                 self._advance()
-
-    def _sent_to(self, side: Side, msg_id: str) -> bool:
-        return self._intake.was_sent_to(side.number, msg_id)
-
-    def _publish(self, side: Side, kind: str, message: Message) -> None:
-        parts = self._signer.in_session(message)
-        if not side.trusted:
-            parts = [self._signer.topic(kind), *parts[message.at :]]
-        self.actions.append(ToClient(Channel.IOPUB, parts))
-
-    def _from_current(self, side: Side, channel: Channel, kind: str, parent_id: str, message: Message) -> None:
-        request = self._flow.find(message.parent_key)
-        if channel is Channel.IOPUB:
-            if not side.trusted and not (kind in PUBLISHED and self._sent_to(side, parent_id)):
-                return
-            state = text_in(content_of(message), "execution_state") if kind == "status" else ""
-            if state:
-                self.execution_state = state
-            self._flow.track_comm(message)
-            self._publish(side, kind, message)
-            if request is not None and state == "idle":
-                request.idle = True
-                self._finish(request)
-            return
-        if channel is Channel.STDIN:
-            request = request or (self._flow.running if side.trusted else None)
-            if request is None or kind != "input_request":
-                return
-            side.inputs.append(message.id)
-        elif request is None or request.channel is not channel or request.replied:
-            return  # an answer to nothing that was asked, or a second one
-        elif not side.trusted and kind != request.message.type.rpartition("_")[0] + "_reply":
-            return
-        if kind == "kernel_info_reply":
-            content = without_subshells(content_of(message))
-            message = Message(self._signer.replace(message, content=content))
-            if side.phase is Phase.READY:
-                side.info = self._info = content
-        parts = self._signer.in_session(message)
-        # To whom asked, whatever the kernel put in front of its answer.
-        self.actions.append(ToClient(channel, [*request.message.idents, *parts[message.at :]]))
-        if channel is Channel.STDIN or not kind.endswith("_reply"):
-            return
-        request.replied = True
-        if request is self._flow.running and request.stop_on_error and content_of(message).get("status") == "error":
-            self._flow.abort_waiting()
-        self._finish(request)
 
     # The ends of requests
 
-    def _finish(self, request: Request) -> None:
-        if not self._flow.finished(request):
+    def _finish(self, request: Request, what: str) -> None:
+        """The kernel's ``reply`` or ``idle`` has been passed on."""
+        if what == "reply" and request is self._flow.running and request.stop_on_error and request.failed:
+            self._flow.abort_waiting()
+        if not self._flow.finished(request, what):
             return
-        if self._flow.running is None and self.current is not None:
-            self.current.inputs.clear()
-        self._release_control()
+        self._forget_inputs()
+        self._control.release()
         self._advance()
+
+    def _forget_inputs(self) -> None:
+        if self._flow.cell is None and self.current is not None:
+            self.current.inputs.clear()
+            self.current.asked_earlier = False
 
     def _settle(self, error: DSVMError | None) -> None:
         """The current kernel will answer nothing any more."""
         self._flow.settle(error)
-        if self.current is not None:
-            self.current.inputs.clear()
-        self._release_control()
+        self._forget_inputs()
+        self._control.release()
         self._advance()

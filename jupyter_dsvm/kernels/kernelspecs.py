@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import KernelStartError, LanguageMismatch, printable
+from .registry import PROVISIONER
 
 MAX_SPECS = 500
 MAX_ARGV = 200
@@ -158,9 +159,6 @@ def start_spec(
 
 
 # Kernelspecs of this server that start a kernel there
-
-PROVISIONER = "dsvm-provisioner"
-"""The entry point's name in ``jupyter_client.kernel_provisioners``."""
 
 
 def installed_name(compute_name: str, kernelspec: str) -> str:

@@ -8,6 +8,9 @@ lost goes through its ``relay.session.Session``, which knows what the other end 
     LIVE     ENDING (end), OVER (close, gone)
     ENDING   OVER: the relay has confirmed the end and hung up, or time is up
 
+What the kernel said is acknowledged, and so forgotten by the relay, once the clients have it (``handed_on``): a server that is
+killed before takes up where they are. Credit goes back at once, unless the clients are too far behind (``hold``).
+
 The VM is not trusted. A frame that cannot be right makes this kernel ``gone`` with ``ProtocolError``; whether a message
 answers a request of ours is the proxy's to check.
 """
@@ -20,8 +23,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import ConfigurationError, DSVMError, ProtocolError, RelayError, printable
+from ..errors import ConfigurationError, DSVMError, printable
 from ..models import LinkPhase, LinkState, utc_now
+from ..relay.hello import ADOPTION
 from ..relay.session import Attached, EpochChanged, Event, Gone, HungUp, Received, Role, Session
 from ..relay.spec import KernelSpec
 from ..relay.wire import (
@@ -33,19 +37,25 @@ from ..relay.wire import (
     WireError,
     call_body,
     data_bodies,
+    interrupt_body,
     json_body,
-    kernel_tag,
     read_call,
     read_json,
     signal_body,
 )
-from .backends import BackendEvents, on_loopback_tcp
+from .backends import BackendEvents, RelayEnds, on_loopback_tcp
 from .iothread import Timer
+from .keptfiles import KeptKernel
+from .linkends import broken, hung_up, no_more
 from .messages import MalformedMessage, Message, Signer
+from .runsthere import RunsThere, integer
 from .vmpipe import VMPipe
 
 MAX_MESSAGE = 256 * 1024 * 1024
 """Bytes of one message from a VM, which is put together in this server's memory."""
+
+SENT_CHUNK = 16 * 1024
+"""Bytes of a message to the kernel that travel in one frame: on a slow way an interrupt waits for no more than a few."""
 
 END_WAIT = 15.0
 """Seconds that the far end may take to confirm an end: the kernel's grace, and the way there and back."""
@@ -55,6 +65,9 @@ HANG_UP_WAIT = 2.0
 
 MAX_UNREAD = 4 * 1024 * 1024
 """Bytes of answers to ``%dsvm`` that a VM may leave unacknowledged while it goes on asking."""
+
+LAST_WORDS = 1024 * 1024
+"""Bytes that are still sent on the way out."""
 
 MAX_PINGS = 1000
 """PINGs of a relay that wait to be answered; it has no reason for more than one."""
@@ -77,7 +90,7 @@ class RelayBackend:
         self,
         pipe: VMPipe,
         kernel_id: str,
-        spec: dict[str, Any],
+        spec: dict[str, Any] | None,
         *,
         compute: str,
         compute_name: str,
@@ -85,8 +98,9 @@ class RelayBackend:
         language: str,
         interrupt_mode: str,
         max_message: int | None = None,
+        kept: KeptKernel | None = None,
     ) -> None:
-        """Made by ``VMPipe.backend``, which has retained the pipe for it.
+        """Made by ``VMPipe.backend``, which has retained the pipe for it, or by ``adopting``.
 
         ``spec`` is START's body (``relay.spec``); ``max_message`` is ``MAX_MESSAGE`` unless given.
         """
@@ -95,28 +109,32 @@ class RelayBackend:
         self.kernelspec = kernelspec
         self.language = language
         self.interrupt_mode = interrupt_mode
-        self.tag = kernel_tag(kernel_id)
+        # Not the kernel's id: a notebook may come back to a machine, or change kernels there, while what it had there ends.
+        self.tag = uuid.uuid4().bytes if kept is None else bytes.fromhex(kept.tag)
         self._pipe = pipe
         self._io = pipe.io
-        self._start = _start_body(spec)
+        self._start = _start_body(spec) if spec is not None else b""
+        front = spec if spec is not None else vars(kept)
         self._signer = Signer(
-            str(spec["key"]).encode(),
-            str(spec.get("session") or uuid.uuid4().hex),
-            str(spec.get("signature_scheme") or "hmac-sha256"),
+            str(front["key"]).encode(),
+            str(front.get("session") or uuid.uuid4().hex),
+            str(front.get("signature_scheme") or "hmac-sha256"),
             kernel_id,
         )
         self._phase = Phase.NEW
         self._events: BackendEvents | None = None
         self._session = Session(Role.SERVER, self.tag)
         self._assembler = MessageAssembler(max_message or MAX_MESSAGE)
+        self._adopting = False
+        self._held = self._pumping = False
+        self._asked = self._handed = self._taken = 0
+        """Numbers: of the last message given out, of the last that all clients have, of the last frame that was dealt with."""
         self._pings = 0
-        self._runs = 0
-        """How often the kernel was to be started: what the far end calls the number of its run is at most that."""
-        self._run_started = 0
-        self._run_told = 0
+        self._runs = RunsThere()
         self._unread: deque[tuple[int, int]] = deque()
         self._unread_bytes = 0
         self._timer: Timer | None = None
+        self._link: LinkState | None = None
         self._on_frame: dict[int, Callable[[Received], None]] = {
             Type.DATA: self._data,
             Type.STARTED: self._started,
@@ -124,6 +142,38 @@ class RelayBackend:
             Type.CALL: self._called,
             Type.OMITTED: self._omitted,
         }
+
+    @classmethod
+    def adopting(cls, pipe: VMPipe, kept: KeptKernel, handed_on: int) -> RelayBackend:
+        """The kernel of a relay that an earlier server process was attached to. ``pipe`` was retained for it.
+
+        ``handed_on``: up to which message that process's clients have everything; 0: unknown. Until it is attached it takes
+        nothing: ``BackendEvents.adopted`` says when, and what the relay had received from the earlier process.
+        """
+        self = cls(
+            pipe,
+            kept.kernel_id,
+            None,
+            compute=kept.compute,
+            compute_name=kept.compute_name,
+            kernelspec=kept.kernelspec,
+            language=kept.language,
+            interrupt_mode=kept.interrupt_mode,
+            kept=kept,
+        )
+        self.notice = kept.notice
+        self._session = Session.adopting(self.tag, kept.epoch, kept.peer_epoch, handed_on)
+        self._runs = RunsThere(kept.runs, kept.run)
+        self._adopting = True
+        return self
+
+    @property
+    def ends(self) -> RelayEnds | None:
+        """What a later server process needs to adopt the relay; None while there was no answer from it."""
+        if not self._session.peer_epoch or self._session.version < ADOPTION:
+            return None
+        session, runs = self._session, self._runs
+        return RelayEnds(session.epoch, session.peer_epoch, runs.asked, runs.started, self.tag.hex())
 
     @property
     def over(self) -> bool:
@@ -136,28 +186,66 @@ class RelayBackend:
         assert self._phase is Phase.NEW
         self._events = events
         self._phase = Phase.LIVE
-        self._runs = 1
-        self._session.send(Type.START, self._start)
-        self._start = b""
+        if not self._adopting:
+            self._runs.asked = 1
+            self._session.send(Type.START, self._start)
+            self._start = b""
         self._tell_link(LinkPhase.CONNECTING)
         self._pipe.router.add(self)
 
-    def send(self, channel: Channel, parts: list[bytes]) -> None:
-        if self._phase is not Phase.LIVE:
-            return
-        if channel is Channel.CONTROL and not self._session.attached and _is_interrupt(parts):
-            return  # when the link is back it would stop another cell
-        for body in data_bodies(channel, parts):
-            self._session.send(Type.DATA, body)
-        self._pipe.router.pump()
+    def send(self, channel: Channel, parts: list[bytes]) -> int:
+        if self._phase is not Phase.LIVE or self._adopting:
+            return 0
+        if channel is Channel.CONTROL and _is_interrupt(parts):
+            # Not kept for when the link is back: it would stop another cell.
+            if self._session.knows(Type.INTERRUPT) and sum(map(len, parts)) < MAX_BODY // 2:
+                self._session.pass_by(Type.INTERRUPT, interrupt_body(parts))
+                self._pump_soon()
+                return 0
+            if not self._session.attached:
+                return 0
+        number = 0
+        for body in data_bodies(channel, parts, SENT_CHUNK):
+            number = self._session.send(Type.DATA, body)
+        if not self._session.attached:
+            self._pipe.hurry()
+        self._pump_soon()
+        return number
+
+    def _pump_soon(self) -> None:
+        """After the caller has written down what it sends: a request that left without that might be sent twice."""
+        if not self._pumping:
+            self._pumping = True
+            self._io.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pumping = False
+        if self._phase is not Phase.OVER:
+            self._pipe.router.pump()
 
     def signal(self, signum: int) -> None:
         if self._phase is Phase.LIVE and self._session.pass_by(Type.SIGNAL, signal_body(signum)):
             self._pipe.router.pump()
 
+    def handed_on(self, upto: int) -> None:
+        if self._phase is not Phase.OVER and not self._adopting:
+            self._handed = max(self._handed, min(upto, self._session.received))
+            self._acknowledge()
+            self._pump_soon()
+
+    def _acknowledge(self) -> None:
+        """In order: what is no message is acknowledged with the messages before it."""
+        self._session.delivered(self._taken if self._handed >= self._asked else self._handed)
+
+    def hold(self, on: bool) -> None:
+        self._held = on
+        if not on and self._phase is not Phase.OVER:
+            self._session.consumed(self._session.received)
+            self._pump_soon()
+
     def restart(self) -> None:
         if self._phase is Phase.LIVE:
-            self._runs += 1
+            self._runs.asked += 1
             self._session.send(Type.RESTART, json_body({}))
             self._pipe.router.pump()
 
@@ -180,14 +268,16 @@ class RelayBackend:
         elif self._phase is Phase.LIVE:
             self._phase = Phase.ENDING
             self._session.send(Type.SHUTDOWN, json_body({}))
+            self._nobody_waits()
             self._wait(END_WAIT)
             self._pipe.router.pump()
 
     def close(self) -> None:
         if self._phase is not Phase.OVER:
-            # What was handed on is acknowledged first, or it would come again to whoever attaches next.
+            # What was handed on is acknowledged first, or it would come again to whoever attaches next; requests that wait
+            # for room go out, so that they run meanwhile.
             attached = self._session.attached
-            words = [*self._session.frames_to_send(1), self._session.goodbye("detached")] if attached else []
+            words = [*self._session.frames_to_send(LAST_WORDS), self._session.goodbye("detached")] if attached else []
             self._over(*words)
 
     # The pipe's member
@@ -231,8 +321,10 @@ class RelayBackend:
             if handler is not None:
                 handler(event)
             elif event.seq:
-                self._session.delivered(event.seq)  # of a newer relay; nothing for us
+                self._take(event.seq)  # of a newer relay; nothing for us
         elif isinstance(event, Attached):
+            if self._adopting:
+                self._adopted(event.hello)
             self._tell_link(LinkPhase.CONNECTED)
         elif isinstance(event, EpochChanged):
             self._lost_there("another relay has taken its place")
@@ -243,98 +335,100 @@ class RelayBackend:
 
     def _data(self, event: Received) -> None:
         message = self._assembler.feed(event.body)
-        if message is None:
+        if not self._held:
             self._session.consumed(event.seq)
+        if message is None:
             return
         channel, parts = message
+        self._give(event.seq, channel, parts)
+
+    def _give(self, number: int, channel: Channel, parts: list[bytes]) -> None:
+        self._asked = self._taken = number
+        if self._phase is Phase.ENDING:
+            self._nobody_waits()
         if self._events is not None:
-            self._events.message(self, channel, parts)
-        self._session.delivered(event.seq)
+            self._events.message(self, channel, parts, number)
+
+    def _take(self, number: int) -> None:
+        """A frame that is no message was dealt with, or will be in a moment."""
+        self._taken = number
+        if self._phase is Phase.ENDING:
+            self._nobody_waits()
+        else:
+            self._acknowledge()
+
+    def _nobody_waits(self) -> None:
+        """Nobody will adopt it: the relay may forget everything, and needs to hear so before it leaves."""
+        self._handed = self._asked
+        if not self._adopting:
+            self._acknowledge()
+
+    def _adopted(self, hello: dict[str, Any]) -> None:
+        """The relay's answer to an adoption: where both go on, and what was told of the kernel up to there."""
+        self._adopting = False
+        self._asked = self._handed = self._taken = self._session.received
+        kernel = hello.get("kernel")
+        if not isinstance(kernel, dict):
+            raise WireError("an adopted relay that does not tell of its kernel")
+        found = self._runs.adopted(kernel)
+        events = self._events
+        if found == "absent":
+            self._lost_there("it was never started")
+        elif events is not None and self._phase is Phase.LIVE:
+            events.adopted(self, self._session.acked)
+            if found == "ended":
+                events.exited(self, integer(kernel, "code"), printable(str(kernel.get("text", ""))))
+            elif found == "started":
+                events.started(self)
 
     def _started(self, event: Received) -> None:
-        self._session.delivered(event.seq)
+        self._take(event.seq)
         value = read_json(event.body)
-        run = self._run(value)
-        if run <= self._run_started:
-            raise WireError(f"run {run} of the kernel starts once more")
-        self._run_started = run
+        self._runs.starts(value)
         self.notice = on_loopback_tcp(self.compute_name) if value.get("transport") == "tcp" else ""
         if self._events is not None and self._phase is Phase.LIVE:
             self._events.started(self)
 
     def _exited(self, event: Received) -> None:
-        # Acknowledged first: whoever is told may close this backend, and the relay waits for that word before it leaves.
-        self._session.delivered(event.seq)
+        # Taken first: whoever is told may close this backend, and the relay waits for that word before it leaves.
+        self._take(event.seq)
         value = read_json(event.body)
-        code, run = _integer(value, "code"), self._run(value)
-        # A SHUTDOWN is confirmed even where the end was told before; a kernel that never ran is run 0.
-        if self._events is not None and (run > self._run_told or self._run_told == 0):
-            self._run_told = max(run, 1)
+        code = integer(value, "code")
+        if self._runs.ends(value) and self._events is not None:
             self._events.exited(self, code, printable(str(value.get("text", ""))))
         if self._phase is Phase.ENDING:
             self._wait(HANG_UP_WAIT)
 
-    def _run(self, value: dict[str, Any]) -> int:
-        run = _integer(value, "run")
-        if not 0 <= run <= self._runs:
-            raise WireError(f"run {run} of a kernel that was started {self._runs} times")
-        return run
-
     def _called(self, event: Received) -> None:
         call_id, request = read_call(event.body)
-        self._session.delivered(event.seq)
+        self._take(event.seq)
         if self._events is not None:
             self._events.call(self, call_id, request)
 
     def _omitted(self, event: Received) -> None:
         """The relay's memory for this kernel was full, so it left out outputs: the cell says so itself."""
-        self._session.delivered(event.seq)
         value = read_json(event.body)
         parent = value.get("parent_header")
         if not isinstance(parent, dict):
             raise WireError("an OMITTED frame without parent header")
         text = (
-            f"\n[{_integer(value, 'messages')} outputs ({_integer(value, 'bytes') / 1e6:.1f} MB) were left out here: they "
+            f"\n[{integer(value, 'messages')} outputs ({integer(value, 'bytes') / 1e6:.1f} MB) were left out here: they "
             f"came faster than they could be kept on {self.compute_name}.]\n"
         )
-        if self._events is not None:
-            parts = self._signer.published("stream", {"name": "stderr", "text": text}, parent)
-            self._events.message(self, Channel.IOPUB, parts)
+        parts = self._signer.published("stream", {"name": "stderr", "text": text}, parent)
+        self._give(event.seq, Channel.IOPUB, parts)
 
     def _hung_up(self, event: HungUp) -> None:
-        text = printable(event.text, 500)
         if self._phase is Phase.ENDING:
             self._over()
-        elif event.reason == "superseded":
-            self._gone(
-                RelayError(
-                    f"The kernel on {self.compute_name} was attached from elsewhere.",
-                    advice="It runs on there. Attach again to take it over.",
-                    code="Superseded",
-                )
-            )
-        elif event.reason in ("protocol", "version", "epoch"):
-            self._gone(
-                ProtocolError(f"The relay on {self.compute_name} ended the conversation ({event.reason}): {text}")
-            )
         else:
-            self._lost_there(text or "its relay has ended")
+            self._gone(hung_up(self.compute_name, event))
 
     def _lost_there(self, reason: str) -> None:
-        self._gone(
-            RelayError(
-                f"The kernel on {self.compute_name} is no more: {reason}.",
-                advice="Attach again to start a new one, or return to the free tier.",
-                code="KernelGone",
-            )
-        )
+        self._gone(no_more(self.compute_name, reason))
 
     def _broken(self, text: str) -> None:
-        error = ProtocolError(
-            f"The relay on {self.compute_name} broke the protocol: {text}.",
-            advice="The notebook no longer listens to it. Attach again to start a new kernel.",
-        )
-        self._gone(error, self._session.goodbye("protocol", text))
+        self._gone(broken(self.compute_name, text), self._session.goodbye("protocol", text))
 
     def _gone(self, error: DSVMError, *last_words: Frame) -> None:
         """Final, and told unless this end had been asked for: then it is just over."""
@@ -365,7 +459,11 @@ class RelayBackend:
 
     def _tell_link(self, state: LinkPhase, attempt: int = 0, reason: str = "") -> None:
         if self._events is not None and self._phase is Phase.LIVE:
-            self._events.link(self, LinkState(state, utc_now(), attempt, reason))
+            if self._link is None or self._link.state is not state:
+                self._link = LinkState(state, utc_now(), attempt, reason)
+            else:  # still the same, tried once more
+                self._link = LinkState(state, self._link.since, attempt, reason)
+            self._events.link(self, self._link)
 
 
 def _start_body(spec: dict[str, Any]) -> bytes:
@@ -387,10 +485,3 @@ def _is_interrupt(parts: list[bytes]) -> bool:
         return bool(Message(parts).type == "interrupt_request")
     except MalformedMessage:
         return False
-
-
-def _integer(value: dict[str, Any], name: str) -> int:
-    number = value.get(name)
-    if isinstance(number, bool) or not isinstance(number, int) or abs(number) >= 1 << 63:
-        raise WireError(f"{name} is no number")
-    return number

@@ -43,6 +43,7 @@ class LocalBackend:
     compute_name = "Free tier"
     trusted = True
     notice = ""
+    ends = None
 
     def __init__(
         self,
@@ -188,9 +189,10 @@ class LocalBackend:
                 pipe.close()
         self._process = None
 
-    def send(self, channel: Channel, parts: list[bytes]) -> None:
+    def send(self, channel: Channel, parts: list[bytes]) -> int:
         if self._channels is not None:
             self._channels.send(channel, parts)
+        return 0
 
     def signal(self, signum: int) -> None:
         self._signalled = True
@@ -213,6 +215,12 @@ class LocalBackend:
                 process.send_signal(signum)
         except OSError:
             pass  # it has just ended
+
+    def handed_on(self, upto: int) -> None:
+        """Nothing waits for it: the kernel ends with this process."""
+
+    def hold(self, on: bool) -> None:
+        """Nothing to do: what does not fit is left out, and its cell says so."""
 
     def restart(self) -> None:
         """Not used: the provisioner makes a new backend for each start here, with the arguments of that start."""

@@ -25,6 +25,9 @@ MAX_SMALL = 64 * 1024
 MAX_DEPTH = 200
 """How deep JSON from a VM may be nested: clients that read it give up at some 900 (Python's recursion limit)."""
 
+_decode = json.JSONDecoder().decode
+"""``json.loads`` without its guess at the encoding, which takes as long as the rest."""
+
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -56,7 +59,7 @@ class Message:
         if self._bounded and len(part) > (MAX_CONTENT if offset == 5 else MAX_HEADER):
             raise MalformedMessage(f"part {offset} has {len(part)} bytes")
         try:
-            value = json.loads(part)
+            value = _decode(str(part, "utf-8", "surrogatepass"))
         except (ValueError, RecursionError) as e:
             raise MalformedMessage(f"part {offset} is not JSON: {e}") from None
         if not isinstance(value, dict):
@@ -178,23 +181,39 @@ class Signer:
             raise MalformedMessage("the signature does not match")
 
     def replace(
-        self, message: Message, header: dict[str, Any] | None = None, content: dict[str, Any] | None = None
+        self,
+        message: Message,
+        header: dict[str, Any] | None = None,
+        parent: dict[str, Any] | None = None,
+        content: dict[str, Any] | None = None,
     ) -> list[bytes]:
-        """The message's parts with another header or content, signed again."""
+        """The message's parts with another header, parent header or content, signed again."""
         parts = list(message.parts)
         at = message.at
-        if header is not None:
-            parts[at + 2] = _dump(header)
-        if content is not None:
-            parts[at + 5] = _dump(content)
+        for offset, value in ((2, header), (3, parent), (5, content)):
+            if value is not None:
+                parts[at + offset] = _dump(value)
         parts[at + 1] = self._session.sign(parts[at + 2 : at + 6])
         return parts
 
-    def in_session(self, message: Message) -> list[bytes]:
-        """The message under the front's session id: untouched where it is that already."""
-        if message.header.get("session") == self.session_id:
+    def in_session(self, message: Message, parent: dict[str, Any] | None = None) -> list[bytes]:
+        """The message under the front's session id, and with another parent header if one is given.
+
+        Untouched where it is that already.
+        """
+        header = message.header
+        if header.get("session") != self.session_id:
+            return self.replace(message, header={**header, "session": self.session_id}, parent=parent)
+        return message.parts if parent is None else self.replace(message, parent=parent)
+
+    def to_subshell(self, message: Message, subshell_id: str) -> list[bytes]:
+        """The message for that subshell, or (empty) for the main shell: untouched where it names none."""
+        header = message.header
+        if subshell_id:
+            return self.replace(message, header={**header, "subshell_id": subshell_id})
+        if header.get("subshell_id") is None:
             return message.parts
-        return self.replace(message, header={**message.header, "session": self.session_id})
+        return self.replace(message, header={k: v for k, v in header.items() if k != "subshell_id"})
 
 
 def _dump(value: dict[str, Any]) -> bytes:
@@ -210,7 +229,7 @@ REMEMBERED = 100_000
 
 
 class Intake:
-    """What comes from clients, checked: signed, new, and without what would not outlive a move."""
+    """What comes from clients, checked: signed, and new."""
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
@@ -227,15 +246,16 @@ class Intake:
         if signature and signature in self._signatures:
             # A kernel drops it too; if we waited for its answer, that would never come.
             raise MalformedMessage("it was sent twice")
-        _remember(self._signatures, signature, 0)
-        if "subshell_id" in message.header:
-            header = {k: v for k, v in message.header.items() if k != "subshell_id"}
-            message = Message(self._signer.replace(message, header=header))
+        self.taken(message)
         return message
 
-    def sent_to(self, side: int, message: Message) -> None:
-        """It goes to the kernel on that side, which may speak about it from now on."""
-        _remember(self._sent_to, message.id, side)
+    def taken(self, message: Message) -> None:
+        """It has been taken: here, or by an earlier server process."""
+        _remember(self._signatures, message.parts[message.at + 1], 0)
+
+    def sent_to(self, side: int, msg_id: str) -> None:
+        """A message with that id goes to the kernel on that side, which may speak about it from now on."""
+        _remember(self._sent_to, msg_id, side)
 
     def was_sent_to(self, side: int, msg_id: str) -> bool:
         return self._sent_to.get(msg_id) == side

@@ -13,11 +13,14 @@ from typing import Any
 
 from ..errors import LanguageMismatch
 from ..relay.wire import Channel
-from .actions import Action, Phase, Side, ToBackend
-from .answers import content_of, text_in, without_subshells
+from .actions import Action, KernelSubshells, Phase, Side, ToBackend
+from .answers import content_of, text_in
 from .messages import Message, Signer
 
 log = logging.getLogger("jupyter_dsvm.gate")
+
+MAX_OWN = 10_000
+"""Requests that are remembered per side, for what is still said about them."""
 
 
 class OwnRequests:
@@ -29,6 +32,8 @@ class OwnRequests:
     def ask(self, side: Side, kind: str, content: dict[str, Any], channel: Channel = Channel.SHELL) -> str:
         msg_id, parts = self._signer.request(kind, content)
         side.own[msg_id] = kind
+        if len(side.own) > MAX_OWN:
+            del side.own[next(iter(side.own))]
         self._actions.append(ToBackend(side.number, channel, parts))
         return msg_id
 
@@ -37,6 +42,7 @@ class OwnRequests:
         side.phase, side.info, side.iopub_seen = Phase.ASKING, None, False
         side.inputs.clear()
         side.own.clear()
+        side.subshells = KernelSubshells()
         side.unanswered.clear()
         self.ask(side, "kernel_info_request", {})
 
@@ -58,7 +64,7 @@ class OwnRequests:
         elif message.type.endswith("_reply"):
             side.unanswered.discard("reply:" + parent_id)
             if side.own[parent_id] == "kernel_info_request":
-                side.info = without_subshells(content_of(message))
+                side.info = content_of(message)
             elif side.own[parent_id] == "execute_request" and content_of(message).get("status") != "ok":
                 log.warning("%%dsvm could not be put into the kernel on %s.", side.compute_name)
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ..relay.inflight import InFlight
 from ..relay.wire import PIPE, Frame, Type, json_body, u64_body
 
 if TYPE_CHECKING:
@@ -25,38 +26,34 @@ PIECE = 32 * 1024
 
 
 class PipeWriter:
-    """Made by the pipe's thread when a connection stands; also sends our PING and knows whether it was answered."""
+    """Made by the pipe's thread when a connection stands."""
 
-    def __init__(
-        self, channel: paramiko.Channel, has_room: Callable[[], None], ping_every: float, deadline: float
-    ) -> None:
+    def __init__(self, channel: paramiko.Channel, has_room: Callable[[], None]) -> None:
         """``has_room`` is called on the writer's thread when there is room again after there was none."""
         self._channel = channel
         self._has_room = has_room
-        self._ping_every = ping_every
-        self._deadline = deadline
         self._change = threading.Condition()
         self._out: deque[Frame] = deque()
         self._size = 0
         self._was_full = False
+        self._flight = InFlight()
+        self._ping_due = False
+        self._pong: int | None = None
         self._finishing = False
         self._said_goodbye = False
         self._stopped = False
-        self._pinged: float | None = None
-        self._next_ping = time.monotonic() + ping_every
         self._thread = threading.Thread(target=self._run, name="jupyter-dsvm-pipe-writer", daemon=True)
         self._thread.start()
 
-    # From other threads; none of these blocks but ``join``
+    # On the I/O thread; none of these blocks
 
     def room(self) -> int:
-        """Bytes that may be put now. If there are too few, ``has_room`` follows."""
+        """Bytes that may be put now. If there are none, ``has_room`` or an answer of the other end follows."""
         with self._change:
-            room = LIMIT - self._size
-            if room < SHARE:
+            room = min(LIMIT - self._size, self._flight.room)
+            if room <= 0:
                 self._was_full = True
-                return 0
-            return 0 if self._stopped or self._finishing else room
+            return 0 if self._stopped or self._finishing else max(room, 0)
 
     def put(self, frames: Sequence[Frame]) -> int:
         """Queue them; their size."""
@@ -65,18 +62,38 @@ class PipeWriter:
             with self._change:
                 self._out.extend(frames)
                 self._size += size
+                self._flight.sent(size, time.monotonic())
+                self._ask()
                 self._change.notify()
         return size
 
-    def heard(self) -> None:
-        """Something came, so the machine is there."""
-        self._pinged = None
+    def answered(self, number: int) -> None:
+        """The other end has answered a PING, so it has what went before that."""
+        with self._change:
+            self._flight.answered(number, time.monotonic())
+            self._ask()
+            self._change.notify()
 
-    @property
-    def overdue(self) -> bool:
-        """Whether a PING went out long ago and nothing has come since."""
-        pinged = self._pinged
-        return pinged is not None and time.monotonic() > pinged + self._deadline
+    def pong(self, number: int) -> None:
+        """Answer a PING, before all that waits; one answer for all that came meanwhile."""
+        with self._change:
+            self._pong = number
+            self._change.notify()
+
+    def _ask(self) -> None:
+        number = self._flight.question(time.monotonic())
+        if number is not None:
+            frame = Frame(Type.PING, PIPE, 0, u64_body(number))
+            self._out.append(frame)
+            self._size += frame.size
+
+    # From any thread; none of these blocks but ``join``
+
+    def ping(self) -> None:
+        """Ask the other end whether it is there, before all that waits."""
+        with self._change:
+            self._ping_due = True
+            self._change.notify()
 
     def finish(self) -> None:
         """Write what is queued, say GOODBYE, and end the input of the far end; it leaves then."""
@@ -107,23 +124,23 @@ class PipeWriter:
             log.debug("writing ended: %r", e)
 
     def _next(self) -> bytes | None:
-        """What to write next, waiting for it: a PING that is due, what is queued, the GOODBYE; None at the end."""
+        """What to write next, waiting for it: an answer, a PING, what is queued, the GOODBYE; None at the end."""
         with self._change:
             while True:
                 if self._stopped or self._said_goodbye:
                     return None
-                now = time.monotonic()
-                if now >= self._next_ping:
-                    self._next_ping = now + self._ping_every
-                    if self._pinged is None:
-                        self._pinged = now
-                    return Frame(Type.PING, PIPE, 0, u64_body(int(now * 1000))).encode()
+                if self._pong is not None:
+                    number, self._pong = self._pong, None
+                    return Frame(Type.PONG, PIPE, 0, u64_body(number)).encode()
+                if self._ping_due:
+                    self._ping_due = False
+                    return Frame(Type.PING, PIPE, 0, u64_body(0)).encode()
                 if self._out:
                     break
                 if self._finishing:
                     self._said_goodbye = True
                     return Frame(Type.GOODBYE, PIPE, 0, json_body({"reason": "detached", "text": ""})).encode()
-                self._change.wait(self._next_ping - now)
+                self._change.wait()
             pieces: list[bytes] = []
             size = 0
             while self._out and size < SHARE:

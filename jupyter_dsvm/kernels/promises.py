@@ -1,9 +1,17 @@
-"""What the callers of one proxy wait for: that a backend is prepared, that it has taken over, that the kernel has ended."""
+"""What the callers of one proxy wait for: that a backend is prepared, that it has taken over, that the kernel has ended.
+
+And how a coroutine waits for what blocks.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def promise() -> Future[Any]:
@@ -11,6 +19,21 @@ def promise() -> Future[Any]:
     future: Future[Any] = Future()
     future.set_running_or_notify_cancel()
     return future
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """For what blocks while the loop must go on. Not the loop's default executor: that would leave its threads to a loop that
+    is not ours. Whoever waits may be cancelled; the function runs to its end."""
+    future: Future[T] = promise()
+
+    def run() -> None:
+        try:
+            future.set_result(function(*args))
+        except BaseException as e:
+            future.set_exception(e)
+
+    threading.Thread(target=run, name="jupyter-dsvm-work", daemon=True).start()
+    return await asyncio.wrap_future(future)
 
 
 class Promises:

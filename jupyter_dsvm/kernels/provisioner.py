@@ -14,22 +14,24 @@ import asyncio
 import os
 import signal
 import sys
-import threading
 import uuid
 from concurrent.futures import Future
 from typing import Any
 
+import zmq
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Bool, Unicode
 
 from ..errors import KernelStartError
 from ..models import FREE
 from ..relay.kernel import PORT_NAMES
 from .backends import Backend
+from .keeping import Keeping
 from .local import LocalBackend
-from .promises import promise
+from .promises import in_thread
 from .proxy import SOCKET_VARIABLE, Proxy
 from .registry import registry
 
@@ -54,6 +56,8 @@ class DSVMProvisioner(LocalProvisioner):
     _runs = 0
     _launch: tuple[list[str], dict[str, Any]] | None = None
     """How the kernel was last started here, once it has been."""
+    _adopting: Keeping | None = None
+    """What an earlier server process left of the kernel that is about to be launched."""
     _waited_for: Future[int] | None = None
     """The end that ``wait`` has seen. A kernel that takes that one's place, after a move too, has an end of its own."""
 
@@ -119,15 +123,25 @@ class DSVMProvisioner(LocalProvisioner):
     async def _close_proxy(self) -> None:
         proxy, self.proxy, self._launch = self.proxy, None, None
         if proxy is not None:
-            await _in_thread(proxy.close)
+            await in_thread(proxy.close)
+
+    async def detach(self) -> None:
+        """The server stops, and the kernel, which runs on a VM, is left to the next one. The kernel manager, which has been
+        taken out of its map, is of no use afterwards."""
+        proxy, self.proxy, self._launch = self.proxy, None, None
+        if proxy is not None:
+            await in_thread(proxy.detach)
 
     # Start
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Bind the front (once), have its connection file written, and prepare what a kernel here is started with."""
-        if self.proxy is None and self.enabled and self._can_proxy(kwargs):
+        keeping = registry.to_adopt.pop(self.kernel_id, None)
+        if keeping is not None:
+            await self._front_of(keeping, kwargs)
+        elif self.proxy is None and self.enabled and self._can_proxy(kwargs):
             try:
-                await _in_thread(self._make_proxy)
+                await in_thread(self._make_proxy)
             except Exception as e:
                 self.log.warning(
                     "The kernel starts without a proxy and cannot be moved to a VM: %s: %s", type(e).__name__, e
@@ -152,9 +166,32 @@ class DSVMProvisioner(LocalProvisioner):
             km.cache_ports = cached
         return kwargs
 
+    async def _front_of(self, keeping: Keeping, kwargs: dict[str, Any]) -> None:
+        """The front of a kernel that an earlier server process left on a VM. Raises where there can be none: a kernel that
+        is started here in its place would pass for it."""
+        kept = keeping.kept
+        if kept is None or not self.enabled or not self._can_proxy(kwargs):
+            keeping.release()
+            raise KernelStartError("Kernels get no proxy here, so one that runs on a VM cannot be gone on with.")
+        km = self.parent
+        km.load_connection_info(
+            {
+                "transport": "tcp",
+                "ip": kept.ip,
+                "key": kept.key,
+                "signature_scheme": kept.signature_scheme,
+                **kept.ports,
+            }
+        )
+        await in_thread(self._make_proxy, keeping)
+        self._adopting = keeping
+
     async def _never_started(self) -> None:
         """A start failed. Nobody cleans up after a kernel that never was; after a failed restart, jupyter_client will."""
-        if self._launch is None:
+        if self._adopting is not None:
+            await self.detach()
+            self._adopting = None
+        elif self._launch is None:
             await self._close_proxy()
 
     def _goes_on(self) -> None:
@@ -173,18 +210,31 @@ class DSVMProvisioner(LocalProvisioner):
         encryption = kwargs.get("transport_encryption", getattr(km, "transport_encryption", "disabled"))
         return encryption not in ("required", True)
 
-    def _make_proxy(self) -> None:
+    def _make_proxy(self, keeping: Keeping | None = None) -> None:
         """On a thread of its own. It keeps the proxy itself: whoever waited for that may have been cancelled."""
         km = self.parent
-        self.proxy = Proxy(
-            self.kernel_id,
-            key=km.session.key,
-            signature_scheme=km.session.signature_scheme,
-            session=uuid.uuid4().hex,
-            ip=km.ip,
-            ports={name: getattr(km, name) for name in (*PORT_NAMES.values(), "hb_port")},
-            kernelspec=km.kernel_name,
-        )
+        kept = keeping.kept if keeping is not None else None
+        ports = {name: getattr(km, name) for name in (*PORT_NAMES.values(), "hb_port")}
+
+        def make(ip: str, ports: dict[str, int]) -> Proxy:
+            return Proxy(
+                self.kernel_id,
+                key=km.session.key,
+                signature_scheme=km.session.signature_scheme,
+                session=kept.session if kept is not None else uuid.uuid4().hex,
+                ip=ip,
+                ports=ports,
+                kernelspec=km.kernel_name,
+                keeping=keeping,
+            )
+
+        try:
+            self.proxy = make(km.ip, ports)
+        except (zmq.ZMQError, OSError):
+            if kept is None:
+                raise
+            km.ip = "127.0.0.1"
+            self.proxy = make(km.ip, {})  # somebody else has one of the ports by now
         self.proxy.make_local = self.make_local
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
@@ -197,10 +247,14 @@ class DSVMProvisioner(LocalProvisioner):
         launch = (cmd, LocalProvisioner._scrub_kwargs(kwargs))
         self.cwd = kwargs.get("cwd", os.getcwd())
         try:
-            if where == FREE:
+            if self._adopting is not None:
+                backend = await in_thread(self._adopted_backend, self._adopting)
+                await _result(self.proxy.adopt(backend))
+                self._adopting = None
+            elif where == FREE:
                 await _result(self.proxy.launch(self._backend_here(*launch)))
             elif first:
-                backend = await _in_thread(self._remote_backend)
+                backend = await in_thread(self._remote_backend)
                 await _result(self.proxy.launch(backend))
             else:
                 await _result(self.proxy.relaunch())
@@ -215,6 +269,11 @@ class DSVMProvisioner(LocalProvisioner):
     def _remote_backend(self) -> Backend:
         assert self.proxy is not None
         return registry.load_service().remote_backend(self.proxy, self.compute, self.kernelspec or None)
+
+    @staticmethod
+    def _adopted_backend(keeping: Keeping) -> Backend:
+        assert keeping.kept is not None
+        return registry.load_service().adopted_backend(keeping.kept, keeping.handed_on or 0)
 
     def make_local(self) -> Backend:
         """A kernel here, for a notebook that comes back from a VM."""
@@ -264,6 +323,25 @@ class DSVMProvisioner(LocalProvisioner):
             interrupt_mode=spec.interrupt_mode or "signal",
         )
 
+    # For applications that keep provisioners' state themselves; jupyter_server does not
+
+    async def get_provisioner_info(self) -> dict[str, Any]:
+        if self.proxy is None:
+            without: dict[str, Any] = await super().get_provisioner_info()
+            return without
+        info: dict[str, Any] = await KernelProvisionerBase.get_provisioner_info(self)
+        return {**info, "compute": self.proxy.status.compute}
+
+    async def load_provisioner_info(self, provisioner_info: dict[str, Any]) -> None:
+        """What was kept of a kernel on a VM is adopted at the launch that follows."""
+        if "compute" not in provisioner_info:
+            await super().load_provisioner_info(provisioner_info)
+            return
+        await KernelProvisionerBase.load_provisioner_info(self, provisioner_info)
+        keeping = await in_thread(Keeping.claim, self.kernel_id)
+        if keeping is not None:
+            registry.to_adopt[self.kernel_id] = keeping
+
     # Limits
 
     @property
@@ -285,18 +363,4 @@ class DSVMProvisioner(LocalProvisioner):
 
 
 async def _result(future: Future[Any]) -> Any:
-    return await asyncio.wrap_future(future)
-
-
-async def _in_thread(function: Any, *args: Any) -> Any:
-    """For what blocks. Not the loop's default executor: that would leave its threads to a loop we do not own."""
-    future: Future[Any] = promise()
-
-    def run() -> None:
-        try:
-            future.set_result(function(*args))
-        except BaseException as e:
-            future.set_exception(e)
-
-    threading.Thread(target=run, name="jupyter-dsvm-start", daemon=True).start()
     return await asyncio.wrap_future(future)

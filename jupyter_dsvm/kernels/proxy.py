@@ -13,31 +13,29 @@ import logging
 import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from jupyter_core.paths import jupyter_runtime_dir
-
 from ..errors import Cancelled, DSVMError, KernelStartError, Unreachable
-from ..models import LinkPhase, LinkState, utc_now
-from ..relay.folders import fits
 from ..relay.wire import Channel
 from . import magic_source
-from .actions import Action, Failed, Ready, Signal, Swapped, ToBackend, ToClient, UserCancelled
 from .backends import Backend
 from .calls import Calls
 from .callsocket import CallSocket
-from .front import Front
+from .clients import Clients
+from .executor import Executor
+from .front import Front, socket_folder
 from .gate import Gate
 from .iothread import IOThread
-from .messages import Signer
+from .keeper import Keeper
+from .keeping import Keeping
+from .keptfiles import SessionRow
+from .messages import Message, Signer
 from .promises import Promises, promise, settle
 from .registry import registry
-from .status import ProxyStatus
+from .sides import Sides
+from .status import ProxyStatus, status_of
 
 __all__ = ["SOCKET_VARIABLE", "Proxy", "ProxyStatus"]
 
@@ -46,11 +44,8 @@ log = logging.getLogger("jupyter_dsvm.proxy")
 SOCKET_VARIABLE = "JUPYTER_DSVM_SOCKET"
 """Names the socket of ``%dsvm`` in a kernel's environment."""
 
-ASK_EVERY = 0.1
 HURRY_AFTER = 5.0
 """Seconds that a swap waits for answers to requests other than cells."""
-FAREWELL = 2.0
-"""Seconds in which a replaced kernel may end by itself before it is made to."""
 
 
 class Proxy:
@@ -64,10 +59,12 @@ class Proxy:
         ip: str,
         ports: dict[str, int],
         kernelspec: str,
+        keeping: Keeping | None = None,
     ) -> None:
         """Binds the front; raises ``zmq.ZMQError`` or ``OSError`` if that cannot be done, and leaves nothing then.
 
-        ``ports`` may name ports that must be used (0: any). Call ``close`` once.
+        ``ports`` may name ports that must be used (0: any). ``keeping``: what an earlier process left of this kernel, which
+        ``adopt`` goes on with. Call ``close`` or ``detach`` once.
         """
         self.kernel_id = kernel_id
         self.key = key
@@ -80,22 +77,31 @@ class Proxy:
         self.on_user_cancel: list[Callable[[str], None]] = []
         self.make_local: Callable[[], Backend] = self._no_local
         self.ports: dict[str, int] = {}
-        self.folder = private_folder()
+        self.folder = socket_folder()
         self._promises = Promises()
-        self._gate = Gate(Signer(key, session, signature_scheme, kernel_id), magic_source.source)
-        self._backends: dict[int, Backend] = {}
-        self._numbers: dict[int, int] = {}
-        self._links: dict[int, LinkState] = {}
+        signer = Signer(key, session, signature_scheme, kernel_id)
+        self._gate = Gate(signer, magic_source.source)
         self._calls = Calls(self, self._gate)
-        self._front: Front | None = None
         self._call_socket: CallSocket | None = None
-        self._carrying_out = False
         self._closed = False
         self._io = IOThread.acquire()
+        self._sides = Sides(self._io, self._gate, self._promises, self._calls, self._carry_out)
+        self.clients = Clients(self._io, signer, self, self.folder)
+        self._keeper = self._sides.keeper = Keeper(self, self._gate, self._sides, keeping)
+        self._executor = Executor(
+            self._io,
+            self._gate,
+            self._promises,
+            self._sides,
+            self.clients,
+            self._keeper,
+            changed=self._update_status,
+            cancelled=self._user_cancelled,
+        )
         try:
             self._io.call(self._open, ports).result(10)
         except BaseException:
-            self._shut()
+            self._shut(leave=keeping is not None)
             raise
         registry.add(self)
 
@@ -117,6 +123,10 @@ class Proxy:
     def launch(self, backend: Backend) -> Future[None]:
         """Start ``backend`` as the kernel: the kernel manager's start or restart. Resolves when its process runs."""
         return self._ask(self._launch, backend)
+
+    def adopt(self, backend: Backend) -> Future[None]:
+        """Go on with the kernel of an earlier server process, which ``backend`` leads to. Waits for nobody to be reached."""
+        return self._ask(self._adopt, backend)
 
     def relaunch(self) -> Future[None]:
         """Restart the kernel of the present backend in place: a restart of a notebook that runs on a VM."""
@@ -191,50 +201,63 @@ class Proxy:
             self._shut()
             registry.remove(self)
 
-    def _shut(self) -> None:
+    def detach(self) -> None:
+        """As ``close``, but a kernel on a VM is left to a later server process, with all that it needs to go on."""
+        if not self._closed:
+            self._shut(leave=True)
+            registry.remove(self)
+
+    def keep_sessions(self, rows: tuple[SessionRow, ...], root_dir: str) -> None:
+        """Which notebooks the kernel belongs to, for whoever adopts it. The server's extension calls this."""
+        self._io.call_soon(self._keeper.set_sessions, rows, root_dir)
+
+    def _shut(self, leave: bool = False) -> None:
         self._closed = True
         try:
-            self._io.call(self._release).result(10)
+            self._io.call(self._release, leave).result(10)
         finally:
             IOThread.release()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _open(self, ports: dict[str, int]) -> None:
-        self._front = Front(self._io, self.ip, ports, self._from_client, self._gate.welcome)
-        self.ports = self._front.ports
+        front = self._executor.front = Front(self._io, self.ip, ports, self.from_client, self._gate.welcome)
+        self.ports = front.ports
         if hasattr(socket, "AF_UNIX"):
             self._call_socket = CallSocket(self._io, self.folder / "call", self._calls.from_socket)
 
-    def _from_client(self, channel: Channel, parts: list[bytes]) -> None:
-        self._gate.from_client(channel, parts)
-        self._carry_out()
-
     # On the I/O thread: what the methods above ask for
-
-    def _add(self, backend: Backend) -> int:
-        number = self._gate.add(backend.compute_name, backend.language, backend.interrupt_mode, trusted=backend.trusted)
-        self._backends[number] = backend
-        self._numbers[id(backend)] = number
-        return number
 
     def _launch(self, backend: Backend, done: Future[None]) -> None:
         old, had_ended = self._gate.current, self.exit_code is not None
-        number = self._add(backend)
+        number = self._sides.add(backend)
         self._gate.launched(number)
+        self.clients.count(number)
         self._promises.launched()
         self._promises.prepared[number] = done
         if old is not None:
-            self._let_go(old.number)
+            self._sides.let_go(old.number)
             if had_ended:
-                self._drop(old.number)
+                self._sides.drop(old.number)
         try:
-            backend.start(self)
+            self._start(backend)
         except BaseException:
             del self._promises.prepared[number]
             self._promises.has_exited(-1)
             raise
         finally:
             self._carry_out()
+
+    def _adopt(self, backend: Backend, done: Future[None]) -> None:
+        self._promises.launched()
+        self._keeper.adopt(backend)
+        self._start(backend)
+        self._carry_out()
+        done.set_result(None)
+
+    def _start(self, backend: Backend) -> None:
+        if self.clients.held:
+            backend.hold(True)
+        backend.start(self._sides)
 
     def _relaunch(self, done: Future[None]) -> None:
         side = self._gate.current
@@ -249,22 +272,23 @@ class Proxy:
                 advice="Wait until it is reached again, or return to the free tier in the Compute panel.",
             )
         self._promises.prepared[side.number] = done
-        self._backends[side.number].restart()
+        self._keeper.restarts()
+        self._sides.backends[side.number].restart()
 
     def _prepare(self, backend: Backend, done: Future[None]) -> None:
-        number = self._add(backend)
+        number = self._sides.add(backend)
         self._promises.prepared[number] = done
         try:
-            backend.start(self)
+            self._start(backend)
         except Exception as e:
             self._gate.cancel_swap(
                 number, KernelStartError(f"The kernel could not be started on {backend.compute_name}: {e}.")
             )
             self._carry_out()
-            self._drop(number)
+            self._sides.drop(number)
 
     def _swap(self, backend: Backend, done: Future[None]) -> None:
-        number = self._numbers.get(id(backend))
+        number = self._sides.number_of(backend)
         if number is None:
             raise KernelStartError("The new kernel ended before the notebook could move to it.")
         if self._gate.current is not None and self._gate.current.number == number:
@@ -301,210 +325,63 @@ class Proxy:
             self._gate.interrupt()
             self._carry_out()
         elif self._gate.current is not None:
-            self._backends[self._gate.current.number].signal(signum)
+            self._sides.backends[self._gate.current.number].signal(signum)
 
     def _kill(self) -> None:
         side = self._gate.current
         if side is None or self.exit_code is not None:
             return
-        backend = self._backends[side.number]
+        backend = self._sides.backends[side.number]
         if self._out_of_reach:
             self._promises.has_exited(-9)
         else:
             backend.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
 
-    def _release(self) -> None:
+    def _release(self, leave: bool) -> None:
         self._promises.close(KernelStartError("The kernel has been shut down."))
-        for backend in self._backends.values():
-            # What has not ended by now is ended: a relay gets the order, a local process is killed.
-            if backend.trusted:
-                backend.close()
-            else:
-                backend.end()
-        self._backends.clear()
-        self._numbers.clear()
+        self._keeper.close(leave)
+        self._sides.release(leave)
+        self.clients.close()
         self._calls.close()
         if self._call_socket is not None:
             self._call_socket.close()
-        if self._front is not None:
-            self._front.close()
+        if self._executor.front is not None:
+            self._executor.front.close()
 
-    # On the I/O thread: what the gate wants done
+    # On the I/O thread: ClientsEvents
 
-    def _carry_out(self) -> None:
-        """Drain the gate's actions in order. An action may raise an event of its own, whose actions then join the end."""
-        if self._carrying_out:
-            return
-        self._carrying_out = True
-        actions = self._gate.actions
-        done = 0
-        try:
-            while done < len(actions):
-                action = actions[done]
-                done += 1
-                try:
-                    self._carry_out_one(action)
-                except Exception:
-                    log.exception("an action of the gate failed")  # the others must not be lost with it
-        finally:
-            actions.clear()
-            self._carrying_out = False
-        self._update_status()
+    def from_client(self, channel: Channel, parts: list[bytes]) -> None:
+        if not self._closed:
+            self._gate.from_client(channel, parts)
+            self._carry_out()
 
-    def _carry_out_one(self, action: Action) -> None:
-        if isinstance(action, ToClient):
-            if self._front is not None:
-                self._front.send(action.channel, action.parts)
-        elif isinstance(action, ToBackend):
-            if (backend := self._backends.get(action.side)) is not None:
-                backend.send(action.channel, action.parts)
-        elif isinstance(action, Signal):
-            if (backend := self._backends.get(action.side)) is not None:
-                backend.signal(action.signum)
-        elif isinstance(action, Ready):
-            self._promises.keep(self._promises.prepared, action.side)
-        elif isinstance(action, Failed):
-            self._failed(action.side, action.error)
-        elif isinstance(action, Swapped):
-            self._swapped(action.old, action.new)
-        elif isinstance(action, UserCancelled):
-            for callback in list(self.on_user_cancel):
-                callback(action.reason)
+    def handed_on(self, source: int, number: int) -> None:
+        self._keeper.handed_on(source, number)
+        self._sides.handed_on(source, number)
 
-    def _failed(self, number: int, error: DSVMError) -> None:
-        self._promises.fail(number, error)
-        self._let_go(number)
+    def hold(self, on: bool) -> None:
+        for backend in self._sides.backends.values():
+            backend.hold(on)
 
-    def _swapped(self, old: int, new: int) -> None:
-        had_ended = self.exit_code is not None
-        self._promises.launched()
-        self._update_status()  # whoever hears that the notebook has moved may look where it is
-        self._promises.keep(self._promises.swapped, new)
-        if had_ended:
-            self._let_go(old)
-            self._drop(old)
-        else:
-            self._gate.farewell(old)
-            self._io.call_later(FAREWELL, lambda: self._let_go(old, forget=False))
+    def running(self) -> Message | None:
+        return self._gate.running.message if self._gate.running is not None else None
 
-    def _let_go(self, number: int, forget: bool = True) -> None:
-        """End a backend that is not the kernel (any more). What it still says until it has ended is drained."""
-        backend = self._backends.get(number)
-        if backend is None:
-            return
-        if forget:
-            self._gate.forget(number)
-        backend.end()
+    # On the I/O thread: after every event of the gate
+
+    def _carry_out(self, side: int = 0, number: int = 0) -> None:
+        self._executor.run(side, number)
 
     def _update_status(self) -> None:
-        side = self._gate.current
-        if side is None or side.number not in self._backends:
-            return
-        backend = self._backends[side.number]
-        target = self._backends.get(self._gate.target or 0)
-        running = self._gate.running
         before = self.status
-        status = ProxyStatus(
-            compute=backend.compute,
-            compute_name=backend.compute_name,
-            kernelspec=backend.kernelspec,
-            language=backend.language,
-            link=self._links.get(side.number, before.link),
-            execution_state=self._gate.execution_state,
-            last_activity=before.last_activity,
-            running=running.message.id if running is not None else None,
-            swap_to=target.compute if target is not None else None,
-        )
-        if status == before:
+        status = status_of(self._gate, self._sides, before)
+        if status is before:
             return
-        self.status = replace(status, last_activity=utc_now())
+        self.status = status
+        self._keeper.update()
         # Busy and idle are every cell's; a page hears of those from the kernel itself.
         if (before.compute, before.link, before.swap_to) != (status.compute, status.link, status.swap_to):
             registry.changed(self.kernel_id)
 
-    # On the I/O thread: BackendEvents
-
-    def started(self, backend: Backend) -> None:
-        number = self._numbers.get(id(backend))
-        if number is None:
-            return
-        self._gate.started(number)
-        if self._is_current(number):
-            self._promises.keep(self._promises.prepared, number)
-        self._io.call_later(ASK_EVERY, lambda: self._ask_again(number))
-        self._carry_out()
-
-    def _ask_again(self, number: int) -> None:
-        if not self._closed and self._gate.ask_again(number):
-            self._io.call_later(ASK_EVERY, lambda: self._ask_again(number))
-            self._carry_out()
-
-    def message(self, backend: Backend, channel: Channel, parts: list[bytes]) -> None:
-        number = self._numbers.get(id(backend))
-        if number is not None:
-            self._gate.from_backend(number, channel, parts)
-            self._carry_out()
-
-    def link(self, backend: Backend, state: LinkState) -> None:
-        number = self._numbers.get(id(backend))
-        if number is None:
-            return
-        self._links[number] = state
-        self._gate.link(number, state.state in (LinkPhase.LOCAL, LinkPhase.CONNECTED))
-        self._carry_out()
-        if state.state is LinkPhase.LOCAL and self._is_current(number):
-            # Its process runs, and that is all that jupyter_client waits for when it starts a kernel itself.
-            self._promises.keep(self._promises.prepared, number)
-
-    def exited(self, backend: Backend, code: int, text: str) -> None:
-        number = self._numbers.get(id(backend))
-        if number is None:
-            return
-        self._gate.exited(number, code, text)
-        if self._is_current(number):  # otherwise a backend that waited to be swapped in has taken over by now
-            error = KernelStartError(f"The kernel on {backend.compute_name} ended with exit code {code}.", advice=text)
-            self._promises.keep(self._promises.prepared, number, error)
-            self._promises.has_exited(code)
-        self._ended(number)
-
-    def gone(self, backend: Backend, error: DSVMError) -> None:
-        number = self._numbers.get(id(backend))
-        if number is None:
-            return
-        self._links[number] = LinkState(LinkPhase.GONE, utc_now(), reason=error.message)
-        self._gate.gone(number, error)
-        if self._is_current(number):
-            self._promises.keep(self._promises.prepared, number, error)
-        self._ended(number)
-
-    def _ended(self, number: int) -> None:
-        """The kernel on that side has ended. Unless it is the notebook's, nothing is left of it."""
-        self._calls.forget(number)
-        self._carry_out()
-        if not self._is_current(number):
-            self._let_go(number)
-            self._drop(number)
-
-    def _drop(self, number: int) -> None:
-        backend = self._backends.pop(number, None)
-        self._numbers.pop(id(backend), None)
-        self._links.pop(number, None)
-        self._gate.forget(number)
-        self._calls.forget(number)
-
-    def _is_current(self, number: int) -> bool:
-        return self._gate.current is not None and self._gate.current.number == number
-
-    def call(self, backend: Backend, call_id: int, request: dict[str, Any]) -> None:
-        number = self._numbers.get(id(backend))
-        if number is not None:
-            self._calls.from_backend(number, backend, call_id, request)
-
-
-def private_folder() -> Path:
-    """A new 0700 folder for one kernel's sockets, under Jupyter's runtime folder where paths in it stay short enough."""
-    base = Path(jupyter_runtime_dir())
-    if fits(str(base / "dsvm-xxxxxxxx")):
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="dsvm-", dir=base))
-    return Path(tempfile.mkdtemp(prefix="dsvm-"))
+    def _user_cancelled(self, reason: str) -> None:
+        for callback in list(self.on_user_cancel):
+            callback(reason)

@@ -18,9 +18,14 @@ from ..models import utc_now
 
 if TYPE_CHECKING:
     from .backends import Backend
+    from .keeping import Keeping
+    from .keptfiles import KeptKernel
     from .proxy import Proxy
 
 log = logging.getLogger("jupyter_dsvm.registry")
+
+PROVISIONER = "dsvm-provisioner"
+"""The entry point's name in ``jupyter_client.kernel_provisioners``."""
 
 ENTRY_POINTS = "jupyter_dsvm.service"
 
@@ -59,17 +64,22 @@ class Call:
 
 
 class Service(Protocol):
-    """What the kernels' side of the house needs of ``DSVMService``. Both methods block; they run on worker threads."""
+    """What the kernels' side of the house needs of ``DSVMService``. The methods block; they run on worker threads."""
 
     def handle_call(self, call: Call) -> None: ...
 
     def remote_backend(self, proxy: Proxy, compute: str, kernelspec: str | None) -> Backend: ...
+
+    def adopted_backend(self, kept: KeptKernel, handed_on: int) -> Backend: ...
 
     def close(self) -> None: ...
 
 
 class Registry:
     def __init__(self) -> None:
+        self.to_adopt: dict[str, Keeping] = {}
+        """Kernels of an earlier server process, by id, that are about to be started under that id: their provisioner takes
+        them out and adopts instead of starting. The server's extension puts them in; nobody else adopts."""
         self._lock = threading.Lock()
         self._proxies: dict[str, Proxy] = {}
         self._listeners: list[Callable[[str], None]] = []

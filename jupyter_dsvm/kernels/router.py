@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from ..errors import DSVMError, ProtocolError, RelayError, Unreachable, printable
-from ..relay.wire import PIPE, Frame, Type, WireError, call_body, read_call, read_json, read_u64, u64_body
+from ..relay.wire import PIPE, Frame, Type, WireError, call_body, read_call, read_json, read_u64
 from .pipewriter import SHARE, PipeWriter
 
 
@@ -43,10 +43,10 @@ class FrameRouter:
         self._name = "the machine"
         self._writer: PipeWriter | None = None
         self._over: DSVMError | None = None
+        self._lost: tuple[int, DSVMError] | None = None
         self._members: dict[bytes, Member] = {}
         self._turns: deque[Member] = deque()
         self._own: deque[Frame] = deque()
-        self._pong: Frame | None = None
         self._calls: dict[int, Future[Any]] = {}
         self._call_ids = itertools.count(1)
 
@@ -60,6 +60,8 @@ class FrameRouter:
         if self._writer is not None:
             member.pipe_up()
             self.pump()
+        elif self._lost is not None:
+            member.pipe_lost(*self._lost)
 
     def remove(self, member: Member, *last_words: Frame) -> None:
         """No more frames for it; ``last_words`` still go out if there is a connection."""
@@ -76,9 +78,6 @@ class FrameRouter:
         if writer is None:
             return
         room = writer.room()
-        if self._pong is not None and room > 0:
-            room -= writer.put([self._pong])
-            self._pong = None
         while self._own and room > 0:
             room -= writer.put([self._own.popleft()])
         idle = 0
@@ -95,13 +94,14 @@ class FrameRouter:
         self._name = name
         if self._over is None:
             self._writer = writer
+            self._lost = None
             for member in list(self._members.values()):
                 member.pipe_up()
 
     def lost(self, attempt: int, error: DSVMError) -> None:
         self._writer = None
+        self._lost = attempt, error
         self._own.clear()
-        self._pong = None
         self._fail_calls(error)
         for member in list(self._members.values()):
             member.pipe_lost(attempt, error)
@@ -136,7 +136,11 @@ class FrameRouter:
 
     def _pipe_frame(self, frame: Frame) -> None:
         if frame.type == Type.PING:
-            self._pong = Frame(Type.PONG, PIPE, 0, u64_body(read_u64(frame.body)))  # one for all that came meanwhile
+            if self._writer is not None:
+                self._writer.pong(read_u64(frame.body))
+        elif frame.type == Type.PONG:
+            if self._writer is not None:
+                self._writer.answered(read_u64(frame.body))
         elif frame.type == Type.RESULT:
             call_id, value = read_call(frame.body)
             future = self._calls.pop(call_id, None)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..models import FREE, LinkPhase, LinkState, utc_now
+
+if TYPE_CHECKING:
+    from .gate import Gate
+    from .sides import Sides
 
 
 @dataclass(frozen=True)
@@ -22,3 +27,21 @@ class ProxyStatus:
     """The id of the user's ``execute_request`` that runs now."""
     swap_to: str | None = None
     """The compute of a backend that waits for the running cell to end."""
+
+
+def status_of(gate: Gate, sides: Sides, before: ProxyStatus) -> ProxyStatus:
+    """How things stand now; ``before`` itself where nothing has changed, or there is no kernel. Called on the I/O thread."""
+    side = gate.current
+    if side is None or side.number not in sides.backends:
+        return before
+    backend = sides.backends[side.number]
+    target = sides.backends.get(gate.target or 0)
+    link = sides.links.get(side.number, before.link)
+    state = gate.execution_state
+    running = gate.running.message.id if gate.running is not None else None
+    swap_to = target.compute if target is not None else None
+    now = (backend.compute, backend.compute_name, backend.kernelspec, backend.language, link, state, running, swap_to)
+    b = before
+    if now == (b.compute, b.compute_name, b.kernelspec, b.language, b.link, b.execution_state, b.running, b.swap_to):
+        return before  # asked with each message
+    return ProxyStatus(*now[:6], last_activity=utc_now(), running=running, swap_to=swap_to)

@@ -1,19 +1,18 @@
-"""One attach pipe per VM: an SSH connection, the exec'ed pipe on it, and its coming back after a loss.
+"""One attach pipe per VM, shared by its kernels: connected, lost, and coming back by itself.
 
 Threads of a pipe:
 
-* its own: connects, reads, turns bytes into frames, notices a loss, waits and connects again;
+* its own: connects, reads, turns bytes into frames, notices a loss, waits and connects again (``kernels.pipeconnection``);
 * one writer per connection (``kernels.pipewriter``), so that whoever has something to send never waits for the network.
 
-What frames mean is dealt with on the I/O thread (``kernels.router``). Reader to I/O thread: a deque, in the order things
-happened, with one wake-up under way at most; it is bounded by making the reader wait. I/O thread to writer: a deque
-that is filled from the kernels' sessions in turns, and only while it is short.
+What frames mean is dealt with on the I/O thread (``kernels.router``). Reader to I/O thread: ``kernels.inbox``. I/O thread to
+writer: a deque that is filled from the kernels' sessions in turns, and only while it is short.
 
     phase        becomes
     CONNECTING   UP, FAILED           the first connect: ``open`` waits for it and raises what went wrong
     UP           LOST, FAILED         end of stream, a PING without answer; FAILED when the other side breaks the protocol
-    LOST         UP, FAILED           tried again until it heals, or cannot: another host key, a refused key, a machine
-                                      that ``is_gone`` knows to be off
+    LOST         UP, FAILED           tried again until it heals, or cannot (``kernels.retries``), or ``is_gone`` knows the
+                                      machine to be off; a patient pipe begins here
     any          CLOSED               the last user has released it
 
 The machine is not trusted: frames are bounded before memory is taken, what waits here is bounded, and what it says that
@@ -24,73 +23,35 @@ from __future__ import annotations
 
 import enum
 import logging
-import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import (
-    AuthenticationError,
-    Cancelled,
-    DSVMError,
-    HostKeyError,
-    ProtocolError,
-    RelayError,
-    Unreachable,
-    printable,
-)
+from ..errors import Cancelled, DSVMError, ProtocolError, RelayError, Unreachable
 from ..models import SSHTarget
-from ..relay.wire import Frame, FrameDecoder, WireError
-from ..ssh.connection import SSHConnection
+from ..ssh.connection import TOO_MANY
 from ..ssh.hostkeys import HostKeys
-from .bootstrap import RememberedPythons, bootstrap
+from .bootstrap import RememberedPythons
+from .inbox import Inbox
 from .iothread import IOThread
-from .pipewriter import PipeWriter
+from .pipeconnection import PipeConnection
+from .pipetimes import PipeTimes
+from .retries import Retries
 from .router import FrameRouter
 
 if TYPE_CHECKING:
-    import paramiko
-
     from .link import RelayBackend
+
+__all__ = ["Phase", "PipeTimes", "VMPipe"]
 
 log = logging.getLogger("jupyter_dsvm.pipe")
 
-READ = 1024 * 1024
-INCOMING_LIMIT = 8 * 1024 * 1024
-"""Bytes of frames that wait for the I/O thread before the reader waits, and with it the SSH window."""
-TURN = 1024 * 1024
-"""Bytes of frames that the I/O thread takes before other work has its turn."""
-OVERHEAD = 512
-"""What a frame counts in these limits besides its body: an empty one takes memory too."""
-STDERR_KEPT = 4096
-SHORT = 5.0
-"""Seconds; a connection that stood for less does not make the next attempt a first one."""
-
-FINAL = (HostKeyError, AuthenticationError, ProtocolError)
-"""Errors that trying again does not heal. Whether a machine is there no more, only ``is_gone`` knows."""
-
-
-@dataclass(frozen=True)
-class PipeTimes:
-    """Seconds."""
-
-    connect: float = 20.0
-    bootstrap: float = 30.0
-    reconnect: float = 6.0
-    """For a connect after a loss: short, so that a machine that is gone is found out about."""
-    ping: float = 2.0
-    deadline: float = 5.0
-    """After a PING nothing has come for so long: lost."""
-    first_wait: float = 0.25
-    longest_wait: float = 15.0
-    close: float = 2.0
-    """For what is still to be sent when the pipe is closed."""
+SLEPT = 3.0
+"""Seconds; a second's wait that took so much longer means that this process did not run."""
 
 
 class Phase(enum.Enum):
@@ -123,6 +84,8 @@ class VMPipe:
         is_gone: Callable[[], DSVMError | None] | None = None,
         cancel: threading.Event | None = None,
         times: PipeTimes | None = None,
+        patient: bool = False,
+        name: str = "the machine",
         **secrets: Any,
     ) -> VMPipe:
         """Connect, and return once the relay's pipe stands. Blocks; called on worker threads.
@@ -130,11 +93,18 @@ class VMPipe:
         ``target_source`` is asked before every attempt, since an address changes when a VM is deallocated. ``is_gone`` is
         asked after a loss, between attempts: the error with which the machine is known to be off, None for no such
         knowledge. Both are called on the pipe's thread and may block. ``cancel``: set by whoever no longer wants it.
-        ``secrets`` (``password``, ``passphrase``) go to ``SSHConnection.open``.
+        ``name`` is what the machine is called until ``target_source`` has said it. ``secrets`` (``password``,
+        ``passphrase``) go to ``SSHConnection.open``.
 
         Raises ``SSHError`` and its children, ``BootstrapError``, and what ``target_source`` raises.
+
+        ``patient``: for kernels that run over there already. Returns at once and raises nothing; the first connect is
+        one after a loss: its failures, those of ``target_source`` too, are told to the kernels, and it is tried again.
         """
-        pipe = cls(target_source, host_keys, pythons, is_gone, times or PipeTimes(), secrets)
+        pipe = cls(target_source, host_keys, pythons, is_gone, times or PipeTimes(), name, secrets)
+        if patient:
+            pipe.phase = Phase.LOST
+            pipe._opened.set()
         pipe._thread.start()
         while not pipe._opened.wait(0.05 if cancel is not None else None):
             if cancel is not None and cancel.is_set():
@@ -152,10 +122,11 @@ class VMPipe:
         pythons: RememberedPythons | None,
         is_gone: Callable[[], DSVMError | None] | None,
         times: PipeTimes,
+        name: str,
         secrets: dict[str, Any],
     ) -> None:
         """Use ``open``."""
-        self.name = "the machine"
+        self.name = name
         self.phase = Phase.CONNECTING
         self.python = ""
         """The Python that the pipe runs in there."""
@@ -168,17 +139,18 @@ class VMPipe:
         self._io = IOThread.acquire()
         self._opened = threading.Event()
         self._error: DSVMError | None = None
+        self._kernelspecs: list[dict[str, Any]] | None = None
         self._users = 1
         self._closing = threading.Event()
-        self._up_at: float | None = None
+        self._awake = threading.Event()  # set by whoever ends a wait between two tries
         self._lock = threading.Lock()
-        self._connection: SSHConnection | None = None
-        self._writer: PipeWriter | None = None
-        self._room = threading.Condition()
-        self._incoming: deque[tuple[int, Callable[[], None] | list[Frame]]] = deque()
-        self._incoming_size = 0
-        self._draining = False
+        self._connection: PipeConnection | None = None
+        self._begun = time.monotonic()
+        self._up_at: float | None = None
+        self._gone_asked: float | None = None
+        self._retries = Retries(self._times)
         self._router = FrameRouter(self._broken)
+        self._inbox = Inbox(self._io, self._router.frame, self._router.pump)
         self._thread = threading.Thread(target=self._run, name="jupyter-dsvm-pipe", daemon=True)
 
     # Users, from any thread
@@ -211,8 +183,14 @@ class VMPipe:
         self._shut()
         self._thread.join()
 
+    def hurry(self) -> None:
+        """Somebody waits for it: if it is lost, try again soon. Any thread; does not block, and costs nothing when repeated."""
+        if self.phase is Phase.LOST:
+            self._awake.set()
+
     def call(self, operation: str) -> Future[Any]:
         """Ask the far end: ``info``, ``kernels`` or ``kernelspecs``. Fails with ``DSVMError`` if the pipe is lost meanwhile."""
+        self.hurry()
         future: Future[Any] = Future()
 
         def handed(done: Future[None]) -> None:
@@ -256,10 +234,22 @@ class VMPipe:
             self.release()
             raise
 
-    def kernelspecs(self, timeout: float = 60.0) -> list[dict[str, Any]]:
-        """The kernelspecs of the machine, as ``relay.kernelspecs`` lists them. Blocks. Raises ``RelayError``."""
+    def kernelspecs(self, timeout: float = 60.0, known: bool = False) -> list[dict[str, Any]]:
+        """The kernelspecs of the machine, as ``relay.kernelspecs`` lists them. Blocks. Raises ``RelayError``.
+
+        ``known``: what an earlier call was told will do, and is asked for anew behind the caller's back. Listing takes the
+        machine a third of a second and the way there a round trip, which an attach need not wait for.
+        """
+        if known and self._kernelspecs is not None:
+            self.call("kernelspecs").add_done_callback(self._listed)
+            return self._kernelspecs
         specs: list[dict[str, Any]] = self._answer("kernelspecs", list, timeout)
+        self._kernelspecs = specs
         return specs
+
+    def _listed(self, answer: Future[Any]) -> None:
+        if not answer.cancelled() and answer.exception() is None and isinstance(answer.result(), list):
+            self._kernelspecs = answer.result()
 
     def info(self, timeout: float = 20.0) -> dict[str, Any]:
         """Host name, user and versions over there. Blocks. Raises ``RelayError``."""
@@ -287,54 +277,113 @@ class VMPipe:
     def _shut(self) -> None:
         """Does not block: the pipe's thread does the rest, once the writer has sent what is queued."""
         self._closing.set()
-        with self._room:
-            self._room.notify_all()
+        self._awake.set()
+        self._inbox.let_pass()
         with self._lock:
-            writer, connection = self._writer, self._connection
-        if writer is not None:
-            writer.finish()
-        elif connection is not None:
-            connection.abort()
+            connection = self._connection
+        if connection is not None:
+            connection.finish()
 
     # The pipe's thread
 
     def _run(self) -> None:
-        attempt = 0
         try:
             while not self._closing.is_set():
                 self._up_at = None
                 error = self._connect_and_read()
-                stood = self._stood_for() > SHORT
-                attempt = 0 if stood else attempt + 1
-                if self._closing.is_set():
+                if self._closing.is_set() or not self._lost(error):
                     break
-                if self.phase is Phase.CONNECTING or isinstance(error, FINAL):
-                    self._fail(error)
-                    break
-                self._become(Phase.LOST)
-                log.info("%s: %s (attempt %d)", self.name, error, attempt)
-                self._post(partial(self._router.lost, attempt, error))
-                if attempt == 0:
-                    continue  # most losses are short: the first attempt comes at once, and without asking anybody
-                gone = self._gone()
-                if gone is not None:
-                    self._fail(gone)
-                    break
-                self._closing.wait(self._wait(attempt))
         except Exception as e:
             log.exception("the pipe to %s failed", self.name)
             self._fail(RelayError(f"The pipe to {self.name} failed: {type(e).__name__}: {e}"))
         finally:
             self._end()
 
-    def _stood_for(self) -> float:
-        """Seconds since the latest connection stood; 0 where it never did."""
-        return time.monotonic() - self._up_at if self._up_at is not None else 0.0
+    def _connect_and_read(self) -> DSVMError:
+        """One connection, from its beginning to its end; why it ended, or why there was none."""
+        connection: PipeConnection | None = None
+        try:
+            target = self._target_source()
+            self.name = target.name
+            connection = PipeConnection(target, self._times)
+            with self._lock:
+                self._connection = connection
+            if self._closing.is_set():
+                connection.finish()
+            writer = connection.connect(
+                self._host_keys,
+                self._pythons,
+                partial(self._io.call_soon, self._router.pump),
+                self._secrets,
+                again=self.phase is Phase.LOST,
+            )
+            self.python = connection.python
+            self._become(Phase.UP)
+            self._up_at = time.monotonic()
+            self._inbox.post(partial(self._router.up, self.name, writer))
+            self._opened.set()
+            return connection.read(self._inbox.frames)
+        except DSVMError as e:
+            return e
+        except Exception as e:
+            log.exception("connecting to %s failed", self.name)
+            return Unreachable(f"Connecting to {self.name} failed: {type(e).__name__}: {e}")
+        finally:
+            with self._lock:
+                self._connection = None
+            if connection is not None:
+                connection.close()
 
-    def _wait(self, attempt: int) -> float:
-        """Doubling, with jitter, so that many servers do not come back to one machine at the same moment."""
-        longest = min(self._times.longest_wait, self._times.first_wait * 2.0 ** min(attempt - 1, 16))
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311
+    def _lost(self, error: DSVMError) -> bool:
+        """Tell the kernels, and wait until it is time to try again; False where nothing is to be tried any more."""
+        now = time.monotonic()
+        again = self._retries.failed(error, now - self._up_at if self._up_at is not None else 0.0, now)
+        if again is not None and self.phase is Phase.CONNECTING and self._passes_by(error, now):
+            self._wait(now + again.wait, now + again.hurried)
+            return True
+        if again is None or self.phase is Phase.CONNECTING:
+            self._fail(error)
+            return False
+        self._become(Phase.LOST)
+        log.info("%s: %s (attempt %d)", self.name, error, again.attempt)
+        self._inbox.post(partial(self._router.lost, again.attempt, error))
+        if again.attempt:  # most losses are short: the first try comes without asking anybody
+            gone = self._gone()
+            if gone is not None:
+                self._fail(gone)
+                return False
+            self._wait(now + again.wait, now + again.hurried)
+        return True
+
+    def _passes_by(self, error: DSVMError, now: float) -> bool:
+        """Whether somebody who waits for the first connect should wait on."""
+        return error.code == TOO_MANY and now < self._begun + self._times.connect
+
+    def _wait(self, until: float, hurried_until: float) -> None:
+        self._awake.clear()
+        while (left := (hurried_until if self._awake.is_set() else until) - time.monotonic()) > 0:
+            if self._closing.is_set():
+                return
+            begun, slice = time.time(), min(left, 1.0)
+            if self._awake.is_set():
+                self._closing.wait(slice)
+            else:
+                self._awake.wait(slice)
+            if time.time() - begun > slice + SLEPT:
+                self._retries.woken(time.monotonic())
+                return
+
+    def _gone(self) -> DSVMError | None:
+        now = time.monotonic()
+        if self._ask_gone is None or (self._gone_asked is not None and now < self._gone_asked + self._times.ask_gone):
+            return None
+        try:
+            return self._ask_gone()
+        except Exception as e:
+            log.warning("whether %s is off could not be found out: %s", self.name, e)
+            return None
+        finally:
+            self._gone_asked = time.monotonic()
 
     def _become(self, phase: Phase) -> None:
         if phase is not self.phase:
@@ -346,7 +395,7 @@ class VMPipe:
             return
         self._error = error
         self._become(Phase.FAILED)
-        self._post(partial(self._router.failed, error))
+        self._inbox.post(partial(self._router.failed, error))
         self._opened.set()
 
     def _end(self) -> None:
@@ -354,137 +403,9 @@ class VMPipe:
         if self._error is None and not self._opened.is_set():
             self._error = closed
         self._become(Phase.CLOSED)
-        self._post(partial(self._router.failed, self._error or closed))
+        self._inbox.post(partial(self._router.failed, self._error or closed))
         self._opened.set()
         IOThread.release()
-
-    def _gone(self) -> DSVMError | None:
-        if self._ask_gone is None:
-            return None
-        try:
-            return self._ask_gone()
-        except Exception as e:
-            log.warning("whether %s is off could not be found out: %s", self.name, e)
-            return None
-
-    def _connect_and_read(self) -> DSVMError:
-        """One connection, from its beginning to its end; why it ended, or why there was none."""
-        first = self.phase is Phase.CONNECTING
-        writer: PipeWriter | None = None
-        try:
-            target = self._target_source()
-            self.name = target.name
-            connection = SSHConnection(target)
-            with self._lock:
-                self._connection = connection
-            if self._closing.is_set():
-                connection.abort()
-            connection.connect(
-                self._host_keys, timeout=self._times.connect if first else self._times.reconnect, **self._secrets
-            )
-            started = bootstrap(connection, pythons=self._pythons, timeout=self._times.bootstrap)
-            self.python = started.python
-            writer = PipeWriter(
-                started.channel, lambda: self._io.call_soon(self._router.pump), self._times.ping, self._times.deadline
-            )
-            with self._lock:
-                self._writer = writer
-            if self._closing.is_set():
-                writer.finish()
-            self._become(Phase.UP)
-            self._up_at = time.monotonic()
-            self._post(partial(self._router.up, self.name, writer))
-            self._opened.set()
-            return self._read(started.channel, started.received, writer)
-        except DSVMError as e:
-            return e
-        except Exception as e:
-            log.exception("connecting to %s failed", self.name)
-            return Unreachable(f"Connecting to {self.name} failed: {type(e).__name__}: {e}")
-        finally:
-            with self._lock:
-                self._writer = None
-            if writer is not None:
-                writer.stop()
-            if self._connection is not None:
-                self._connection.close()
-            if writer is not None:
-                writer.join()
-
-    def _read(self, channel: paramiko.Channel, data: bytes, writer: PipeWriter) -> DSVMError:
-        decoder = FrameDecoder()
-        said = b""
-        channel.settimeout(min(1.0, self._times.ping))
-        closing_since: float | None = None
-        while True:
-            try:
-                frames = list(decoder.feed(data))
-            except WireError as e:
-                return ProtocolError(
-                    f"{self.name} sent what is no message of the relay: {e}.",
-                    advice="Something on the machine writes into the connection, or it is not what it seems to be.",
-                )
-            if frames:
-                self._put(sum(len(frame.body) + OVERHEAD for frame in frames), frames)
-            try:
-                data = channel.recv(READ)
-                ended = not data
-            except TimeoutError:
-                data, ended = b"", False
-            while channel.recv_stderr_ready():
-                said = (said + channel.recv_stderr(STDERR_KEPT))[-STDERR_KEPT:]
-            if ended:
-                text = printable(said)
-                return Unreachable(
-                    f"The connection to {self.name} was lost." + (f" The machine printed: {text}" if text else "")
-                )
-            if data:
-                writer.heard()
-            elif writer.overdue:
-                return Unreachable(f"{self.name} has not answered for {self._times.deadline:g} s.")
-            if self._closing.is_set():
-                closing_since = closing_since or time.monotonic()
-                if time.monotonic() > closing_since + self._times.close:
-                    return Unreachable("closed")
-
-    # From the pipe's thread to the I/O thread
-
-    def _post(self, function: Callable[[], None]) -> None:
-        self._put(0, function)
-
-    def _put(self, size: int, item: Callable[[], None] | list[Frame]) -> None:
-        with self._room:
-            while size and self._incoming_size > INCOMING_LIMIT and not self._closing.is_set():
-                self._room.wait(1.0)
-            self._incoming.append((size, item))
-            self._incoming_size += size
-            wake, self._draining = not self._draining, True
-        if wake:
-            self._io.call_soon(self._drain)
-
-    def _drain(self) -> None:
-        taken = 0
-        while True:
-            with self._room:
-                if not self._incoming:
-                    self._draining = False
-                    break
-                if taken > TURN:
-                    self._io.call_soon(self._drain)
-                    break
-                size, item = self._incoming.popleft()
-                self._incoming_size -= size
-                self._room.notify_all()
-            taken += size
-            for each in item if isinstance(item, list) else (item,):
-                try:
-                    if isinstance(each, Frame):
-                        self._router.frame(each)
-                    else:
-                        each()
-                except Exception:
-                    log.exception("what came from %s could not be handled", self.name)
-        self._router.pump()
 
     # On the I/O thread
 

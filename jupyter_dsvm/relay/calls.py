@@ -2,7 +2,7 @@
 
 The relay does not know what a request means. It gives each an id of its own and passes it to the server as a CALL; what
 comes back as RESULT goes out as lines, the last of which has ``result`` or ``error`` in it. When the kernel hangs up
-before that, the server gets ``{"cancel": true}``.
+before that, the server gets ``{"cancel": true}``. What a server had taken over when it ended is answered here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from typing import Any, Callable, Dict, Optional, Set
+from typing import Any, Callable, Dict, Optional
 
 import zmq
 
@@ -23,17 +23,25 @@ MAX_UNSENT = 4 * 1024 * 1024
 """Bytes of answers that a caller may leave unread before it is taken to have stopped."""
 
 
+RESTARTED = {
+    "code": "ServerRestarted",
+    "message": "The Jupyter server was restarted while it worked on this.",
+    "advice": "Run %dsvm status to see what became of it.",
+}
+
+
 class _Caller:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.line = bytearray()
         self.unsent = bytearray()
-        self.open_calls: Set[int] = set()
+        self.open_calls: Dict[int, int] = {}
+        """Ids that await an answer, and the numbers under which they went to the server."""
 
 
 class CallServer:
-    def __init__(self, loop: Loop, path: str, on_call: Callable[[int, Dict[str, Any]], None]) -> None:
-        """Listens at once; ``on_call(id, request)`` for every request and every hang-up."""
+    def __init__(self, loop: Loop, path: str, on_call: Callable[[int, Dict[str, Any]], int]) -> None:
+        """Listens at once; ``on_call(id, request)`` for every request and every hang-up gives the number it was sent under."""
         self.path = path
         self._loop = loop
         self._on_call = on_call
@@ -48,9 +56,22 @@ class CallServer:
         if caller is None:
             return
         if "result" in value or "error" in value:
-            caller.open_calls.discard(call_id)
+            del caller.open_calls[call_id]
         caller.unsent += json.dumps(value).encode() + b"\n"
         self._write(caller)
+
+    def forget(self, upto: int) -> None:
+        """Answer the calls that went to the server up to that number: it has ended with what it did for them."""
+        lost = [c for caller in self._callers.values() for c, number in caller.open_calls.items() if number <= upto]
+        for call_id in lost:
+            self.result(call_id, {"error": RESTARTED})
+
+    def listen_again(self) -> None:
+        """Its file is gone. Callers that are connected stay so."""
+        self._loop.unregister(self._listener.fileno())
+        self._listener.close()
+        self._listener = listen(self.path)
+        self._loop.register(self._listener.fileno(), self._accept)
 
     def close(self) -> None:
         for caller in list(self._callers.values()):
@@ -101,8 +122,8 @@ class CallServer:
                 self._hang_up(caller)
                 return
             self._last_id += 1
-            caller.open_calls.add(self._last_id)
-            self._on_call(self._last_id, request)
+            caller.open_calls[self._last_id] = 0
+            caller.open_calls[self._last_id] = self._on_call(self._last_id, request)
 
     def _write(self, caller: _Caller) -> None:
         try:

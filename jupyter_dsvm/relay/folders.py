@@ -7,9 +7,12 @@ rather than repaired: whoever made it may still hold it open.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import stat
+import time
+from typing import Optional
 
 SOCKET_PATH_MAX = 107
 
@@ -59,6 +62,25 @@ def kernels_folder() -> str:
 def kernel_folder(tag: bytes) -> str:
     """The folder of the relay of one kernel. Half of the tag is enough to tell one user's kernels apart."""
     return os.path.join(kernels_folder(), tag.hex()[:16])
+
+
+def lock_folder(folder: str, wait: float) -> Optional[int]:
+    """A descriptor that holds the folder locked until it is closed; None where another still has it after ``wait`` seconds.
+
+    Two pipes must not start two relays; and systemd-tmpfiles, which removes what lies in /tmp for ten days, leaves alone
+    what is locked. A relay that is being killed closes its sockets a moment before it lets go of this.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(fd)
+                return None
+            time.sleep(0.01)
 
 
 def fits(folder: str) -> bool:

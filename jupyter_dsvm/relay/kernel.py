@@ -1,7 +1,7 @@
-"""A kernel process and its channels, for whoever owns one: the relay on a VM, the local backend in the Jupyter server.
+"""A kernel's channels and arguments, for whoever owns one: the relay on a VM, the local backend in the Jupyter server.
 
 Both have a poll loop of their own, so nothing here waits: the owner registers ``KernelChannels.sockets`` with its
-poller once ``try_connect`` has said True, and calls ``KernelProcess.poll`` now and then.
+poller once ``try_connect`` has said True. The process is in ``process``.
 
 The channels are ipc sockets in a 0700 folder. What follows from that:
 
@@ -15,21 +15,18 @@ A kernel that cannot do ipc is given loopback TCP by its owner (``transport="tcp
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
-import signal
 import socket
 import stat
-import subprocess
-import time
+import struct
 import uuid
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
+from . import multipart
 from .folders import fits, write_private
 from .wire import Channel
 
@@ -51,17 +48,6 @@ RECEIVE_LIMIT = 64
 RECONNECT_MS = 5
 RECONNECT_MAX_MS = 1000
 """A socket's file appears at bind, a moment before it listens; that gap must not cost ZeroMQ's 100 ms either."""
-
-LOG_LIMIT = 1024 * 1024
-"""What a kernel's log may take on disk, in bytes. Outputs do not go there, only what precedes or escapes them."""
-
-TAIL = 4000
-"""Bytes of the log that go into an error."""
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-
-GRACE = 5.0
-"""Seconds between asking a kernel to end and ending it."""
 
 
 class KernelChannels:
@@ -155,24 +141,12 @@ class KernelChannels:
         """Hand a message on to the kernel's socket. False (not raised) where that channel is not connected."""
         if channel is Channel.IOPUB or channel in self._waiting or channel not in self.sockets:
             return False
-        try:
-            self.sockets[channel].send_multipart(parts, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
+        return multipart.send(self.sockets[channel], parts)
 
     def receive(self, channel: Channel, limit: int = RECEIVE_LIMIT) -> List[List[bytes]]:
         """Up to ``limit`` messages that are there now, each as its parts."""
-        messages: List[List[bytes]] = []
         s = self.sockets.get(channel)
-        if s is None:
-            return messages
-        try:
-            while len(messages) < limit:
-                messages.append(s.recv_multipart(zmq.NOBLOCK))
-        except zmq.Again:
-            pass
-        return messages
+        return multipart.receive(s, limit) if s is not None else []
 
     def hung_up(self) -> bool:
         """Whether the kernel has closed all its connections, so that what ``receive`` gives now is all there will be.
@@ -186,7 +160,7 @@ class KernelChannels:
                 continue
             try:
                 while True:
-                    if recv_monitor_message(self._monitors[channel], zmq.NOBLOCK)["event"] == zmq.EVENT_DISCONNECTED:
+                    if _event(self._monitors[channel]) == zmq.EVENT_DISCONNECTED:
                         self._open.discard(channel)
             except zmq.Again:
                 pass
@@ -210,6 +184,11 @@ class KernelChannels:
                         pass
 
 
+def _event(monitor: Any) -> int:
+    """The next event, u16 and u32 in the first part: ``zmq_socket_monitor(3)``. pyzmq's own function imports asyncio and ssl."""
+    return int(struct.unpack_from("=H", monitor.recv_multipart(zmq.NOBLOCK)[0])[0])
+
+
 def _free_ports(count: int) -> List[int]:
     """Free at this moment; the kernel binds them a moment later, so a collision is possible: a failed start."""
     held = []
@@ -224,7 +203,7 @@ def _free_ports(count: int) -> List[int]:
             s.close()
 
 
-# The process
+# Its arguments
 
 
 def kernel_argv(argv: Sequence[str], connection_file: str, resource_dir: str = "", session: str = "") -> List[str]:
@@ -245,138 +224,3 @@ def is_ipykernel(argv: Sequence[str]) -> bool:
     """Whether this argv is ``python -m ipykernel_launcher …`` or ``python -m ipykernel …``."""
     modules = [argv[i + 1] for i, arg in enumerate(argv[:-1]) if arg == "-m"]
     return "ipykernel_launcher" in modules or "ipykernel" in modules
-
-
-class KernelProcess:
-    """One run of a kernel: a process in a session and process group of its own, with nothing on stdin.
-
-    ``argv`` is complete and ``env`` is all of the environment: whether ``JPY_PARENT_PID`` is in it (a kernel on this
-    server ends with the server) or not (a kernel on a VM outlives everything) is the owner's choice. ``log`` is a path
-    in a private folder for what the process prints, or None to let it print where the owner prints.
-    ``die_with_parent`` (Linux): killed with the thread that starts it, for an owner without whom nobody could reach it.
-    Raises ``OSError`` if it cannot be started.
-    """
-
-    def __init__(
-        self,
-        argv: Sequence[str],
-        env: Mapping[str, str],
-        cwd: Optional[str],
-        log: Optional[str],
-        die_with_parent: bool = False,
-    ) -> None:
-        self._log = log
-        self._kill_at: Optional[float] = None
-        output: Union[int, Any, None] = None
-        if log is not None:
-            write_private(log, b"")
-            # Append: after the log has been cut, writing goes on at its new end and leaves no hole.
-            output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        try:
-            self._process = subprocess.Popen(
-                list(argv),
-                env=dict(env),
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                preexec_fn=_die_with_parent() if die_with_parent else None,
-            )
-        finally:
-            if output is not None:
-                os.close(output)
-        self.pid = self._process.pid
-        self.started = time.monotonic()
-
-    def poll(self) -> Optional[int]:
-        """The exit code (negative: the signal) once it has ended, else None. Also does what ``end`` has put off.
-
-        With the process its whole group ends: what a cell left running there would otherwise keep memory and GPU.
-        """
-        if self._process.returncode is not None:
-            return self._process.returncode
-        if self._kill_at is not None and time.monotonic() >= self._kill_at:
-            self.kill()
-        self._bound_log()
-        # Looked at without reaping: as long as the leader is a zombie, its number cannot become another group's.
-        if not os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            return None
-        self.signal(signal.SIGKILL)
-        return self._process.poll()
-
-    def signal(self, signum: int) -> None:
-        """Signal the process group; nothing happens once it has ended."""
-        if self._process.returncode is not None:
-            return
-        try:
-            os.killpg(self.pid, signum)
-        except (ProcessLookupError, PermissionError):
-            pass  # ended, and nobody of the group is left; macOS says EPERM for a group of zombies
-
-    def kill(self) -> None:
-        self.signal(signal.SIGKILL)
-
-    def end(self, grace: float = GRACE) -> None:
-        """Ask the process to end; ``poll``, which the owner goes on calling, kills it ``grace`` seconds later."""
-        if self._kill_at is None:
-            self.signal(signal.SIGTERM)
-            # An interrupted or stopped kernel must still get it.
-            self.signal(signal.SIGCONT)
-        self._kill_at = time.monotonic() + grace
-
-    @property
-    def ending(self) -> bool:
-        return self._kill_at is not None
-
-    def wait(self, timeout: float) -> Optional[int]:
-        """``poll`` until ``timeout``. Only where blocking is right: when the process that owns the kernel ends."""
-        deadline = time.monotonic() + timeout
-        while self.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return self._process.returncode
-
-    def tail(self, limit: int = TAIL) -> str:
-        """The end of what it printed, for an error message. Unsafe text: whoever shows it cleans it."""
-        return _tail(self._log, limit).decode("utf-8", "replace") if self._log is not None else ""
-
-    def _bound_log(self) -> None:
-        if self._log is None:
-            return
-        try:
-            if os.stat(self._log).st_size > LOG_LIMIT:
-                kept = _tail(self._log, LOG_LIMIT // 4)
-                with open(self._log, "r+b") as f:
-                    f.truncate(0)
-                    f.write(kept)
-        except OSError:
-            pass  # the folder is being removed
-
-
-def _die_with_parent() -> Optional[Callable[[], None]]:
-    """What the child does before exec, prepared here: after a fork nothing should be imported. Only for one-threaded owners."""
-    try:
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-    except (OSError, AttributeError):
-        return None  # not Linux
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) and None
-
-
-def _tail(path: str, limit: int) -> bytes:
-    try:
-        with open(path, "rb") as f:
-            size = f.seek(0, os.SEEK_END)
-            f.seek(max(0, size - limit))
-            return f.read(limit)
-    except OSError:
-        return b""
-
-
-def signal_name(code: int) -> str:
-    """How a process ended, in words: for ``EXITED`` and for messages."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"signal {-code}"

@@ -47,14 +47,14 @@ def accept_same_user(listener: socket.socket) -> Optional[socket.socket]:
     return connection
 
 
-def connect(path: str) -> Optional[socket.socket]:
+def connect(path: str, timeout: float = CONNECT_TIMEOUT) -> Optional[socket.socket]:
     """A connection to a socket of our own; None where certainly nobody listens.
 
     ``OSError`` where that is not known: the listener is stopped or overwhelmed, or it is not ours.
     """
     connection = socket.socket(socket.AF_UNIX)
     try:
-        connection.settimeout(CONNECT_TIMEOUT)
+        connection.settimeout(timeout)
         connection.connect(path)
         if not same_user(connection):
             raise PermissionError(f"{path} is another user's")

@@ -2,7 +2,8 @@
 
 Every frame names its kernel, and goes to that kernel's relay unread; only HELLO and GOODBYE are looked at, since
 they open and close the way there. The relays take turns on the way back: one read of each in a round, and none while the channel
-is full. What the pipe itself says (PONG, RESULT, GONE) goes before what waits.
+is full or as much is under way as the way to the server takes well (``inflight``). What the pipe itself says (PONG, RESULT,
+GONE) goes before what waits.
 
 The pipe keeps nothing that would be missed: it ends when its input does, and the relays and their kernels go on.
 """
@@ -25,10 +26,15 @@ from typing import Any, Callable, Dict, List, Optional
 
 import zmq
 
-from .daemon import RECORD, SOCKET, spawn
+from .archive import Archive
+from .daemon import SOCKET
 from .folders import kernel_folder, kernels_folder
+from .inflight import InFlight
 from .listening import connect
 from .loop import Loop
+from .record import read_record, what_became_of_it
+from .spare import spare_of
+from .spawning import spawn
 from .stream import Stream
 from .wire import (
     MAX_BODY,
@@ -41,6 +47,8 @@ from .wire import (
     json_body,
     read_call,
     read_json,
+    read_u64,
+    u64_body,
 )
 
 log = logging.getLogger("relay")
@@ -48,8 +56,15 @@ log = logging.getLogger("relay")
 FULL = 256 * 1024
 """Bytes waiting for the channel above which no relay is read."""
 
+SMALL = 16 * 1024
+"""Bytes that are read of a relay at least, however little may be under way."""
+
 STALE = 60.0
 """Seconds after which a folder without a relay is taken to be left behind."""
+
+SILENT = 900.0
+"""Seconds without a word from the server, which asks for one every second or so, after which nobody is there: sshd itself
+may take hours to notice that. A server that slept for longer connects anew."""
 
 MAX_LISTING = 4 * 1024 * 1024
 
@@ -67,12 +82,15 @@ class Pipe:
     def __init__(self, stdin_fd: int, stdout_fd: int) -> None:
         self._loop = Loop()
         self._channel = Stream(stdin_fd, stdout_fd)
+        self._flight = InFlight()
+        self._archive = Archive()
         self._ways: Dict[bytes, _Way] = {}
         self._readable: Dict[bytes, _Way] = {}  # in the order in which they have their turn
         self._listing: Optional[subprocess.Popen[bytes]] = None
         self._listed = bytearray()
         self._asked: List[int] = []
         self._open = True
+        self._heard = time.monotonic()
         self._operations: Dict[str, Callable[[int], None]] = {
             "info": self._info,
             "kernels": self._kernels,
@@ -82,7 +100,8 @@ class Pipe:
     def run(self) -> None:
         self._loop.register(self._channel.read_fd, self._from_channel)
         try:
-            while self._open:
+            while self._open and time.monotonic() < self._heard + SILENT:
+                self._archive.keep()
                 self._watch()
                 self._loop.turn(60.0)
                 self._take_turns()
@@ -100,10 +119,14 @@ class Pipe:
         else:
             events = zmq.POLLIN | (zmq.POLLOUT if self._channel.pending else 0)
             self._loop.register(self._channel.read_fd, self._from_channel, events)
-        full = self._channel.pending >= FULL
+        full = self._full
         for way in self._ways.values():
             wanted: int = (0 if full else zmq.POLLIN) | (zmq.POLLOUT if way.stream.pending else 0)
             self._loop.register(way.stream.read_fd, partial(self._way_ready, way), wanted)
+
+    @property
+    def _full(self) -> bool:
+        return self._channel.pending >= FULL or self._flight.room <= 0
 
     def _flush(self) -> None:
         try:
@@ -122,6 +145,7 @@ class Pipe:
             return
         try:
             frames = self._channel.read()
+            self._heard = time.monotonic()
             if frames is None:
                 self._open = False
                 return
@@ -158,7 +182,7 @@ class Pipe:
         tag = hello.kernel
         path = os.path.join(kernel_folder(tag), SOCKET)
         create = read_json(hello.body).get("create") is True
-        connection, text = None, "no relay on this machine has this kernel"
+        connection, text = None, what_became_of_it(kernel_folder(tag))
         try:
             connection = connect(path)
             if connection is None and create:
@@ -180,7 +204,7 @@ class Pipe:
     def _take_turns(self) -> None:
         """One read of each relay that has something, the one that was read longest ago first, until the channel is full."""
         for tag, way in list(self._readable.items()):
-            if self._channel.pending >= FULL:
+            if self._full:
                 return  # the others are first in the next round
             del self._readable[tag]
             self._from_relay(way)
@@ -188,16 +212,24 @@ class Pipe:
 
     def _from_relay(self, way: _Way) -> None:
         try:
-            frames = way.stream.read()
+            frames = way.stream.read(max(SMALL, self._flight.room // 2))
         except (OSError, WireError) as e:
             self._gone(way, f"the connection to the relay failed: {e}")
             return
         if frames is None:
-            self._gone(way, "the relay has ended without a word")
+            self._gone(way, what_became_of_it(kernel_folder(way.tag)))
             return
         for frame in frames:
             way.said_goodbye = way.said_goodbye or frame.type == Type.GOODBYE
         self._channel.queue(frames)
+        self._flight.sent(sum(frame.size for frame in frames), time.monotonic())
+        self._ask()
+
+    def _ask(self) -> None:
+        """In its place among what is sent, so that the answer tells what has arrived."""
+        number = self._flight.question(time.monotonic())
+        if number is not None:
+            self._channel.queue([Frame(Type.PING, PIPE, 0, u64_body(number))])
 
     def _flush_way(self, way: _Way) -> None:
         try:
@@ -224,6 +256,9 @@ class Pipe:
         if frame.type == Type.PING:
             self._say([Frame(Type.PONG, PIPE, 0, frame.body)])
             self._flush()
+        elif frame.type == Type.PONG:
+            self._flight.answered(read_u64(frame.body), time.monotonic())
+            self._ask()
         elif frame.type == Type.HELLO:
             self._say([Frame(Type.HELLO, PIPE, 0, json_body({"version": VERSION}))])
         elif frame.type == Type.GOODBYE:
@@ -276,8 +311,8 @@ class Pipe:
                 _remove_stale(folder)
                 continue
             connection.close()
-            record = _read_record(os.path.join(folder, RECORD))
-            alive.append({"id": record.get("kernel_id", ""), "folder": name, **record})
+            record = read_record(folder)
+            alive.append({"id": record.get("kernel_id", ""), "folder": name, **record, "spare": spare_of(folder)})
         self._answer(call_id, {"result": alive})
 
     def _kernelspecs(self, call_id: int) -> None:
@@ -346,14 +381,6 @@ def _remove_stale(folder: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError:
         pass
-
-
-def _read_record(path: str) -> Dict[str, Any]:
-    try:
-        with open(path, "rb") as f:
-            return read_json(f.read(MAX_BODY))
-    except (OSError, WireError):
-        return {}
 
 
 def main(stdin_fd: int = 0, stdout_fd: int = 1) -> None:

@@ -2,27 +2,35 @@
 
     state      may become
     ABSENT     STARTING (start)
-    STARTING   RUNNING (its channels are there), DRAINING (the process has ended)
+    STARTING   RUNNING (its channels are there), DRAINING (the process has ended), STARTING (the spare was of no use)
     RUNNING    DRAINING (the process has ended)
     DRAINING   STARTING (restart, or the second try over TCP), ENDED
     ENDED      STARTING (restart)
 
 ``Runner`` is called by the relay's poll loop only, and waits for nothing: ``step`` says when it wants to be called
 again. What the kernel has put out is always handed over before its exit is told.
+
+Where a spare is parked (``spare``) the process is made of that; if that does not come about, a process is started as if there had
+been none.
 """
 
 from __future__ import annotations
 
 import enum
+import logging
 import os
 import pkgutil
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from .folders import write_private
-from .kernel import GRACE, KernelChannels, KernelProcess, is_ipykernel, signal_name
+from .kernel import KernelChannels, is_ipykernel
+from .process import GRACE, KernelProcess, OwnedProcess, signal_name
+from .spare import KEPT, OWN, SETTLE, SpareKeeper, SpareProcess, kind_of
 from .spec import KernelSpec
 from .wire import Channel
+
+log = logging.getLogger("relay")
 
 CONNECT_INTERVAL = 0.005
 """Seconds between two looks for the kernel's sockets while it starts."""
@@ -38,6 +46,9 @@ IPC_LIMIT = 120.0
 
 RESTART_GRACE = 1.0
 
+SPARE_LIMIT = 15.0
+"""Seconds in which a kernel made of a spare must offer its sockets; an ordinary start follows."""
+
 
 class Phase(enum.Enum):
     ABSENT = "absent"
@@ -49,7 +60,7 @@ class Phase(enum.Enum):
 
 MAY_BECOME = {
     Phase.ABSENT: {Phase.STARTING, Phase.ENDED},
-    Phase.STARTING: {Phase.RUNNING, Phase.DRAINING},
+    Phase.STARTING: {Phase.RUNNING, Phase.DRAINING, Phase.STARTING, Phase.ENDED},
     Phase.RUNNING: {Phase.DRAINING},
     Phase.DRAINING: {Phase.STARTING, Phase.ENDED},
     Phase.ENDED: {Phase.STARTING, Phase.ENDED},
@@ -69,7 +80,7 @@ class Runner:
         self.phase = Phase.ABSENT
         self.spec: Optional[KernelSpec] = None
         self.channels: Optional[KernelChannels] = None
-        self.process: Optional[KernelProcess] = None
+        self.process: Optional[OwnedProcess] = None
         self.run = 0
         """Counts what the server sees as runs: 1, and one more for each RESTART."""
         self._context = context
@@ -86,10 +97,17 @@ class Runner:
         self._code = 0
         self._text = ""
         self._deadline = 0.0
+        self._spares = SpareKeeper()
+        self._without_spare = False  # the next start: one was tried
+        self._since = 0.0  # when this phase began
 
     @property
     def connection_file(self) -> str:
         return os.path.join(self._folder, "connection.json")
+
+    @property
+    def _starter(self) -> str:
+        return os.path.join(self._folder, "start.py")
 
     @property
     def alive(self) -> bool:
@@ -103,6 +121,8 @@ class Runner:
         assert self.phase is Phase.ABSENT
         self.spec = spec
         self.run = 1
+        kind = kind_of(spec, self.connection_file, self._starter, self._call_socket, os.environ)
+        self._spares.use(kind, self._folder)
         self._launch()
 
     def restart(self) -> None:
@@ -145,9 +165,12 @@ class Runner:
             self._running()
         if self.phase is Phase.DRAINING:
             self._draining()
+        self._look_after_spare()
         if self.phase in (Phase.STARTING, Phase.DRAINING):
             return CONNECT_INTERVAL
-        return POLL_INTERVAL if self.phase is Phase.RUNNING else 60.0
+        if self.phase is Phase.RUNNING:
+            return POLL_INTERVAL
+        return 1.0 if self._spares.interested else 60.0
 
     def read(self, channel: Channel) -> int:
         """Hand over what is there now, a bounded number; how many there were."""
@@ -161,11 +184,20 @@ class Runner:
         if self.process is not None:
             self.process.kill()
             self.process.wait(GRACE)
+            self.process.close()
+        self._spares.close()
         self._close_channels()
+
+    def _look_after_spare(self) -> None:
+        lasting = self._again or not self._ended_by_us
+        settled = self.phase is Phase.RUNNING and time.monotonic() > self._since + SETTLE
+        again = self.alive or time.monotonic() < self._since + KEPT
+        self._spares.step(make=lasting and settled, keep=lasting and again)
 
     def _become(self, phase: Phase) -> None:
         assert phase in MAY_BECOME[self.phase], f"{self.phase} cannot become {phase}"
         self.phase = phase
+        self._since = time.monotonic()
 
     def _launch(self) -> None:
         assert self.spec is not None
@@ -176,16 +208,9 @@ class Runner:
             self.channels = KernelChannels(self._context, self._folder, self._tries, self._transport)
             path = self.connection_file
             self.channels.write_connection_file(path, spec.key, spec.signature_scheme, spec.kernel_name)
-            starter = os.path.join(self._folder, "start.py")
             # From the zip, to where the kernel's own Python can read it.
-            write_private(starter, pkgutil.get_data(__package__ or "relay", "start_ipykernel.py") or b"")
-            self.process = KernelProcess(
-                spec.command(path, starter),
-                spec.environment(os.environ, self._call_socket),
-                spec.folder(),
-                os.path.join(self._folder, "kernel.log"),
-                die_with_parent=True,
-            )
+            write_private(self._starter, pkgutil.get_data(__package__ or "relay", "start_ipykernel.py") or b"")
+            self.process = self._make_process(spec)
         except OSError as e:
             self._close_channels()
             self._become(Phase.ENDED)
@@ -193,6 +218,18 @@ class Runner:
             return
         self._become(Phase.STARTING)
         self._deadline = time.monotonic() + IPC_LIMIT
+
+    def _make_process(self, spec: KernelSpec) -> OwnedProcess:
+        command = spec.command(self.connection_file, self._starter)
+        env = spec.environment(os.environ, self._call_socket)
+        output = os.path.join(self._folder, "kernel.log")
+        fitting = self._spares.kind is not None and self._transport == "ipc" and not self._without_spare
+        self._without_spare = False
+        if fitting:
+            spare = self._spares.take(_as_spare(command, self._starter, env, spec.folder(), output), output)
+            if spare is not None:
+                return spare
+        return KernelProcess(command, env, spec.folder(), output, die_with_parent=True)
 
     def _end(self, grace: float) -> None:
         if self.process is not None and self.alive:
@@ -203,6 +240,12 @@ class Runner:
         assert self.channels is not None
         assert self.process is not None
         assert self.spec is not None
+        if isinstance(self.process, SpareProcess) and not self._ended_by_us and self.process.look_for_refusal():
+            log.info("the spare was of no use: %s", self.process.refused)
+            self._close_channels()  # the next run has names of its own, so the spare cannot be in its way
+            self._without_spare = True
+            self._launch()
+            return
         # The process first: one that ended may have left its socket files.
         if self._exited():
             return
@@ -212,8 +255,17 @@ class Runner:
             self._was_connected = True
             self._become(Phase.RUNNING)
             self._on_started(
-                {"pid": self.process.pid, "run": self.run, "transport": self._transport, "cwd": self.spec.folder()}
+                {
+                    "pid": self.process.pid,
+                    "run": self.run,
+                    "transport": self._transport,
+                    "cwd": self.spec.folder(),
+                    "spare": isinstance(self.process, SpareProcess),
+                }
             )
+        elif isinstance(self.process, SpareProcess) and time.monotonic() > self.process.started + SPARE_LIMIT:
+            self._without_spare = self._again = True
+            self._end(RESTART_GRACE)
         elif self._transport == "ipc" and time.monotonic() > self._deadline:
             self._transport = "tcp"
             self._again = True
@@ -231,6 +283,10 @@ class Runner:
         self._code = code
         self._text = "" if self._ended_by_us or (code == 0 and self._was_connected) else self._last_words(code)
         failed_start = not self._was_connected and not self._ended_by_us
+        if failed_start and isinstance(self.process, SpareProcess):
+            log.info("the spare has ended before it was the kernel")
+            self._without_spare = self._again = failed_start
+            failed_start = False
         if failed_start and self._transport == "ipc" and not is_ipykernel(self.spec.argv):
             # It may be one that cannot do ipc at all and stops at the address. ipykernel can: its reason is another.
             self._transport = "tcp"
@@ -252,6 +308,8 @@ class Runner:
         if not closed:
             return
         self._close_channels()
+        if self.process is not None:
+            self.process.close()
         self.process = None
         if self._again:
             self._launch()
@@ -263,3 +321,18 @@ class Runner:
         if self.channels is not None:
             self.channels.close()
             self.channels = None
+
+
+def _as_spare(command: Sequence[str], starter: str, env: Dict[str, str], cwd: str, output: str) -> Dict[str, Any]:
+    """What a spare is told so that it becomes what this command would start: see ``park``."""
+    write_private(output, b"")
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return {
+        "argv": list(command),
+        "script": list(command).index(starter),
+        "cwd": cwd,
+        "env": {name: env.get(name) for name in OWN},
+        "log": output,
+        "umask": mask,
+    }

@@ -4,17 +4,22 @@ The relay and the server's link use the same class. The rules, for each directio
 
 1. Everything that must not be lost is *sequenced*: it gets the next number from 1, and stays in the sender's journal
    until the receiver has acknowledged it. The journal is trimmed on an ACK and on nothing else.
-2. A connection begins with a HELLO each way, which says how far the sender of it has received. Replay is then nothing
-   special: each end sends from the number after that one, and what is new follows.
+2. A connection begins with a HELLO each way, the server's first, which says how far the sender of it has received. Replay
+   is then nothing special: each end sends from the number after that one, and what is new follows.
 3. The receiver passes sequenced frames on once and in order. What it has already is dropped (a peer may send it twice); a
    number beyond the next one is a protocol error, since a stream loses nothing in its middle.
 4. ACK says "handed on": to the kernel's socket, or to the notebook's clients. CREDIT says "room again". They differ for a
    message that is longer than the window: its pieces are taken (``consumed``) long before it is whole (``delivered``).
 5. Credit is counted in bytes of sequenced bodies since the first frame, not since the connection began. So a replay
    needs none of its own, and a cut leaves no count to repair.
-6. SIGNAL and its like have no number. They are refused while detached: a late interrupt stops the wrong cell.
+6. SIGNAL and INTERRUPT have no number. They are refused while detached: a late interrupt stops the wrong cell.
 7. Each end has an epoch, a random word for the life of its state. A peer with another epoch than before has lost that
    state, or is another process, and nothing can be resumed: ``EpochChanged``, and the connection is of no use.
+8. A server that starts again *adopts* (``Session.adopting``): it shows the epoch of its predecessor and up to where the
+   clients had been served. The relay counts that as an ACK and says with which numbers and byte counts both
+   directions go on. From then on the predecessor, should it still live, is refused.
+
+``docs/protocol.md`` has all of it with pictures, for whoever writes another end.
 
     state       attach()   receive(HELLO)   receive(other)             detach()
     DETACHED    GREETING   error            error                      DETACHED
@@ -31,8 +36,9 @@ import enum
 import uuid
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Deque, Dict, FrozenSet, List, Optional, Union
+from typing import Any, Deque, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
+from .hello import ADOPTION, MAX_WORD, Base, Hello, read_base, read_hello
 from .journal import Journal
 from .wire import (
     MAX_BODY,
@@ -53,8 +59,8 @@ from .wire import (
 CREDIT = 16 * 1024 * 1024
 """How many bytes may be under way to a receiver that has taken none of them."""
 
-MAX_WORD = 200
-"""Characters of an epoch or of a GOODBYE's reason."""
+SINCE: Dict[int, int] = {Type.INTERRUPT: 2}
+"""The first version that knows a type, where that is not 1."""
 
 
 class Role(enum.Enum):
@@ -70,7 +76,7 @@ class State(enum.Enum):
 
 _BOTH = frozenset({Type.HELLO, Type.DATA, Type.ACK, Type.CREDIT, Type.PING, Type.PONG, Type.GOODBYE})
 RECEIVABLE: Dict[Role, FrozenSet[int]] = {
-    Role.RELAY: _BOTH | {Type.START, Type.SIGNAL, Type.RESTART, Type.SHUTDOWN, Type.RESULT},
+    Role.RELAY: _BOTH | {Type.START, Type.SIGNAL, Type.INTERRUPT, Type.RESTART, Type.SHUTDOWN, Type.RESULT},
     Role.SERVER: _BOTH | {Type.CALL, Type.STARTED, Type.EXITED, Type.OMITTED, Type.GONE},
 }
 """What each role may be sent. Types that this version does not know pass, and whoever gets the event ignores them."""
@@ -87,10 +93,13 @@ class Attached:
 
     version: int
     hello: Dict[str, Any]
+    adopted: bool = False
+    """This HELLO began an adoption: at the relay by another server, at the server of this relay."""
+    renumbered: int = 0
+    """What is to be added to the numbers that ``send`` has given before, when they were not known yet."""
 
 
-@dataclass(frozen=True)
-class Received:
+class Received(NamedTuple):
     """A frame to act on. Sequenced ones (``seq`` > 0) come once and in order; say ``delivered(seq)`` when handed on."""
 
     type: int
@@ -104,6 +113,8 @@ class EpochChanged:
 
     known: str
     found: str
+    overtaken: bool = False
+    """The epoch is right, but its place is taken: by another server, which has adopted the relay, or by a later connection."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,12 @@ class Session:
         self.tag = tag
         self.epoch = epoch or uuid.uuid4().hex
         self.peer_epoch = ""
+        self.process = uuid.uuid4().hex  # tells an adopter, which has the epoch of its predecessor, from that one
+        self._peer_process = ""
+        self._connection = 0  # which one of this process it is
+        self._peer_connection = 0
+        self._adopting = False
+        self._early: List[Tuple[int, Buffer]] = []  # what an adopter sends before it knows the numbers
         self.state = State.DETACHED
         self.version = version
         """The version spoken: ours, or the peer's from its HELLO on if that is lower."""
@@ -153,6 +170,7 @@ class Session:
         self.acked = 0
         """The peer has handed on everything up to this number."""
         self._peer_credit = 0
+        self._hello: Optional[Dict[str, Any]] = None  # not sent yet: what else it says
         self._urgent: Deque[Frame] = deque()
         self._passing: Deque[Frame] = deque()
         # Receiving
@@ -166,6 +184,23 @@ class Session:
         self._ack_told = 0
         self._credit_told = 0
 
+    @classmethod
+    def adopting(cls, tag: bytes, epoch: str, peer_epoch: str, received_upto: int = 0, credit: int = CREDIT) -> Session:
+        """The server's end of a relay that an earlier server process was attached to.
+
+        ``epoch`` and ``peer_epoch`` are those of the earlier session. ``received_upto``: all clients have everything up to
+        this number, the end of a message (0 where that is not known). Once ``Attached``, it is a session like any other.
+
+        In the ``hello`` that comes with ``Attached``, ``base`` says after which number the relay goes on, ``received_upto``
+        what it had received of the earlier server (what that had sent under a higher number never arrived), and
+        ``kernel`` what had been told of the kernel up to the base.
+        """
+        session = cls(Role.SERVER, tag, epoch, credit=credit)
+        session.peer_epoch = peer_epoch
+        session.received = received_upto
+        session._adopting = True
+        return session
+
     # A connection
 
     @property
@@ -173,33 +208,50 @@ class Session:
         return self.state is State.ATTACHED
 
     def attach(self, **more: Any) -> None:
-        """A new connection: its first frame out is our HELLO, with ``more`` in it. Detached before."""
+        """A new connection: our first frame is HELLO, with ``more`` in it; a relay's follows the server's. Detached before."""
         assert self.state is State.DETACHED, "detach() comes before attach()"
         self.state = State.GREETING
-        hello = {"version": self._own_version, "epoch": self.epoch, "received_upto": self.received}
-        hello["credit"] = self._credit_told = self._consumed_bytes + self._window
-        hello.update(more)
+        self._connection += 1
+        self._hello = more
+        self._credit_told = self._consumed_bytes + self._window
         self._ack_told = 0  # an ACK that was under way may be lost: tell it again
-        self._urgent.append(Frame(Type.HELLO, self.tag, 0, json_body(hello)))
+
+    def add_to_hello(self, **more: Any) -> None:
+        """Say more in our HELLO. For a relay that has just got the server's (``Attached``) and has not answered."""
+        assert self._hello is not None, "it has been sent"
+        self._hello.update(more)
 
     def detach(self) -> None:
         """The connection is gone. What was sequenced is kept, everything else forgotten."""
         self.state = State.DETACHED
+        self._hello = None
         self._urgent.clear()
         self._passing.clear()
         self._peer_credit = 0
 
     def goodbye(self, reason: str, text: str = "") -> Frame:
         """The last frame of a connection, for the caller to send in place of whatever else was waiting."""
-        return Frame(Type.GOODBYE, self.tag, 0, json_body({"reason": reason, "text": text}))
+        return Frame(
+            Type.GOODBYE, self.tag, 0, json_body({"reason": reason, "text": text, "version": self._own_version})
+        )
 
     # Sending
 
+    def knows(self, type: int) -> bool:
+        """Whether the peer knows this type of frame, as far as its version says."""
+        return self.version >= SINCE.get(type, 1)
+
     def send(self, type: int, body: Buffer) -> int:
-        """Send a sequenced frame, now or when there is a connection again; its number. ``ValueError`` if the body is too long."""
+        """Send a sequenced frame, now or when there is a connection again; its number. ``ValueError`` if the body is too long.
+
+        Numbers that an adopter's session gives before it is attached begin at 1; ``Attached.renumbered`` makes them right.
+        """
         assert type in SEQUENCED, f"{type!r} has no sequence number; pass_by() sends it"
         if len(body) > MAX_BODY:
             raise ValueError(f"a body of {len(body)} bytes does not fit a frame")
+        if self._adopting:
+            self._early.append((type, body))
+            return len(self._early)
         return self.journal.append(type, body)
 
     def pass_by(self, type: int, body: Buffer) -> bool:
@@ -215,7 +267,10 @@ class Session:
         Acknowledgements go first. A SIGNAL goes after the sequenced frames of the same turn, so that it does not overtake the
         request it means, but not after what credit or a long queue holds back.
         """
-        frames = list(self._urgent)
+        frames = []
+        if self._hello_due:
+            frames.append(self._our_hello())
+        frames.extend(self._urgent)
         self._urgent.clear()
         if self.state is not State.ATTACHED:
             return frames
@@ -241,7 +296,7 @@ class Session:
     @property
     def can_send(self) -> bool:
         """Whether ``frames_to_send`` has something."""
-        if self._urgent:
+        if self._urgent or self._hello_due:
             return True
         if self.state is not State.ATTACHED:
             return False
@@ -249,6 +304,20 @@ class Session:
             return True
         entry = self.journal.get(self._next)
         return entry is not None and entry.end <= self._peer_credit
+
+    @property
+    def _hello_due(self) -> bool:
+        # A relay answers: what it says may depend on who is there.
+        return self._hello is not None and (self.role is Role.SERVER or self.state is State.ATTACHED)
+
+    def _our_hello(self) -> Frame:
+        hello: Dict[str, Any] = {"version": self._own_version, "epoch": self.epoch, "process": self.process}
+        hello.update(connection=self._connection, received_upto=self.received, credit=self._credit_told)
+        hello.update(self._hello or {})
+        if self._adopting:
+            hello["adopt"] = True
+        self._hello = None
+        return Frame(Type.HELLO, self.tag, 0, json_body(hello))
 
     def _credit_due(self) -> bool:
         # Not for every few bytes: the peer has at least three quarters of a window until then.
@@ -268,27 +337,33 @@ class Session:
         self.consumed(upto)
         self._delivered = max(self._delivered, upto)
 
-    def check_hello(self, frame: Frame) -> Optional[EpochChanged]:
+    def check_hello(self, frame: Frame) -> Union[EpochChanged, HungUp, None]:
         """Whether this HELLO can be resumed from, before anything is changed for it. Raises ``WireError`` like ``receive``."""
         if frame.kernel != self.tag:
             raise WireError("a frame of another kernel")
         if frame.type != Type.HELLO:
             raise WireError(f"a connection begins with HELLO, not with {_name(frame.type)}")
-        hello = read_json(frame.body)
-        version, upto = _natural(hello, "version"), _natural(hello, "received_upto")
-        _natural(hello, "credit")
-        epoch = hello.get("epoch")
-        if not isinstance(epoch, str) or not 0 < len(epoch) <= MAX_WORD:
-            raise WireError("a HELLO without epoch")
-        if version < 1:
-            raise WireError(f"there is no protocol version {version}")
-        if self.peer_epoch and epoch != self.peer_epoch:
-            return EpochChanged(self.peer_epoch, epoch)
+        hello = read_hello(frame.body)
+        if hello.adopt and self.role is Role.SERVER:
+            raise WireError("a relay that wants to adopt")
+        if (self.peer_epoch or hello.adopt) and hello.epoch != self.peer_epoch:
+            return EpochChanged(self.peer_epoch, hello.epoch)
+        if self._adopting:
+            return None if hello.version >= ADOPTION else _too_old(hello.version)
+        if self.role is Role.RELAY and self._overtaken(hello):
+            return EpochChanged(self.peer_epoch, hello.epoch, overtaken=True)
+        upto = hello.received_upto
         if upto > self._sent:
             raise WireError(f"the peer says it received frame {upto}, but only {self._sent} were sent")
-        if upto < self.acked:
+        if upto < self.acked and not hello.adopt:
             raise WireError(f"the peer acknowledged frame {self.acked} and now has only {upto}")
         return None
+
+    def _overtaken(self, hello: Hello) -> bool:
+        if hello.process == self._peer_process:
+            # Of a way that the server has given up long ago, it may come after that of the next.
+            return 0 < hello.connection <= self._peer_connection
+        return bool(self._peer_process) and not hello.adopt
 
     def receive(self, frame: Frame) -> List[Event]:
         """What this frame means. Raises ``WireError`` if it cannot be right; then end the connection and ``detach``."""
@@ -303,6 +378,8 @@ class Session:
             raise WireError(f"{_name(frame.type)} with sequence number {frame.seq}")
         if frame.type == Type.GOODBYE:
             said = read_json(frame.body)
+            if self._adopting and "version" not in said:
+                return [_too_old(1)]
             return [HungUp(str(said.get("reason", ""))[:MAX_WORD], str(said.get("text", "")))]
         if frame.type == Type.GONE:
             return [Gone(str(read_json(frame.body).get("text", "")))]
@@ -324,16 +401,48 @@ class Session:
         return [Received(frame.type, 0, frame.body)] if known else []
 
     def _greeted(self, frame: Frame) -> Event:
-        changed = self.check_hello(frame)
-        if changed is not None:
-            return changed
-        hello = read_json(frame.body)
-        self.peer_epoch = hello["epoch"]
-        self.version = min(self._own_version, hello["version"])
-        self._peer_credit = hello["credit"]
-        self._next = hello["received_upto"] + 1
+        refused = self.check_hello(frame)
+        if refused is not None:
+            return refused
+        hello = read_hello(frame.body)
+        adopted, renumbered = self._adopting or hello.adopt, 0
+        if self._adopting:
+            self._go_on_from(read_base(hello))
+            renumbered = hello.received_upto
+        if hello.adopt:
+            self._be_adopted(hello)
+        else:
+            self._peer_credit = hello.credit
+            self._next = hello.received_upto + 1
+        self.peer_epoch = hello.epoch
+        self._peer_process, self._peer_connection = hello.process, hello.connection
+        self.version = min(self._own_version, hello.version)
         self.state = State.ATTACHED
-        return Attached(self.version, hello)
+        return Attached(self.version, hello.all, adopted, renumbered)
+
+    def _be_adopted(self, hello: Hello) -> None:
+        """The relay's part. Done again, harmlessly, where the answer to the first adoption was lost."""
+        self._acknowledged(max(hello.received_upto, self.acked))
+        self._next = self.acked + 1
+        self._peer_credit = self.journal.before + hello.credit  # the adopter does not know our count: so much more
+        base = {"seq": self.acked, "bytes": self.journal.before}
+        self.add_to_hello(base=base, received_bytes=self._received_bytes)
+
+    def _go_on_from(self, base: Base) -> None:
+        """The server's part."""
+        if base.seq < self.received:
+            raise WireError(
+                f"the relay goes on after frame {base.seq}, and frame {self.received} was handed on already"
+            )
+        self.received = self._consumed = self._delivered = self._ack_told = base.seq
+        self._received_bytes = self._consumed_bytes = base.end
+        self._credit_told = base.end + self._window
+        self.journal = Journal(after=base.received_upto, before=base.received_end)
+        self.acked = self._sent = base.received_upto
+        self._adopting = False
+        early, self._early = self._early, []
+        for type, body in early:
+            self.journal.append(type, body)
 
     def _sequenced(self, frame: Frame) -> List[Event]:
         if frame.seq <= self.received:
@@ -356,11 +465,9 @@ class Session:
             self._next = max(self._next, upto + 1)
 
 
-def _natural(hello: Dict[str, Any], name: str) -> int:
-    value = hello.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64:
-        raise WireError(f"a HELLO whose {name} is no number")
-    return value
+def _too_old(version: int) -> HungUp:
+    text = f"it speaks version {version} of the protocol, and a server that starts again needs version {ADOPTION}"
+    return HungUp("version", text)
 
 
 def _name(type: int) -> str:

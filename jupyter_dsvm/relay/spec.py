@@ -34,6 +34,8 @@ class KernelSpec:
     resource_dir: str = ""
     journal_limit: int = JOURNAL_LIMIT
     """Bytes that the relay may keep before it leaves outputs out and says so; 0 for no limit."""
+    spare: bool = False
+    """Whether this kernel may be made of a spare, and one be parked for the next (``spare``)."""
 
     def to_json(self) -> Dict[str, Any]:
         return asdict(self)
@@ -65,7 +67,8 @@ class KernelSpec:
             if not isinstance(word, str):
                 raise WireError(f"a START whose {name} is no text")
             words[name] = word
-        return cls(argv=tuple(argv), env=dict(env), cwd=cwd, journal_limit=limit, **words)
+        spare = value.get("spare") is True
+        return cls(argv=tuple(argv), env=dict(env), cwd=cwd, journal_limit=limit, spare=spare, **words)
 
     def command(self, connection_file: str, starter: str = "") -> List[str]:
         """The whole argv. ``starter``: the path of ``start_ipykernel.py``, which takes the place of ``-m ipykernel…``."""

@@ -8,6 +8,8 @@ The relay writes this file beside the kernel's sockets. It imports nothing of th
    the only subscriber, reads eagerly, and keeps account of what it cannot keep.
 
 Both are changes to ipykernel's inside. Where a version has no such inside, it starts as it is.
+
+A spare (``park``) runs this file too, once it is told for which kernel: so what is true after a start is true of it.
 """
 
 import itertools
@@ -61,8 +63,11 @@ def without_mark(app_class: Any, publishers: Any) -> None:
 
 
 def main() -> None:
-    # As with -m: the working folder, not that of this file.
-    sys.path[0] = os.getcwd()
+    # Python has put this file's folder there (not with -P or -I). With -m it is the working folder, and ipykernel_launcher
+    # takes that away before it imports anything: a tornado.py among somebody's notebooks is not to be taken for tornado.
+    first = bool(sys.path) and sys.path[0] == os.path.realpath(FOLDER)
+    if first:
+        del sys.path[0]
     try:
         import zmq
         from ipykernel.iostream import IOPubThread
@@ -72,6 +77,8 @@ def main() -> None:
         without_mark(IPKernelApp, (zmq.PUB, zmq.XPUB))
     except (ImportError, AttributeError) as e:
         sys.stderr.write(f"ipykernel is started unchanged: {e}\n")
+    if first:
+        sys.path.insert(0, os.getcwd())
     runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
 
 

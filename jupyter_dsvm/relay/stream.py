@@ -13,7 +13,7 @@ READ_SIZE = 256 * 1024
 WRITE_SIZE = 256 * 1024
 """Bytes taken from the queue at once. What is urgent waits behind no more than that."""
 
-MAX_BUFFERS = 512  # IOV_MAX is 1024
+SMALL = 16 * 1024
 
 
 class Stream:
@@ -32,10 +32,10 @@ class Stream:
         self._queued_bytes = 0
         self._closed = False
 
-    def read(self) -> Optional[List[Frame]]:
-        """The frames completed by what can be read now, which may be none; None at the end."""
+    def read(self, most: int = READ_SIZE) -> Optional[List[Frame]]:
+        """The frames completed by what can be read now (``most`` bytes of it), which may be none; None at the end."""
         try:
-            data = os.read(self.read_fd, READ_SIZE)
+            data = os.read(self.read_fd, min(most, READ_SIZE))
         except (BlockingIOError, InterruptedError):
             return []
         except ConnectionError:
@@ -77,14 +77,24 @@ class Stream:
                 self._writing.popleft()
 
     def _gather(self) -> None:
-        while self._writing_bytes < WRITE_SIZE and len(self._writing) < MAX_BUFFERS:
+        """Few buffers, large ones as they are: small frames are joined, which costs less than a place in a list of hundreds."""
+        small: List[Buffer] = []
+        while self._writing_bytes < WRITE_SIZE:
             waiting = self._urgent or self._queue
             if not waiting:
-                return
+                break
             frame = waiting.popleft()
-            self._queued_bytes -= frame.size
-            self._writing_bytes += frame.size
-            self._writing.extend(b for b in frame.buffers() if len(b))
+            size = frame.size
+            self._queued_bytes -= size
+            self._writing_bytes += size
+            small.extend(frame.buffers())
+            if size > SMALL:
+                body = small.pop()
+                self._writing.append(b"".join(small))
+                self._writing.append(body)
+                small.clear()
+        if small:
+            self._writing.append(b"".join(small))
 
     def close(self) -> None:
         if not self._closed:

@@ -4,27 +4,11 @@ A frame is::
 
     length  u32   of all that follows, at most MAX_FRAME
     type    u8    Type
-    kernel  16 B  which kernel it is about (kernel_tag); zeros: the pipe itself
+    kernel  16 B  which relay it is for or from, a random word; zeros: the pipe itself
     seq     u64   its place in this kernel's and direction's one ordered sequence, from 1; 0: not in the sequence
-    body    …     by type, below
+    body    …     by type
 
-    type         seq  direction      body
-    HELLO        0    both           JSON {version, epoch, received_upto, credit, …}; to the VM also {create}
-    DATA         n    both           channel u8, last u8, then a piece of a message (pack_message, split at CHUNK)
-    ACK          0    both           u64: everything up to here would survive a crash of the sender of this frame
-    CREDIT       0    both           u64: bytes of bodies, counted from the first frame, that may be sent in all
-    PING, PONG   0    both           u64, the PONG's is the PING's
-    START        n    to the VM      JSON: what to run (relay.spec.KernelSpec)
-    SIGNAL       0    to the VM      i32: dropped while the link is down, since a late one would stop the wrong cell
-    RESTART      n    to the VM      JSON {}: end the kernel process and start it again
-    SHUTDOWN     n    to the VM      JSON {}: end the kernel and the relay
-    CALL         n    to the server  u64 id, JSON: a line of %dsvm
-    RESULT       n    to the VM      u64 id, JSON: progress or the end of a call
-    STARTED      n    to the server  JSON {pid, run}: a kernel process runs (run counts RESTARTs)
-    EXITED       n    to the server  JSON {code, run, text}: it has ended, after all its output
-    GOODBYE      0    both           JSON {reason, text}: the sender hangs up (superseded, shutdown, protocol, version)
-    GONE         0    to the server  JSON {text}: no relay there has this kernel
-    OMITTED      n    to the server  JSON {parent_header, messages, bytes}: outputs left out here, over the relay's limit
+``docs/protocol.md`` lists what each type's body is, who sends it, and since which version.
 
 The decoder checks a length before it takes memory for it, and knows nothing of what frames mean.
 An unknown type is kept, not refused: a newer end may say more than an older one understands.
@@ -36,8 +20,7 @@ import enum
 import json
 import struct
 import uuid
-from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple, Union
 
 _HEADER = struct.Struct("!IB16sQ")
 _AFTER_LENGTH = _HEADER.size - 4
@@ -45,10 +28,10 @@ _U32 = struct.Struct("!I")
 _U64 = struct.Struct("!Q")
 _I32 = struct.Struct("!i")
 
-VERSION = 1
-"""Of the protocol; both ends say theirs in HELLO and speak the lower one."""
+VERSION = 2
+"""Of the protocol; both ends say theirs in HELLO and speak the lower one. 2 knows adoption and INTERRUPT."""
 
-CHUNK = 256 * 1024
+CHUNK = 64 * 1024
 """A message longer than this travels in several DATA frames, so that kernels sharing a pipe take turns."""
 
 MAX_FRAME = 1024 * 1024
@@ -90,6 +73,7 @@ class Type(enum.IntEnum):
     GOODBYE = 15
     GONE = 16
     OMITTED = 17
+    INTERRUPT = 18
 
 
 SEQUENCED = frozenset(
@@ -116,20 +100,21 @@ class Channel(enum.IntEnum):
     CONTROL = 4
 
 
+_CHANNELS = {int(channel): channel for channel in Channel}
+
 PIPE = bytes(16)
 """The kernel tag of frames that are about the pipe and no kernel."""
 
 
 def kernel_tag(kernel_id: str) -> bytes:
-    """The 16 bytes that stand for a kernel in frames. Kernel ids are UUIDs unless a custom manager makes them."""
+    """A kernel's id as 16 bytes, as short as a name can be. Kernel ids are UUIDs unless a custom manager makes them."""
     try:
         return uuid.UUID(kernel_id).bytes
     except ValueError:
         return uuid.uuid5(uuid.NAMESPACE_URL, "jupyter-kernel:" + kernel_id).bytes
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     type: int
     kernel: bytes
     seq: int
@@ -152,31 +137,40 @@ class FrameDecoder:
 
     def __init__(self, max_frame: int = MAX_FRAME) -> None:
         self._max_frame = max_frame
-        self._buffer = bytearray()
+        self._pieces: List[Buffer] = []  # of the frame that is not complete
+        self._have = 0
+        self._need = _HEADER.size
 
-    def feed(self, data: Buffer) -> Iterator[Frame]:
-        """Frames completed by ``data``. Raises ``WireError`` on a length out of bounds; then throw the decoder away."""
-        buffer = self._buffer
-        buffer += data
-        position = 0
-        try:
-            while len(buffer) - position >= _HEADER.size:
-                length, kind, kernel, seq = _HEADER.unpack_from(buffer, position)
-                if not _AFTER_LENGTH <= length <= self._max_frame:
-                    raise WireError(f"a frame says it is {length} bytes long; at most {self._max_frame} are allowed")
-                end = position + 4 + length
-                if len(buffer) < end:
-                    break
-                frame = Frame(kind, kernel, seq, bytes(memoryview(buffer)[position + _HEADER.size : end]))
-                position = end
-                yield frame
-        finally:
-            del buffer[:position]
+    def feed(self, data: Buffer) -> List[Frame]:
+        """The frames completed by ``data``, whose bodies are views of it: whoever keeps a small one for long copies it.
+
+        ``data`` is not changed afterwards. Raises ``WireError`` on a length out of bounds; then throw the decoder away.
+        """
+        self._pieces.append(data)
+        self._have += len(data)
+        if self._have < self._need:
+            return []
+        view = memoryview(data if len(self._pieces) == 1 else b"".join(self._pieces))
+        frames, position, size = [], 0, len(view)
+        self._need = _HEADER.size
+        while size - position >= _HEADER.size:
+            length, kind, kernel, seq = _HEADER.unpack_from(view, position)
+            if not _AFTER_LENGTH <= length <= self._max_frame:
+                raise WireError(f"a frame says it is {length} bytes long; at most {self._max_frame} are allowed")
+            end = position + 4 + length
+            if size < end:
+                self._need = 4 + length
+                break
+            frames.append(Frame(kind, kernel, seq, view[position + _HEADER.size : end]))
+            position = end
+        self._have = size - position
+        self._pieces = [bytes(view[position:])] if self._have else []
+        return frames
 
     @property
     def pending(self) -> int:
         """Bytes of a frame that is not complete; not 0 at the end of a stream means a cut in the middle."""
-        return len(self._buffer)
+        return self._have
 
 
 # Bodies
@@ -229,35 +223,79 @@ def read_call(body: Buffer) -> Tuple[int, Dict[str, Any]]:
 
 def pack_message(parts: Sequence[Buffer]) -> bytes:
     """``n u32``, ``n`` lengths u64, then the parts as they are."""
-    head = struct.pack(f"!I{len(parts)}Q", len(parts), *(len(p) for p in parts))
-    return b"".join((head, *parts))
+    return b"".join((_message_head(parts), *parts))
 
 
-def unpack_message(data: Buffer) -> List[bytes]:
-    if len(data) < _U32.size:
+def _message_head(parts: Sequence[Buffer]) -> bytes:
+    return struct.pack(f"!I{len(parts)}Q", len(parts), *[len(p) for p in parts])
+
+
+def unpack_message(*pieces: Buffer) -> List[bytes]:
+    """The parts of a message that came in these pieces. What is in them is copied once."""
+    first = memoryview(pieces[0])
+    if len(first) < _U32.size or len(first) < _U32.size + 8 * min(_U32.unpack_from(first)[0], MAX_PARTS):
+        first, pieces = memoryview(b"".join(pieces)), ()
+    size = len(first) + sum(len(piece) for piece in pieces[1:])
+    if size < _U32.size:
         raise WireError("a message without a head")
-    (count,) = _U32.unpack_from(data)
-    start = _U32.size + 8 * count
-    if count > MAX_PARTS or len(data) < start:
-        raise WireError(f"a message of {len(data)} bytes says it has {count} parts")
-    lengths = struct.unpack_from(f"!{count}Q", data, _U32.size)
-    if start + sum(lengths) != len(data):
+    (count,) = _U32.unpack_from(first)
+    position = _U32.size + 8 * count
+    if count > MAX_PARTS or size < position:
+        raise WireError(f"a message of {size} bytes says it has {count} parts")
+    lengths = struct.unpack_from(f"!{count}Q", first, _U32.size)
+    if position + sum(lengths) != size:
         raise WireError("the parts of a message do not add up to its length")
-    view = memoryview(data)
-    parts = []
+    parts, following = [], iter(pieces[1:])
     for length in lengths:
-        parts.append(bytes(view[start : start + length]))
-        start += length
+        end = position + length
+        if end <= len(first):
+            parts.append(bytes(first[position:end]))
+            position = end
+            continue
+        slices, missing = [first[position:]], end - len(first)
+        while missing:
+            first = memoryview(next(following))
+            slices.append(first[:missing])
+            position = min(missing, len(first))
+            missing -= position
+        parts.append(b"".join(slices))
     return parts
 
 
 def data_bodies(channel: Channel, parts: Sequence[Buffer], chunk: int = CHUNK) -> Iterator[bytes]:
-    """The DATA bodies that carry one message, in order."""
-    packed = memoryview(pack_message(parts))
-    for position in range(0, len(packed), chunk):
-        piece = packed[position : position + chunk]
-        last = position + chunk >= len(packed)
-        yield b"".join((bytes((channel, last)), piece))
+    """The DATA bodies that carry one message, in order. What is in the parts is copied once."""
+    head = _message_head(parts)
+    left = len(head) + sum(len(p) for p in parts)
+    if left <= chunk:
+        yield b"".join((bytes((channel, 1)), head, *parts))
+        return
+    room = min(chunk, left)
+    pieces: List[Buffer] = [bytes((channel, 0))]
+    for part in (head, *parts):
+        rest = memoryview(part)
+        while len(rest):
+            piece = rest[:room]
+            rest = rest[len(piece) :]
+            pieces.append(piece)
+            room -= len(piece)
+            left -= len(piece)
+            if not room:
+                yield b"".join(pieces)
+                room = min(chunk, left)
+                pieces = [bytes((channel, left <= chunk))]
+
+
+def interrupt_body(parts: Sequence[Buffer]) -> bytes:
+    """INTERRUPT's body: an interrupt_request for the control channel. ``ValueError`` where it does not fit a frame."""
+    (body,) = data_bodies(Channel.CONTROL, parts, MAX_BODY - 2)
+    return body
+
+
+def read_interrupt(body: Buffer) -> List[bytes]:
+    message = MessageAssembler().feed(body)
+    if message is None or message[0] is not Channel.CONTROL:
+        raise WireError("an INTERRUPT that is no whole message of the control channel")
+    return message[1]
 
 
 class MessageAssembler:
@@ -265,7 +303,8 @@ class MessageAssembler:
 
     def __init__(self, max_message: int = MAX_MESSAGE) -> None:
         self._max_message = max_message
-        self._pieces: Dict[int, List[Buffer]] = {}
+        self._begun: Dict[int, List[Buffer]] = {}
+        self._counted: Dict[int, int] = {}
         self._bytes = 0
 
     def feed(self, body: Buffer) -> Union[Tuple[Channel, List[bytes]], None]:
@@ -273,18 +312,24 @@ class MessageAssembler:
         if len(body) < 2:
             raise WireError("a DATA body without channel")
         number, last = body[0], body[1]
-        try:
-            channel = Channel(number)
-        except ValueError:
-            raise WireError(f"there is no channel {number}") from None
-        self._bytes += len(body) - 2 + PIECE
-        if self._bytes > self._max_message:
+        channel = _CHANNELS.get(number)
+        if channel is None:
+            raise WireError(f"there is no channel {number}")
+        size = len(body) - 2 + PIECE
+        if self._bytes + size > self._max_message:
             raise WireError(f"a message of more than {self._max_message} bytes")
-        pieces = self._pieces.setdefault(number, [])
-        pieces.append(memoryview(body)[2:])
+        piece = memoryview(body)[2:]
+        begun = self._begun.get(number)
+        if begun is None and last:
+            return channel, unpack_message(piece)
+        if begun is None:
+            begun = self._begun[number] = []
+        # A view keeps alive all that was read with it, which must not be many times what is counted here.
+        begun.append(piece if memoryview(piece.obj).nbytes <= 2 * size else bytes(piece))
+        self._bytes += size
+        self._counted[number] = self._counted.get(number, 0) + size
         if not last:
             return None
-        del self._pieces[number]
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._bytes -= len(data) + PIECE * len(pieces)
-        return channel, unpack_message(data)
+        del self._begun[number]
+        self._bytes -= self._counted.pop(number)
+        return channel, unpack_message(*begun)

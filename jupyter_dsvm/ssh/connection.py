@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import getpass
 import os
+import re
 import select
 import socket
 import subprocess
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 DEFAULT_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 MAX_TRIES = 6
 """sshd hangs up after six failed keys by default (``MaxAuthTries``)."""
+
+TOO_MANY = "TooManyConnections"
+"""The ``code`` of an ``Unreachable`` that passes by itself: sshd said that it is busy."""
+
+BUSY = re.compile("MaxStartups|Not allowed at this time")
+"""What OpenSSH says in place of its greeting (``drop_connection`` in sshd.c)."""
 
 MAX_OUTPUT = 4 * 1024 * 1024
 
@@ -75,14 +82,18 @@ class SSHConnection:
         host_keys: HostKeys,
         *,
         timeout: float = 20.0,
+        answer: float | None = None,
         password: str | None = None,
         passphrase: str | None = None,
         agent: bool = True,
     ) -> None:
-        """What ``open`` does. On an error everything is closed again."""
+        """What ``open`` does. On an error everything is closed again.
+
+        ``answer``: seconds within which TCP must stand, where that is to be known sooner than the rest.
+        """
         deadline = time.monotonic() + timeout
         try:
-            self._connect_socket(deadline)
+            self._connect_socket(deadline if answer is None else min(deadline, time.monotonic() + answer))
             if self._closed.is_set():
                 raise Unreachable(f"The connection to {self._place} was closed.")
             self._exchange_keys(host_keys, deadline)
@@ -259,15 +270,41 @@ class SSHConnection:
                 raise TimeoutError(f"no key exchange within {left:.0f} s")
             key = transport.get_remote_server_key()
         except (paramiko.SSHException, OSError, EOFError) as e:
-            said = self._proxy.said() if self._proxy is not None else ""
-            raise Unreachable(
-                f"{self._place} accepts connections, but no SSH connection came about: {_reason(e)}."
-                + (f" The proxy command printed: {said}" if said else ""),
-                advice="Check the proxy command."
-                if self._proxy
-                else "Check that it is an SSH server that listens on this port.",
-            ) from e
+            raise self._no_ssh(transport, e) from e
         host_keys.verify(self.target, HostKey(key.get_name(), key.asbytes()))
+
+    def _no_ssh(self, transport: paramiko.Transport, error: Exception) -> Unreachable:
+        """Why no SSH connection came about where something accepts connections."""
+        if self._proxy is not None:
+            said = self._proxy.said()
+            return Unreachable(
+                f"{self._place} accepts connections, but no SSH connection came about: {_reason(error)}."
+                + (f" The proxy command printed: {said}" if said else ""),
+                advice="Check the proxy command.",
+            )
+        greeting = printable(getattr(transport.packetizer, "greeting", b""), 200)
+        if BUSY.search(greeting):
+            return Unreachable(
+                f"sshd on {self._place} takes no further connections just now. It said: {greeting}",
+                advice="Too many are signing in at once (MaxStartups), or failed to (PerSourcePenalties); it passes by itself.",
+                code=TOO_MANY,
+            )
+        if not greeting and (transport.is_active() or isinstance(error, TimeoutError)):
+            return Unreachable(
+                f"{self._place} accepts connections and then says nothing.",
+                advice="Its sshd may be overloaded or stopped, or something else listens on this port.",
+                code="NoGreeting",
+            )
+        if not greeting:
+            return Unreachable(
+                f"{self._place} hangs up before it says anything.",
+                advice="sshd does that when too many sign in at once (MaxStartups); a firewall or a load balancer may, too.",
+                code="HangsUp",
+            )
+        return Unreachable(
+            f"{self._place} accepts connections, but no SSH connection came about: {_reason(error)}.",
+            advice="Check that it is an SSH server that listens on this port.",
+        )
 
     def _authenticate(self, deadline: float, password: str | None, passphrase: str | None, agent: bool) -> None:
         import paramiko
@@ -275,6 +312,7 @@ class SSHConnection:
         transport = self._transport
         assert transport is not None
         tried: list[str] = []
+        refused = False
         keys = _Keys(self.target, passphrase, agent)
         try:
             for label, key in keys:
@@ -284,16 +322,21 @@ class SSHConnection:
                     if not transport.auth_publickey(self.user, key):
                         return
                 except paramiko.BadAuthenticationType:
+                    refused = True
                     break
                 except paramiko.AuthenticationException:
-                    if not transport.is_active():
+                    if not transport.is_active() or time.monotonic() > deadline:
                         raise
+                refused = True
             if password is not None:
                 tried.append("the password")
                 if not transport.auth_password(self.user, password):
                     return
+                refused = True
         except (paramiko.SSHException, OSError, EOFError) as e:
-            if not isinstance(e, paramiko.AuthenticationException) and not tried:
+            # A machine that never said no has not refused anybody, and may be there again in a moment.
+            lost = not transport.is_active() or time.monotonic() > deadline
+            if lost and not refused:
                 raise Unreachable(f"The connection to {self._place} was lost while signing in: {_reason(e)}.") from e
         finally:
             keys.close()

@@ -25,7 +25,8 @@ from ..errors import ConfigurationError, HostKeyError
 from ..models import SSHTarget
 from .keys import write_private
 
-KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts")
+SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
+KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", SYSTEM_KNOWN_HOSTS)
 
 ALGORITHMS = {
     "ssh-ed25519": ("ssh-ed25519",),
@@ -179,8 +180,10 @@ class HostKeys:
     def _entries(self, target: SSHTarget) -> list[_Entry]:
         if target.pinned_key_id is not None:
             return [e for e in _read([self.pins]) if e.hosts == target.pinned_key_id]
-        name = target.host.lower() if target.port == 22 else f"[{target.host.lower()}]:{target.port}"
-        return [e for e in _read(self._known_hosts) if e.matches(name)]
+        files = self._known_hosts
+        if target.known_hosts is not None:
+            files = (*map(Path, target.known_hosts), Path(SYSTEM_KNOWN_HOSTS))
+        return [e for e in _read(files) if e.matches(_known_as(target))]
 
     def _how_to_accept(self, target: SSHTarget, key: HostKey) -> str:
         if target.pinned_key_id is not None:
@@ -190,8 +193,8 @@ class HostKeys:
     def _how_to_forget(self, target: SSHTarget) -> str:
         if target.pinned_key_id is not None:
             return f"remove the lines of {target.pinned_key_id} from {self.pins} and compare the new fingerprint."
-        name = target.host if target.port == 22 else f"[{target.host}]:{target.port}"
-        return f"run `ssh-keygen -R '{name}'`, then `{_ssh_command(target)}` and compare the new fingerprint."
+        files = "".join(f" -f {path}" for path in (target.known_hosts or ())[:1])
+        return f"run `ssh-keygen -R '{_known_as(target)}'{files}`, then `{_ssh_command(target)}` and compare the new fingerprint."
 
 
 def _read(files: Iterable[Path]) -> Iterator[_Entry]:
@@ -231,6 +234,13 @@ def _hashed_name_is(hashed: str, name: str) -> bool:
     return hmac.compare_digest(
         hmac.new(key, name.encode(), hashlib.sha1).digest(), expected
     )  # SHA-1 is the file format's
+
+
+def _known_as(target: SSHTarget) -> str:
+    """As ``known_hosts`` names it."""
+    if target.host_key_alias:
+        return target.host_key_alias.lower()
+    return target.host.lower() if target.port == 22 else f"[{target.host.lower()}]:{target.port}"
 
 
 def _address(target: SSHTarget) -> str:

@@ -16,17 +16,22 @@ from paramiko import common
 from paramiko.channel import Channel
 from paramiko.packet import Packetizer
 
+from .packets import PacketQueue
+
 WINDOW = 32 * 1024 * 1024
 PACKET = 256 * 1024
 CIPHERS_FIRST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 
 _MAX_PACKET = PACKET + 64 * 1024  # RFC 4253 section 6.1 allows for headers, padding and MAC beyond the payload
 _MAX_BANNER = 64 * 1024
+_GREETING_KEPT = 500
 
 LOG_CHANNEL = "jupyter_dsvm.ssh.transport"
 
 
 class BoundedPacketizer(Packetizer):
+    greeting = b""
+    """What the server said first, for the error if that was no SSH greeting."""
     _banner = 0
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
@@ -38,6 +43,7 @@ class BoundedPacketizer(Packetizer):
     def _read_timeout(self, timeout: float) -> bytes:
         data: bytes = super()._read_timeout(timeout)  # type: ignore[misc]
         self._banner += len(data)
+        self.greeting = (self.greeting + data)[:_GREETING_KEPT]
         if self._banner > _MAX_BANNER:
             raise paramiko.SSHException(f"the server sent {self._banner} bytes that are no SSH greeting")
         return data
@@ -78,6 +84,11 @@ class Transport(paramiko.Transport):
         logger = logging.getLogger(LOG_CHANNEL)
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.CRITICAL)
+
+    def open_channel(self, *args: Any, **options: Any) -> Channel:
+        channel = super().open_channel(*args, **options)
+        channel.in_buffer = PacketQueue()  # type: ignore[assignment]  # nothing has come yet: nothing has been asked
+        return channel
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:

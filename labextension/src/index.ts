@@ -10,6 +10,7 @@ import { CurrentNotebook } from './current';
 import { ComputeModel } from './model';
 import { KnownComputes } from './move';
 import { OperationNotifications } from './notifications';
+import { deliverOnce } from './once';
 import { ComputePanel } from './panel';
 import { watchForMissedEvents } from './reconnect';
 import { IComputeModel } from './tokens';
@@ -20,6 +21,14 @@ const TRANSLATION_DOMAIN = 'jupyter_dsvm';
 
 /** Left sidebar; 501 to 899 are for third parties. */
 const SIDEBAR_RANK = 550;
+
+const oncePlugin: JupyterFrontEndPlugin<void> = {
+  id: 'jupyter-dsvm:once',
+  description: 'Has messages of kernels that are sent again after a break reach the page once.',
+  autoStart: true,
+  // It needs nothing else, so that it is there before the first notebook connects to its kernel.
+  activate: (app: JupyterFrontEnd): void => deliverOnce(app.serviceManager.serverSettings)
+};
 
 const modelPlugin: JupyterFrontEndPlugin<IComputeModel> = {
   id: 'jupyter-dsvm:model',
@@ -136,4 +145,4 @@ const notificationPlugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
-export default [modelPlugin, panelPlugin, chipPlugin, notificationPlugin];
+export default [oncePlugin, modelPlugin, panelPlugin, chipPlugin, notificationPlugin];

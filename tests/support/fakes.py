@@ -208,7 +208,7 @@ IR = {"name": "ir", "argv": ["R", "{connection_file}"], "display_name": "R", "la
 
 
 class FakePipe:
-    def kernelspecs(self) -> list[dict[str, Any]]:
+    def kernelspecs(self, timeout: float = 60.0, known: bool = False) -> list[dict[str, Any]]:
         return [IR, PYTHON3]
 
 

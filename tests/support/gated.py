@@ -1,7 +1,12 @@
-"""A gate with clients in front of it and kernels behind it, all of them in the test's hands. No sockets."""
+"""A gate with clients in front of it and kernels behind it, all of them in the test's hands. No sockets.
+
+The process with the gate may die: what the clients had not read is lost, and a new gate adopts the current kernel from
+the log of requests that is kept (``kernels/requestlog.py``) and what the relay then says again.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,9 +14,21 @@ from typing import Any
 from jupyter_client.session import Session
 
 from jupyter_dsvm.errors import DSVMError, RelayError
-from jupyter_dsvm.kernels.actions import Failed, Ready, Signal, Swapped, ToBackend, ToClient, UserCancelled
+from jupyter_dsvm.kernels.actions import (
+    Answered,
+    Arrived,
+    Failed,
+    Heard,
+    Ready,
+    Signal,
+    Swapped,
+    ToBackend,
+    ToClient,
+    UserCancelled,
+)
 from jupyter_dsvm.kernels.gate import Gate
 from jupyter_dsvm.kernels.messages import Message, Signer
+from jupyter_dsvm.kernels.requestlog import RequestLog
 from jupyter_dsvm.relay.wire import Channel
 
 KEY = b"secret"
@@ -52,6 +69,8 @@ class Said:
     content: dict[str, Any]
     header: dict[str, Any]
     parent: dict[str, Any]
+    again: bool = False
+    """Said when a kernel was adopted: it may have been said before."""
 
     @property
     def about(self) -> str:
@@ -74,6 +93,8 @@ class Kernel:
     session: Session
     received: list[tuple[Channel, Message]] = field(default_factory=list)
     signals: list[int] = field(default_factory=list)
+    journal: list[tuple[Channel, list[bytes]]] = field(default_factory=list)
+    """All that it has said, as its relay keeps it."""
 
     def requests(self, kind: str = "") -> list[Message]:
         return [m for _c, m in self.received if not kind or m.type == kind]
@@ -117,7 +138,8 @@ class Kernel:
 
 class Gated:
     def __init__(self, magic: str | None = None) -> None:
-        self.gate = Gate(Signer(KEY, FRONT, "hmac-sha256", "k1"), lambda: magic)
+        self._magic = magic
+        self.gate = self._new_gate()
         self.alice, self.bob = Asker("alice"), Asker("bob")
         self.kernels: dict[int, Kernel] = {}
         self.said: list[Said] = []
@@ -125,7 +147,21 @@ class Gated:
         self.failed: dict[int, DSVMError] = {}
         self.swapped: list[tuple[int, int]] = []
         self.cancelled: list[str] = []
+        self.lagging = False
+        """The clients do not read."""
+        self.unread: deque[tuple[int, ToClient, bool]] = deque()
+        """Up to which message of the kernel everything has been read once all before this one has; and ``Said.again``."""
+        self.log = RequestLog()
+        self.answered: list[Any] = []
+        """The keys of ``Arrived``, ``ToBackend`` and ``Answered``."""
+        self.asked: list[Any] = []
+        self._number = 0
+        """Of the current kernel's last message that the gate has seen."""
+        self._adopting = False
         self._reader = Session(key=KEY, session="reader", packer="json")
+
+    def _new_gate(self) -> Gate:
+        return Gate(Signer(KEY, FRONT, "hmac-sha256", "k1"), lambda: self._magic)
 
     # The events
 
@@ -135,13 +171,36 @@ class Gated:
         actions = self.gate.actions
         while actions:
             self._carry_out(actions.pop(0))
+        if not self.lagging:
+            self.read_all()
         return result
+
+    def read_all(self) -> None:
+        while self.unread:
+            self._read_one()
+
+    def _read_one(self) -> None:
+        _upto, action, again = self.unread.popleft()
+        said = self._read(action.channel, action.parts)
+        said.again = again
+        self.said.append(said)
 
     def _carry_out(self, action: Any) -> None:
         if isinstance(action, ToClient):
-            self.said.append(self._read(action.channel, action.parts))
+            self.unread.append((self._upto(action), action, self._adopting))
         elif isinstance(action, ToBackend):
             self.kernels[action.side].received.append((action.channel, Message(action.parts)))
+            if action.key is not None:
+                self.asked.append(action.key)
+                self.log.sent(action.key, action.channel, 1, action.parts)
+        elif isinstance(action, Arrived):
+            self.asked.append(action.key)
+            self.log.arrived(action.key, action.parts)
+        elif isinstance(action, Heard):
+            self.log.heard(action.key, action.what, self._number)
+        elif isinstance(action, Answered):
+            self.answered.append(action.key)
+            self.log.answered(action.key, action.here, self._number)
         elif isinstance(action, Signal):
             self.kernels[action.side].signals.append(action.signum)
         elif isinstance(action, Ready):
@@ -150,8 +209,51 @@ class Gated:
             self.failed[action.side] = action.error
         elif isinstance(action, Swapped):
             self.swapped.append((action.old, action.new))
+            self.moved(action.new)
         elif isinstance(action, UserCancelled):
             self.cancelled.append(action.reason)
+
+    def moved(self, number: int) -> None:
+        """That side has the kernel now, and what is kept is about that one."""
+        self.read_all()
+        self._number = len(self.kernels[number].journal)
+        self.log.elsewhere()
+
+    def _upto(self, action: ToClient) -> int:
+        """Up to where the kernel's messages are read when all before this has been."""
+        current = self.gate.current
+        journal = self.kernels[current.number].journal if current is not None else []
+        if not 0 < self._number <= len(journal):
+            return self._number
+        of_kernel = Message(action.parts).id == Message(journal[self._number - 1][1]).id
+        return self._number - 1 if of_kernel else self._number
+
+    def die(self, reads: int = 0) -> Kernel:
+        """The gate's process is killed when the clients have read so many more messages; another one adopts the kernel."""
+        old = self.gate.current
+        assert old is not None
+        for _ in range(min(reads, len(self.unread))):
+            self._read_one()
+        handed = self.unread[0][0] if self.unread else self._number
+        self.unread.clear()
+        kernel, info = self.kernels[old.number], self.gate.info
+        self.log = RequestLog.read(b"".join(self.log.lines()))
+        self.log.forget(handed)
+        self.gate, self._number, self._adopting = self._new_gate(), handed, True
+        number = self.gate.add(old.compute_name, old.language, old.interrupt_mode, trusted=False)
+        self.kernels = {number: kernel}
+        kernel.number = number
+        kept = [r.request(handed) for r in self.log.requests.values() if not r.done(handed)]
+        self.do(self.gate.adopt, number, info, kept, list(self.log.finished))
+        self._adopting = False
+        for at, (channel, parts) in enumerate(kernel.journal[handed:], handed + 1):
+            self._hear(kernel, at, channel, parts)
+        return kernel
+
+    def _hear(self, kernel: Kernel, at: int, channel: Channel, parts: list[bytes]) -> None:
+        if self.gate.current is not None and self.gate.current.number == kernel.number:
+            self._number = at
+        self.do(self.gate.from_backend, kernel.number, channel, parts)
 
     def _read(self, channel: Channel, parts: list[bytes]) -> Said:
         """As any client would: the signature holds, nothing comes twice, and the session never changes."""
@@ -168,7 +270,8 @@ class Gated:
         number = self.do(self.gate.add, name, language, mode, trusted=trusted)
 
         def say(channel: Channel, parts: list[bytes]) -> None:
-            self.do(self.gate.from_backend, number, channel, parts)
+            kernel.journal.append((channel, parts))
+            self._hear(kernel, len(kernel.journal), channel, parts)
 
         kernel = self.kernels[number] = Kernel(number, say, Session(key=KEY, session=f"session-of-{number}"))
         return kernel
@@ -177,6 +280,7 @@ class Gated:
         """A kernel that is the current one, and READY."""
         kernel = self.add(**options)
         self.do(self.gate.launched, kernel.number)
+        self.moved(kernel.number)
         return self.come_up(kernel)
 
     def prepare(self, **options: Any) -> Kernel:

@@ -27,6 +27,7 @@ from jupyter_dsvm.relay.wire import (
     WireError,
     call_body,
     data_bodies,
+    interrupt_body,
     json_body,
     kernel_tag,
     read_call,
@@ -149,7 +150,9 @@ class PipeEnd:
             self.ended = True
             return
         for frame in frames:
-            if frame.kernel == PIPE:
+            if frame.kernel == PIPE and frame.type == Type.PING:
+                self.stream.queue([Frame(Type.PONG, PIPE, 0, frame.body)], urgent=True)
+            elif frame.kernel == PIPE:
                 self.own.append(frame)
             elif frame.kernel in self.kernels:
                 self.kernels[frame.kernel].frame(frame)
@@ -213,8 +216,20 @@ class KernelEnd:
         self.events: list[Event] = []
         self.got: list[tuple[Channel, dict[str, Any]]] = []
         self.told: list[tuple[int, dict[str, Any]]] = []
+        self.numbers: list[int] = []
+        """Of the last frame of each message in ``got``."""
         self.error: WireError | None = None
         self.raw_bytes = 0
+        self.acknowledging = True
+        """Otherwise everything is only taken."""
+
+    def adopter(self, received_upto: int) -> KernelEnd:
+        """What a server that starts again makes of what this one had written down."""
+        it = KernelEnd(self.kernel_id)
+        known = self.session
+        it.session = Session.adopting(self.tag, known.epoch, known.peer_epoch, received_upto)
+        it.messages = Messages(key=self.messages.key, session=self.messages.session)
+        return it
 
     def attach(self, through: PipeEnd, create: bool = False, **more: Any) -> None:
         through.kernels[self.tag] = self
@@ -239,12 +254,15 @@ class KernelEnd:
                     self.raw_bytes += sum(map(len, parts))
                     _, rest = self.messages.feed_identities(parts)
                     self.got.append((channel, self.messages.deserialize(rest)))
+                    self.numbers.append(event.seq)
             elif event.type == Type.CALL:
                 self.told.append((event.type, dict(zip(("id", "request"), read_call(event.body), strict=True))))
             else:
                 self.told.append((event.type, read_json(event.body)))
-            if event.seq:
+            if event.seq and self.acknowledging:
                 self.session.delivered(event.seq)
+            elif event.seq:
+                self.session.consumed(event.seq)
 
     def start(self, argv: list[str], **more: Any) -> None:
         spec = {
@@ -275,6 +293,10 @@ class KernelEnd:
     def signal(self, signum: int) -> bool:
         return self.session.pass_by(Type.SIGNAL, signal_body(signum))
 
+    def interrupt(self) -> bool:
+        parts = self.messages.serialize(self.messages.msg("interrupt_request", {}))
+        return self.session.pass_by(Type.INTERRUPT, interrupt_body(parts))
+
     def of(self, kind: str, parent: str | None = None) -> list[dict[str, Any]]:
         """Messages of a type, for one request."""
         return [
@@ -304,4 +326,9 @@ class KernelEnd:
 
     @property
     def attachments(self) -> int:
-        return sum(isinstance(e, Attached) for e in self.events)
+        return len(self.hellos)
+
+    @property
+    def hellos(self) -> list[dict[str, Any]]:
+        """What the relay has said at each attach."""
+        return [e.hello for e in self.events if isinstance(e, Attached)]

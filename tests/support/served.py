@@ -35,7 +35,8 @@ class RestError(AssertionError):
 class JupyterServer:
     """``root`` becomes the folder with the notebooks; ``config_dir`` is what JUPYTER_CONFIG_DIR points to."""
 
-    def __init__(self, root: Path, config_dir: Path) -> None:
+    def __init__(self, root: Path, config_dir: Path, without: tuple[str, ...] = ()) -> None:
+        """``without``: other extensions that take long to load."""
         self.root = root
         self.port = free_port()
         self.token = secrets.token_hex(16)
@@ -43,18 +44,28 @@ class JupyterServer:
         root.mkdir()
         settings = config_dir / "jupyter_server_config.json"
         values = {
-            "jpserver_extensions": {"jupyter_dsvm": True},
+            "jpserver_extensions": {"jupyter_dsvm": True, **dict.fromkeys(without, False)},
             "cookie_secret_file": str(config_dir / "cookie_secret"),
         }
         settings.write_text(json.dumps({"ServerApp": values}))
-        command = [sys.executable, "-m", "jupyter_server", "--no-browser", f"--port={self.port}", "--allow-root"]
-        command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}"]
-        environment = {**os.environ, "JUPYTER_CONFIG_DIR": str(config_dir), "JUPYTER_TOKEN": self.token}
-        environment.pop("JUPYTER_DEFAULT_PROVISIONER_NAME", None)
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        self._command = [sys.executable, "-m", "jupyter_server", "--no-browser", f"--port={self.port}", "--allow-root"]
+        self._command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}"]
+        self._environment = {**os.environ, "JUPYTER_CONFIG_DIR": str(config_dir), "JUPYTER_TOKEN": self.token}
+        self._environment.pop("JUPYTER_DEFAULT_PROVISIONER_NAME", None)
+        self.launch()
+
+    def launch(self, *options: str) -> None:
+        """``start``, without the waiting."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._command, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+            )
 
     def __enter__(self) -> JupyterServer:
+        self._wait_until_it_answers()
+        return self
+
+    def _wait_until_it_answers(self) -> None:
         def answers() -> bool:
             assert self._process.poll() is None, self.log.read_text()
             with contextlib.suppress(OSError):
@@ -68,9 +79,32 @@ class JupyterServer:
             self._process.kill()
             self._process.wait()
             raise
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
+        """As JupyterLab's "Shut Down" does it: kernels first, those on VMs too, which would outlive the server."""
+        with contextlib.suppress(OSError, RestError):
+            self.end_kernels()
+        self.stop()
+
+    def end_kernels(self) -> None:
+        for kernel in self.rest("GET", "api/kernels"):
+            with contextlib.suppress(RestError):
+                self.rest("DELETE", f"api/kernels/{kernel['id']}", status=204)
+
+    def start(self, *options: str) -> None:
+        """Again, after ``stop`` or ``kill``: the same folder, port and token. Returns when it answers."""
+        self.launch(*options)
+        self._wait_until_it_answers()
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
         """As when its service manager stops it."""
         self._process.terminate()
         try:
@@ -79,6 +113,10 @@ class JupyterServer:
             self._process.kill()
             self._process.wait()
             raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def rest(self, method: str, path: str, body: Any = None, status: int | None = None) -> Any:
         """The answer's JSON; raises ``RestError`` for what is no success, or another than ``status``."""

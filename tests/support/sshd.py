@@ -1,8 +1,8 @@
-"""A real OpenSSH server on loopback that stands for a VM, and a TCP proxy that makes the way to it bad.
+"""A real SSH server that stands for a VM, and a TCP proxy that makes the way to it bad.
 
-``sshd`` logs in the account that runs the tests, with a home folder of its own (``SetEnv HOME=…``), so that nothing touches
-the account's real one. Its processes carry a mark in their environment, by which they are found and ended however they
-detached themselves.
+``sshd`` (OpenSSH) and ``dropbear`` log in the account that runs the tests, with a home folder of its own, so that nothing
+touches the account's real one. Their processes carry a mark in their environment, by which they are found and ended
+however they detached themselves. They listen on loopback, or in a network of their own (``support.netns``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import getpass
 import heapq
 import itertools
 import os
+import pwd
 import random
 import re
 import secrets
@@ -28,9 +29,14 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from jupyter_dsvm.models import SSHTarget
 
+from .netns import Network
+
 SSHD = shutil.which("sshd", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}")
+DROPBEAR = shutil.which("dropbear", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}")
 MARK = "JUPYTER_DSVM_TEST_VM"
 
 
@@ -64,10 +70,13 @@ def processes_with(mark: str) -> dict[int, str]:
 class SSHServer:
     """The machine: ``kill`` and ``start`` are a crash and a boot, the home folder is its disk."""
 
-    host = "127.0.0.1"
+    daemon = "sshd"
 
-    def __init__(self, folder: Path, options: tuple[str, ...], env: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, options: tuple[str, ...], env: dict[str, str], network: Network | None = None
+    ) -> None:
         self.folder = folder
+        self._network = network
         self.user = getpass.getuser()
         self.port = free_port()
         # Short, so that the relay's sockets fit into it and not into a folder of their own under /tmp.
@@ -76,12 +85,19 @@ class SSHServer:
         public = generate_key(self.key_file)
         (folder / "authorized_keys").write_text(public + "\n")
         self.host_key = folder / "host_key"
-        self.host_key_line = generate_key(self.host_key)
+        self.host_key_line = self._make_host_key()
         self.mark = secrets.token_hex(8)
         self._options = options
         self._env = {"HOME": str(self.home), MARK: self.mark, **env}
         self._process: subprocess.Popen[bytes] | None = None
         self.log = folder / "sshd.log"
+
+    def _make_host_key(self) -> str:
+        return generate_key(self.host_key)
+
+    @property
+    def host(self) -> str:
+        return self._network.there if self._network is not None else "127.0.0.1"
 
     def target(self, **changes: object) -> SSHTarget:
         values: dict[str, object] = {
@@ -96,6 +112,32 @@ class SSHServer:
         return SSHTarget(**{**values, **changes})  # type: ignore[arg-type]
 
     def start(self) -> None:
+        command = self._command()
+        if self._network is not None:
+            command = self._network.command(*command)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+                env=self._process_env(),
+            )
+        deadline = time.monotonic() + 10
+        while True:
+            with socket.socket() as s:
+                if s.connect_ex((self.host, self.port)) == 0:
+                    return
+            assert self._process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, "sshd does not listen"
+            time.sleep(0.02)
+
+    def _process_env(self) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], MARK: self.mark}
+
+    def _command(self) -> list[str]:
+        """What runs it in the foreground."""
         assert SSHD, "this test needs sshd (Debian: openssh-server)"
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's privilege separation wants it
@@ -120,32 +162,35 @@ class SSHServer:
         )
         if version and tuple(map(int, version.groups())) >= (9, 8):
             lines.append("PerSourcePenalties no")  # every test's connections come from one address
+        chosen = {line.split()[0] for line in self._options}
+        lines = [line for line in lines if line in self._options or line.split()[0] not in chosen]
         config = self.folder / "sshd_config"
         config.write_text("\n".join(lines) + "\n")
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", config],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,
-                env={"PATH": os.environ["PATH"], MARK: self.mark},
-            )
-        deadline = time.monotonic() + 10
-        while True:
-            with socket.socket() as s:
-                if s.connect_ex((self.host, self.port)) == 0:
-                    return
-            assert self._process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, "sshd does not listen"
-            time.sleep(0.02)
+        return [SSHD, "-D", "-e", "-f", str(config)]
+
+    def servers(self) -> set[int]:
+        """The processes of the SSH server itself: the one that listens, and one or two per connection."""
+        found = {pid for pid, command in processes_with(self.mark).items() if self.daemon in command.split(" ")[0]}
+        if self._process is not None:
+            found |= {self._process.pid} | _descendants(self._process.pid, self.daemon)
+        return found
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Its SSH server does not run meanwhile, and nobody is told."""
+        pids = self.servers()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def stop_listening(self) -> None:
         """sshd and its connections end; what it has started goes on, as after a crash of sshd alone."""
-        sshds = {pid for pid, command in processes_with(self.mark).items() if "sshd" in command.split(" ")[0]}
-        if self._process is not None:
-            sshds |= {self._process.pid} | _descendants(self._process.pid, "sshd")
-        for pid in sshds:
+        for pid in self.servers():
             _kill(pid)
         if self._process is not None:
             self._process.wait()
@@ -170,7 +215,7 @@ class SSHServer:
         return {
             pid: command
             for pid, command in processes_with(self.mark).items()
-            if pid != own and not re.match(r"\S*sshd", command)
+            if pid != own and self.daemon not in command.split(" ")[0]
         }
 
     def wait_until_idle(self, seconds: float = 10) -> dict[int, str]:
@@ -202,11 +247,57 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-@contextlib.contextmanager
-def sshd(folder: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[SSHServer]:
-    """A running server in the empty ``folder``; ``options`` are further lines of its configuration, ``env`` of its SetEnv."""
+class DropbearServer(SSHServer):
+    """The same with dropbear: other ciphers, small windows, no SFTP, no SetEnv. Needs root.
+
+    It takes home folder and authorized keys from the account's entry, so it runs with a passwd file of its own.
+    """
+
+    daemon = "dropbear"
+
+    def _make_host_key(self) -> str:
+        done = subprocess.run(
+            ["dropbearkey", "-t", "ed25519", "-f", self.host_key], capture_output=True, text=True, check=True
+        )
+        return next(line for line in done.stdout.splitlines() if line.startswith("ssh-ed25519 "))
+
+    def _process_env(self) -> dict[str, str]:
+        return {**super()._process_env(), **self._env}
+
+    def _command(self) -> list[str]:
+        assert DROPBEAR, "this test needs dropbear (Debian: dropbear-bin)"
+        keys = self.home / ".ssh"
+        keys.mkdir(mode=0o700, exist_ok=True)
+        shutil.copy(self.folder / "authorized_keys", keys / "authorized_keys")
+        (keys / "authorized_keys").chmod(0o600)
+        account = pwd.getpwnam(self.user)
+        passwd = self.folder / "passwd"
+        passwd.write_text(f"{self.user}:x:{account.pw_uid}:{account.pw_gid}::{self.home}:/bin/bash\n")
+        passwd.chmod(0o644)
+        dropbear = [DROPBEAR, "-F", "-E", "-m", "-s", "-e", "-p", f"{self.host}:{self.port}", "-r", str(self.host_key)]
+        dropbear += ["-P", str(self.folder / "pid"), *self._options]
+        script = 'mount --bind "$1" /etc/passwd && shift && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", script, "sh", str(passwd), *dropbear]
+
+
+def sshd(
+    folder: Path, *options: str, env: dict[str, str] | None = None, network: Network | None = None
+) -> contextlib.AbstractContextManager[SSHServer]:
+    """A running OpenSSH in the empty ``folder``; ``options`` are further lines of its configuration, ``env`` of its SetEnv."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = SSHServer(folder, options, env or {})
+    return _running(SSHServer(folder, options, env or {}, network))
+
+
+def dropbear(
+    folder: Path, *options: str, env: dict[str, str] | None = None, network: Network | None = None
+) -> contextlib.AbstractContextManager[SSHServer]:
+    """A running dropbear; ``options`` are further words of its command line."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return _running(DropbearServer(folder, options, env or {}, network))
+
+
+@contextlib.contextmanager
+def _running(server: SSHServer) -> Iterator[SSHServer]:
     try:
         server.start()
         yield server
@@ -216,11 +307,33 @@ def sshd(folder: Path, *options: str, env: dict[str, str] | None = None) -> Iter
     assert not processes_with(server.mark)
 
 
+@contextlib.contextmanager
+def small_disk(home: Path, kib: int) -> Iterator[None]:
+    """A disk of so many KiB under that home folder, empty; the test is skipped where nobody may mount one."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={kib}k,mode=0700", "tmpfs", home], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk needs root: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", home], check=True)
+
+
+def fill(path: Path) -> None:
+    """Until its disk is full; the file's removal makes room again."""
+    with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
 class FlakyTCP:
     """A TCP proxy on loopback whose faults are chosen by the test, or drawn with a seed.
 
-    ``delay``: seconds each way. ``cut_every``: (low, high) bytes to the client after which connections are reset, drawn from
-    ``seed``. ``stall``: nothing passes, nothing is closed. ``refuse``: new connections are reset at once.
+    ``delay``: seconds each way. ``rate``: bytes per second each way. ``cut_every``: (low, high) bytes to the client after
+    which connections are reset, drawn from ``seed``. ``stall``: nothing passes, nothing is closed. ``refuse``: new
+    connections are reset at once.
     """
 
     def __init__(
@@ -229,11 +342,13 @@ class FlakyTCP:
         port: int,
         *,
         delay: float = 0.0,
+        rate: float | None = None,
         cut_every: tuple[int, int] | None = None,
         seed: int = 0,
     ) -> None:
         self.to = (host, port)
         self.delay = delay
+        self.rate = rate
         self.stall = False
         self.refuse = False
         self.cuts = 0
@@ -241,7 +356,7 @@ class FlakyTCP:
         self._random = random.Random(seed)
         self._budget = self._draw()
         self._selector = selectors.DefaultSelector()
-        self._listener = socket.create_server((host, 0))
+        self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setblocking(False)
         self.host, self.port = self._listener.getsockname()
         self._pairs: dict[socket.socket, _Half] = {}
@@ -322,11 +437,13 @@ class FlakyTCP:
             self._selector.register(half.sock, selectors.EVENT_READ)
 
     def _read(self, half: _Half) -> None:
-        if half.other.queued > 16 * 1024 * 1024:
-            time.sleep(0.001)
+        # A slow way holds little by itself; what it does not take yet waits in the sender's buffers.
+        most = 16 * 1024 * 1024 if self.rate is None else int(self.rate * 0.1)
+        if half.other.queued >= most:
+            time.sleep(0.002)
             return
         try:
-            data = half.sock.recv(256 * 1024)
+            data = half.sock.recv(min(most, 256 * 1024))
         except BlockingIOError:
             return
         except OSError:
@@ -338,7 +455,10 @@ class FlakyTCP:
                 self._reset_all()
                 return
         half.other.queued += len(data)
-        heapq.heappush(self._due, (time.monotonic() + self.delay, next(self._count), half.other, data))
+        passed = time.monotonic()
+        if self.rate is not None:
+            passed = half.other.passed = max(passed, half.other.passed) + len(data) / self.rate
+        heapq.heappush(self._due, (passed + self.delay, next(self._count), half.other, data))
         if not data:
             self._selector.unregister(half.sock)
             half.ended = True
@@ -392,6 +512,7 @@ class _Half:
         self.is_client = is_client
         self.out: deque[bytes] = deque()
         self.queued = 0
+        self.passed = 0.0
         self.ended = False
 
 

@@ -57,9 +57,10 @@ export class JupyterServer {
       ...(process.getuid?.() === 0 ? ['--allow-root'] : []),
       ...(options.args ?? [])
     ];
-    const program = new Program('JupyterLab', JUPYTER, args, path.join(folder, 'server.log'), {
+    const env = {
       ...process.env,
       JUPYTER_CONFIG_DIR: at('config'),
+      JUPYTER_DATA_DIR: at('data'),
       JUPYTER_RUNTIME_DIR: runtime,
       JUPYTERLAB_SETTINGS_DIR: settings,
       JUPYTERLAB_WORKSPACES_DIR: at('workspaces'),
@@ -67,10 +68,10 @@ export class JupyterServer {
       // In the environment, since arguments can be read by every user of the computer.
       JUPYTER_TOKEN: token,
       ...options.env
-    });
-    const server = new JupyterServer(program, folder, notebooks, token);
+    };
+    const server = new JupyterServer(args, env, folder, notebooks, token);
     try {
-      server._url = await program.until(() => server._find(runtime), START_SECONDS);
+      await server._untilReady();
       return server;
     } catch (error) {
       await server.end();
@@ -79,21 +80,57 @@ export class JupyterServer {
   }
 
   private constructor(
-    readonly program: Program,
+    private readonly _args: string[],
+    private readonly _env: NodeJS.ProcessEnv,
     private readonly _folder: string,
     /** The server's root folder. */
     readonly notebooks: string,
     readonly token: string
-  ) {}
+  ) {
+    this._program = this._run(_args);
+  }
+
+  get program(): Program {
+    return this._program;
+  }
 
   /** With a slash at the end. */
   get url(): string {
     return this._url;
   }
 
+  get port(): number {
+    return Number(new URL(this._url).port);
+  }
+
+  /** Have pages reach the server through another port of this computer (see `Wire`). */
+  pagesThrough(port: number): void {
+    this._pagePort = port;
+  }
+
   /** The address of a page, with the token. */
   address(page: string): string {
-    return `${this._url}${page}?token=${this.token}`;
+    const url = new URL(`${this._url}${page}?token=${this.token}`);
+    url.port = String(this._pagePort ?? this.port);
+    return url.href;
+  }
+
+  /** End the server's process as if it had crashed. */
+  async kill(): Promise<void> {
+    this._program.process.kill('SIGKILL');
+    await this._program.ended;
+  }
+
+  /** Start it again after `kill`, as it was: same port, token and folders. */
+  async startAgain(): Promise<void> {
+    fs.readdirSync(this._runtime).forEach(name => fs.rmSync(path.join(this._runtime, name), { recursive: true }));
+    const port = `--ServerApp.port=${this.port}`;
+    this._program = this._run([
+      ...this._args.filter(arg => !arg.startsWith('--ServerApp.port')),
+      port,
+      '--ServerApp.port_retries=0'
+    ]);
+    await this._untilReady();
   }
 
   /** Copy a file into the root folder. */
@@ -131,7 +168,7 @@ export class JupyterServer {
     if (!response.ok) {
       throw new Error(`${init.method ?? 'GET'} ${route}: ${response.status} ${await response.text()}`);
     }
-    return (await response.json()) as T;
+    return (response.status === 204 ? undefined : await response.json()) as T;
   }
 
   /** Have a machine of the emulated Azure deallocated, whatever an earlier test made of it. */
@@ -159,12 +196,33 @@ export class JupyterServer {
 
   /** End the server and everything it started, and remove its folder. */
   async end(): Promise<void> {
-    await this.program.end();
+    try {
+      // A server that stops leaves kernels on machines running, for the one that comes after it.
+      const kernels = await this.rest<{ id: string }[]>('api/kernels');
+      await Promise.all(kernels.map(({ id }) => this.rest(`api/kernels/${id}`, { method: 'DELETE' })));
+    } catch (error) {
+      console.warn('The kernels could not be ended.', error);
+    }
+    await this._program.end();
     fs.rmSync(this._folder, { recursive: true, force: true });
   }
 
+  private _run(args: string[]): Program {
+    this._runs += 1;
+    return new Program('JupyterLab', JUPYTER, args, path.join(this._folder, `server-${this._runs}.log`), this._env);
+  }
+
+  private get _runtime(): string {
+    return path.join(this._folder, 'runtime');
+  }
+
+  private async _untilReady(): Promise<void> {
+    this._url = await this._program.until(() => this._find(), START_SECONDS);
+  }
+
   /** The address from the server's own file, once the server answers there. */
-  private async _find(runtime: string): Promise<string | undefined> {
+  private async _find(): Promise<string | undefined> {
+    const runtime = this._runtime;
     const file = fs.readdirSync(runtime).find(name => /^jpserver-\d+\.json$/.test(name));
     if (!file) {
       return undefined;
@@ -181,5 +239,8 @@ export class JupyterServer {
     }
   }
 
+  private _program: Program;
+  private _runs = 0;
   private _url = '';
+  private _pagePort: number | undefined;
 }

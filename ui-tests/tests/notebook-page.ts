@@ -109,6 +109,22 @@ export class NotebookPage {
     return texts.join('\n').trim();
   }
 
+  /**
+   * What the notebook's model holds of the cell's output, whether it is shown or not: one text for each output.
+   *
+   * Only on a server with `--expose-app-in-browser`.
+   */
+  async outputsInModel(index: number): Promise<string[]> {
+    return this.page.evaluate(index => {
+      // eslint-disable-next-line @typescript-eslint/no-explicit-any
+      const { shell } = (window as any).jupyterapp;
+      const outputs = shell.currentWidget.context.model.cells.get(index).outputs.toJSON();
+      return outputs.map((output: { text?: string | string[]; data?: Record<string, string>; ename?: string }) =>
+        [output.text ?? output.data?.['text/plain'] ?? output.ename].flat().join('')
+      );
+    }, index);
+  }
+
   async untilIdle(timeout = 30_000): Promise<void> {
     const indicator = this.notebook.locator('.jp-Notebook-ExecutionIndicator');
     await expect(indicator).toHaveAttribute('data-status', 'idle', { timeout });

@@ -1,0 +1,136 @@
+"""One connection of an attach pipe: SSH, the relay's pipe exec'ed on it, its reader and its writer, from beginning to end.
+
+Made and read on the pipe's thread (``kernels.vmpipe``), which makes the next one when this has ended. Here is found out
+that a connection is dead: at once at its end, and by the missing answer to a PING where nothing comes any more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DSVMError, ProtocolError, Unreachable, printable
+from ..models import SSHTarget
+from ..relay.wire import Frame, FrameDecoder, WireError
+from ..ssh.connection import SSHConnection
+from ..ssh.hostkeys import HostKeys
+from .bootstrap import Bootstrapped, RememberedPythons, bootstrap
+from .pipetimes import PipeTimes
+from .pipewriter import PipeWriter
+from .pulse import STEP, Pulse
+
+if TYPE_CHECKING:
+    import paramiko
+
+READ = 1024 * 1024
+STDERR_KEPT = 4096
+
+
+class PipeConnection:
+    def __init__(self, target: SSHTarget, times: PipeTimes) -> None:
+        self.target = target
+        self.python = ""
+        """The Python that the pipe runs in over there."""
+        self._times = times
+        self._ssh = SSHConnection(target)
+        self._finishing = threading.Event()
+        self._bootstrapped: Bootstrapped | None = None
+        self._writer: PipeWriter | None = None
+
+    # On the pipe's thread
+
+    def connect(
+        self,
+        host_keys: HostKeys,
+        pythons: RememberedPythons | None,
+        has_room: Callable[[], None],
+        secrets: dict[str, Any],
+        *,
+        again: bool,
+    ) -> PipeWriter:
+        """Until frames can flow; ``again`` after a loss, when nobody waits for long. Raises ``SSHError``, ``RelayError``."""
+        times = self._times
+        self._ssh.connect(
+            host_keys,
+            timeout=times.reconnect if again else times.connect,
+            answer=times.answer if again else None,
+            **secrets,
+        )
+        self._bootstrapped = bootstrap(self._ssh, pythons=pythons, timeout=times.bootstrap)
+        self.python = self._bootstrapped.python
+        self._writer = PipeWriter(self._bootstrapped.channel, has_room)
+        if self._finishing.is_set():
+            self._writer.finish()
+        return self._writer
+
+    def read(self, on_frames: Callable[[list[Frame]], None]) -> DSVMError:
+        """Hand on what comes until nothing more does; why that is."""
+        assert self._bootstrapped is not None
+        assert self._writer is not None
+        channel, data = self._bootstrapped.channel, self._bootstrapped.received
+        channel.settimeout(min(STEP, self._times.ping) / 2)
+        decoder = FrameDecoder()
+        pulse = Pulse(self._times.ping, self._times.deadline, time.monotonic(), first=self._times.start)
+        said = b""
+        finish_by: float | None = None
+        while True:
+            try:
+                frames = list(decoder.feed(data))
+            except WireError as e:
+                return ProtocolError(
+                    f"{self.target.name} sent what is no message of the relay: {e}.",
+                    advice="Something on the machine writes into the connection, or it is not what it seems to be.",
+                )
+            if frames:
+                on_frames(frames)
+            try:
+                data = channel.recv(READ)
+                ended = not data
+            except TimeoutError:
+                data, ended = b"", False
+            while channel.recv_stderr_ready():
+                said = (said + channel.recv_stderr(STDERR_KEPT))[-STDERR_KEPT:]
+            if ended:
+                return self._ended(channel, said)
+            if pulse.look(time.monotonic(), heard=bool(data)):
+                self._writer.ping()
+            if pulse.dead:
+                return Unreachable(
+                    f"{self.target.name} has not answered for {pulse.silent:.0f} s.",
+                    advice="What runs there goes on, and its output is kept there until it can be reached.",
+                    code="NoAnswer",
+                )
+            if self._finishing.is_set():
+                finish_by = finish_by or time.monotonic() + self._times.close
+                if time.monotonic() > finish_by:
+                    return Unreachable("closed")
+
+    def _ended(self, channel: paramiko.Channel, said: bytes) -> DSVMError:
+        text = printable(said)
+        printed = f" The machine printed: {text}" if text else ""
+        if self._ssh.alive and channel.eof_received:
+            return Unreachable(
+                f"The relay's end of the connection on {self.target.name} has ended.{printed}", code="PipeEnded"
+            )
+        return Unreachable(f"The connection to {self.target.name} was lost.{printed}", code="ConnectionLost")
+
+    def close(self) -> None:
+        """Once it has ended, or to end it; returns when nothing of it is left."""
+        if self._writer is not None:
+            self._writer.stop()
+        self._ssh.close()
+        if self._writer is not None:
+            self._writer.join()
+
+    # From any thread
+
+    def finish(self) -> None:
+        """Send what is queued and say goodbye, or give up connecting; ``read`` or ``connect`` returns then. Does not block."""
+        self._finishing.set()
+        writer = self._writer
+        if writer is not None:
+            writer.finish()
+        else:
+            self._ssh.abort()

@@ -1,0 +1,79 @@
+"""A Jupyter server that stops, is killed and starts again, and a machine of its SSH configuration on which kernels outlive it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .served import JupyterServer
+from .sshd import SSHServer, sshd
+
+MACHINE = "vm"
+COMPUTE = f"host:{MACHINE}"
+OTHERS = ("jupyterlab", "jupyter_lsp", "jupyter_server_terminals", "notebook", "notebook_shim")
+
+
+class Place:
+    """Where a server lives: its folders, and the machine that it knows by the name ``vm``."""
+
+    def __init__(self, folder: Path, machine: SSHServer, port: int | None = None) -> None:
+        self.folder = folder
+        self.machine = machine
+        self.data = folder / "data"
+        self.config = folder / "config"
+        self.home = folder / "home"
+        self.runtime = Path(tempfile.mkdtemp(prefix="rt-"))
+        for each in (self.data, self.config, self.home / ".ssh"):
+            each.mkdir(mode=0o700, parents=True)
+        self.way(port or machine.port)
+        known = self.home / ".ssh" / "known_hosts"
+        known.write_text("".join(f"[{machine.host}]:{p} {machine.host_key_line}\n" for p in {machine.port, port or 0}))
+        self.configure()
+
+    def way(self, port: int) -> None:
+        """The machine is reached over that port from now on."""
+        (self.home / ".ssh" / "config").write_text(
+            f"Host {MACHINE}\n  HostName {self.machine.host}\n  Port {port}\n  User {self.machine.user}\n"
+            f"  IdentityFile {self.machine.key_file}\n"
+        )
+
+    def configure(self, **sections: dict[str, object]) -> None:
+        values: dict[str, object] = {
+            "DSVMService": {"compute_providers": ["free", "hosts"]},
+            "SSHHosts": {"config_file": str(self.home / ".ssh" / "config"), "python": sys.executable},
+            **sections,
+        }
+        (self.config / "jupyter_dsvm_config.json").write_text(json.dumps(values))
+
+    @property
+    def kept(self) -> list[Path]:
+        """What servers have written down of kernels on machines."""
+        return sorted((self.data / "jupyter-dsvm" / "kernels").glob("*/kernel.json"))
+
+    def server(self, name: str = "notebooks") -> JupyterServer:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("JUPYTER_DATA_DIR", str(self.data))
+            patch.setenv("HOME", str(self.home))
+            patch.setenv("JUPYTER_RUNTIME_DIR", str(self.runtime))  # where a killed server leaves its sockets
+            return JupyterServer(self.folder / name, self.config, OTHERS)
+
+
+@contextlib.contextmanager
+def place(folder: Path, port: int | None = None) -> Iterator[Place]:
+    with sshd(folder / "machine", "MaxSessions 10") as machine:
+        found = Place(folder, machine, port)
+        yield found
+        shutil.rmtree(found.runtime)
+
+
+def attach(server: JupyterServer, kernel_id: str, compute: str = COMPUTE) -> None:
+    begun = server.rest("PUT", f"jupyter-dsvm/kernels/{kernel_id}/compute", {"compute": compute}, 202)
+    done, _ = server.operation(begun["id"], 60)
+    assert done["state"] == "done", done
