@@ -52,6 +52,7 @@ $(STAMPS)/install: $(STAMPS)/labextension pyproject.toml
 test-python: setup
 	@scripts/need sshd openssh-server
 	@scripts/need ip iproute2
+	@scripts/need dropbear dropbear-bin || echo "   (the tests with dropbear are skipped)"
 	@scripts/need /usr/share/jupyter/kernels/ir r-cran-irkernel || echo "   (the test of the R kernel is skipped)"
 	@echo "== Python tests"
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

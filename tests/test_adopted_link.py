@@ -77,7 +77,7 @@ def test_what_was_not_handed_on_comes_again(server: SSHServer, tmp_path: Path):
         first.close()  # as when the process is killed: nothing is said to the relay
     with piped(server, patient=True) as second:
         kernel.taken_over(second, kept, kernel.upto)
-        kernel.until(lambda: kernel.links and kernel.links[-1].state is LinkPhase.CONNECTED)
+        kernel.until(lambda: kernel.phase is LinkPhase.CONNECTED)
         assert kernel.links[0].state is LinkPhase.CONNECTING
         assert len(kernel.adoptions) == 1
         assert kernel.adoptions[0] >= 3  # all requests had arrived

@@ -57,7 +57,7 @@ def silence(way: netns.Network | FlakyTCP) -> Iterator[None]:
 
 def seconds_until(kernel: Kernel, state: LinkPhase, at_most: float) -> float:
     start = time.monotonic()
-    kernel.until(lambda: kernel.links[-1].state is state, at_most)
+    kernel.until(lambda: kernel.phase is state, at_most)
     return time.monotonic() - start
 
 
@@ -82,7 +82,7 @@ def test_packets_are_swallowed(way_to_vm: tuple[SSHServer, netns.Network | Flaky
         kernel.next("stream", request)
         with silence(way):
             assert seconds_until(kernel, LinkPhase.RECONNECTING, NOTICED) < NOTICED
-            assert "has not answered for" in kernel.links[-1].reason
+            assert "has not answered for" in kernel.reason
             lost_at = kernel.links[-1].since
             kernel.until(lambda: kernel.links[-1].attempt >= 2, 20)
             assert kernel.links[-1].since == lost_at, "since when it is out of reach, not since the latest try"
@@ -121,7 +121,7 @@ def test_sshd_is_stopped_and_goes_on(server: SSHServer) -> None:
         kernel = Kernel(pipe).ready()
         with server.stopped():
             assert seconds_until(kernel, LinkPhase.RECONNECTING, NOTICED) < NOTICED
-            kernel.until(lambda: "says nothing" in kernel.links[-1].reason, 20)
+            kernel.until(lambda: "says nothing" in kernel.reason, 20)
         assert seconds_until(kernel, LinkPhase.CONNECTED, RESUMED) < RESUMED
         assert kernel.output("print(1)") == "1\n"
         kernel.end()
@@ -185,10 +185,10 @@ def test_another_address_after_a_restart(tmp_path: Path) -> None:
             server.stop_listening()
             net.renumber()
             server.port = free_port()
-            kernel.until(lambda: kernel.links[-1].state is LinkPhase.RECONNECTING)
+            kernel.until(lambda: kernel.phase is LinkPhase.RECONNECTING)
             server.start()
             assert server.host != first
-            kernel.until(lambda: kernel.links[-1].state is LinkPhase.CONNECTED)
+            kernel.until(lambda: kernel.phase is LinkPhase.CONNECTED)
             assert kernel.output("print('here')") == "here\n"
             kernel.end()
         finally:
@@ -208,8 +208,8 @@ def test_another_host_key_is_final_and_says_what_to_do(server: SSHServer, tmp_pa
         assert error.code == "HostKeyChanged"
         assert error.message.count("SHA256:") == 2
         assert str(server.folder / "pins") in error.advice
-        assert kernel.links[-1].state is LinkPhase.GONE
-        assert kernel.links[-1].reason == error.message
+        assert kernel.phase is LinkPhase.GONE
+        assert kernel.reason == error.message
         assert not pipe.usable
 
 
@@ -220,9 +220,9 @@ def test_a_refused_key_after_a_loss_is_final_only_when_it_stays_refused(server: 
         kernel = Kernel(pipe).ready()
         allowed.write_text("")
         way.cut()
-        kernel.until(lambda: "does not let" in kernel.links[-1].reason)
+        kernel.until(lambda: "does not let" in kernel.reason)
         allowed.write_text(line)
-        kernel.until(lambda: kernel.links[-1].state is LinkPhase.CONNECTED)
+        kernel.until(lambda: kernel.phase is LinkPhase.CONNECTED)
         allowed.write_text("")
         way.cut()
         kernel.until(lambda: kernel.error is not None)
@@ -241,9 +241,9 @@ def test_something_that_accepts_and_says_nothing(server: SSHServer) -> None:
         kernel = Kernel(pipe).ready()
         way.to = mute.getsockname()
         way.cut()
-        kernel.until(lambda: "says nothing" in kernel.links[-1].reason)
+        kernel.until(lambda: "says nothing" in kernel.reason)
         way.to = (server.host, server.port)
-        kernel.until(lambda: kernel.links[-1].state is LinkPhase.CONNECTED)
+        kernel.until(lambda: kernel.phase is LinkPhase.CONNECTED)
         kernel.end()
     forget_everything(server)
 
@@ -256,13 +256,13 @@ def test_sshd_takes_no_further_connections(tmp_path: Path) -> None:
             with socket.create_connection((server.host, server.port)) as idle:
                 assert idle.recv(8).startswith(b"SSH-")
                 way.cut()
-                kernel.until(lambda: "MaxStartups" in kernel.links[-1].reason)
-                assert "no further connections" in kernel.links[-1].reason
+                kernel.until(lambda: "MaxStartups" in kernel.reason)
+                assert "no further connections" in kernel.reason
                 # Who waits for a first connect waits for that, too.
                 threading.Timer(1.0, idle.shutdown, [socket.SHUT_RDWR]).start()
                 with piped(server) as second:
                     assert second.phase is Phase.UP
-            kernel.until(lambda: kernel.links[-1].state is LinkPhase.CONNECTED)
+            kernel.until(lambda: kernel.phase is LinkPhase.CONNECTED)
             kernel.end()
         forget_everything(server)
 
@@ -293,7 +293,7 @@ def test_a_patient_pipe_waits_for_what_heals(server: SSHServer) -> None:
         assert pipe.name == "my vm"
         kernel = Kernel(pipe)
         begin.set()
-        kernel.until(lambda: kernel.links[-1].state is LinkPhase.CONNECTED)
+        kernel.until(lambda: kernel.phase is LinkPhase.CONNECTED)
         told = [(s.state, s.reason) for s in kernel.links]
         for reason in ("Azure cannot be reached.", "Azure asks for time.", "Nobody is signed in."):
             assert (LinkPhase.RECONNECTING, reason) in told
@@ -330,7 +330,7 @@ def test_whoever_needs_it_need_not_wait_for_the_next_try(server: SSHServer) -> N
         kernel.until(lambda: kernel.links[-1].attempt >= 2)
         way.refuse = False
         time.sleep(0.5)
-        assert kernel.links[-1].state is LinkPhase.RECONNECTING
+        assert kernel.phase is LinkPhase.RECONNECTING
         with contextlib.suppress(DSVMError):
             pipe.call("info").result(5)
         assert seconds_until(kernel, LinkPhase.CONNECTED, RESUMED) < RESUMED
@@ -364,7 +364,7 @@ def test_the_disk_fills_up_while_nothing_passes(server: SSHServer) -> None:
         way.refuse = True
         way.cut()
         kernel.until(said.exists, 60)
-        assert kernel.links[-1].state is LinkPhase.RECONNECTING
+        assert kernel.phase is LinkPhase.RECONNECTING
         way.refuse = False
         text, left_out = "", ""
         while True:

@@ -199,6 +199,8 @@ def test_a_cell_counts_through_all_that_happens(
                 for k in range(2)
             ]
             done = notebook.wait(*cells, timeout=PATIENCE)
+        # A kernel that is out of reach when it is shut down is ended later, by a pipe that this test closes at once.
+        until(lambda: notebook.proxy.status.link.state is LinkPhase.CONNECTED)
         print(seed, mishaps.happened)
         assert len(mishaps.happened) >= 3
         until(lambda: all("idle" in page.of(cell).states for cell in cells))
@@ -262,7 +264,7 @@ def test_who_comes_second_gets_all_that_the_first_had_not_taken(vm: tuple[SSHSer
         first.until(lambda: first.error is not None)
         assert isinstance(first.error, RelayError)
         assert first.error.code == "Superseded"
-        assert first.links[-1].state is LinkPhase.GONE
+        assert first.phase is LinkPhase.GONE
         second.until(lambda: second.starts == 1)
         text = []
         while True:

@@ -263,7 +263,9 @@ class SSHConnection:
         assert self._socket is not None
         transport = self._transport = Transport(self._socket, host_keys.algorithms(self.target))
         left = max(0.1, deadline - time.monotonic())
-        transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = left
+        transport.handshake_timeout = transport.auth_timeout = left
+        # Later than start_client's own: which of the two were first would decide what the user is told.
+        transport.banner_timeout = left + 5
         try:
             transport.start_client(timeout=left)
             if not transport.initial_kex_done:  # start_client returns in silence when the time is up

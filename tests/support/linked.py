@@ -17,7 +17,7 @@ from jupyter_dsvm.kernels.iothread import IOThread
 from jupyter_dsvm.kernels.keptfiles import KeptKernel
 from jupyter_dsvm.kernels.link import RelayBackend
 from jupyter_dsvm.kernels.vmpipe import PipeTimes, VMPipe
-from jupyter_dsvm.models import LinkState
+from jupyter_dsvm.models import LinkPhase, LinkState
 from jupyter_dsvm.relay.wire import Channel
 from jupyter_dsvm.ssh.hostkeys import HostKeys
 
@@ -149,6 +149,15 @@ class Kernel:
         self.calls.append((call_id, request))
 
     # The client's side
+
+    @property
+    def phase(self) -> LinkPhase | None:
+        """None before the first word about the link."""
+        return self.links[-1].state if self.links else None
+
+    @property
+    def reason(self) -> str:
+        return self.links[-1].reason if self.links else ""
 
     def until(self, condition: Callable[[], object], seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
