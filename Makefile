@@ -12,6 +12,8 @@ STAMPS := .stamps
 export PATH := $(BIN):$(PATH)
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 PYTEST_ARGS ?=
+# Tests that run side by side. They mostly wait, so one more than there are cores to be expected.
+PYTEST_WORKERS ?= 3
 BENCH_ARGS ?=
 UI_TEST_ARGS ?=
 
@@ -55,7 +57,7 @@ test-python: setup
 	@scripts/need dropbear dropbear-bin || echo "   (the tests with dropbear are skipped)"
 	@scripts/need /usr/share/jupyter/kernels/ir r-cran-irkernel || echo "   (the test of the R kernel is skipped)"
 	@echo "== Python tests"
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-js: $(STAMPS)/js
 	@echo "== TypeScript tests"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -18,6 +19,10 @@ from jupyter_dsvm.kernels.registry import registry
 from support.kernels import Notebook, default_provisioner
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a shell's background job; what the tests start would inherit it and hear no Ctrl+C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MARK = "JUPYTER_DSVM_TESTS"
 """In the environment of every process that a test starts, so that those which detached themselves are found too."""

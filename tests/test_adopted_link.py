@@ -129,6 +129,8 @@ def test_the_newest_attach_wins(server: SSHServer):
         former.until(lambda: former.error is not None)
         assert former.error is not None
         assert former.error.code == "Superseded"
+        # Until it is adopted, nothing may be sent: the proxy keeps requests back as it does without a kernel.
+        latter.until(lambda: latter.adoptions)
         assert latter.output("print('mine now')") == "mine now\n"
         latter.end()
     assert not server.wait_until_idle(10)
