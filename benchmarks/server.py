@@ -8,27 +8,22 @@ import secrets
 import select
 import subprocess
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 import websocket
-from jupyter_client.session import json_packer
-from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
+from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1
 
+from tests.support import frontend
+from tests.support.served import OTHERS, RestError, Served, end
 from tests.support.sshd import free_port
 
 from .contenders import Contender
 from .machines import processes_with
 
 PATIENCE = 120.0
-PROTOCOL = "v1.kernel.websocket.jupyter.org"
-"""What JupyterLab asks for."""
-
-OTHERS = ("jupyterlab", "jupyter_lsp", "jupyter_server_terminals", "notebook", "notebook_shim")
 
 
 class Server:
@@ -37,8 +32,8 @@ class Server:
     def __init__(self, contender: Contender) -> None:
         self.contender = contender
         contender.prepare()
-        self._port = free_port()
-        self._token = secrets.token_hex(16)
+        self._api = Served(free_port(), secrets.token_hex(16))
+        self._api.timeout = PATIENCE
         extensions = {
             **dict.fromkeys(OTHERS, False),
             "jupyter_dsvm": contender.extension,
@@ -46,14 +41,13 @@ class Server:
         }
         values = {
             "jpserver_extensions": extensions,
-            "port": self._port,
+            "port": self._api.port,
             "port_retries": 0,
             "open_browser": False,
             "allow_root": True,
             "root_dir": str(contender.folder / "root"),
         }
         (contender.folder / "config" / "jupyter_server_config.json").write_text(json.dumps({"ServerApp": values}))
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -72,15 +66,15 @@ class Server:
             self._process = subprocess.Popen(
                 [self.contender.python, "-m", "jupyter_server"],
                 cwd=self.contender.folder / "root",
-                env={**self.contender.environment(), "JUPYTER_TOKEN": self._token},
+                env={**self.contender.environment(), "JUPYTER_TOKEN": self._api.token},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         deadline = time.monotonic() + PATIENCE
         while True:
-            with contextlib.suppress(OSError):
-                self.rest("GET", "api/status")
+            with contextlib.suppress(OSError, RestError):
+                self._api.rest("GET", "api/status")
                 return
             if self._process.poll() is not None or time.monotonic() > deadline:
                 said = log_file.read_text(errors="replace").strip().rpartition("\n")[2]
@@ -93,41 +87,24 @@ class Server:
         self._process.kill()
         self._process.wait()
 
-    def rest(self, method: str, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port}/{path}", data, {"Authorization": f"token {self._token}"}, method=method
-        )
-        with self._opener.open(request, timeout=PATIENCE) as response:
-            text = response.read()
-        return json.loads(text) if text else None
-
     def open(self, name: str = "a.ipynb") -> str:
         """A notebook's session with a new kernel; the kernel's id."""
-        kernel = {"name": self.contender.kernel}
-        body = {"path": name, "name": name, "type": "notebook", "kernel": kernel}
-        return str(self.rest("POST", "api/sessions", body)["kernel"]["id"])
+        return str(self._api.open(name, self.contender.kernel)["kernel"]["id"])
 
     def kernels(self) -> list[str]:
-        return [k["id"] for k in self.rest("GET", "api/kernels")]
+        return [k["id"] for k in self._api.rest("GET", "api/kernels")]
 
     def interrupt(self, kernel_id: str) -> None:
-        self.rest("POST", f"api/kernels/{kernel_id}/interrupt")
+        self._api.rest("POST", f"api/kernels/{kernel_id}/interrupt")
 
     def busy(self, share: float) -> None:
         """Keep its event loop busy for that share of the time."""
-        self.rest("PUT", "benchmarks/busy", share)
+        self._api.rest("PUT", "benchmarks/busy", share)
 
     def page(self, kernel_id: str, session: str | None = None) -> Page:
         session = session or uuid.uuid4().hex
-        socket = websocket.create_connection(
-            f"ws://127.0.0.1:{self._port}/api/kernels/{kernel_id}/channels?session_id={session}",
-            header={"Authorization": f"token {self._token}"},
-            subprotocols=[PROTOCOL],
-            timeout=PATIENCE,
-            http_no_proxy=["127.0.0.1"],
-        )
-        return Page(socket, session)
+        path = f"api/kernels/{kernel_id}/channels?session_id={session}"
+        return Page(self._api.websocket(path, subprotocols=[frontend.V1]), session)
 
     def __enter__(self) -> Server:
         self.start()
@@ -135,15 +112,10 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
         if self._process is not None and self._process.poll() is None:
-            with contextlib.suppress(OSError):  # what runs on a machine is to be ended, not kept
-                for kernel_id in self.kernels():
-                    self.rest("DELETE", f"api/kernels/{kernel_id}")
-            self._process.terminate()
-            try:
-                self._process.wait(40)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            with contextlib.suppress(OSError, RestError):  # what runs on a machine is to be ended, not kept
+                self._api.end_kernels()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                end(self._process, 40)
         self.contender.hang_up()
 
 
@@ -155,26 +127,9 @@ class Page:
         self.session = session
 
     def send(self, code: str) -> str:
-        request = uuid.uuid4().hex
-        header = {
-            "msg_id": request,
-            "msg_type": "execute_request",
-            "username": "",
-            "session": self.session,
-            "date": "2026-01-01T00:00:00.000000Z",
-            "version": "5.4",
-        }
-        content = {
-            "code": code,
-            "silent": False,
-            "store_history": True,
-            "user_expressions": {},
-            "allow_stdin": False,
-            "stop_on_error": True,
-        }
-        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "buffers": []}
-        self._socket.send_binary(serialize_msg_to_ws_v1(message, "shell", json_packer))  # type: ignore[no-untyped-call]
-        return request
+        message = frontend.request("execute_request", frontend.cell(code), self.session)
+        self._socket.send_binary(frontend.to_v1(message, "shell"))
+        return str(message["header"]["msg_id"])
 
     def run(self, code: str, output: Callable[[str, bytes], object] | None = None, patience: float = PATIENCE) -> float:
         begun = time.perf_counter()

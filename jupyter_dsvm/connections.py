@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .kernels.keptfiles import KeptKernel
     from .kernels.kernelspecs import RemoteSpec
     from .kernels.vmpipe import VMPipe
+    from .settling import Settling
     from .ssh.hostkeys import HostKeys
 
 log = logging.getLogger("jupyter_dsvm.connections")
@@ -34,6 +35,16 @@ BACK_SECONDS = 10.0
 
 CLOSE_SECONDS = 5.0
 """How long kernels that are being ended may keep their pipe when everything else has ended."""
+
+
+def warm_up() -> None:
+    """Load what a first attach needs, half of what it takes here. The extension calls this on a worker thread, once the server
+    has been up for a while."""
+    from .kernels import kernelspecs, link, vmpipe  # noqa: F401
+    from .kernels.bootstrap import relay_zip
+    from .ssh import transport  # noqa: F401  # and with it paramiko
+
+    relay_zip()
 
 
 @dataclass
@@ -57,6 +68,7 @@ class Connections:
         self._host_keys: HostKeys | None = None
         self._pythons: RememberedPythons | None = None
         self._closed = False
+        self._settling: Settling | None = None
 
     def open(self, compute: Compute, cancel: Cancel) -> VMPipe:
         """The machine's pipe, connected now if need be. Blocks; raises ``SSHError``, ``RelayError`` or ``ComputeError``."""
@@ -77,6 +89,7 @@ class Connections:
             slot.lock.release()
         self._look_later()
         self._wait_for(pipe, cancel)
+        self._settle().soon(compute.id)
         return pipe
 
     @staticmethod
@@ -91,25 +104,54 @@ class Connections:
         """A kernel that is on its machine already, wherever that is now. Nothing is waited for: its pipe goes on trying."""
         from .kernels.link import RelayBackend
 
+        return RelayBackend.adopting(self._borrow(kept.compute, kept.compute_name), kept, handed_on)
+
+    def _borrow(self, compute_id: str, name: str) -> VMPipe:
+        """The machine's pipe, retained, whether it stands or not. Blocks while another caller opens it."""
         with self._lock:
             if self._closed:
                 raise Cancelled("The server is stopping.")
-            slot = self._slots.setdefault(kept.compute, _Slot())
+            slot = self._slots.setdefault(compute_id, _Slot())
         with slot.lock:
             if slot.pipe is None or not slot.pipe.usable:
                 if slot.pipe is not None:
                     slot.pipe.release()
-                slot.pipe = self._connect(kept.compute, kept.compute_name, patient=True)
+                slot.pipe = self._connect(compute_id, name, patient=True)
             pipe = slot.pipe
             if not pipe.retain():
-                raise Unreachable(f"The connection to {kept.compute_name} was closed.")
+                raise Unreachable(f"The connection to {name} was closed.")
         self._look_later()
-        return RelayBackend.adopting(pipe, kept, handed_on)
+        return pipe
+
+    def end_left(self) -> None:
+        """Begin to end what earlier processes left on machines that run. Blocks for files and imports only."""
+        self._settle().settle()
+
+    def _settle(self) -> Settling:
+        """There is one before there is any pipe, and so before anything can be left to it."""
+        from .settling import Settling  # late: it needs file locks, which not every system has
+
+        with self._lock:
+            if self._closed:
+                raise Cancelled("The server is stopping.")
+            if self._settling is None:
+                self._settling = Settling(self._borrow)
+            return self._settling
+
+    def stopped(self, compute_id: str) -> None:
+        """We have just stopped that machine: its pipe need not find out. Blocks while the cloud confirms it."""
+        with self._lock:
+            slot = self._slots.get(compute_id)
+        pipe = slot.pipe if slot is not None else None
+        error = self._computes.is_gone(compute_id) if pipe is not None else None
+        if pipe is not None and error is not None:
+            pipe.gone(error)
 
     def _connect(self, compute_id: str, name: str, cancel: Cancel | None = None, patient: bool = False) -> VMPipe:
         # Late, as everything that a server without any attached notebook need not load.
         from .kernels.vmpipe import VMPipe
 
+        self._settle()
         host_keys, pythons = self._memory()
         return VMPipe.open(
             lambda: self._computes.ssh_target(compute_id),
@@ -183,6 +225,9 @@ class Connections:
         """Hang up everywhere; kernels that are being ended get the time to. Blocks for some seconds at most; called once."""
         with self._lock:
             self._closed = True
+        if self._settling is not None:
+            self._settling.close()
+        with self._lock:
             slots, self._slots = list(self._slots.values()), {}
             timer, self._timer = self._timer, None
         if timer is not None:

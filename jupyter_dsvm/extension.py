@@ -29,6 +29,9 @@ EVENTS = "https://events.jupyter.org/jupyter_dsvm/changed"
 
 WEBSOCKET_CLASS = "kernel_websocket_connection_class"
 
+WARM_UP_SECONDS = 5.0
+"""After the server's start; a page that is opened at once has its first requests answered by then."""
+
 COALESCE_SECONDS = 0.05
 """Changes within this time are one event: a page fetches a list once for all of them."""
 
@@ -69,12 +72,14 @@ class DSVMExtension(ExtensionApp):
         registry.service = self.service
         self._loop: asyncio.AbstractEventLoop | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._pending: dict[str, tuple[str | None, int]] = {}
         self._default_provisioner: str | None = None
         self._unlisten = self.service.listen(self._changed)
         self.settings["jupyter_dsvm_service"] = self.service
         self.server.event_logger.register_event_schema(Path(__file__).parent / "events" / "changed.yaml")
         self._use_websocket_class()
+        self._watch_activity()
         if self.keep_kernels_movable:
             self._use_provisioner()
         self._look_for_kept_kernels()
@@ -100,6 +105,12 @@ class DSVMExtension(ExtensionApp):
         else:
             self.log.info("Kernels' websockets stay with %r: output may be limited or lost there.", chosen)
         self._websocket_class = chosen
+
+    def _watch_activity(self) -> None:
+        from .activity import ActivityWatcher
+
+        self._activity = ActivityWatcher(self.server.kernel_manager, self.log)
+        self._activity.install()
 
     # The provisioner
 
@@ -205,25 +216,46 @@ class DSVMExtension(ExtensionApp):
             if self._any_away:
                 await self.refresh_paths()
 
+    async def _warm_up(self) -> None:
+        """A first attach should not wait for imports, nor a page's first requests for those."""
+        if set(self.service.compute_providers) != {"free"}:
+            from .connections import warm_up
+
+            await asyncio.sleep(WARM_UP_SECONDS)
+            try:
+                await in_thread(warm_up)
+            except Exception as e:  # an attach will say so to whom it concerns
+                self.log.debug("What an attach needs cannot be loaded: %s: %s", type(e).__name__, e)
+
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         self._loop = asyncio.get_running_loop()
         self._looking = asyncio.ensure_future(self._look_for_renames())
+        self._warming = asyncio.ensure_future(self._warm_up())
         if self._adopter is not None:
             await self._adopter.adopt()
         from .kernels.leftovers import remove_leftovers
 
         await in_thread(remove_leftovers)
+        await in_thread(self._end_left_kernels)
+
+    def _end_left_kernels(self) -> None:
+        try:
+            self.service.end_left_kernels()
+        except Exception as e:
+            self.log.warning("Kernels that were left on VMs are not ended now: %s: %s", type(e).__name__, e)
 
     async def stop_extension(self) -> None:
         """The server stops. It shuts its kernels down after this; those on VMs go on without it."""
-        if self._looking is not None:
-            self._looking.cancel()
+        for task in (self._looking, self._warming):
+            if task is not None:
+                task.cancel()
         if self._any_away:
             from .adoption import leave_kernels
 
             await self.refresh_paths(LAST_PATHS_SECONDS)
             await leave_kernels(self.server, self.log)
         self._unlisten()
+        self._activity.uninstall()
         self._loop = None
         self.server.web_app.settings[WEBSOCKET_CLASS] = self._websocket_class
         if registry.service is self.service:

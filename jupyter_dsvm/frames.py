@@ -28,6 +28,13 @@ PING_SECONDS = 0.25
 PING_MESSAGES = 2_000
 """A ping follows what was written after so long, or so many: a page that comes back gets about that much again."""
 
+PACE_MESSAGES = 250
+PACE_SECONDS = 0.05
+"""More messages than that in so long are a flood (and half as many, time after time), ..."""
+GATHER_SECONDS = 0.01
+"""... of which so much is written at a time: each write takes more of the server's time than a message does. What comes to
+a page at rest, a cell's few messages for one, never waits for this."""
+
 _FINAL, _TEXT, _BINARY = 0x80, 0x1, 0x2
 
 T = TypeVar("T")
@@ -78,20 +85,42 @@ def framed(pieces: list[bytes], binary: bool) -> Iterator[bytes]:
 
 def joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """The same bytes, short pieces put together: each is one call of the operating system."""
-    short = bytearray()
+    short: list[bytes] = []
+    size = 0
     for piece in pieces:
-        if len(piece) < TOGETHER:
-            short += piece
-            if len(short) < TOGETHER:
+        length = len(piece)
+        if length < TOGETHER:
+            short.append(piece)
+            size += length
+            if size < TOGETHER:
                 continue
             piece = b""
-        if short:
-            yield bytes(short)
-            short.clear()
+        if size:
+            yield b"".join(short)
+        short.clear()
+        size = 0
         if piece:
             yield piece
-    if short:
-        yield bytes(short)
+    if size:
+        yield b"".join(short)
+
+
+class Pace:
+    """How long to rest after a write, so that the next one takes more messages at a time while they come in a flood."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._count = 0
+
+    def wrote(self, messages: int, now: float) -> float:
+        """Seconds to rest, after so many more messages were written at ``now``."""
+        passed = now - self._since
+        if passed > PACE_SECONDS:
+            # What came before counts half, so that a flood goes on as one, and ends when it does.
+            self._count = min(self._count // 2, PACE_MESSAGES) if passed < 2 * PACE_SECONDS else 0
+            self._since = now
+        self._count += messages
+        return GATHER_SECONDS if self._count > PACE_MESSAGES else 0.0
 
 
 class Receipts(Generic[T]):

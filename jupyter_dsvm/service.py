@@ -292,6 +292,8 @@ class DSVMService(LoggingConfigurable):
         try:
             running.step(kind)
             row = self.known.change_power(kind, compute_id, running.report, running.cancel)
+            if kind == "stop":
+                self.connections.stopped(compute_id)
         except BaseException as e:
             if running.cancel.is_set():
                 running.cancelled(e if isinstance(e, DSVMError) else DSVMError("It was cancelled."))
@@ -384,6 +386,11 @@ class DSVMService(LoggingConfigurable):
         """A kernel that an earlier server process left on its VM. Blocks for imports and files only: nobody is asked and
         nothing connected here, so the machine may be off, gone, or not be known any more; the kernel's link tells."""
         return self.connections.adopt(kept, handed_on)
+
+    def end_left_kernels(self) -> None:
+        """Those on VMs that nobody goes on with: an earlier server was killed, or could not reach them. Blocks for a moment; the
+        extension calls it when the server has started."""
+        self.connections.end_left()
 
     @property
     def code_may_start(self) -> MayStart:

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 CHANNELS = {"shell": Channel.SHELL, "control": Channel.CONTROL, "stdin": Channel.STDIN}
 """What a page may send on."""
 
+NAMES = {channel: channel.name.lower() for channel in Channel}
+
 BATCH = 256 * 1024
 """Bytes that are taken and written at a time (and never less than one message)."""
 
@@ -197,15 +199,18 @@ class DSVMWebsocketConnection(ZMQChannelsWebsocketConnection):
 
     async def _write(self, client: ClientConnection) -> None:
         """Take and write for as long as the websocket is open. It waits for the browser, the loop never does."""
+        loop, pace = asyncio.get_running_loop(), frames.Pace()
         try:
             while True:
                 self._ready.clear()
                 if batch := client.take(BATCH):
-                    await self._send([frame for outgoing in batch if (frame := self._encode(outgoing)) is not None])
+                    size = await self._send(self._encoded(batch))
                     client.flushed(batch[-1])
                     self._receipts.wrote(batch[-1], len(batch))
                     self._ping()
-                    await asyncio.sleep(0)  # what was flushed at once has let nobody else have a turn
+                    rest = pace.wrote(len(batch), loop.time())
+                    # What was flushed at once has let nobody else have a turn, so even without a rest.
+                    await asyncio.sleep(rest if size < BATCH // 2 else 0)
                 elif self._statuses:
                     await self._send([self._status(self._statuses.popleft())])
                 elif client.over:
@@ -219,28 +224,36 @@ class DSVMWebsocketConnection(ZMQChannelsWebsocketConnection):
             self.log.exception("The websocket of %s cannot go on", self.session_key)
             self.websocket_handler.close()
 
-    async def _send(self, messages: list[Frame]) -> None:
-        """Return once the last is in the socket's buffer. Raises when the websocket is closed."""
+    async def _send(self, messages: list[Frame]) -> int:
+        """Return once the last is in the socket's buffer: how many bytes. Raises when the websocket is closed."""
         handler = self.websocket_handler
         protocol = handler.ws_connection
         if protocol is None or protocol.is_closing():
             raise WebSocketClosedError
-        written = None
+        written, size = None, 0
         if isinstance(protocol, WebSocketProtocol13) and protocol._compressor is None and not protocol.mask_outgoing:
             # As tornado does it, but without two copies of each message, a call of the system and three futures.
             pieces = (piece for message, binary in messages for piece in frames.framed(message, binary))
             for piece in frames.joined(pieces):
                 written = protocol.stream.write(piece)
+                size += len(piece)
         else:
             for message, binary in messages:
                 written = handler.write_message(b"".join(message), binary)
+                size += sum(map(len, message))
         if written is not None:
             await written
+        return size
+
+    def _encoded(self, batch: list[Outgoing]) -> list[Frame]:
+        """Without what cannot be sent, or is above a limit that somebody has configured."""
+        if self._is_v1 and self.multi_kernel_manager.allow_tracebacks and not self.limit_rate:
+            return [(frames.v1(NAMES[outgoing.channel], outgoing.parts[2:]), True) for outgoing in batch]
+        return [frame for outgoing in batch if (frame := self._encode(outgoing)) is not None]
 
     def _encode(self, outgoing: Outgoing) -> Frame | None:
-        """None for what cannot be sent, or is above a limit that somebody has configured."""
-        channel = outgoing.channel.name.lower()
-        signed = outgoing.parts[outgoing.parts.index(DELIM) + 1 :]
+        channel = NAMES[outgoing.channel]
+        signed = outgoing.parts[1:]
         parts = signed[1:]
         message: dict[str, Any] = {"header": None, "parent_header": None, "content": None}
         try:

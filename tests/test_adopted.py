@@ -10,7 +10,7 @@ import pytest
 from jupyter_dsvm.kernels.actions import KeptRequest, outline
 from jupyter_dsvm.kernels.messages import Message
 from jupyter_dsvm.relay.wire import Channel
-from support.gated import FRONT, GONE, Gated, Kernel, info
+from support.gated import GONE, Gated, Kernel, info
 
 ABORTED = ["busy", "execute_reply:aborted", "idle"]
 
@@ -65,7 +65,7 @@ def test_the_cells_that_wait_follow_one_at_a_time_and_are_aborted_after_an_error
     assert kernel.code == ["cell 0"]
     kernel.answer(kernel.requests()[0])
     assert kernel.code == ["cell 0", "cell 1"]
-    kernel.answer(kernel.requests()[1], status="error", ename="E", evalue="", traceback=[])
+    kernel.answer(kernel.requests("execute_request")[1], status="error", ename="E", evalue="", traceback=[])
     assert kernel.code == ["cell 0", "cell 1"]
     assert g.about(cells[2]) == g.about(cells[3]) == ABORTED
 
@@ -91,7 +91,7 @@ def test_a_second_death_changes_nothing() -> None:
     g.die()
     kernel.answer(kernel.requests()[0])
     g.die()
-    kernel.answer(kernel.requests()[1])
+    kernel.answer(kernel.requests("execute_request")[1])
     assert g.about(first) == g.about(second) == ["busy", "execute_reply:ok", "idle"]
     assert kernel.code == ["cell 1", "cell 2"]
 
@@ -151,7 +151,7 @@ def test_without_that_the_kernel_is_asked_and_nothing_waits_for_it() -> None:
     kernel = g.add(trusted=False)
     g.do(g.gate.adopt, kernel.number, None, [])
     g.cell()
-    (own,) = [m for m in kernel.requests() if m.header["session"] == FRONT]
+    (own,) = kernel.requests("kernel_info_request")
     assert (own.type, kernel.code) == ("kernel_info_request", ["cell"])
     waits = g.ask("kernel_info_request")
     assert g.replies(waits) == []
@@ -210,7 +210,7 @@ def test_out_of_reach_what_waits_goes_on_waiting() -> None:
     parts = g.alice.request("execute_request", {"code": "cell"})
     g.do(g.gate.link, kernel.number, False)
     g.do(g.gate.adopt, kernel.number, info(), [KeptRequest(parts, Channel.SHELL, sent=False)])
-    assert kernel.requests() == []
+    assert kernel.code == []
     g.do(g.gate.link, kernel.number, True)
     assert kernel.code == ["cell"]
 
@@ -234,6 +234,35 @@ def test_an_adopted_kernel_is_left_by_a_swap_once_its_cell_has_ended() -> None:
     assert g.swapped == [(kernel.number, new.number)]
     assert (kernel.code, new.code) == (["cell 1"], ["cell 2"])
     assert "idle" in g.about(running)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_open_comms_are_closed_when_an_adopted_kernel_is_left(late: bool) -> None:
+    """Also where the kernel comes to say which are open only after the move, since a cell ran from the adoption up to there."""
+    g, kernel = attached()
+    g.ask("comm_open", {"comm_id": "open", "target_name": "t"})
+    kernel.status("idle", kernel.requests("comm_open")[0])
+    g.die()
+    new = g.prepare()
+    (asked,) = kernel.requests("comm_info_request")
+    if late:
+        g.swap(new)
+    kernel.reply(asked, comms={"open": {"target_name": "t"}})
+    if not late:
+        g.swap(new)
+    assert g.swapped == [(kernel.number, new.number)]
+    assert [s.content["comm_id"] for s in g.said if s.type == "comm_close"] == ["open"]
+
+
+@pytest.mark.parametrize("comms", [None, [], "x", {"a": None, "b": 3}])
+def test_what_a_hostile_kernel_lists_as_comms_does_no_harm(comms: object) -> None:
+    g, kernel = attached()
+    g.die()
+    (asked,) = kernel.requests("comm_info_request")
+    kernel.reply(asked, comms=comms)
+    g.cell("cell")
+    assert kernel.code == ["cell"]
+    assert not [s for s in g.said if s.type in ("comm_close", "comm_info_reply")]
 
 
 def test_an_adopted_kernel_is_interrupted() -> None:
@@ -285,7 +314,7 @@ def test_what_the_kernels_machine_never_received_is_sent_again_in_order() -> Non
     assert g.about(debug) == ["busy", "debug_reply:aborted", "idle"]
     kernel.answer(kernel.requests()[0])
     assert kernel.code == ["cell 1", "cell 2"]
-    kernel.answer(kernel.requests()[1])
+    kernel.answer(kernel.requests("execute_request")[1])
     assert g.about(first) == g.about(second) == ["busy", "execute_reply:ok", "idle"]
 
 

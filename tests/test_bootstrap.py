@@ -6,14 +6,17 @@ import hashlib
 import io
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from jupyter_dsvm.errors import BootstrapError
@@ -114,6 +117,64 @@ def test_the_second_time_only_the_hash_travels(server: SSHServer, echo_relay: st
     assert {p.name for p in folder.iterdir()} == {f"{echo_relay}.zip", compiled(folder, echo_relay).name}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / f"{echo_relay}.zip").stat().st_mode) == 0o600
+
+
+def test_what_is_sent_ahead_comes_first_whether_the_relay_had_to_be_sent_or_not(
+    server: SSHServer, echo_relay: str
+) -> None:
+    connection = connect(server)
+    try:
+        for shipped in (True, False):
+            pipe = bootstrap(connection, ahead=b"\0ahead")
+            assert pipe.shipped is shipped
+            received = pipe.received
+            pipe.channel.settimeout(10)
+            while not received.endswith(b"\0ahead"):
+                piece = pipe.channel.recv(1000)
+                assert piece
+                received += piece
+            assert received.count(b"ahead") == 1
+            pipe.channel.close()
+    finally:
+        connection.close()
+
+
+class RefusesCommands(paramiko.ServerInterface):
+    """No OpenSSH does, whatever its configuration; routers and jump hosts do."""
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return paramiko.AUTH_SUCCESSFUL
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return paramiko.OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        return False
+
+
+def test_a_server_that_runs_no_commands(server: SSHServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        there: list[paramiko.Transport] = []
+
+        def accept() -> None:
+            there.append(paramiko.Transport(listener.accept()[0]))
+            there[0].add_server_key(paramiko.PKey.from_path(server.folder / "host_key"))
+            there[0].start_server(server=RefusesCommands())
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            error = failure(server, port=listener.getsockname()[1])
+        finally:
+            thread.join(10)
+            there[0].close()
+            there[0].join(10)
+    assert error.code == "ExecRefused"
+    assert "refused to run a command" in error.message
+    assert "ForceCommand" in error.advice
 
 
 def test_a_damaged_zip_is_replaced(server: SSHServer, echo_relay: str) -> None:

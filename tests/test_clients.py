@@ -200,6 +200,7 @@ def test_the_end_of_the_kernel_is_the_end_of_the_connection(notebook: Notebook, 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "MEMORY", 200_000)
     monkeypatch.setattr(clients, "SPOOL_LIMIT", 3_000_000)
+    monkeypatch.setattr(clients, "SPOOL_LIMIT_ALONE", 3_000_000)
 
 
 @pytest.fixture

@@ -16,7 +16,21 @@ from jupyter_server.services.kernels.connection.base import (
 )
 from tornado.websocket import WebSocketProtocol13
 
-from jupyter_dsvm.frames import PING_MESSAGES, PING_SECONDS, TOGETHER, Receipts, framed, joined, read_json, read_v1, v1
+from jupyter_dsvm.frames import (
+    GATHER_SECONDS,
+    PACE_MESSAGES,
+    PACE_SECONDS,
+    PING_MESSAGES,
+    PING_SECONDS,
+    TOGETHER,
+    Pace,
+    Receipts,
+    framed,
+    joined,
+    read_json,
+    read_v1,
+    v1,
+)
 
 parts = st.lists(st.binary(max_size=40), min_size=4, max_size=7)
 channels = st.sampled_from(["shell", "iopub", "stdin", "control"])
@@ -126,3 +140,13 @@ def test_one_pong_may_stand_for_several_pings_and_others_pings_count_for_nothing
     assert receipts.pong(payloads[2]) == 2
     assert receipts.pong(payloads[0]) is None
     assert receipts.pong(payloads[3]) == 3
+
+
+def test_a_flood_is_written_in_larger_pieces_and_a_cells_few_messages_at_once() -> None:
+    pace = Pace()
+    cells = [pace.wrote(1, 100 + n * 3 * PACE_SECONDS / PACE_MESSAGES) for n in range(20 * PACE_MESSAGES)]
+    assert set(cells) == {0.0}, "cells one after the other"
+    flood = [pace.wrote(PACE_MESSAGES // 2, 200 + n * GATHER_SECONDS) for n in range(100)]
+    assert set(flood[:2]) == {0.0}
+    assert set(flood[2:]) == {GATHER_SECONDS}
+    assert pace.wrote(5, 202.0) == 0.0, "a while after it"

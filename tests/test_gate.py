@@ -87,16 +87,35 @@ def test_nothing_goes_to_a_kernel_before_it_is_ready_and_then_all_of_it_does() -
     assert [m.type for m in kernel.requests()] == ["kernel_info_request"], "IOPub has not been seen"
     assert g.do(g.gate.ask_again, kernel.number)
     assert [m.type for m in kernel.requests()] == ["kernel_info_request"] * 2
-    kernel.status("busy", kernel.requests()[1])
-    assert kernel.requests()[-1].content["code"] == "the magic"
-    assert kernel.requests()[-1].content["silent"] is True
     assert g.ready == []
-    kernel.answer(kernel.requests()[-1])
+    kernel.status("busy", kernel.requests()[1])
     assert g.ready == [kernel.number]
-    assert kernel.code == ["cell"]
+    magic, cell = kernel.requests()[2:]
+    assert (magic.content["code"], magic.content["silent"]) == ("the magic", True)
+    assert cell.content["code"] == "cell", "right behind it: a shell channel keeps the order"
     assert not g.do(g.gate.ask_again, kernel.number)
+    kernel.answer(magic)
     assert not [s for s in g.said if s.type != "status"], "nothing about the gate's own requests is heard outside"
     assert g.said == []
+
+
+def test_a_kernel_that_is_asked_before_it_runs_is_not_asked_again_when_it_does() -> None:
+    g = Gated(magic="the magic")
+    kernel = g.add(trusted=False)
+    g.do(g.gate.launched, kernel.number)
+    g.do(g.gate.starting, kernel.number)
+    (asked,) = kernel.requests()
+    g.cell()
+    g.do(g.gate.started, kernel.number)
+    assert g.do(g.gate.ask_again, kernel.number)
+    assert kernel.requests() == [asked]
+    kernel.answer(asked, **info())
+    assert g.ready == [kernel.number]
+    assert [m.content["code"] for m in kernel.requests()[1:]] == ["the magic", "cell"]
+    g.do(g.gate.started, kernel.number)
+    assert [m.type for m in kernel.requests()].count("kernel_info_request") == 2, (
+        "another process has heard nothing yet"
+    )
 
 
 def test_a_welcome_will_do_and_a_kernel_of_another_language_gets_no_magic() -> None:

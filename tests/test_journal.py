@@ -37,7 +37,7 @@ steps = st.lists(
     st.one_of(
         st.builds(lambda size, byte: bytes([byte]) * size, st.integers(0, 3_000), st.integers(0, 255)),
         st.integers(0, 60),
-        st.sampled_from(["fails", "partly", "works", "no folder", "folder"]),
+        st.sampled_from(["fails", "partly", "works", "no folder", "folder", "rest"]),
     ),
     max_size=60,
 )
@@ -52,6 +52,7 @@ class Disk:
         patch.setattr(os, "pwrite", self.pwrite)
         patch.setattr(journal, "RETRY", 0.0)
         patch.setattr(journal, "BLOCK", 2_000)
+        patch.setattr(journal, "RESTING", 1_000)
         patch.setattr(segments, "FILE", 5_000)
 
     def pwrite(self, fd: int, data: memoryview, offset: int) -> int:
@@ -82,6 +83,8 @@ def test_it_keeps_exactly_what_was_not_trimmed(steps: list[bytes | int | str], w
                 folder.mkdir(exist_ok=True)
             elif step == "no folder":
                 shutil.rmtree(folder, ignore_errors=True)
+            elif step == "rest":
+                it.rest()
             else:
                 disk.mood = step
             assert it.size == sum(len(body) for body, _ in kept.values())
@@ -110,7 +113,7 @@ def descriptors() -> int:
 
 def test_beyond_its_memory_it_is_on_disk_and_gives_that_back_when_trimmed(tmp_path: Path) -> None:
     before = descriptors()
-    it = Journal(str(tmp_path), floor=0)
+    it = Journal(str(tmp_path), memory=8_000_000, floor=0)
     tracemalloc.start()
     try:
         fill(it, 100_000_000)
@@ -132,10 +135,29 @@ def test_beyond_its_memory_it_is_on_disk_and_gives_that_back_when_trimmed(tmp_pa
     assert descriptors() == before
 
 
+def test_at_rest_almost_all_of_it_is_on_disk(tmp_path: Path) -> None:
+    it = Journal(str(tmp_path), floor=0)
+    fill(it, 20_000_000)
+    assert it.on_disk == 0, "what fits its memory does not see the disk"
+    it.rest()
+    assert it.on_disk > it.size - journal.RESTING
+    it.rest()
+    fill(it, 20_000_000)
+    assert it.on_disk < 20_000_000
+    for seq in range(1, it.last + 1):
+        entry = it.get(seq)
+        assert entry is not None
+        assert entry.body == bytes(100_000)
+    it.trim(it.last)
+    it.rest()
+    assert it.on_disk == it.size == 0
+    Journal().rest()
+
+
 def test_a_removed_folder_loses_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "kernel"
     folder.mkdir()
-    it = Journal(str(folder), floor=0)
+    it = Journal(str(folder), memory=8_000_000, floor=0)
     fill(it, 20_000_000)
     shutil.rmtree(folder)
     fill(it, 40_000_000)

@@ -463,6 +463,6 @@ def test_no_folder_at_all_hurts_nobody(data: Path, caplog: pytest.LogCaptureFixt
         one.ended()
     one.end()
     one.release()
-    assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
+    assert len([r for r in caplog.records if (r.levelname, r.name) == ("WARNING", "jupyter_dsvm.keeping")]) == 1
     assert kept_kernels() == []
     assert Keeping.claim(KERNEL_ID) is None

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,6 +104,12 @@ class Started:
     def replies(self, msg_id: str) -> list[dict[str, Any]]:
         return [m for c, m in self.heard.messages if c is not Channel.IOPUB and m["parent_header"]["msg_id"] == msg_id]
 
+    def idle(self, msg_id: str) -> bool:
+        """Whether all that it publishes about that request has come."""
+        published = [m for c, m in list(self.heard.messages) if c is Channel.IOPUB]
+        states = [m for m in published if m["msg_type"] == "status" and m["parent_header"].get("msg_id") == msg_id]
+        return bool(states) and states[-1]["content"]["execution_state"] == "idle"
+
     def do(self, function: Callable[..., Any], *args: Any) -> Any:
         return self.io.call(function, *args).result(10)
 
@@ -146,9 +153,69 @@ def test_ipykernel_comes_up_on_private_sockets_in_the_fronts_session(make: Start
     assert [state.state for state in kernel.heard.links] == [LinkPhase.LOCAL]
     assert (kernel.folder / "kernel-1.json").stat().st_mode & 0o777 == 0o600
     connections = psutil.Process(kernel.backend.pid).net_connections("tcp")
-    # ipykernel's own, for what forked children print: it takes only what carries a secret, and gives nothing.
-    assert len([c for c in connections if c.status == psutil.CONN_LISTEN]) <= 1
+    assert not [c for c in connections if c.status == psutil.CONN_LISTEN]
     assert kernel.replies(header["msg_id"])[0]["content"]["status"] == "ok"
+
+
+FLOOD = """
+with open({path!r}, "ab", 0) as file:
+    for n in range({count}):
+        display({{"text/plain": str(n), "x": "x" * 5000}}, raw=True)
+        file.write(b".")
+"""
+
+
+def test_an_ipykernel_waits_until_its_outputs_are_read_and_loses_none(make: Start, tmp_path: Path) -> None:
+    kernel, count, file = make().up(), 8000, tmp_path / "n"
+    file.touch()
+    read_on = threading.Event()
+    content = {"code": FLOOD.format(count=count, path=str(file)), "silent": False}
+    message = kernel.client.msg("execute_request", content)
+    asked = message["header"]["msg_id"]
+
+    def ask_and_read_nothing() -> None:
+        kernel.backend.send(Channel.SHELL, [b"me", *kernel.client.serialize(message)])
+        read_on.wait(60)
+
+    kernel.io.call_soon(ask_and_read_nothing)
+    try:
+        until(lambda: file.stat().st_size)
+        said = 0
+        while file.stat().st_size != said:
+            said = file.stat().st_size
+            time.sleep(2)
+        assert 64 < said < 6000
+    finally:
+        read_on.set()
+    until(lambda: kernel.idle(asked), 60)
+    about = [m for _c, m in kernel.heard.messages if m["parent_header"].get("msg_id") == asked]
+    shown = [m["content"]["data"]["text/plain"] for m in about if m["msg_type"] == "display_data"]
+    assert shown == [str(n) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("argv", "as_it_is"),
+    [
+        (["-X", "dev", "-m", "ipykernel_launcher", "-f", "{connection_file}", "--debug"], False),
+        (["-m", "ipykernel", "-f", "{connection_file}"], False),
+        (["-c", "from ipykernel.kernelapp import launch_new_instance as l; l()", "-f", "{connection_file}"], True),
+    ],
+)
+def test_only_what_is_the_start_of_an_ipykernel_is_changed(make: Start, argv: list[str], as_it_is: bool) -> None:
+    kernel = make(sys.executable, *argv, env={**os.environ, "FROM_THE_KERNELSPEC": "yes"}).up()
+    kernel.run(
+        "import os, sys; print(os.environ['FROM_THE_KERNELSPEC'], sys.executable, __name__, 'start' in sys.argv[0])"
+    )
+    until(lambda: kernel.heard.texts())
+    assert kernel.heard.texts() == f"yes {sys.executable} __main__ False\n"
+    line = psutil.Process(kernel.backend.pid).cmdline()
+    starter = str(kernel.folder / "start-1.py")
+    filled = [a.replace("{connection_file}", str(kernel.folder / "kernel-1.json")) for a in argv]
+    if as_it_is:
+        assert line[1:] == filled
+    else:
+        at = filled.index("-m")
+        assert line[1:-1] == [*filled[:at], starter, *filled[at + 2 :]]
 
 
 def test_signals_reach_the_kernels_group_and_its_end_is_told_once(make: Start) -> None:

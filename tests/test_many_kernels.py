@@ -26,6 +26,9 @@ except KeyboardInterrupt:
     raise
 """
 
+SLOW = 64_000
+"""Bytes per second each way."""
+
 
 def interrupted_within(kernel: Kernel, stopped: Path, seconds: float) -> float:
     """Interrupt it, and wait until it has felt that, over there; how long that took."""
@@ -74,18 +77,19 @@ def kernel_folders(home: Path) -> list[str]:
 def test_a_slow_way_and_a_fast_cell(tmp_path: Path) -> None:
     with (
         sshd(tmp_path / "vm") as server,
-        FlakyTCP(server.host, server.port, rate=64_000) as way,
+        FlakyTCP(server.host, server.port) as way,
         piped(server, way.port, times=PipeTimes()) as pipe,
     ):
         loud, quiet = Kernel(pipe).ready(), Kernel(pipe).ready()
+        way.rate = SLOW
         stopped = server.home / "stopped"
         # Some 5 MB/s, of which the way takes little more than one part in a hundred.
         request = loud.execute(FLOOD.format(size=5000, pause=0.001, stopped=str(stopped)))
         loud.next("stream", request)
-        time.sleep(6)
+        time.sleep(4)
         begun = loud.got.qsize()
         times = []
-        until = time.monotonic() + 15
+        until = time.monotonic() + 8
         while time.monotonic() < until:
             times.append(round_trip(quiet, 20))
             time.sleep(0.2)
@@ -105,14 +109,15 @@ def test_a_slow_way_and_a_fast_cell(tmp_path: Path) -> None:
 
 
 def test_a_slow_way_for_what_goes_there(tmp_path: Path) -> None:
-    """A long request to one kernel does not hold up the other one, nor the answers by which the link is known to live."""
+    """A request to one kernel, ten seconds long, does not hold up the other, nor the answers by which the link is known to live."""
     with (
         sshd(tmp_path / "vm") as server,
-        FlakyTCP(server.host, server.port, rate=64_000) as way,
+        FlakyTCP(server.host, server.port) as way,
         piped(server, way.port, times=PipeTimes()) as pipe,
     ):
         loud, quiet = Kernel(pipe).ready(), Kernel(pipe).ready()
-        request = loud.execute("x = '" + "y" * 1_000_000 + "'")
+        way.rate = SLOW
+        request = loud.execute("x = '" + "y" * 600_000 + "'")
         times = []
         while True:
             times.append(round_trip(quiet, 20))

@@ -207,8 +207,9 @@ def nested(depth: int, text: str = "") -> bytes:
         b'{"text": ' + json.dumps('[{"' * 100_000 + "\\").encode() + b"}",  # brackets in a text are no nesting
         b'{"a": [' + b"[], {}, " * 10_000 + b"[]]}",
         b'{"a": "' + b"x" * MAX_CONTENT + b'"}',
+        nested(MAX_DEPTH, "x" * 100_000),
     ],
-    ids=["plain", "deep", "text", "wide", "long"],
+    ids=["plain", "deep", "text", "wide", "long", "deep and large"],
 )
 def test_what_any_client_can_read_passes_the_check(content: bytes) -> None:
     Message([DELIM, b"", b"{}", b"{}", b"{}", content, b"\xff"], bounded=True).check()
@@ -223,6 +224,8 @@ def test_what_any_client_can_read_passes_the_check(content: bytes) -> None:
         b'{"a": \xff}',
         b'{"a"',
         nested(MAX_DEPTH + 1),
+        nested(MAX_DEPTH + 1, "x" * 100_000),
+        b'{"a":' + b"[" * MAX_DEPTH,
         nested(100_000),
         nested(2000, '"[[' * 50_000),
     ],

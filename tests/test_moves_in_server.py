@@ -23,7 +23,7 @@ from support.emulated import (
     writes,
 )
 from support.kernels import until
-from support.served import Events, JupyterServer, Page, RestError
+from support.served import Events, JupyterServer, RestError
 from support.tab import Tab
 
 __all__ = ["configured", "emulator"]
@@ -50,7 +50,7 @@ def test_a_page_keeps_its_kernel(configured: Emulator, server: JupyterServer):
     ids = {c["name"]: c["id"] for c in listed["computes"]}
     assert {"cpu-vm", "gpu-vm", "win-vm", "old-vm"} < set(ids)
     assert "web-server" not in ids  # no DSVM
-    with Page(server, kernel_id) as page, Events(server) as events:
+    with Tab(server, kernel_id) as page, Events(server) as events:
         assert where(page) == HERE
         assert (server.row(kernel_id)["compute"], server.row(kernel_id)["path"]) == ("free", "digits.ipynb")
         running = page.send("import time; time.sleep(1); print('here to the end')")
@@ -104,12 +104,12 @@ def test_the_end_leaves_nothing_on_the_machine(configured: Emulator, server: Jup
     for each in (session, other):
         done, _ = move(server, each["kernel"]["id"], "cpu-vm")
         assert done["state"] == "done", done
-        with Page(server, each["kernel"]["id"]) as page:
+        with Tab(server, each["kernel"]["id"]) as page:
             assert where(page) == "cpu-vm"
             folders.append(relay_folder(configured, "cpu-vm", page))
     server.rest("DELETE", f"api/sessions/{session['id']}", status=204)
     until(lambda: not folders[0].exists())
-    with Page(server, other["kernel"]["id"]) as page:  # which shared the connection
+    with Tab(server, other["kernel"]["id"]) as page:  # which shared the connection
         assert where(page) == "cpu-vm"
         page.run("import subprocess; child = subprocess.Popen(['sleep', '1000'])")
     assert any("sleep 1000" in line for line in ours(configured, "cpu-vm"))
@@ -124,13 +124,13 @@ def test_kernels_there_outlive_the_server(configured: Emulator, tmp_path: Path):
         kernel_id = server.open("one.ipynb")["kernel"]["id"]
         done, _ = move(server, kernel_id, "cpu-vm")
         assert done["state"] == "done", done
-        with Page(server, kernel_id) as page:
+        with Tab(server, kernel_id) as page:
             folder = relay_folder(configured, "cpu-vm", page)
             page.run("kept = 41")
         server.stop()
         assert folder.exists()
         server.start()
-        with Page(server, kernel_id) as page:
+        with Tab(server, kernel_id) as page:
             assert where(page) == "cpu-vm"
             assert page.run("print(kept + 1)").text == "42\n"
         assert server.row(kernel_id)["path"] == "one.ipynb"
@@ -170,7 +170,7 @@ def test_the_vm_is_deallocated_while_there_is_no_server(configured: Emulator, tm
 
 def test_the_vm_is_deallocated_under_an_open_page(configured: Emulator, server: JupyterServer):
     kernel_id = server.open("digits.ipynb")["kernel"]["id"]
-    with Page(server, kernel_id) as page, Events(server) as events:
+    with Tab(server, kernel_id) as page, Events(server) as events:
         done, _ = move(server, kernel_id, "gpu-vm")
         assert done["state"] == "done", done
         running = page.send("import time; time.sleep(300)")
@@ -193,7 +193,7 @@ def test_the_vm_is_deallocated_under_an_open_page(configured: Emulator, server: 
         assert "gpu-vm is deallocated" in server.log.read_text()
         assert page.connected
         assert page.run(WHERE).status == "error"
-        with Page(server, kernel_id) as reloaded:
+        with Tab(server, kernel_id) as reloaded:
             assert reloaded.wait(reloaded.ask("kernel_info_request", {}))[0].status == "ok"
             assert "gpu-vm is deallocated" in reloaded.run(WHERE).content["evalue"]
         assert [w for w in writes(configured, before) if "/deallocate?" not in w] == []
@@ -217,5 +217,5 @@ def test_errors_of_the_api(configured: Emulator, server: JupyterServer):
     assert (done["state"], done["error"]["code"]) == ("failed", "AllocationFailed")
     assert [s["state"] for s in done["steps"]] == ["failed", "pending", "pending", "pending"]
     assert server.row(kernel_id)["compute"] == "free"
-    with Page(server, kernel_id) as page:
+    with Tab(server, kernel_id) as page:
         assert where(page) == HERE

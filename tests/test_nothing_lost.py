@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +19,11 @@ from typing import Any
 import pytest
 
 from jupyter_dsvm.errors import RelayError
-from jupyter_dsvm.kernels.proxy import Proxy
-from jupyter_dsvm.kernels.vmpipe import PipeTimes, VMPipe
+from jupyter_dsvm.kernels.vmpipe import PipeTimes
 from jupyter_dsvm.models import LinkPhase
 from support import netns, restarted
 from support.kernels import Notebook, until
-from support.linked import Kernel, forget_everything, piped
+from support.linked import Kernel, backend_on, forget_everything, piped
 from support.pages import Page, reading
 from support.sshd import DROPBEAR, FlakyTCP, SSHServer, dropbear, sshd
 from support.tab import Tab
@@ -83,7 +81,7 @@ class Mishaps:
         self._thread.join()
 
     def _run(self) -> None:
-        while len(self.happened) < MANY and not self._over.wait(self._random.uniform(0.05, 2.5)):
+        while len(self.happened) < MANY and not self._over.wait(self._random.uniform(0.05, 1.0)):
             self.happened.append(self._random.choice(self._kinds)())
 
     def _cut(self) -> str:
@@ -123,31 +121,19 @@ class Mishaps:
         return f"swallow {seconds:.1f}"
 
 
-def attach(proxy: Proxy, pipe: VMPipe) -> None:
-    """The notebook's kernel is one on the machine from now on."""
-    start = {
-        "kernel_id": proxy.kernel_id,
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "env": {},
-        "cwd": None,
-        "key": proxy.key.decode(),
-        "session": proxy.session,
-        "signature_scheme": proxy.signature_scheme,
-        "kernel_name": "python3",
-        "interrupt_mode": "signal",
-        "resource_dir": "",
-    }
-    backend = pipe.backend(
-        proxy.kernel_id,
-        start,
-        compute="host:vm",
-        compute_name="vm",
-        kernelspec="python3",
-        language="python",
-        interrupt_mode="signal",
-    )
-    proxy.prepare(backend).result(60)
-    proxy.swap(backend).result(60)
+@contextlib.contextmanager
+def notebook_on(server: SSHServer) -> Iterator[tuple[Notebook, FlakyTCP]]:
+    """A notebook whose kernel is on the machine, and the way there."""
+    with (
+        FlakyTCP(server.host, server.port) as way,
+        piped(server, way.port, times=TIMES) as pipe,
+        Notebook() as notebook,
+    ):
+        proxy = notebook.proxy
+        backend = backend_on(pipe, proxy.kernel_id, proxy.key, proxy.session)
+        proxy.prepare(backend).result(60)
+        proxy.swap(backend).result(60)
+        yield notebook, way
 
 
 COUNT = """
@@ -185,12 +171,7 @@ def test_a_cell_counts_through_all_that_happens(
     vm: tuple[SSHServer, netns.Network | None], dsvm_provisioner: None, seed: int
 ) -> None:
     server, network = vm
-    with (
-        FlakyTCP(server.host, server.port) as way,
-        piped(server, way.port, times=TIMES) as pipe,
-        Notebook() as notebook,
-    ):
-        attach(notebook.proxy, pipe)
+    with notebook_on(server) as (notebook, way):
         truth = server.home / "truth"
         page = Page(notebook.proxy)
         with reading(page), Mishaps(seed, server, way, network) as mishaps:
@@ -219,12 +200,7 @@ def test_what_was_sent_while_nothing_passed_is_run_once_and_in_order(
     vm: tuple[SSHServer, netns.Network | None], dsvm_provisioner: None
 ) -> None:
     server, _ = vm
-    with (
-        FlakyTCP(server.host, server.port) as way,
-        piped(server, way.port, times=TIMES) as pipe,
-        Notebook() as notebook,
-    ):
-        attach(notebook.proxy, pipe)
+    with notebook_on(server) as (notebook, way):
         truth = server.home / "truth"
         notebook.run(f"f = open({str(truth)!r}, 'a')")
         cells = []

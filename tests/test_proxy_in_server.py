@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from tornado.escape import json_encode
 
 from jupyter_dsvm.kernels.proxy import Proxy
 from jupyter_dsvm.kernels.registry import registry
+from support import frontend
 from support.kernels import TIMEOUT
 from support.server import jp_asyncio_loop, jp_server_cleanup  # noqa: F401  (fixtures)
 
@@ -41,10 +41,9 @@ class Page:
         return proxy
 
     async def send(self, kind: str, content: dict[str, Any], channel: str = "shell") -> str:
-        header = {"msg_id": uuid.uuid4().hex, "msg_type": kind, "session": self.name, "username": "", "version": "5.3"}
-        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": channel}
-        await self.socket.write_message(json_encode(message))
-        return header["msg_id"]
+        message = frontend.request(kind, content, self.name)
+        await self.socket.write_message(json.dumps({**message, "channel": channel}))
+        return str(message["header"]["msg_id"])
 
     async def cell(self, code: str) -> str:
         return await self.send("execute_request", {"code": code, "silent": False, "stop_on_error": True})

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.kernels import until
-from support.restarted import COMPUTE, Place, attach, place
+from support.restarted import COMPUTE, Place, attach, counting, lines, numbers, place
 from support.served import JupyterServer, RestError
 from support.tab import Tab
 
@@ -64,22 +64,6 @@ def back(server: JupyterServer, tab: Tab, *options: str) -> None:
     tab.cut()
     server.start(*options)
     tab.connect()
-
-
-def counting(to: int, every: float, file: Path) -> str:
-    """A cell that counts, and writes into a file on the machine what it has said."""
-    return (
-        f"import time\nwith open({str(file)!r}, 'a') as f:\n    for i in range(1, {to} + 1):\n"
-        f"        print(i, flush=True); f.write(f'{{i}}\\n'); f.flush(); time.sleep({every})"
-    )
-
-
-def numbers(to: int) -> str:
-    return "".join(f"{i}\n" for i in range(1, to + 1))
-
-
-def lines(file: Path) -> int:
-    return file.read_text().count("\n") if file.exists() else 0
 
 
 @BOTH
@@ -192,11 +176,20 @@ get_ipython().kernel.comm_manager.register_target('test', opened)
         tab.until(lambda: tab.of(first).outputs("comm_msg"))
         stop(server)
         back(server, tab)
+        # What a page that was reloaded asks before it builds its widgets.
+        (info,) = tab.wait(tab.ask("comm_info_request", {"target_name": "test"}))
+        assert info.content["comms"] == {"c1": {"target_name": "test"}}
         second = tab.ask("comm_msg", {"comm_id": "c1", "data": 2})
         tab.until(lambda: "idle" in tab.of(second).states)
         assert tab.of(second).outputs("comm_msg")[0]["content"]["data"] == {"got": 2}
         assert tab.of(second).text == "heard 2\n"
         assert len(tab.of(first).outputs("comm_msg")) == 1
+        # Their other end stays behind when the notebook leaves, as without a restart in between.
+        attach(server, kernel_id, "free")
+        tab.until(lambda: [m for m in tab.messages if m["msg_type"] == "comm_close"])
+        assert [m["content"]["comm_id"] for m in tab.messages if m["msg_type"] == "comm_close"] == ["c1"]
+        (info,) = tab.wait(tab.ask("comm_info_request", {}))
+        assert info.content["comms"] == {}
 
 
 @BOTH

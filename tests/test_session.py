@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jupyter_dsvm.relay.session import (
+    AHEAD,
     RECEIVABLE,
     Attached,
     EpochChanged,
@@ -211,6 +212,31 @@ def test_a_peer_that_forgot_what_it_acknowledged_cannot_resume() -> None:
     server = pair.server.session
     with pytest.raises(WireError, match="acknowledged frame 1 and now has only 0"):
         pair.relay.session.receive(hello(pair.relay.session, epoch=server.epoch, process=server.process))
+
+
+def test_what_is_for_a_relay_that_is_being_made_goes_ahead_of_its_answer_and_once() -> None:
+    pair = Pair()
+    server, relay = pair.server.session, pair.relay.session
+    for body in (b"start", b"who are you?"):
+        server.send(Type.DATA, body)
+    server.attach(create=True)
+    assert [f.seq for f in server.frames_to_send(1 << 20)] == [0, 1, 2]
+    pair.server.cut()  # nobody knows what of it has arrived
+    server.send(Type.DATA, bytes(AHEAD))
+    server.attach(create=True)
+    pair.flow(pair.server, 1 << 20)
+    assert not server.can_send, "no more than any relay has room for"
+    relay.attach()
+    pair.relay.take(1 << 20)
+    assert pair.relay.got == [b"start", b"who are you?"]
+    pair.flow(pair.relay, 1 << 20)
+    pair.server.take(1 << 20)
+    assert [f.seq for f in server.frames_to_send(1 << 20)] == [3]
+    pair.cut()
+    server.attach(create=False)
+    assert [f.type for f in server.frames_to_send(1 << 20)] == [Type.HELLO], (
+        "a relay that was reached says where to go on"
+    )
 
 
 def test_replay_starts_at_what_the_peer_has_not_received() -> None:

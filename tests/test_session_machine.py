@@ -97,7 +97,7 @@ class Conversation(RuleBasedStateMachine):
     def server_connects(self) -> None:
         """Also where it has a connection: that is then cut on its side, and the relay has not noticed."""
         self.server_cuts()
-        self.server.attach()
+        self.server.attach(create=not self.server.peer_epoch)
         self.servers_line = Line()
 
     @rule()

@@ -5,248 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jupyter_dsvm.emulator import Emulator
-from jupyter_dsvm.kernels.kernelspecs import RemoteSpec
-from jupyter_dsvm.relay.hold import LONELY_LIMIT, MAX_AGE, End, Hand, Hold, State, Tell, Withdraw
-from jupyter_dsvm.relay.lines import LIMIT, Lines
 from jupyter_dsvm.relay.process import start_time
-from jupyter_dsvm.relay.spare import kind_of, may_be_parked
-from jupyter_dsvm.relay.spec import SOCKET_VARIABLE, KernelSpec
-from jupyter_dsvm.relay.wire import Channel, Type
-from jupyter_dsvm.service import DSVMService
+from jupyter_dsvm.relay.wire import Type
 from support.emulated import attached, configured, emulator, ours
 from support.kernels import Notebook
 from support.on_vm import kernel_pids
-from support.relay_end import KernelEnd, Machine, PipeEnd, machine, pipe, until
+from support.relay_end import KernelEnd, Machine, PipeEnd, machine, until
+from support.relay_vm import IPYKERNEL, PATIENCE, ready, say, shut_down, started, way
 
-__all__ = ["configured", "emulator"]
-
-IPYKERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-PATIENCE = 30.0
-
-
-# When it is handed out, and when it ends
-
-
-def parked() -> Hold:
-    hold = Hold("kind", 0.0)
-    assert hold.connected(1) == []
-    assert hold.said({"ready": True}, {}) == [Tell(1, {"parked": True})]
-    return hold
-
-
-TAKE = {"kind": "kind", "kernel": {"argv": []}}
-
-
-def test_it_is_handed_to_who_asks_first_and_reports_to_that_one_only() -> None:
-    hold = parked()
-    assert hold.connected(2) == [Tell(2, {"parked": True})]
-    assert hold.asked(2, TAKE) == [Withdraw(2), Hand({"argv": []})]
-    assert hold.asked(1, TAKE) == [Tell(1, {"refused": "it is taken"})]
-    assert hold.said({"taken": True}, {"pid": 7}) == [Tell(2, {"taken": {"pid": 7}})]
-    assert hold.gone(1, 1.0) == []
-    assert hold.due is None
-    assert hold.exited(3) == [Tell(2, {"exited": 3}), End()]
-
-
-def test_the_kernel_ends_with_the_relay_that_took_it() -> None:
-    for taken in (False, True):
-        hold = parked()
-        hold.asked(1, TAKE)
-        if taken:
-            hold.said({"taken": True}, {})
-        assert hold.gone(1, 1.0) == [End()]
-
-
-def test_without_anybody_who_wants_it_it_ends() -> None:
-    hold = parked()
-    assert hold.gone(1, 10.0) == []
-    assert hold.tick(10.0 + LONELY_LIMIT / 2) == []
-    assert hold.due == 10.0 + LONELY_LIMIT
-    hold.connected(2)
-    assert hold.due == MAX_AGE
-    assert hold.gone(2, 20.0) == []
-    assert hold.tick(20.0 + LONELY_LIMIT) == [End()]
-    assert parked().tick(MAX_AGE) == [End()]
-
-
-def test_what_is_not_ready_or_another_kind_is_refused_and_stays() -> None:
-    hold = Hold("kind", 0.0)
-    assert hold.asked(1, TAKE) == [Tell(1, {"refused": "it is not ready yet"})]
-    hold = parked()
-    for wrong in (None, {}, {**TAKE, "kind": "another"}, {**TAKE, "kernel": 1}):
-        assert hold.asked(1, wrong) == [Tell(1, {"refused": "it is of another kind"})]
-    assert hold.state is State.PARKED
-
-
-def test_a_spare_that_fails_says_so_to_who_asked() -> None:
-    hold = parked()
-    hold.asked(1, TAKE)
-    assert hold.said({"refused": "no such folder"}, {}) == [Tell(1, {"refused": "no such folder"}), End()]
-    hold = parked()
-    hold.asked(1, TAKE)
-    assert hold.exited(-9) == [Tell(1, {"refused": "it has ended"}), End()]
-    assert parked().exited(1) == [End()]
-
-
-EVENTS = st.lists(
-    st.one_of(
-        st.tuples(st.just("connected"), st.integers(1, 3)),
-        st.tuples(st.just("asked"), st.integers(1, 3), st.sampled_from([TAKE, None, {"kind": "kind"}])),
-        st.tuples(
-            st.just("said"), st.sampled_from([{"ready": True}, {"taken": True}, {"refused": "x"}, {}]), st.just({})
-        ),
-        st.tuples(st.just("gone"), st.integers(1, 3), st.floats(0, 1e5)),
-        st.tuples(st.just("exited"), st.integers(-15, 255)),
-        st.tuples(st.just("tick"), st.floats(0, 1e5)),
-    ),
-    max_size=40,
-)
-
-
-@given(EVENTS)
-def test_whatever_happens_it_is_handed_out_once_at_most_and_ends_once(events: list[Any]) -> None:
-    hold = Hold("kind", 0.0)
-    handed = 0
-    for name, *arguments in events:
-        actions = getattr(hold, name)(*arguments)
-        handed += sum(isinstance(a, Hand) for a in actions)
-        assert handed <= 1
-        assert End() not in actions[:-1]
-        if End() in actions:
-            assert hold.state is State.ENDED
-            return
-    assert hold.state is not State.ENDED
-
-
-# Which kernels may share one
-
-
-def kind(folder: str = "/k/1234567812345678", own: dict[str, str] | None = None, **more: Any) -> Any:
-    values: dict[str, Any] = {
-        "kernel_id": "id",
-        "argv": tuple(IPYKERNEL),
-        "key": "key",
-        "session": "s" * 33,
-        "spare": True,
-    }
-    spec = KernelSpec(**{**values, **more})
-    return kind_of(spec, f"{folder}/connection.json", f"{folder}/start.py", f"{folder}/call.sock", own or {"A": "1"})
-
-
-@pytest.fixture
-def long_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the kernel's folder, as real ones are longer than the spare's."""
-    monkeypatch.setenv("XDG_DATA_HOME", "/k")
-
-
-FOLDER = "/k/jupyter-dsvm/kernels/0123456789abcdef"
-OTHER_FOLDER = "/k/jupyter-dsvm/kernels/fedcba9876543210"
-
-
-@pytest.mark.usefixtures("long_names")
-def test_kernels_of_one_kind_share_a_spare() -> None:
-    first = kind(FOLDER, {"A": "1", "SSH_CONNECTION": "1.2.3.4 5"}, cwd="/tmp")
-    second = kind(OTHER_FOLDER, {"A": "1", "SSH_CONNECTION": "1.2.3.4 6"}, kernel_id="other", key="x", session="t" * 33)
-    assert first is not None
-    assert first.digest == second.digest
-    real = replace(KernelSpec("id", tuple(IPYKERNEL), "key"), session="s" * 33)
-    command = real.command(f"{FOLDER}/connection.json", f"{FOLDER}/start.py")
-    assert [len(a) for a in first.argv] == [len(a) for a in command]
-    assert len(first.env[SOCKET_VARIABLE]) == len(f"{FOLDER}/call.sock")
-    assert FOLDER not in repr((first.argv, first.env))
-
-
-@pytest.mark.usefixtures("long_names")
-@pytest.mark.parametrize(
-    "different",
-    [
-        {"own": {"A": "2"}},
-        {"own": {"A": "1", "LD_LIBRARY_PATH": "/opt"}},
-        {"env": {"CUDA_VISIBLE_DEVICES": "1"}},
-        {"argv": (*IPYKERNEL, "--debug")},
-        {"argv": (sys.executable, "-Xfrozen_modules=off", *IPYKERNEL[1:])},
-        {"session": "s" * 34},
-        {"resource_dir": "/x", "argv": (*IPYKERNEL, "{resource_dir}")},
-    ],
-    ids=repr,
-)
-def test_kernels_that_differ_in_what_python_reads_do_not(different: dict[str, Any]) -> None:
-    other = kind(FOLDER, **different)
-    assert other is not None
-    assert other.digest != kind(FOLDER).digest
-
-
-@pytest.mark.usefixtures("long_names")
-def test_limits_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = kind(FOLDER)
-    monkeypatch.setattr(os, "nice", lambda _: 5)
-    assert kind(FOLDER).digest != before.digest
-
-
-@pytest.mark.parametrize(
-    ("argv", "env", "may"),
-    [
-        (IPYKERNEL, {}, True),
-        ([sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"], {}, True),
-        (["/opt/env/bin/python3.12", "-m", "ipykernel", "-f", "{connection_file}"], {}, True),
-        (IPYKERNEL, {"PYTHONPATH": "/a:/b"}, True),
-        (IPYKERNEL, {"PYTHONPATH": "lib"}, False),
-        (IPYKERNEL, {"PYTHONPATH": "/a:"}, False),
-        (["python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"], {}, False),
-        (["/usr/bin/env", "python3", "-m", "ipykernel_launcher"], {}, False),
-        (["/opt/conda/bin/conda", "run", "-n", "x", "python", "-m", "ipykernel_launcher"], {}, False),
-        ([sys.executable, "launcher.py", "-m", "ipykernel_launcher"], {}, False),
-        ([sys.executable, "-m", "bash_kernel", "-f", "{connection_file}"], {}, False),
-        (["/usr/bin/R", "-e", "IRkernel::main()", "--args", "{connection_file}"], {}, False),
-    ],
-)
-def test_only_a_plain_ipykernel_is_parked(argv: list[str], env: dict[str, str], may: bool) -> None:
-    assert may_be_parked(argv, env) is may
-
-
-@pytest.mark.usefixtures("long_names")
-def test_it_can_be_turned_off() -> None:
-    assert kind(FOLDER, spare=False) is None
-    assert KernelSpec.from_json({"argv": ["x"]}).spare is False
-
-
-# What is said
-
-
-def test_lines_are_bounded_and_garbage_ends_them() -> None:
-    for bad in (b"no json\n", b"[1]\n", b"\xff\n", b"x" * (LIMIT + 2)):
-        here, there = socket.socketpair()
-        with there:
-            lines = Lines(here)
-            there.sendall(b'{"a": 1}\n{"b"')
-            assert lines.read() == [{"a": 1}]
-            assert lines.open
-            there.settimeout(5)
-            sent = 0
-            while lines.open:
-                sent += there.send(bad[sent : sent + 65536]) if sent < len(bad) else 0
-                assert lines.read() == []
-            assert lines.say(x=1) is False
-            lines.close()
-
-
-# With real kernels
-
+__all__ = ["configured", "emulator", "way"]
 
 HASTE = "from relay import runner, spare; runner.SETTLE = spare.SETTLE = 0.3; spare.LOOK_INTERVAL = 0.2; runner.SPARE_LIMIT = 3"
 """In the pipe, and so in its relays: nobody works with these kernels."""
@@ -259,42 +34,10 @@ def vm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
         yield it
 
 
-@pytest.fixture
-def way(vm: Machine) -> Iterator[PipeEnd]:
-    with pipe(vm) as it:
-        yield it
-
-
 def start(way: PipeEnd, argv: list[str] = IPYKERNEL, *, spare: bool = True, **more: Any) -> KernelEnd:
-    kernel = KernelEnd()
-    kernel.attach(way, create=True)
-    kernel.start(argv, spare=spare, **more)
-    way.wait(lambda: kernel.happened(Type.STARTED) or kernel.happened(Type.EXITED), PATIENCE)
+    kernel = started(way, argv, spare=spare, **more)
     assert kernel.happened(Type.STARTED), kernel.told
-    answers(way, kernel)
     return kernel
-
-
-def answers(way: PipeEnd, kernel: KernelEnd) -> None:
-    """Until this run's IOPub is known to reach us."""
-    before = len(kernel.got)
-    asked = 0.0
-
-    def heard() -> bool:
-        nonlocal asked
-        if time.monotonic() > asked + 0.1:
-            asked = time.monotonic()
-            kernel.send(Channel.SHELL, "kernel_info_request", {})
-        new = [m for _, m in kernel.got[before:] if m["parent_header"].get("msg_type") == "kernel_info_request"]
-        return any(m["header"]["msg_type"] == "status" for m in new)
-
-    way.wait(heard, PATIENCE)
-
-
-def run(way: PipeEnd, kernel: KernelEnd, code: str) -> str:
-    request = kernel.execute(code)
-    way.wait(lambda: kernel.done(request), PATIENCE)
-    return kernel.text(request)
 
 
 def of_spare(kernel: KernelEnd) -> bool:
@@ -313,14 +56,14 @@ def waiting(way: PipeEnd, vm: Machine) -> dict[str, Any]:
     """What is parked, once it is: the record of the spare, and where."""
     found: dict[str, Any] = {}
 
-    def ready() -> bool:
+    def parked() -> bool:
         for record in spares(vm).glob("*/spare.json"):
             value = json.loads(record.read_text() or "{}")
             if value:
                 found.update(value, folder=record.parent)
         return bool(found)
 
-    way.wait(ready, PATIENCE, "no spare was made")
+    way.wait(parked, PATIENCE, "no spare was made")
     return found
 
 
@@ -376,7 +119,7 @@ OWN_RANDOM = ("random", "hash", "parent")
 
 
 def looked_into(way: PipeEnd, vm: Machine, kernel: KernelEnd) -> dict[str, Any]:
-    text = run(way, kernel, PROBE)
+    text = say(way, kernel, PROBE)
     # What may differ: the kernel's own folder and number.
     folder = next(f.parent.name for f in vm.kernels.glob("*/relay.json") if kernel.kernel_id in f.read_text())
     for own in (folder, str(pid(kernel)), kernel.messages.session):
@@ -397,13 +140,13 @@ def test_a_kernel_of_a_spare_is_as_one_that_was_started(way: PipeEnd, vm: Machin
     assert not of_spare(fresh)
     waiting(way, vm)
     # What the user changes is read when the kernel starts, not when the spare was parked.
-    startup = Path(run(way, fresh, "print(get_ipython().profile_dir.startup_dir)").strip())
+    startup = Path(say(way, fresh, "print(get_ipython().profile_dir.startup_dir)").strip())
     (startup / "mine.py").write_text("from_startup = 'read'")
     made = start(way, cwd=str(folder), env={**env, "SSH_CONNECTION": "1.2.3.4 5 7"})
     assert of_spare(made)
-    assert run(way, made, "import beside_the_notebook as b; print(b.VALUE, from_startup)") == "42 read\n"
+    assert say(way, made, "import beside_the_notebook as b; print(b.VALUE, from_startup)") == "42 read\n"
     (startup / "mine.py").unlink()
-    assert run(way, fresh, "import beside_the_notebook as b; print(b.VALUE)") == "42\n"
+    assert say(way, fresh, "import beside_the_notebook as b; print(b.VALUE)") == "42\n"
     first, second = looked_into(way, vm, fresh), looked_into(way, vm, made)
     assert second["environ"].pop("SSH_CONNECTION") == "1.2.3.4 5 7"
     assert first["environ"].pop("SSH_CONNECTION") == "1.2.3.4 5 6"
@@ -434,20 +177,20 @@ def test_what_a_kernel_of_a_spare_does_is_told_as_ever(way: PipeEnd, vm: Machine
     made.execute("import os, sys; print('last words'); sys.stdout.flush(); os.write(2, b'x'); os._exit(7)")
     way.wait(lambda: made.happened(Type.EXITED), PATIENCE)
     assert made.happened(Type.EXITED)[0]["code"] == 7
-    assert run(way, keeps, "print(1)") == "1\n"
+    assert say(way, keeps, "print(1)") == "1\n"
 
 
 def test_a_restart_takes_the_spare_and_another_is_made(way: PipeEnd, vm: Machine) -> None:
     kernel = start(way)
     first = waiting(way, vm)
-    run(way, kernel, "x = 1")
+    say(way, kernel, "x = 1")
     for count in (2, 3):
         kernel.session.send(Type.RESTART, b"")
         way.wait(lambda c=count: len(kernel.happened(Type.STARTED)) == c, PATIENCE)
-        answers(way, kernel)
+        ready(way, kernel)
         assert of_spare(kernel)
         assert pid(kernel) == first["pid"]
-        assert run(way, kernel, "print('x' in globals())") == "False\n"
+        assert say(way, kernel, "print('x' in globals())") == "False\n"
         first = waiting(way, vm)
     rows = way.ask("kernels")["result"]
     assert [row["spare"]["pid"] for row in rows] == [first["pid"]]
@@ -462,7 +205,7 @@ def test_a_kernel_that_dies_is_started_again_from_the_spare(way: PipeEnd, vm: Ma
     kernel.session.send(Type.RESTART, b"")
     way.wait(lambda: len(kernel.happened(Type.STARTED)) == 2, PATIENCE)
     assert of_spare(kernel)
-    answers(way, kernel)
+    ready(way, kernel)
 
 
 def test_another_environment_or_none_wanted_is_an_ordinary_start(way: PipeEnd, vm: Machine) -> None:
@@ -497,7 +240,7 @@ def test_a_broken_spare_costs_no_more_than_a_moment(way: PipeEnd, vm: Machine, b
         os.kill(victim, signal.SIGSTOP if "hung" in broken else signal.SIGKILL)
     kernel = start(way, **options)
     assert not of_spare(kernel)
-    assert run(way, kernel, "import sitecustomize; print(sitecustomize.HERE)").strip() in ("1", "newer")
+    assert say(way, kernel, "import sitecustomize; print(sitecustomize.HERE)").strip() in ("1", "newer")
     os.kill(there["holder"], signal.SIGCONT) if broken == "holder hung" else None
     until(lambda: not start_time(there["pid"]) or broken == "no folder", PATIENCE)
     if broken == "no folder":
@@ -510,7 +253,7 @@ def test_a_broken_spare_costs_no_more_than_a_moment(way: PipeEnd, vm: Machine, b
 @pytest.mark.parametrize("fails", ["os._exit(3)", "time.sleep(60)"])
 def test_a_spare_that_fails_as_a_kernel_is_replaced_by_an_ordinary_start(way: PipeEnd, vm: Machine, fails: str) -> None:
     kernel = start(way)
-    config = Path(run(way, kernel, "print(get_ipython().profile_dir.location)").strip()) / "ipython_kernel_config.py"
+    config = Path(say(way, kernel, "print(get_ipython().profile_dir.location)").strip()) / "ipython_kernel_config.py"
     there = waiting(way, vm)
     once = vm.home / "once"
     once.touch()
@@ -523,7 +266,7 @@ def test_a_spare_that_fails_as_a_kernel_is_replaced_by_an_ordinary_start(way: Pi
     assert not kernel.happened(Type.EXITED)
     assert kernel.happened(Type.STARTED)[0]["run"] == 1
     assert not start_time(there["pid"])
-    assert run(way, kernel, "print(1)") == "1\n"
+    assert say(way, kernel, "print(1)") == "1\n"
 
 
 def test_a_shutdown_before_the_spare_has_answered_ends_it(way: PipeEnd, vm: Machine) -> None:
@@ -541,11 +284,6 @@ def test_a_shutdown_before_the_spare_has_answered_ends_it(way: PipeEnd, vm: Mach
     vm.wait_empty(PATIENCE)
 
 
-def shut_down(way: PipeEnd, kernel: KernelEnd) -> None:
-    kernel.session.send(Type.SHUTDOWN, b"")
-    way.wait(lambda: kernel.happened(Type.EXITED) and (kernel.hung_up or kernel.gone), PATIENCE)
-
-
 def ends(vm: Machine, *processes: int) -> None:
     until(lambda: not any(map(start_time, processes)), PATIENCE, lambda: f"still running: {vm.processes()}")
 
@@ -558,7 +296,7 @@ def test_nothing_is_left_after_the_last_kernel(way: PipeEnd, vm: Machine) -> Non
     third = waiting(way, vm)
     shut_down(way, first)
     assert start_time(third["pid"])
-    assert run(way, second, "print(2)") == "2\n"
+    assert say(way, second, "print(2)") == "2\n"
     shut_down(way, second)
     way.cut()
     vm.wait_empty(PATIENCE)
@@ -576,7 +314,7 @@ def test_a_killed_relay_takes_its_kernel_and_its_spare_along(way: PipeEnd, vm: M
     first = start(way)
     holder = waiting(way, vm)["holder"]
     second = start(way)
-    child = int(run(way, second, "import subprocess; print(subprocess.Popen(['sleep', '300']).pid)"))
+    child = int(say(way, second, "import subprocess; print(subprocess.Popen(['sleep', '300']).pid)"))
     there = waiting(way, vm)
     os.kill(relay_of(vm, second), signal.SIGKILL)
     ends(vm, pid(second), child, holder)
@@ -641,15 +379,3 @@ def test_the_second_notebook_on_a_vm_gets_the_spare(configured: Emulator, dsvm_p
         assert second.run("print(6 * 7)").text == "42\n"
     until(lambda: not ours(configured, "cpu-vm"), PATIENCE, lambda: str(ours(configured, "cpu-vm")))
     assert list(home.glob(".local/share/jupyter-dsvm/spares/*")) == []
-
-
-def test_the_setting_reaches_the_relay() -> None:
-    front = SimpleNamespace(kernel_id="k", key=b"k", signature_scheme="hmac-sha256", session="s")
-    spec = RemoteSpec("python3", "Python 3", "python", tuple(IPYKERNEL))
-    for wanted in (True, False):
-        service = DSVMService(spare_interpreters=wanted)
-        try:
-            body = service.moves._start(front, spec)
-        finally:
-            service.close()
-        assert KernelSpec.from_json(body).spare is wanted

@@ -120,6 +120,20 @@ def test_a_refused_key_says_who_tried_what(server: SSHServer, host_keys: HostKey
     assert "The server accepts: publickey." in message
 
 
+def test_the_key_that_was_taken_last_is_tried_first(tmp_path: Path) -> None:
+    with sshd(tmp_path / "vm", "MaxAuthTries 2") as server:
+        host_keys = HostKeys(tmp_path / "pins", [])
+        host_keys.pin(server.target().pinned_key_id or "", server.host_key_line)
+        others = tuple(str(tmp_path / name) for name in ("one", "two", "three"))
+        for name in others:
+            generate_key(Path(name))
+        SSHConnection.open(server.target(), host_keys, agent=False).close()
+        target = server.target(key_files=(*others, *server.target().key_files))
+        SSHConnection.open(target, host_keys, agent=False).close()
+        with pytest.raises(AuthenticationError):
+            SSHConnection.open(server.target(key_files=others), host_keys, agent=False)
+
+
 def test_a_key_from_the_agent(
     server: SSHServer, host_keys: HostKeys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

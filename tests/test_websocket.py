@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 from jupyter_server.services.kernels.connection.base import (
     deserialize_binary_message,
-    deserialize_msg_from_ws_v1,
     serialize_binary_message,
-    serialize_msg_to_ws_v1,
 )
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado.websocket import WebSocketClientConnection
@@ -25,6 +23,7 @@ from jupyter_dsvm.kernels.proxy import Proxy
 from jupyter_dsvm.kernels.registry import registry
 from jupyter_dsvm.service import DSVMService
 from jupyter_dsvm.websocket import DSVMWebsocketConnection
+from support import frontend
 from support.fakes import FakeFree
 from support.kernels import TIMEOUT
 from support.server import jp_asyncio_loop, jp_server_cleanup  # noqa: F401
@@ -65,25 +64,16 @@ class Page:
     async def ask(
         self, kind: str, content: dict[str, Any], channel: str | None = "shell", buffers: list[bytes] | None = None
     ) -> str:
-        header = {
-            "msg_id": uuid.uuid4().hex,
-            "msg_type": kind,
-            "session": self.session,
-            "username": "",
-            "version": "5.4",
-        }
-        header["date"] = "2026-01-01T00:00:00.000000Z"
-        message: Message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
+        message = frontend.request(kind, content, self.session)
         if self.v1:
-            parts = [json.dumps(part).encode() for part in message.values()]
-            await self.ws.write_message(serialize_msg_to_ws_v1([*parts, *(buffers or [])], channel), binary=True)
+            await self.ws.write_message(frontend.to_v1(message, channel, buffers), binary=True)
         elif buffers:
             whole = serialize_binary_message({**message, "channel": channel, "buffers": buffers})
             await self.ws.write_message(whole, binary=True)
         else:
             named = {"channel": channel} if channel else {}
             await self.ws.write_message(json.dumps({**message, **named}))
-        return header["msg_id"]
+        return str(message["header"]["msg_id"])
 
     async def cell(self, code: str) -> str:
         return await self.ask("execute_request", {"code": code, "silent": False, "stop_on_error": True})
@@ -93,10 +83,7 @@ class Page:
         assert data is not None, "the websocket was closed"
         if self.v1:
             assert isinstance(data, bytes)
-            channel, parts = deserialize_msg_from_ws_v1(data)
-            header, parent, metadata, content = map(json.loads, parts[:4])
-            message = {"header": header, "parent_header": parent, "metadata": metadata, "content": content}
-            message |= {"channel": channel, "buffers": parts[4:]}
+            message = frontend.from_v1(data)
         else:
             message = deserialize_binary_message(data) if isinstance(data, bytes) else json.loads(data)
         self.heard.append(message)

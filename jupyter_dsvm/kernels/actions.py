@@ -17,7 +17,6 @@ from .messages import Message
 class Phase(enum.Enum):
     STARTING = "starting"
     ASKING = "asking"
-    INSTALLING = "installing"
     READY = "ready"
     ENDED = "ended"
     GONE = "gone"
@@ -56,8 +55,8 @@ class Side:
     """Ids of ``input_request``s that wait for a reply."""
     asked_earlier: bool = False
     """Adopted while a cell ran: it may wait for a reply to an ``input_request`` that an earlier server passed on."""
-    unanswered: set[str] = field(default_factory=set)
-    """The gate's own requests whose reply or idle is still to come, as ``reply:ID`` and ``idle:ID``."""
+    asked_early: str = ""
+    """The id of the ``kernel_info_request`` that was sent before the kernel process ran."""
     subshells: KernelSubshells = field(default_factory=KernelSubshells)
 
 
@@ -147,7 +146,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class Ready:
-    """The side answers, and the magic is in. For a side being prepared: it may be swapped in now."""
+    """The side answers, and the magic is on its way in, before all else. For a side being prepared: it may be swapped in now."""
 
     side: int
 

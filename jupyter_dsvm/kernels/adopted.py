@@ -51,6 +51,8 @@ class Adoption:
             side.asked_earlier = state.flow.cell is not None
             if info is None:
                 state.own.ask(side, "kernel_info_request", {})
+            # The earlier process knew which comms are open. A move is to close them.
+            state.own.ask(side, "comm_info_request", {})
 
     def _take(self, side: Side, kept: KeptRequest, message: Message) -> None:
         state = self._state

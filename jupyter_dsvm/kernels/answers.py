@@ -7,18 +7,22 @@ from typing import Any
 from ..errors import DSVMError
 from ..relay.wire import Channel
 from .actions import Action, Request, ToClient
+from .activity import Activity
 from .messages import MalformedMessage, Message, Signer
 
 
 class Answers:
     """Appends ``ToClient`` actions to the gate's list."""
 
-    def __init__(self, signer: Signer, actions: list[Action]) -> None:
+    def __init__(self, signer: Signer, actions: list[Action], activity: Activity) -> None:
         self._signer = signer
         self._actions = actions
+        self._activity = activity
 
     def publish(self, kind: str, content: dict[str, Any], parent: Message | None) -> None:
         self._actions.append(ToClient(Channel.IOPUB, self._signer.published(kind, content, parent)))
+        about = parent.type if parent is not None else ""
+        self._activity.published(kind, about, text_in(content, "execution_state") if kind == "status" else "")
 
     def answer(self, message: Message, channel: Channel, content: dict[str, Any], running: Request | None) -> None:
         """A request that needs no kernel; ``running`` is what the kernel is busy with meanwhile."""

@@ -78,6 +78,8 @@ class Backend(Protocol):
     """``signal`` or ``message``, as that kernelspec says."""
     trusted: bool
     """False for a kernel on a VM: what it sends is treated as hostile."""
+    keeps_requests: bool
+    """What is sent once ``start`` has returned, and before ``started``, is kept for the kernel."""
     notice: str
     """What its user should know about how it runs, once ``started`` was told; mostly empty."""
 

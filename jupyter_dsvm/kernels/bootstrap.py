@@ -5,11 +5,12 @@ In order:
 1. The command is one line of portable ``sh``. It has no single quote, backslash, exclamation mark or newline in it, so
    that ``exec sh -c '…'`` means the same to bash, dash, zsh, csh and fish.
 2. All else goes to its stdin at once, nothing into arguments or the environment: the Python remembered for this VM, the
-   one that the user has set, the loader's text (``kernels.loader``), and the SHA-256 of the relay.
+   one that the user has set, the loader's text (``kernels.loader``), the SHA-256 of the relay, and the first frames. Nor is
+   sshd's answer to the exec waited for. Each wait would be a round trip.
 3. The shell reads the first two lines (byte by byte, as POSIX asks of ``read`` on a pipe) and tries one Python after
    the other. Each checks itself before it touches stdin, and the shell goes on to the next if it says no.
 4. The loader answers with a magic, and ``have`` or ``need``; what login shells printed before it is skipped. Only after
-   ``need`` is the relay sent. Then the channel carries frames.
+   ``need`` is the relay sent, and the first frames once more. Then the channel carries frames.
 """
 
 from __future__ import annotations
@@ -161,9 +162,11 @@ def command() -> str:
 
 
 def bootstrap(
-    connection: SSHConnection, *, pythons: RememberedPythons | None = None, timeout: float = 30.0
+    connection: SSHConnection, *, pythons: RememberedPythons | None = None, timeout: float = 30.0, ahead: bytes = b""
 ) -> Bootstrapped:
     """Start the attach pipe. Blocks, at most ``timeout`` seconds; called on the pipe's thread after each connect.
+
+    ``ahead``: frames for the pipe that need not wait until it stands.
 
     Raises ``BootstrapError`` with what the machine printed, or ``Unreachable`` when the connection is lost meanwhile.
     """
@@ -177,19 +180,18 @@ def bootstrap(
             f"{wished!r} cannot be the Python of {target.name}.", advice="Set the path of a Python there."
         )
     try:
-        channel = connection.exec(command(), timeout)
+        channel = connection.exec(command(), timeout, wait=False)
     except Unreachable:
         raise
     except SSHError as e:
         raise BootstrapError(e.message, advice=e.advice, code=e.code) from e
     listener = _Listener(connection, channel, deadline, timeout)
     try:
-        listener.send(
-            f"{remembered or ''}\n{wished}\n".encode() + _loader_source() + f"{digest} {len(data)}\n".encode()
-        )
+        pythons_to_try = f"{remembered or ''}\n{wished}\n".encode()
+        listener.send(pythons_to_try + _loader_source() + f"{digest} {len(data)} {len(ahead)}\n".encode() + ahead)
         need, about = listener.answer()
         if need:
-            listener.send(data)
+            listener.send(data + ahead)
         python = about.get("python", "")
         if pythons is not None and isinstance(python, str) and _is_path(python):
             pythons.set(target.compute, python)
@@ -263,6 +265,9 @@ class _Listener:
             channel.status_event.wait(1.0)
         if not self._connection.alive and not channel.exit_status_ready():
             return Unreachable(f"The connection to {target.name} was lost while the relay was started.")
+        refused = self._connection.refused(channel)
+        if refused is not None and not self.received:
+            return BootstrapError(refused.message, advice=refused.advice, code=refused.code)
         status = channel.exit_status if channel.exit_status_ready() else None
         said = b""
         while channel.recv_stderr_ready() and len(said) < MAX_NOISE:

@@ -29,7 +29,7 @@ from ..relay.journal import BLOCK, Journal, JournalError, OutputLimit
 from ..relay.wire import Channel
 from .iothread import IOThread, Timer
 from .messages import Message, Signer
-from .outbox import MEMORY, SPOOL_LIMIT, Outbox, Outgoing
+from .outbox import MEMORY, SPOOL_LIMIT, SPOOL_LIMIT_ALONE, Outbox, Outgoing
 
 __all__ = ["ClientConnection", "Clients", "ClientsEvents", "Outgoing"]
 
@@ -41,6 +41,8 @@ SPOOL_MEMORY_ALONE = 16 * 1024 * 1024
 MAX_PARKED = 8
 PARKED_FOR = 24 * 3600.0
 """Seconds in which a parked client is expected back."""
+NOT_TAKEN = "this page did not take them in time"
+NOT_READ = "the disk of the notebook's server did not give them back"
 MAX_GIVEN_UP = 64
 """Clients that were given up and are told so if they come back."""
 
@@ -101,8 +103,8 @@ class ClientConnection:
 
 class Clients:
     def __init__(self, io: IOThread, signer: Signer, events: ClientsEvents, folder: Path) -> None:
-        """For all clients together, ``MEMORY`` bytes of messages are kept, and ``SPOOL_LIMIT`` in files in ``folder``, which
-        is private."""
+        """For all clients together, ``MEMORY`` bytes of messages are kept, and ``SPOOL_LIMIT`` or ``SPOOL_LIMIT_ALONE``
+        in files in ``folder``, which is private."""
         self.on_flushed: Callable[[str, int], None] | None = None
         """Called at once, on whatever thread, with a client's session id and the number up to which it was flushed everything
         that the kernel which ``count`` named has sent; also when it connects for the first time."""
@@ -114,13 +116,14 @@ class Clients:
         self._events = events
         self._lock = threading.Lock()
         self._spool = Journal(str(folder), memory=SPOOL_MEMORY, memory_alone=SPOOL_MEMORY_ALONE)
-        self._outbox = Outbox(self._spool, MEMORY, SPOOL_LIMIT)
-        self._limit = OutputLimit(SPOOL_LIMIT)
+        self._outbox = Outbox(self._spool, MEMORY, SPOOL_LIMIT, SPOOL_LIMIT_ALONE)
+        self._limit = OutputLimit(SPOOL_LIMIT_ALONE)
+        self._leaving_out = False
         self._connections: dict[str, ClientConnection] = {}
         self._parked: dict[str, float] = {}
         """Since when, in the order of parking."""
-        self._given_up: dict[str, int] = {}
-        """The position up to which it had everything."""
+        self._given_up: dict[str, tuple[int, str]] = {}
+        """The position up to which it had everything, and why it did not get the rest."""
         self._telling = False
         self._timer: Timer | None = None
         self._closed = False
@@ -154,7 +157,7 @@ class Clients:
         if number and self.on_flushed is not None:
             self.on_flushed(session_id, number)
         if stood is not None:
-            self._io.call_soon(self._tell_missed, session_id, stood)
+            self._io.call_soon(self._tell_missed, session_id, *stood)
         if not connection.asleep:
             wake()
         self._tell_soon()
@@ -185,7 +188,7 @@ class Clients:
                 batch = self._outbox.take(connection.session_id, max_bytes)
             except JournalError as e:
                 log.error("A page does not get all that its kernel said: %s", e)
-                self._give_up([connection.session_id])
+                self._give_up([connection.session_id], NOT_READ)
                 return []
             connection.asleep = not batch
             return batch
@@ -263,9 +266,14 @@ class Clients:
 
     def _put_within_limits(self, parts: list[bytes]) -> None:
         outbox = self._outbox
-        self._limit.cap = outbox.limit
-        if outbox.spooled + sum(map(len, parts)) > self._limit.cap:
+        self._limit.cap = outbox.limit_alone
+        full = outbox.spooled + sum(map(len, parts)) > self._limit.cap
+        if full:
             self._give_up(outbox.laggards())
+        elif not self._leaving_out:
+            outbox.put(Channel.IOPUB, parts)
+            return
+        self._leaving_out = full  # what was left out is told with the first message that finds room
         for taken in self._limit.take(parts, outbox.spooled):
             outbox.put(Channel.IOPUB, self._left_out(taken) if isinstance(taken, dict) else list(map(bytes, taken)))
 
@@ -285,10 +293,10 @@ class Clients:
             self.held = hold
             self._events.hold(hold)
 
-    def _give_up(self, names: list[str]) -> None:
+    def _give_up(self, names: list[str], why: str = NOT_TAKEN) -> None:
         for name in names:
-            log.info("A page that did not take what the kernel said is not expected any more.")
-            self._given_up[name] = self._outbox.drop(name)
+            log.info("A page does not get all that its kernel said: %s.", why)
+            self._given_up[name] = self._outbox.drop(name), why
             if len(self._given_up) > MAX_GIVEN_UP:
                 del self._given_up[next(iter(self._given_up))]
             self._parked.pop(name, None)
@@ -298,11 +306,11 @@ class Clients:
                 self._io.call_soon(connection.wake)
             self._io.call_soon(self._forgotten, name)
 
-    def _tell_missed(self, name: str, stood: int) -> None:
+    def _tell_missed(self, name: str, stood: int, why: str) -> None:
         missed = self._outbox.last - stood
         if missed <= 0:
             return
-        text = f"\n[{missed} messages were left out: this page did not take them in time.]\n"
+        text = f"\n[{missed} messages were left out: {why}.]\n"
         running = self._events.running()
         parts = self._signer.message("stream", {"name": "stderr", "text": text}, running, [])
         with self._lock:

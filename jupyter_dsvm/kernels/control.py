@@ -17,7 +17,7 @@ from .gate_state import GateState
 from .messages import Message
 from .subshells import offers_subshells
 
-STARTING = {Phase.STARTING, Phase.ASKING, Phase.INSTALLING}
+STARTING = {Phase.STARTING, Phase.ASKING}
 SUBSHELL_REQUESTS = {"create_subshell_request", "delete_subshell_request", "list_subshell_request"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from ..errors import DSVMError
@@ -248,11 +249,23 @@ class Flow:
         elif message.type == "comm_close":
             self.comms.pop(text_in(content_of(message), "comm_id"), None)
 
+    def found_comms(self, reply: Message, replaced: bool) -> None:
+        """A kernel that was adopted says which comms are open; where the notebook has left it meanwhile, they are closed."""
+        listed = content_of(reply).get("comms")
+        found = dict.fromkeys(islice(listed, MAX_COMMS)) if isinstance(listed, dict) else {}
+        if replaced:
+            self._close(found)
+        elif len(self.comms) + len(found) <= MAX_COMMS:
+            self.comms.update(found)
+
     def close_comms(self) -> None:
         """Tell the clients that the other ends of their comms are gone."""
-        for comm_id in self.comms:
-            self._say.publish("comm_close", {"comm_id": comm_id, "data": {}}, None)
+        self._close(self.comms)
         self.comms.clear()
+
+    def _close(self, comms: Iterable[str]) -> None:
+        for comm_id in comms:
+            self._say.publish("comm_close", {"comm_id": comm_id, "data": {}}, None)
 
 
 def _is_cell(message: Message) -> bool:

@@ -19,6 +19,8 @@ from .iothread import IOThread
 TURN = 200
 """Messages taken from one socket before the others have their turn."""
 
+_EVENTS, _IN = int(zmq.EVENTS), int(zmq.POLLIN)
+
 KINDS = {Channel.SHELL: zmq.ROUTER, Channel.IOPUB: zmq.XPUB, Channel.STDIN: zmq.ROUTER, Channel.CONTROL: zmq.ROUTER}
 
 
@@ -41,6 +43,7 @@ class Front:
         self._on_message = on_message
         self._welcome = welcome
         self._sockets: dict[Channel, zmq.Socket[bytes]] = {}
+        self._topics: set[bytes] = set()
         self._heartbeat = io.context.socket(zmq.ROUTER)
         try:
             for channel, kind in KINDS.items():
@@ -69,18 +72,30 @@ class Front:
 
     def send(self, channel: Channel, parts: list[bytes]) -> None:
         s = self._sockets.get(channel)
-        if s is not None:
-            multipart.send(s, parts)
+        if s is None:
+            return
+        if channel is Channel.IOPUB and not self._topics:
+            # A server's pages subscribe to nothing, and ZeroMQ takes as long to drop a message as to send it. Somebody may
+            # have subscribed since the last look.
+            if int(s.getsockopt(_EVENTS)) & _IN:
+                self._subscribed()
+            if not self._topics:
+                return
+        multipart.send(s, parts)
 
     def _readable(self, channel: Channel, _events: int) -> None:
         for parts in _received(self._sockets.get(channel)):
             self._on_message(channel, parts)
 
-    def _subscribed(self, _events: int) -> None:
+    def _subscribed(self, _events: int = _IN) -> None:
         for parts in _received(self._sockets.get(Channel.IOPUB)):
-            if parts[0][:1] == b"\x01":
+            said, topic = parts[0][:1], parts[0][1:]
+            if said == b"\x01":
+                self._topics.add(topic)
                 # As ipykernel 7 greets a subscriber (JEP 65), so that a client knows that it will miss nothing.
-                self.send(Channel.IOPUB, self._welcome(parts[0][1:]))
+                self.send(Channel.IOPUB, self._welcome(topic))
+            elif said == b"\x00":
+                self._topics.discard(topic)  # said only for the last subscriber to it
 
     def _beat(self, _events: int) -> None:
         for parts in _received(self._heartbeat):

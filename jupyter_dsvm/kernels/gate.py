@@ -6,8 +6,8 @@ Rules (DESIGN section 1 says why each is there):
    never looked at: any cell may move everything after it.
 2. After an error reply to a request with ``stop_on_error``, the ``execute_request``s that wait are answered here: busy,
    ``aborted``, idle. (The kernel would have done that, but it never saw them.)
-3. A new backend is ready once its IOPub reaches us (a welcome, or a status whose parent is a request of ours), it has answered
-   ``kernel_info_request``, and the magic is in. Nothing that waits goes out before.
+3. A new backend is ready once its IOPub reaches us (a welcome, or a status whose parent is a request of ours) and it has
+   answered ``kernel_info_request``. Nothing that waits goes out before, and the magic goes out before that.
 4. A change of backend takes place when everything that was forwarded has been answered *and* has gone idle.
 5. Every request is answered. What a lost backend will never answer gets an error or ``aborted``, and idle.
 6. ``kernel_info_request`` never waits behind a cell, nor for a machine that is out of reach: it is answered from what
@@ -20,7 +20,7 @@ Rules (DESIGN section 1 says why each is there):
 
 One ``Side`` is one kernel process behind the gate; ``current`` is the one that requests go to. A side's life::
 
-    STARTING --started--> ASKING --iopub seen, info there--> INSTALLING --magic answered--> READY
+    STARTING --started--> ASKING --iopub seen, info there; magic sent--> READY
     any --exited--> ENDED     any --gone--> GONE     READY, ENDED --started (restarted in place)--> ASKING
     (added) --adopt--> READY: the kernel of an earlier server process
 
@@ -55,6 +55,7 @@ from .actions import (
     ToBackend,
     UserCancelled,
 )
+from .activity import Activity
 from .adopted import Adoption
 from .control import Control
 from .gate_state import GateState
@@ -97,6 +98,11 @@ class Gate:
     def info(self) -> dict[str, Any] | None:
         """What the current kernel said to ``kernel_info_request``, for ``adopt`` in a later process; None before that."""
         return self._state.info
+
+    @property
+    def activity(self) -> Activity:
+        """Says what is published, to whoever watches."""
+        return self._state.activity
 
     @property
     def running(self) -> Request | None:
@@ -163,6 +169,12 @@ class Gate:
         """These requests, adopted as ``sent``, never reached the kernel's machine: cells go again, in order of ``keys``."""
         self._flow.take_back(keys)
         self._advance()
+
+    def starting(self, number: int) -> None:
+        """A new kernel was ordered on that side; what is sent from now on is kept for it. ``started`` follows."""
+        side = self._state.sides.get(number)
+        if side is not None and side.phase is Phase.STARTING:
+            self._state.own.ask_early(side)
 
     def started(self, number: int) -> None:
         """A kernel process runs on that side: ask who it is. ``ask_again`` repeats that every 100 ms."""
@@ -443,6 +455,8 @@ class Gate:
         """Something was said about one of the gate's own requests."""
         self._state.own.heard(side, channel, message)
         self._progress(side)
+        if message.type == "comm_info_reply" and channel is Channel.SHELL:
+            self._flow.found_comms(message, side.replaced)
         if side is self.current:
             if side.phase is Phase.READY and self._state.info is None:
                 self._state.info = side.info

@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import DSVMError, KernelStartError
 from ..relay.wire import Channel
 from .actions import Action, Side, ToBackend
+from .activity import Activity
 from .answers import Answers
 from .flow import Flow, size_of
 from .messages import Intake, Message, Signer
@@ -23,7 +24,8 @@ class GateState:
         self.actions: list[Action] = []
         self.signer = signer
         self.intake = Intake(signer)
-        self.say = Answers(signer, self.actions)
+        self.activity = Activity()
+        self.say = Answers(signer, self.actions, self.activity)
         self.flow = Flow(self.say, self.actions)
         self.own = OwnRequests(signer, self.actions, magic_source)
         self.subshells = Subshells(self.own)

@@ -24,7 +24,7 @@ class Hearing:
     def replaced(self, side: Side, channel: Channel, message: Message) -> None:
         """It was the notebook's kernel: its cells have output left, and nothing else."""
         if channel is Channel.IOPUB and message.type in OUTPUTS and self._sent_to(side, message):
-            self._publish(side, message)
+            self._publish(side, message, "")
 
     def current(self, side: Side, channel: Channel, message: Message) -> tuple[Request, str] | None:
         """The notebook's kernel; gives the request that has its reply or idle now, and which of the two."""
@@ -44,7 +44,7 @@ class Hearing:
         if state:
             self._state.execution_state = state
         self._state.flow.track_comm(message)
-        self._publish(side, message)
+        self._publish(side, message, state)
         if request is None or state != "idle":
             return None
         request.idle = True
@@ -83,8 +83,9 @@ class Hearing:
         parts = self._for_clients(side, message)
         self._state.actions.append(ToClient(channel, [*request.message.idents, *parts[message.at :]]))
 
-    def _publish(self, side: Side, message: Message) -> None:
+    def _publish(self, side: Side, message: Message, execution_state: str) -> None:
         parts = self._for_clients(side, message)
         if not side.trusted:
             parts = [self._state.signer.topic(message.type), *parts[message.at :]]
         self._state.actions.append(ToClient(Channel.IOPUB, parts))
+        self._state.activity.published(message.type, message.parent_key[0], execution_state)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from ..errors import ComputeNotRunning, DSVMError, UnknownCompute
+from ..errors import DSVMError
 from .actions import Action, Answered, Arrived, Heard, Phase, ToBackend
 from .backends import Backend
 from .keeping import Keeping
 from .keptfiles import KeptKernel, SessionRow
+from .owed import settled_by
 
 if TYPE_CHECKING:
     from .gate import Gate
@@ -164,8 +165,8 @@ class Keeper:
 
     def gone(self, error: DSVMError) -> None:
         """The kernel is confirmed to be gone, or will not be reached any more."""
-        if error.code in NO_MORE or isinstance(error, (ComputeNotRunning, UnknownCompute)):
-            self._keeping.end()
+        if error.code in NO_MORE or settled_by(error):
+            self._keeping.end(gone=True)
 
     def close(self, leave: bool) -> None:
         """This process has done with it; ``leave`` it to the next one, or nothing is left of it."""

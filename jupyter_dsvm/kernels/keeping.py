@@ -33,7 +33,9 @@ from .keptfiles import (
     write_all,
     write_kernel,
 )
+from .ledger import ledger
 from .marks import Marks
+from .owed import OwedEnd
 from .requestlog import Event, RequestLog, line
 
 log = logging.getLogger("jupyter_dsvm.keeping")
@@ -132,11 +134,18 @@ class Keeping:
         if self._phase is Phase.CLOSED:
             return
         before = self.kept
-        if self._phase is Phase.IDLE or before is None or before.epoch != kept.epoch:
+        other = before is not None and before.epoch != kept.epoch
+        if self._phase is Phase.IDLE or before is None or other:
             self._begin()
         self._ended_at = None
         if before is not None and replace(kept, when=before.when) == before and self._lock is not None:
             return
+        with ledger.owed_meanwhile(OwedEnd.of(before) if before is not None and other else None):
+            self._write(kept, before)
+        # Only now, and also where it could not be written: a notebook's kernel is never one to be ended.
+        ledger.forget(kept.tag)
+
+    def _write(self, kept: KeptKernel, before: KeptKernel | None) -> None:
         self.kept = replace(kept, when=utc_now())
         if self._lock is None:
             return
@@ -174,12 +183,13 @@ class Keeping:
         if self._ended_at is not None and (self.handed_on or 0) >= self._ended_at:
             self.end()
 
-    def end(self) -> None:
-        """The kernel is not on a VM any more, or will never be reached again: nothing is left of it here."""
+    def end(self, gone: bool = False) -> None:
+        """The notebook does not go on with it: nothing is left of it here but that its end is owed, unless it is ``gone``."""
         if self._phase is Phase.OPEN:
             self._phase = Phase.IDLE
-            if self._lock is not None:
-                remove_folder(self._folder)
+            with ledger.owed_meanwhile(OwedEnd.of(self.kept) if self.kept is not None and not gone else None):
+                if self._lock is not None:
+                    remove_folder(self._folder)
             self._close_files()
             self._log.elsewhere()
         self.kept = self._ended_at = None

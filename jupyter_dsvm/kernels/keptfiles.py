@@ -143,19 +143,35 @@ def read_kernel(folder: Path) -> KeptKernel:
 
 def kept_kernels() -> list[KeptKernel]:
     """All that can be read. What cannot is left as it is, with a line in the log. Blocks for a moment."""
-    found = []
+    found, unread = _read_all()
+    for folder, e in unread:
+        log.warning("What is kept of a kernel in %s cannot be read: %s.", folder, e)
+    return found
+
+
+def kept_tags() -> tuple[set[str], bool]:
+    """The tags of their relays, and whether these are all. Blocks for a moment."""
+    found, unread = _read_all()
+    return {kept.tag for kept in found}, not unread
+
+
+def _read_all() -> tuple[list[KeptKernel], list[tuple[Path, Exception]]]:
+    found: list[KeptKernel] = []
+    unread: list[tuple[Path, Exception]] = []
     try:
         folders = sorted(p for p in kept_folder().iterdir() if p.is_dir())
-    except OSError:
-        return []
+    except FileNotFoundError:
+        return found, unread
+    except OSError as e:
+        return found, [(kept_folder(), e)]
     for folder in folders:
         try:
             found.append(read_kernel(folder))
         except FileNotFoundError:
             pass  # another process is just making or removing it
         except (OSError, ValueError) as e:
-            log.warning("What is kept of a kernel in %s cannot be read: %s.", folder, e)
-    return found
+            unread.append((folder, e))
+    return found, unread
 
 
 def write_kernel(folder: Path, kept: KeptKernel) -> None:

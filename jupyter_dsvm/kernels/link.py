@@ -18,6 +18,7 @@ answers a request of ours is the proxy's to check.
 from __future__ import annotations
 
 import enum
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -46,8 +47,10 @@ from ..relay.wire import (
 from .backends import BackendEvents, RelayEnds, on_loopback_tcp
 from .iothread import Timer
 from .keptfiles import KeptKernel
+from .ledger import ledger
 from .linkends import broken, hung_up, no_more
 from .messages import MalformedMessage, Message, Signer
+from .owed import OwedEnd, settled_by, settled_by_goodbye
 from .runsthere import RunsThere, integer
 from .vmpipe import VMPipe
 
@@ -84,6 +87,7 @@ class RelayBackend:
     """A kernel that a relay owns on a VM; see ``kernels.backends.Backend`` for who calls what."""
 
     trusted = False
+    keeps_requests = True
     notice = ""
 
     def __init__(
@@ -126,6 +130,8 @@ class RelayBackend:
         self._session = Session(Role.SERVER, self.tag)
         self._assembler = MessageAssembler(max_message or MAX_MESSAGE)
         self._adopting = False
+        self._settled = False
+        """Nothing is owed of it any more (``kernels.owed``)."""
         self._held = self._pumping = False
         self._asked = self._handed = self._taken = 0
         """Numbers: of the last message given out, of the last that all clients have, of the last frame that was dealt with."""
@@ -186,6 +192,8 @@ class RelayBackend:
         assert self._phase is Phase.NEW
         self._events = events
         self._phase = Phase.LIVE
+        owed = OwedEnd(self.tag.hex(), self._session.epoch, self.compute, self.compute_name, time.time())
+        ledger.begin(owed, owe=not self._adopting)  # before the machine can hear of it
         if not self._adopting:
             self._runs.asked = 1
             self._session.send(Type.START, self._start)
@@ -294,6 +302,7 @@ class RelayBackend:
 
     def pipe_failed(self, error: DSVMError) -> None:
         self._session.detach()
+        self._settled = settled_by(error)
         self._gone(error)
 
     def frames_to_send(self, max_bytes: int) -> list[Frame]:
@@ -419,12 +428,14 @@ class RelayBackend:
         self._give(event.seq, Channel.IOPUB, parts)
 
     def _hung_up(self, event: HungUp) -> None:
+        self._settled = settled_by_goodbye(event.reason)
         if self._phase is Phase.ENDING:
             self._over()
         else:
             self._gone(hung_up(self.compute_name, event))
 
     def _lost_there(self, reason: str) -> None:
+        self._settled = True
         self._gone(no_more(self.compute_name, reason))
 
     def _broken(self, text: str) -> None:
@@ -444,6 +455,8 @@ class RelayBackend:
     def _over(self, *last_words: Frame) -> None:
         if self._phase is Phase.OVER:
             return
+        if self._phase is not Phase.NEW:
+            ledger.over(self.tag.hex(), self._settled)
         self._phase = Phase.OVER
         if self._timer is not None:
             self._timer.cancel()

@@ -1,7 +1,8 @@
 """What the VM's Python runs first. ``kernels.bootstrap`` sends this file's text over stdin; nothing here imports the package.
 
 It finds or takes over the relay's zip and then becomes the attach pipe. Stdin, read without buffering so that no frame
-is swallowed: a line ``SHA-256 size``; the zip, if we said ``need``; then frames. Stdout: ``MAGIC``, ``have`` or ``need``,
+is swallowed: a line ``SHA-256 size ahead``; if we said ``need``, so many bytes of frames that were sent ahead, which are thrown
+away, and the zip; then frames, which begin with those that were sent ahead. Stdout: ``MAGIC``, ``have`` or ``need``,
 a u32 length and JSON about this Python; then frames. It runs on Python 3.8 with the standard library.
 """
 
@@ -105,10 +106,10 @@ def reserve(path: str, size: int) -> int:
     return fd
 
 
-def store(fd: int, temporary: str, path: str, digest: str, size: int) -> None:
+def store(fd: int, temporary: str, path: str, digest: str, size: int, ahead: int) -> None:
     try:
         with os.fdopen(fd, "wb") as file:
-            data = read_exactly(size)
+            data = read_exactly(ahead + size)[ahead:]
             if hashlib.sha256(data).hexdigest() != digest:
                 raise LoaderError(DAMAGED, "the relay arrived damaged")
             file.write(data)
@@ -176,7 +177,7 @@ def tidy(path: str) -> None:
 
 def load() -> str:
     """The path of the zip, once it is there."""
-    digest, size = read_line().decode("ascii").split()
+    digest, size, ahead = read_line().decode("ascii").split()
     path = os.path.join(relay_folder(), f"{digest}.zip")
     temporary = f"{path}.{os.getpid()}"
     have = stored(path, digest)
@@ -184,7 +185,7 @@ def load() -> str:
     about = json.dumps({"python": sys.executable, "version": sys.version.split()[0]}).encode()
     write_all(MAGIC + (HAVE if have else NEED) + struct.pack("!I", len(about)) + about)
     if not have:
-        store(fd, temporary, path, digest, int(size))
+        store(fd, temporary, path, digest, int(size), int(ahead))
     tidy(path)
     return path
 

@@ -3,23 +3,30 @@
 Its sockets are ipc so that a kernel behind the proxy costs no more than one without (measured: 4.7 ms for a round trip,
 against 6.8 ms for TCP without a proxy, in one run), and so that nobody else on the machine can reach them. A kernel that
 cannot do ipc is started once more on loopback TCP.
+
+ipykernel is started as relays start it (``relay.start_ipykernel``): where its own socket would drop outputs in silence, it waits.
+So a cell runs no faster than its outputs are read here, in this process's memory are few of them, and what finds no room
+further on is left out with words (``clients``). Kernels of other languages drop what they drop.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
 import subprocess
 import time
 from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.launcher import launch_kernel
 
 from ..models import FREE, LinkPhase, LinkState, utc_now
-from ..relay.kernel import KernelChannels, is_ipykernel, kernel_argv
+from ..relay.folders import write_private
+from ..relay.kernel import KernelChannels, is_ipykernel, kernel_argv, started_by
 from ..relay.wire import Channel
 from .backends import BackendEvents, on_loopback_tcp
 from .iothread import IOThread, Timer
@@ -34,6 +41,8 @@ IPC_PATIENCE = 30.0
 DRAIN = 0.5
 """Seconds for what a dead kernel had still put into its sockets, if its end of them stays open in a child."""
 END_GRACE = 5.0
+UNREAD = 16
+"""Messages of an ipykernel that ZeroMQ may hold in this process's memory, whatever their size: 16 MB of images of 1 MB."""
 
 
 class LocalBackend:
@@ -42,6 +51,7 @@ class LocalBackend:
     compute = FREE
     compute_name = "Free tier"
     trusted = True
+    keeps_requests = False
     notice = ""
     ends = None
 
@@ -85,6 +95,8 @@ class LocalBackend:
         self._drain_until: float | None = None
         self._signalled = False
         self._spawned = 0.0
+        self._pid = 0
+        """Of the latest process, ended or not: ipykernel has it in the name of a socket of its own."""
 
     @property
     def pid(self) -> int | None:
@@ -96,19 +108,29 @@ class LocalBackend:
         events.link(self, LinkState(LinkPhase.LOCAL, utc_now()))
 
     def _spawn(self) -> None:
-        self._channels = KernelChannels(self._io.context, str(self._folder), self._run, self._transport)
+        waits = self._transport == "ipc" and is_ipykernel(self._argv)
+        unread = UNREAD if waits else 0
+        self._channels = KernelChannels(self._io.context, str(self._folder), self._run, self._transport, unread)
         connection_file = str(self._folder / f"kernel-{self._run}.json")
         self._channels.write_connection_file(connection_file, self._key.decode(), self._scheme, self.kernelspec)
         argv = kernel_argv(self._argv, connection_file, session=self._session)
+        if waits:
+            write_private(str(self._starter), _starter_source())
+            argv = started_by(str(self._starter), argv)
         # A few milliseconds of this thread: less than handing the process over from another one would cost.
         try:
             self._process = launch_kernel(argv, **self._options)
         except BaseException:
             self._release()
             raise
+        self._pid = self._process.pid
         self._spawned = time.monotonic()
         self._later(CONNECT_EVERY, self._connect)
         self._later(POLL_EVERY, self._look)
+
+    @property
+    def _starter(self) -> Path:
+        return self._folder / f"start-{self._run}.py"
 
     def _later(self, seconds: float, function: Any) -> None:
         self._timers = [t for t in self._timers if not t.cancelled and t.due > time.monotonic()]
@@ -255,4 +277,10 @@ class LocalBackend:
             self._channels.close()
             self._channels = None
         self._registered = False
-        (self._folder / f"kernel-{self._run}.json").unlink(missing_ok=True)
+        for left in (self._folder / f"kernel-{self._run}.json", self._starter, *self._folder.glob(f"p{self._pid}-*")):
+            left.unlink(missing_ok=True)
+
+
+@functools.cache
+def _starter_source() -> bytes:
+    return resources.files("jupyter_dsvm.relay").joinpath("start_ipykernel.py").read_bytes()

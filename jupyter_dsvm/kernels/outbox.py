@@ -31,10 +31,13 @@ from ..relay.wire import MAX_PARTS, Channel, pack_message, unpack_message
 MEMORY = 6 * 1024 * 1024
 """Bytes of messages kept in memory for all clients of one kernel together; the spool takes another two blocks of it."""
 SPOOL_LIMIT = 256 * 1024 * 1024
-"""Bytes of messages kept in the spool, before something has to give."""
+"""Bytes of messages kept in the spool, before the kernel's machine has to keep the rest."""
+SPOOL_LIMIT_ALONE = 1024 * 1024 * 1024
+"""The same where they are kept nowhere else, before outputs are left out: as many as a relay keeps."""
 OVERHEAD = 512
 """Bytes that a message takes beside its parts."""
 LEAST_SPOOLED = 6 * 1024
+LEAST_SPOOLED_ALONE = 24 * 1024
 """What a message in the spool counts for at least, since knowing where it is takes memory: 43,000 fill the spool."""
 
 
@@ -97,7 +100,9 @@ class Cursor:
 
 
 class Outbox:
-    def __init__(self, spool: Spool, memory: int = MEMORY, limit: int = SPOOL_LIMIT) -> None:
+    def __init__(
+        self, spool: Spool, memory: int = MEMORY, limit: int = SPOOL_LIMIT, limit_alone: int = SPOOL_LIMIT_ALONE
+    ) -> None:
         self.cursors: dict[str, Cursor] = {}
         self.last = 0
         """The position of the newest message."""
@@ -110,6 +115,7 @@ class Outbox:
         self._spool = spool
         self._room = memory
         self._limit = limit
+        self._limit_alone = limit_alone
         self._entries: dict[int, _Entry] = {}
         self._first = 1
         self._end = 0
@@ -140,7 +146,7 @@ class Outbox:
         if self.memory + size > self._room and len(parts) <= MAX_PARTS:
             spooled = self._spool.append(channel, pack_message(parts))
             kept = None
-            size = max(size, LEAST_SPOOLED)
+            size = max(size, LEAST_SPOOLED if number else LEAST_SPOOLED_ALONE)
             self.spooled += size
         else:
             self.memory += size
@@ -242,6 +248,11 @@ class Outbox:
     def limit(self) -> int:
         """Bytes that the spool is to hold at most: less than it was made for while the disk takes nothing."""
         return self._spool.capacity(self._limit)
+
+    @property
+    def limit_alone(self) -> int:
+        """The same for messages without a number."""
+        return self._spool.capacity(self._limit_alone)
 
     @property
     def full(self) -> bool:

@@ -49,8 +49,12 @@ class PipeConnection:
         secrets: dict[str, Any],
         *,
         again: bool,
+        ahead: bytes = b"",
     ) -> PipeWriter:
-        """Until frames can flow; ``again`` after a loss, when nobody waits for long. Raises ``SSHError``, ``RelayError``."""
+        """Until frames can flow, of which ``ahead`` are the first; ``again`` after a loss, when nobody waits for long.
+
+        Raises ``SSHError``, ``RelayError``.
+        """
         times = self._times
         self._ssh.connect(
             host_keys,
@@ -58,7 +62,7 @@ class PipeConnection:
             answer=times.answer if again else None,
             **secrets,
         )
-        self._bootstrapped = bootstrap(self._ssh, pythons=pythons, timeout=times.bootstrap)
+        self._bootstrapped = bootstrap(self._ssh, pythons=pythons, timeout=times.bootstrap, ahead=ahead)
         self.python = self._bootstrapped.python
         self._writer = PipeWriter(self._bootstrapped.channel, has_room)
         if self._finishing.is_set():

@@ -86,6 +86,7 @@ class Proxy:
         self._closed = False
         self._io = IOThread.acquire()
         self._sides = Sides(self._io, self._gate, self._promises, self._calls, self._carry_out)
+        self.activity = self._gate.activity
         self.clients = Clients(self._io, signer, self, self.folder)
         self._keeper = self._sides.keeper = Keeper(self, self._gate, self._sides, keeping)
         self._executor = Executor(
@@ -133,7 +134,7 @@ class Proxy:
         return self._ask(self._relaunch)
 
     def prepare(self, backend: Backend) -> Future[None]:
-        """Start ``backend`` beside the present one and wait until it answers and has the magic.
+        """Start ``backend`` beside the present one and wait until it answers.
 
         Fails with ``KernelStartError``, ``LanguageMismatch``, ``Cancelled`` or what the backend said; it is ended then,
         and the present one is untouched.
@@ -240,6 +241,7 @@ class Proxy:
                 self._sides.drop(old.number)
         try:
             self._start(backend)
+            self._sides.starting(number)
         except BaseException:
             del self._promises.prepared[number]
             self._promises.has_exited(-1)
@@ -286,6 +288,9 @@ class Proxy:
             )
             self._carry_out()
             self._sides.drop(number)
+        else:
+            self._sides.starting(number)
+            self._carry_out()
 
     def _swap(self, backend: Backend, done: Future[None]) -> None:
         number = self._sides.number_of(backend)

@@ -36,6 +36,15 @@ class Member(Protocol):
     def frames_to_send(self, max_bytes: int) -> list[Frame]: ...
 
 
+AHEAD = 0
+"""The id of the one call that is sent before the connection stands."""
+
+
+def call_ahead(operation: str) -> bytes:
+    """A frame for whoever connects to send first; ``FrameRouter.expect`` takes the answer."""
+    return Frame(Type.CALL, PIPE, 0, call_body(AHEAD, {"op": operation})).encode()
+
+
 class FrameRouter:
     def __init__(self, on_broken: Callable[[DSVMError], None]) -> None:
         """``on_broken``: the far end of the pipe made no sense and everybody here has been told."""
@@ -160,6 +169,10 @@ class FrameRouter:
         error = ProtocolError(f"The relay's pipe on {self._name} broke the protocol: {text}.")
         self.failed(error)
         self._on_broken(error)
+
+    def expect(self, future: Future[Any]) -> None:
+        """The answer to ``call_ahead``, on a connection that is just being made. Fails like any call."""
+        self._calls[AHEAD] = future
 
     def call(self, operation: str, future: Future[Any]) -> None:
         if self._writer is None:

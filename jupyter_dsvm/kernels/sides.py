@@ -54,6 +54,12 @@ class Sides:
         self._numbers[id(backend)] = number
         return number
 
+    def starting(self, number: int) -> None:
+        """The backend on that side was told to start a kernel."""
+        backend = self.backends.get(number)
+        if backend is not None and backend.keeps_requests:
+            self._gate.starting(number)
+
     def number_of(self, backend: Backend) -> int | None:
         """None for one that is no longer of any use."""
         return self._numbers.get(id(backend))

@@ -41,7 +41,7 @@ from .iothread import IOThread
 from .pipeconnection import PipeConnection
 from .pipetimes import PipeTimes
 from .retries import Retries
-from .router import FrameRouter
+from .router import FrameRouter, call_ahead
 
 if TYPE_CHECKING:
     from .link import RelayBackend
@@ -140,6 +140,7 @@ class VMPipe:
         self._opened = threading.Event()
         self._error: DSVMError | None = None
         self._kernelspecs: list[dict[str, Any]] | None = None
+        self._asked_ahead: Future[Any] | None = None
         self._users = 1
         self._closing = threading.Event()
         self._awake = threading.Event()  # set by whoever ends a wait between two tries
@@ -187,6 +188,16 @@ class VMPipe:
         """Somebody waits for it: if it is lost, try again soon. Any thread; does not block, and costs nothing when repeated."""
         if self.phase is Phase.LOST:
             self._awake.set()
+
+    def gone(self, error: DSVMError) -> None:
+        """The machine is known to be off, and ``error`` says so: what is asked over there now need not wait until the pipe has
+        found that out. Any thread; does not block."""
+
+        def tell() -> None:
+            self._router.failed(error)
+            self._broken(error)
+
+        self._inbox.post(tell)
 
     def call(self, operation: str) -> Future[Any]:
         """Ask the far end: ``info``, ``kernels`` or ``kernelspecs``. Fails with ``DSVMError`` if the pipe is lost meanwhile."""
@@ -243,7 +254,8 @@ class VMPipe:
         if known and self._kernelspecs is not None:
             self.call("kernelspecs").add_done_callback(self._listed)
             return self._kernelspecs
-        specs: list[dict[str, Any]] = self._answer("kernelspecs", list, timeout)
+        asked, self._asked_ahead = self._asked_ahead, None
+        specs: list[dict[str, Any]] = self._answer("kernelspecs", list, timeout, asked if known else None)
         self._kernelspecs = specs
         return specs
 
@@ -261,9 +273,9 @@ class VMPipe:
         kernels: list[dict[str, Any]] = self._answer("kernels", list, timeout)
         return kernels
 
-    def _answer(self, operation: str, kind: type, timeout: float) -> Any:
+    def _answer(self, operation: str, kind: type, timeout: float, asked: Future[Any] | None = None) -> Any:
         try:
-            value = self.call(operation).result(timeout)
+            value = (asked or self.call(operation)).result(timeout)
         except FutureTimeout:
             raise RelayError(
                 f"{self.name} did not answer the question for its {operation} within {timeout:g} s.",
@@ -316,6 +328,7 @@ class VMPipe:
                 partial(self._io.call_soon, self._router.pump),
                 self._secrets,
                 again=self.phase is Phase.LOST,
+                ahead=self._ask_ahead(),
             )
             self.python = connection.python
             self._become(Phase.UP)
@@ -333,6 +346,14 @@ class VMPipe:
                 self._connection = None
             if connection is not None:
                 connection.close()
+
+    def _ask_ahead(self) -> bytes:
+        """What a first attach needs to know, asked along with the connect: a round trip less, and the listing has begun."""
+        if self.phase is not Phase.CONNECTING:
+            return b""
+        self._asked_ahead = Future()
+        self._inbox.post(partial(self._router.expect, self._asked_ahead))
+        return call_ahead("kernelspecs")
 
     def _lost(self, error: DSVMError) -> bool:
         """Tell the kernels, and wait until it is time to try again; False where nothing is to be tried any more."""

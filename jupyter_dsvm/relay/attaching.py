@@ -16,11 +16,9 @@ import socket
 import time
 from typing import Callable, Dict, Optional
 
-import zmq
-
 from .journal import JournalError
 from .listening import accept_same_user
-from .loop import Loop
+from .loop import IN, OUT, Loop
 from .session import Attached, EpochChanged, HungUp, Received, Session
 from .stream import Stream
 from .wire import Frame, WireError
@@ -121,14 +119,14 @@ class Attaching:
         self._watch(connection)
 
     def _watch(self, connection: _Connection) -> None:
-        events = zmq.POLLIN | (zmq.POLLOUT if connection.stream.pending else 0)
+        events = IN | (OUT if connection.stream.pending else 0)
         self._loop.register(connection.stream.read_fd, lambda e: self._ready(connection, e), events)
 
     def _ready(self, connection: _Connection, events: int) -> None:
         try:
-            if events & zmq.POLLOUT:
+            if events & OUT:
                 connection.stream.flush()
-            if events & ~zmq.POLLOUT:
+            if events & ~OUT:
                 frames = connection.stream.read()
                 if frames is None:
                     self._drop(connection)

@@ -78,7 +78,7 @@ LOOK = 1.0
 """Seconds between two looks for the folder."""
 
 QUIET = 3.0
-"""Seconds without a frame after which memory is given back."""
+"""Seconds in which the journal has not changed after which memory is given back."""
 
 
 class Relay:
@@ -87,8 +87,8 @@ class Relay:
         self._socket = os.path.join(folder, SOCKET)
         self._archive = Archive()
         self._look_at = 0.0
-        self._passed = self._tidied_at = 0  # bytes from the kernel
-        self._passed_at = 0.0
+        self._moved = self._tidied_at = 0  # bytes that have come into the journal and gone from it
+        self._moved_at = 0.0
         self._loop = Loop()
         self._context = zmq.Context()
         self._journal = Journal(folder)
@@ -178,11 +178,12 @@ class Relay:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _look_after_memory(self) -> None:
-        now, passed = time.monotonic(), self._journal.before + self._journal.size
-        if passed != self._passed:
-            self._passed, self._passed_at = passed, now
-        elif passed - self._tidied_at > memory.KEPT // 4 and now > self._passed_at + QUIET:
-            self._tidied_at = passed
+        now, moved = time.monotonic(), 2 * self._journal.before + self._journal.size
+        if moved != self._moved:
+            self._moved, self._moved_at = moved, now
+        elif moved - self._tidied_at > memory.KEPT // 4 and now > self._moved_at + QUIET:
+            self._tidied_at = moved
+            self._journal.rest()
             memory.give_back()
 
     def _look_after_folder(self) -> None:

@@ -4,8 +4,8 @@ A ``Journal`` numbers what it is given from 1 and keeps it until ``trim``. It al
 first, since that is what credit is counted in: a frame's place in that count is the same each time it is sent.
 
 The newest frames are in memory, since those are what an attached server is sent; the oldest go to disk (``segments``) when
-memory is used up. What the disk does not take (it is full, the folder is gone) stays in memory, and the disk is tried again
-a while later.
+memory is used up, or when nothing happens any more (``rest``). What the disk does not take (it is full, the folder is
+gone) stays in memory, and the disk is tried again a while later.
 
 A journal never drops anything. Where it is to be bounded, ``OutputLimit`` stands in front of it and leaves out
 whole outputs of a cell, nothing else, and what it left out becomes an OMITTED frame in the same place of the sequence,
@@ -30,8 +30,12 @@ OUTPUT_TYPES = frozenset({"stream", "display_data", "update_display_data", "exec
 MAX_OMITTED_PARENTS = 256
 
 
-MEMORY = 8 * 1024 * 1024
-"""Bytes that a journal with a folder keeps in memory."""
+MEMORY = 32 * 1024 * 1024
+"""Bytes that a journal with a folder keeps in memory: what is under way to a server that takes it, and a flood of small
+outputs (20,000 of them are 25 MB), never see the disk."""
+
+RESTING = 1024 * 1024
+"""Bytes that it keeps there once nothing happens any more."""
 
 MEMORY_ALONE = 64 * 1024 * 1024
 """Bytes that it may keep in memory while the disk takes nothing."""
@@ -92,7 +96,7 @@ class Journal:
     def capacity(self, limit: int) -> int:
         """How many bytes it should hold at most: ``limit``, or less while the disk takes nothing. 0 stands for no limit."""
         if self._refused:
-            self._move_to_disk()
+            self._move_to_disk(self._memory)
         if not self._refused:
             return limit
         alone = self.on_disk + self._memory_alone
@@ -105,7 +109,7 @@ class Journal:
         self._entries[self.last] = Entry(type, body, self._end)
         self._in_memory += len(body) + OVERHEAD
         if self._in_memory > self._memory and self._disk is not None:
-            self._move_to_disk()
+            self._move_to_disk(self._memory)
         return self.last
 
     def get(self, seq: int) -> Optional[Entry]:
@@ -135,6 +139,11 @@ class Journal:
             self.before = entry.end
         self.first = upto + 1
 
+    def rest(self) -> None:
+        """Take little memory: nothing has come or gone for a while, and what is kept may be kept for days."""
+        if self._disk is not None:
+            self._move_to_disk(RESTING)
+
     def close(self) -> None:
         """Give back what lies on disk. Nothing is asked of it afterwards."""
         if self._disk is not None:
@@ -148,13 +157,13 @@ class Journal:
         """Whether the disk took nothing when it was last tried."""
         return self._retry_at is not None
 
-    def _move_to_disk(self) -> None:
-        """Move the oldest frames out of memory until there is room for another block of them."""
+    def _move_to_disk(self, keep: int) -> None:
+        """Move the oldest frames out of memory, a block at a time, until no more than ``keep`` bytes are in it."""
         assert self._disk is not None
         if self._retry_at is not None and time.monotonic() < self._retry_at:
             return
         try:
-            while self._in_memory > self._memory:
+            while self._in_memory > keep:
                 first = max(self.first, self._disk.last + 1)
                 size = 0
                 moved: List[Entry] = []
@@ -190,7 +199,7 @@ class OutputLimit:
 
     def take(self, parts: Sequence[Buffer], kept: int) -> List[Taken]:
         """What is to be sent for this message, in order, when the journal holds ``kept`` bytes."""
-        full = bool(self.cap) and kept + sum(len(p) for p in parts) > self.cap
+        full = bool(self.cap) and kept + sum(map(len, parts)) > self.cap
         if not full:
             return [*self.flush(), parts] if self._omitted else [parts]
         kind, parent, content = _look(parts)

@@ -1,8 +1,8 @@
 """The kernels that this machine offers. Run by the attach pipe in a process of its own, since it may import and search.
 
-With jupyter_client where the running Python has it, since that knows the machine's own configuration; and in any case the
-folders where kernelspecs lie by convention, those of the ``jupyter`` on PATH included: the loader's Python need not be the
-one that people install kernels for.
+Where jupyter_client would look, asked of jupyter_core where the running Python has it, since that knows the machine's own
+ways; and in any case where kernelspecs lie by convention, those of the ``jupyter`` on PATH included: the loader's Python need
+not be the one that people install kernels for. (jupyter_client itself takes eight times as long to import, and an attach waits.)
 """
 
 from __future__ import annotations
@@ -60,13 +60,7 @@ def read_kernelspec(name: str, folder: str) -> Optional[Dict[str, Any]]:
 
 def _folders() -> Iterator[tuple[str, str]]:
     """(name, folder), what comes first counts."""
-    try:
-        from jupyter_client.kernelspec import KernelSpecManager
-
-        yield from sorted(KernelSpecManager().find_kernel_specs().items())
-    except Exception:  # noqa: S110 (an incomplete Jupyter in the loader's Python; the search below does without)
-        pass
-    for parent in _parents():
+    for parent in dict.fromkeys(_parents()):
         try:
             names = sorted(os.listdir(parent))
         except OSError:
@@ -77,6 +71,13 @@ def _folders() -> Iterator[tuple[str, str]]:
 
 def _parents() -> Iterator[str]:
     """Jupyter's data paths, as in jupyter_core.paths: this user's first, then each environment's, then the system's."""
+    try:
+        from jupyter_core.paths import jupyter_path
+
+        yield from jupyter_path("kernels")
+    except Exception:  # noqa: S110 (an incomplete Jupyter in the loader's Python; what follows does without)
+        pass
+    yield os.path.join(os.path.expanduser(os.environ.get("IPYTHONDIR") or "~/.ipython"), "kernels")
     for folder in os.environ.get("JUPYTER_PATH", "").split(os.pathsep):
         if folder:
             yield os.path.join(folder, "kernels")

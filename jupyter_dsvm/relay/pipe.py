@@ -31,7 +31,7 @@ from .daemon import SOCKET
 from .folders import kernel_folder, kernels_folder
 from .inflight import InFlight
 from .listening import connect
-from .loop import Loop
+from .loop import ERR, IN, OUT, Loop
 from .record import read_record, what_became_of_it
 from .spare import spare_of
 from .spawning import spawn
@@ -114,14 +114,14 @@ class Pipe:
     def _watch(self) -> None:
         if self._channel.write_fd != self._channel.read_fd:
             # With nothing to write this still says when the reader has gone.
-            watched = zmq.POLLOUT if self._channel.pending else zmq.POLLERR
+            watched = OUT if self._channel.pending else ERR
             self._loop.register(self._channel.write_fd, self._channel_writable, watched)
         else:
-            events = zmq.POLLIN | (zmq.POLLOUT if self._channel.pending else 0)
+            events = IN | (OUT if self._channel.pending else 0)
             self._loop.register(self._channel.read_fd, self._from_channel, events)
         full = self._full
         for way in self._ways.values():
-            wanted: int = (0 if full else zmq.POLLIN) | (zmq.POLLOUT if way.stream.pending else 0)
+            wanted = (0 if full else IN) | (OUT if way.stream.pending else 0)
             self._loop.register(way.stream.read_fd, partial(self._way_ready, way), wanted)
 
     @property
@@ -137,11 +137,11 @@ class Pipe:
     # The channel
 
     def _channel_writable(self, events: int) -> None:
-        if events & zmq.POLLERR:
+        if events & ERR:
             self._open = False
 
     def _from_channel(self, events: int) -> None:
-        if not events & ~zmq.POLLOUT:
+        if not events & ~OUT:
             return
         try:
             frames = self._channel.read()
@@ -196,9 +196,9 @@ class Pipe:
         return way
 
     def _way_ready(self, way: _Way, events: int) -> None:
-        if events & zmq.POLLOUT:
+        if events & OUT:
             self._flush_way(way)
-        if events & ~zmq.POLLOUT and way.tag in self._ways:
+        if events & ~OUT and way.tag in self._ways:
             self._readable.setdefault(way.tag, way)
 
     def _take_turns(self) -> None:

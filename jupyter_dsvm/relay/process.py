@@ -17,6 +17,9 @@ from .folders import write_private
 LOG_LIMIT = 1024 * 1024
 """What a kernel's log may take on disk, in bytes. Outputs do not go there, only what precedes or escapes them."""
 
+LOG_LOOK = 0.1
+"""Seconds between two looks at the log's size, since ``poll`` is called for each message of a kernel."""
+
 TAIL = 4000
 """Bytes of the log that go into an error."""
 
@@ -34,6 +37,7 @@ class OwnedProcess:
         self.returncode: Optional[int] = None
         self.started = time.monotonic()
         self._log = log
+        self._log_at = 0.0
         self._kill_at: Optional[float] = None
 
     def _look(self) -> Optional[int]:
@@ -86,8 +90,10 @@ class OwnedProcess:
         return _tail(self._log, limit).decode("utf-8", "replace") if self._log is not None else ""
 
     def _bound_log(self) -> None:
-        if self._log is None:
+        now = time.monotonic()
+        if self._log is None or now < self._log_at:
             return
+        self._log_at = now + LOG_LOOK
         try:
             if os.stat(self._log).st_size > LOG_LIMIT:
                 kept = _tail(self._log, LOG_LIMIT // 4)

@@ -36,7 +36,7 @@ import enum
 import uuid
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Deque, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from .hello import ADOPTION, MAX_WORD, Base, Hello, read_base, read_hello
 from .journal import Journal
@@ -58,6 +58,9 @@ from .wire import (
 
 CREDIT = 16 * 1024 * 1024
 """How many bytes may be under way to a receiver that has taken none of them."""
+
+AHEAD = 64 * 1024
+"""Bytes that a server sends a relay which is just being made for it, before the relay has answered its HELLO."""
 
 SINCE: Dict[int, int] = {Type.INTERRUPT: 2}
 """The first version that knows a type, where that is not 1."""
@@ -170,6 +173,7 @@ class Session:
         self.acked = 0
         """The peer has handed on everything up to this number."""
         self._peer_credit = 0
+        self._ahead = False  # this connection is one to a relay that is made for it
         self._hello: Optional[Dict[str, Any]] = None  # not sent yet: what else it says
         self._urgent: Deque[Frame] = deque()
         self._passing: Deque[Frame] = deque()
@@ -213,6 +217,10 @@ class Session:
         self.state = State.GREETING
         self._connection += 1
         self._hello = more
+        # Any relay gives more credit than that, and one that was made just now has received nothing.
+        self._ahead = more.get("create") is True and not self.peer_epoch and self.role is Role.SERVER
+        if self._ahead:
+            self._next = 1
         self._credit_told = self._consumed_bytes + self._window
         self._ack_told = 0  # an ACK that was under way may be lost: tell it again
 
@@ -273,6 +281,7 @@ class Session:
         frames.extend(self._urgent)
         self._urgent.clear()
         if self.state is not State.ATTACHED:
+            frames.extend(self._sequenced_frames(max_bytes))
             return frames
         if self._delivered > self._ack_told:
             self._ack_told = self._delivered
@@ -280,30 +289,38 @@ class Session:
         if self._credit_due():
             self._credit_told = self._consumed_bytes + self._window
             frames.append(Frame(Type.CREDIT, self.tag, 0, u64_body(self._credit_told)))
-        room = max_bytes
-        while room > 0:
-            entry = self.journal.get(self._next)
-            if entry is None or entry.end > self._peer_credit:
-                break
-            frames.append(Frame(entry.type, self.tag, self._next, entry.body))
-            room -= len(entry.body)
-            self._sent = max(self._sent, self._next)
-            self._next += 1
+        frames.extend(self._sequenced_frames(max_bytes))
         frames.extend(self._passing)
         self._passing.clear()
         return frames
+
+    def _sequenced_frames(self, room: int) -> Iterator[Frame]:
+        credit = self._credit
+        while room > 0:
+            entry = self.journal.get(self._next) if credit else None
+            if entry is None or entry.end > credit:
+                return
+            yield Frame(entry.type, self.tag, self._next, entry.body)
+            room -= len(entry.body)
+            self._sent = max(self._sent, self._next)
+            self._next += 1
+
+    @property
+    def _credit(self) -> int:
+        if self.state is State.ATTACHED:
+            return self._peer_credit
+        return AHEAD if self.state is State.GREETING and self._ahead else 0
 
     @property
     def can_send(self) -> bool:
         """Whether ``frames_to_send`` has something."""
         if self._urgent or self._hello_due:
             return True
-        if self.state is not State.ATTACHED:
-            return False
-        if self._passing or self._delivered > self._ack_told or self._credit_due():
+        attached = self.state is State.ATTACHED
+        if attached and (self._passing or self._delivered > self._ack_told or self._credit_due()):
             return True
-        entry = self.journal.get(self._next)
-        return entry is not None and entry.end <= self._peer_credit
+        entry = self.journal.get(self._next) if self._credit else None
+        return entry is not None and entry.end <= self._credit
 
     @property
     def _hello_due(self) -> bool:
@@ -413,7 +430,8 @@ class Session:
             self._be_adopted(hello)
         else:
             self._peer_credit = hello.credit
-            self._next = hello.received_upto + 1
+            # What went ahead on this connection is not sent on it again.
+            self._next = max(hello.received_upto + 1, self._next if self._ahead else 1)
         self.peer_epoch = hello.epoch
         self._peer_process, self._peer_connection = hello.process, hello.connection
         self.version = min(self._own_version, hello.version)

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from .kernel import is_ipykernel, kernel_argv
+from .kernel import kernel_argv, started_by
 from .wire import WireError
 
 SOCKET_VARIABLE = "JUPYTER_DSVM_SOCKET"
@@ -73,10 +73,7 @@ class KernelSpec:
     def command(self, connection_file: str, starter: str = "") -> List[str]:
         """The whole argv. ``starter``: the path of ``start_ipykernel.py``, which takes the place of ``-m ipykernel…``."""
         argv = kernel_argv(self.argv, connection_file, self.resource_dir, self.session)
-        if starter and is_ipykernel(argv):
-            at = next(i for i, arg in enumerate(argv) if arg == "-m" and argv[i + 1].startswith("ipykernel"))
-            argv[at : at + 2] = [starter]
-        return argv
+        return started_by(starter, argv) if starter else argv
 
     def environment(self, own: Mapping[str, str], call_socket: str) -> Dict[str, str]:
         """This machine's environment (that of the relay, which is the login's), with what the server lists for this kernel."""

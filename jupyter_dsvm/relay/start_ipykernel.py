@@ -1,11 +1,13 @@
 """Starts ipykernel in place of ``python -m ipykernel_launcher``, with two changes. Run by the kernel's Python, as a file.
 
-The relay writes this file beside the kernel's sockets. It imports nothing of the relay: the kernel's Python is another.
+The relay, or the server for a kernel of its own, writes this file beside the kernel's sockets. It imports nothing of either:
+the kernel's Python is another.
 
 1. ipykernel listens on loopback TCP for what forked children print (``IOPubThread._setup_pipe_in``), whatever the transport
    of its channels. Any user of the machine can connect to that. Here it is an ipc socket in the private folder.
-2. Its IOPub socket drops what a subscriber is slow to read, beyond 1000 messages. Here it has no such mark: the relay is
-   the only subscriber, reads eagerly, and keeps account of what it cannot keep.
+2. Its IOPub socket drops what a subscriber is slow to read, beyond 1000 messages. Here it waits, and so does the cell, as one
+   that prints into a pipe: whoever started the kernel is the only subscriber, reads eagerly, and keeps account of what it
+   cannot keep. So nothing is lost in between, and what is under way stays bounded on a machine that is too busy.
 
 Both are changes to ipykernel's inside. Where a version has no such inside, it starts as it is.
 
@@ -50,13 +52,14 @@ def without_tcp(thread_class: Any, socket_class: Any) -> None:
     thread_class._setup_pipe_in, thread_class._setup_pipe_out = setup_pipe_in, setup_pipe_out
 
 
-def without_mark(app_class: Any, publishers: Any) -> None:
-    """Set the mark before the socket is bound: later it has no effect."""
+def without_loss(app_class: Any, publishers: Any, no_drop: int) -> None:
+    """Have the socket wait before it is bound: from the first message on. ipykernel's own queue of what its threads give the
+    thread that publishes has room for some 2000 messages, and then they wait, too; an interrupt ends that."""
     bind_socket = app_class._bind_socket
 
     def bind(self: Any, s: Any, port: int) -> Any:
         if s.type in publishers:
-            s.sndhwm = 0
+            s.set(no_drop, 1)
         return bind_socket(self, s, port)
 
     app_class._bind_socket = bind
@@ -74,7 +77,7 @@ def main() -> None:
         from ipykernel.kernelapp import IPKernelApp
 
         without_tcp(IOPubThread, zmq.Socket)
-        without_mark(IPKernelApp, (zmq.PUB, zmq.XPUB))
+        without_loss(IPKernelApp, (zmq.PUB, zmq.XPUB), zmq.XPUB_NODROP)
     except (ImportError, AttributeError) as e:
         sys.stderr.write(f"ipykernel is started unchanged: {e}\n")
     if first:

@@ -227,7 +227,7 @@ def pack_message(parts: Sequence[Buffer]) -> bytes:
 
 
 def _message_head(parts: Sequence[Buffer]) -> bytes:
-    return struct.pack(f"!I{len(parts)}Q", len(parts), *[len(p) for p in parts])
+    return struct.pack(f"!I{len(parts)}Q", len(parts), *map(len, parts))
 
 
 def unpack_message(*pieces: Buffer) -> List[bytes]:
@@ -265,7 +265,7 @@ def unpack_message(*pieces: Buffer) -> List[bytes]:
 def data_bodies(channel: Channel, parts: Sequence[Buffer], chunk: int = CHUNK) -> Iterator[bytes]:
     """The DATA bodies that carry one message, in order. What is in the parts is copied once."""
     head = _message_head(parts)
-    left = len(head) + sum(len(p) for p in parts)
+    left = len(head) + sum(map(len, parts))
     if left <= chunk:
         yield b"".join((bytes((channel, 1)), head, *parts))
         return

@@ -39,6 +39,10 @@ TOO_MANY = "TooManyConnections"
 BUSY = re.compile("MaxStartups|Not allowed at this time")
 """What OpenSSH says in place of its greeting (``drop_connection`` in sshd.c)."""
 
+_served: dict[tuple[str, str, int], str] = {}
+"""By user, host and port: the key that was taken last, as ``_Keys`` calls it. It is tried first, since each try that fails is a
+round trip, and counts as a failure for sshd."""
+
 MAX_OUTPUT = 4 * 1024 * 1024
 
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
@@ -107,8 +111,12 @@ class SSHConnection:
         """Whether the connection stands as far as this side knows; a silent network fault takes a ping to find out."""
         return self._transport is not None and self._transport.is_active()
 
-    def exec(self, command: str, timeout: float = 20.0) -> paramiko.Channel:
-        """Start ``command`` with the account's login shell, without a terminal. Raises ``SSHError`` if refused."""
+    def exec(self, command: str, timeout: float = 20.0, wait: bool = True) -> paramiko.Channel:
+        """Start ``command`` with the account's login shell, without a terminal. Raises ``SSHError`` if refused.
+
+        Not ``wait``: do not spend a round trip on the answer. Where the channel ends without having said anything, ``refused``
+        says whether the command was.
+        """
         import paramiko
 
         transport = self._transport
@@ -117,20 +125,34 @@ class SSHConnection:
         channel = None
         try:
             channel = transport.open_session(timeout=timeout)
-            channel.settimeout(timeout)
-            channel.exec_command(command)
-            channel.settimeout(None)
+            if wait:
+                channel.settimeout(timeout)
+                channel.exec_command(command)
+                channel.settimeout(None)
+            else:
+                from .transport import ask_to_exec
+
+                ask_to_exec(channel, command)
             return channel
         except (paramiko.SSHException, OSError, EOFError) as e:
             if channel is not None:
                 channel.close()
             if not transport.is_active():
                 raise Unreachable(f"The connection to {self._place} was lost: {_reason(e)}.") from e
-            raise SSHError(
-                f"{self._place} refused to run a command for {self.user}: {_reason(e)}.",
-                advice="Check the account's shell there, a ForceCommand, and MaxSessions in its sshd_config.",
-                code="ExecRefused",
-            ) from e
+            raise self._exec_refused(_reason(e)) from e
+
+    def _exec_refused(self, reason: str) -> SSHError:
+        return SSHError(
+            f"{self._place} refused to run a command for {self.user}: {reason}.",
+            advice="Check the account's shell there, a ForceCommand, and MaxSessions in its sshd_config.",
+            code="ExecRefused",
+        )
+
+    def refused(self, channel: paramiko.Channel) -> SSHError | None:
+        """Why the command of an ``exec`` that did not wait has not been started; None where it has, as far as is known."""
+        if channel.event_ready or not channel.closed or not self.alive:
+            return None
+        return self._exec_refused("Channel closed")
 
     def run(
         self, command: str, input: bytes = b"", timeout: float = 60.0, limit: int = MAX_OUTPUT
@@ -196,6 +218,10 @@ class SSHConnection:
                 self._socket.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    @property
+    def _account(self) -> tuple[str, str, int]:
+        return self.user, self.target.host, self.target.port
 
     @property
     def _place(self) -> str:
@@ -315,13 +341,14 @@ class SSHConnection:
         assert transport is not None
         tried: list[str] = []
         refused = False
-        keys = _Keys(self.target, passphrase, agent)
+        keys = _Keys(self.target, passphrase, agent, _served.get(self._account, ""))
         try:
             for label, key in keys:
                 tried.append(label)
                 transport.auth_timeout = max(0.1, deadline - time.monotonic())
                 try:
                     if not transport.auth_publickey(self.user, key):
+                        _served[self._account] = label
                         return
                 except paramiko.BadAuthenticationType:
                     refused = True
@@ -356,7 +383,9 @@ class SSHConnection:
 class _Keys:
     """The keys to try, in order, and why some could not be tried."""
 
-    def __init__(self, target: SSHTarget, passphrase: str | None, agent: bool) -> None:
+    def __init__(self, target: SSHTarget, passphrase: str | None, agent: bool, first: str = "") -> None:
+        """``first``: the label of the one to begin with, if it is there."""
+        self._first = first
         self._target = target
         self._passphrase = passphrase
         self._use_agent = agent
@@ -364,11 +393,22 @@ class _Keys:
         self.skipped: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[str, paramiko.PKey]]:
-        for index, found in enumerate(self._all()):
+        for index, found in enumerate(self._in_order()):
             if index == MAX_TRIES:
                 self.skipped.append(f"no more than {MAX_TRIES} keys, since sshd hangs up then")
                 return
             yield found
+
+    def _in_order(self) -> Iterator[tuple[str, paramiko.PKey]]:
+        keys, passed = self._all(), []
+        if self._first:
+            for found in keys:
+                if found[0] == self._first:
+                    yield found
+                    break
+                passed.append(found)
+        yield from passed
+        yield from keys
 
     def _all(self) -> Iterator[tuple[str, paramiko.PKey]]:
         for name in self._target.key_files:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from typing import Any, ClassVar
 
 import paramiko
 from paramiko import common
+from paramiko.auth_handler import AuthHandler
 from paramiko.channel import Channel
 from paramiko.packet import Packetizer
 
@@ -64,6 +66,40 @@ def _check_window(channel: Channel) -> None:
         raise paramiko.SSHException("the server sent more than the channel's window allows")
 
 
+class _Ahead(AuthHandler):
+    """Signs in right behind the request for the service that signs in: waiting for its acceptance takes a round trip."""
+
+    _sent = False
+
+    def _request_auth(self) -> None:
+        assert self.private_key is not None
+        # With which algorithm an RSA key is to sign is known once the server has named those that it takes.
+        known: Any = self.transport.server_extensions  # type: ignore[attr-defined]
+        self._sent = "rsa" not in self.private_key.get_name() or "server-sig-algs" in known
+        super()._request_auth()  # type: ignore[misc]
+        if self._sent:
+            accepted = paramiko.Message()
+            accepted.add_string("ssh-userauth")
+            accepted.rewind()
+            super()._parse_service_accept(accepted)  # type: ignore[misc]
+
+    def _parse_service_accept(self, message: paramiko.Message) -> None:
+        if not self._sent:
+            super()._parse_service_accept(message)  # type: ignore[misc]
+
+
+def ask_to_exec(channel: Channel, command: str) -> None:
+    """``Channel.exec_command`` without its wait for the answer: that sets ``event_ready``, or closes the channel."""
+    request = paramiko.Message()
+    request.add_byte(common.cMSG_CHANNEL_REQUEST)
+    request.add_int(channel.remote_chanid)
+    request.add_string("exec")
+    request.add_boolean(True)
+    request.add_string(command)
+    channel._event_pending()  # type: ignore[attr-defined]
+    channel.get_transport()._send_user_message(request)  # type: ignore[attr-defined]
+
+
 class Transport(paramiko.Transport):
     _channel_handler_table: ClassVar[dict[int, Any]] = {
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
@@ -84,6 +120,14 @@ class Transport(paramiko.Transport):
         logger = logging.getLogger(LOG_CHANNEL)
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.CRITICAL)
+
+    def auth_publickey(self, username: str, key: paramiko.PKey, event: threading.Event | None = None) -> list[str]:
+        if not (self.is_active() and self.initial_kex_done):
+            raise paramiko.SSHException("No existing session")
+        done = event or threading.Event()
+        self.auth_handler = _Ahead(self)
+        self.auth_handler.auth_publickey(username, key, done)
+        return [] if event is not None else list(self.auth_handler.wait_for_response(done))
 
     def open_channel(self, *args: Any, **options: Any) -> Channel:
         channel = super().open_channel(*args, **options)

@@ -234,5 +234,8 @@ class FakeConnections:
     def kernels_changed(self) -> None:
         pass
 
+    def stopped(self, compute_id: str) -> None:
+        pass
+
     def close(self) -> None:
         self.closed = True

@@ -47,33 +47,38 @@ def piped(server: SSHServer, port: int | None = None, **options: Any) -> Iterato
         pipe.close()
 
 
+def backend_on(pipe: VMPipe, kernel_id: str, key: bytes, session: str, **spec: Any) -> RelayBackend:
+    """A backend for a new Python kernel on that machine; ``spec`` is put into its START."""
+    start = {
+        "kernel_id": kernel_id,
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "env": {},
+        "cwd": None,
+        "key": key.decode(),
+        "session": session,
+        "signature_scheme": "hmac-sha256",
+        "kernel_name": "python3",
+        "interrupt_mode": "signal",
+        "resource_dir": "",
+        **spec,
+    }
+    return pipe.backend(
+        kernel_id,
+        start,
+        compute="host:vm",
+        compute_name="vm",
+        kernelspec="python3",
+        language="python",
+        interrupt_mode="signal",
+    )
+
+
 class Kernel:
     """What the proxy is to a backend: gathers what comes, and speaks the messages of a client."""
 
     def __init__(self, pipe: VMPipe, **spec: Any) -> None:
         self._begin(pipe, str(uuid.uuid4()), uuid.uuid4().hex.encode())
-        start = {
-            "kernel_id": self.id,
-            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-            "env": {},
-            "cwd": None,
-            "key": self.session.key.decode(),
-            "session": self.session.session,
-            "signature_scheme": "hmac-sha256",
-            "kernel_name": "python3",
-            "interrupt_mode": "signal",
-            "resource_dir": "",
-            **spec,
-        }
-        self.backend = pipe.backend(
-            self.id,
-            start,
-            compute="host:vm",
-            compute_name="vm",
-            kernelspec="python3",
-            language="python",
-            interrupt_mode="signal",
-        )
+        self.backend = backend_on(pipe, self.id, self.session.key, self.session.session, **spec)
         self.io.call_soon(self.backend.start, self)
 
     def _begin(self, pipe: VMPipe, kernel_id: str, key: bytes) -> None:

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from .served import JupyterServer
+from .served import OTHERS, JupyterServer, Served
 from .sshd import SSHServer, sshd
 
 MACHINE = "vm"
 COMPUTE = f"host:{MACHINE}"
-OTHERS = ("jupyterlab", "jupyter_lsp", "jupyter_server_terminals", "notebook", "notebook_shim")
 
 
 class Place:
@@ -57,11 +56,18 @@ class Place:
         """What servers have written down of kernels on machines."""
         return sorted((self.data / "jupyter-dsvm" / "kernels").glob("*/kernel.json"))
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "HOME": str(self.home),
+            "JUPYTER_DATA_DIR": str(self.data),
+            "JUPYTER_RUNTIME_DIR": str(self.runtime),  # where a killed server leaves its sockets
+        }
+
     def server(self, name: str = "notebooks") -> JupyterServer:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("JUPYTER_DATA_DIR", str(self.data))
-            patch.setenv("HOME", str(self.home))
-            patch.setenv("JUPYTER_RUNTIME_DIR", str(self.runtime))  # where a killed server leaves its sockets
+            for key, value in self.environment.items():
+                patch.setenv(key, value)
             return JupyterServer(self.folder / name, self.config, OTHERS)
 
 
@@ -73,7 +79,23 @@ def place(folder: Path, port: int | None = None) -> Iterator[Place]:
         shutil.rmtree(found.runtime)
 
 
-def attach(server: JupyterServer, kernel_id: str, compute: str = COMPUTE) -> None:
+def attach(server: Served, kernel_id: str, compute: str = COMPUTE) -> None:
     begun = server.rest("PUT", f"jupyter-dsvm/kernels/{kernel_id}/compute", {"compute": compute}, 202)
     done, _ = server.operation(begun["id"], 60)
     assert done["state"] == "done", done
+
+
+def counting(to: int, every: float, file: Path) -> str:
+    """A cell that counts, and writes into a file on the machine what it has said."""
+    return (
+        f"import time\nwith open({str(file)!r}, 'a') as f:\n    for i in range(1, {to} + 1):\n"
+        f"        print(i, flush=True); f.write(f'{{i}}\\n'); f.flush(); time.sleep({every})"
+    )
+
+
+def numbers(to: int) -> str:
+    return "".join(f"{i}\n" for i in range(1, to + 1))
+
+
+def lines(file: Path) -> int:
+    return file.read_text().count("\n") if file.exists() else 0

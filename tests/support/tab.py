@@ -7,22 +7,15 @@ It speaks jupyter_server's v1 format as JupyterLab does, and drops what it has h
 from __future__ import annotations
 
 import contextlib
-import json
 import queue
 import socket
-import struct
-import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
-import websocket
-from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
-
-from .kernels import TIMEOUT, Client, Message
-from .served import JupyterServer
-
-V1 = "v1.kernel.websocket.jupyter.org"
+from . import frontend
+from .kernels import Client, Message
+from .served import Reader, Served, arriving
 
 HEAD = 60
 """Characters that are kept of a text."""
@@ -33,7 +26,7 @@ class Tab(Client):
 
     def __init__(
         self,
-        server: JupyterServer,
+        server: Served,
         kernel_id: str,
         session: str | None = None,
         receive_buffer: int | None = None,
@@ -58,16 +51,14 @@ class Tab(Client):
         options = []
         if self._receive_buffer is not None:
             options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer))
-        opened = websocket.create_connection(
-            f"ws://127.0.0.1:{self.server.port}/api/kernels/{self.kernel_id}/channels?session_id={self.session}",
-            header={"Authorization": f"token {self.server.token}"},
-            subprotocols=[V1],
-            sockopt=options,
-            timeout=TIMEOUT,
-            http_no_proxy=["127.0.0.1"],
-        )
-        assert opened.subprotocol == V1
-        self._connection = _Connection(opened, self._arrived)
+        path = f"api/kernels/{self.kernel_id}/channels?session_id={self.session}"
+        opened = self.server.websocket(path, subprotocols=[frontend.V1], sockopt=options)
+        assert opened.subprotocol == frontend.V1
+        self._connection = Reader(opened, _read, self._arrived)
+
+    @property
+    def connected(self) -> bool:
+        return self._connection.thread.is_alive()
 
     def pause(self) -> None:
         """Read nothing more, not even pings."""
@@ -92,9 +83,7 @@ class Tab(Client):
             former.reset()
 
     def close(self) -> None:
-        with contextlib.suppress(websocket.WebSocketException, OSError):
-            self._connection.ws.send_close()
-        self._connection.end()
+        self._connection.close()
 
     def __enter__(self) -> Tab:
         return self
@@ -105,29 +94,16 @@ class Tab(Client):
     # Messages
 
     def send(self, code: str, **options: Any) -> str:
-        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
-        return self.ask("execute_request", {**content, "stop_on_error": True, **options})
+        return self.ask("execute_request", frontend.cell(code, **options))
 
     def ask(self, kind: str, content: dict[str, Any], channel: str = "shell", **header: Any) -> str:
-        msg_id = uuid.uuid4().hex
-        about = {
-            "msg_id": msg_id,
-            "msg_type": kind,
-            "username": "",
-            "session": self.session,
-            "version": "5.4",
-            **header,
-        }
-        about.setdefault("date", "2026-01-01T00:00:00.000000Z")
-        parts = [json.dumps(part).encode() for part in (about, {}, {}, content)]
-        self._connection.ws.send_binary(serialize_msg_to_ws_v1(parts, channel))
-        return msg_id
+        message = frontend.request(kind, content, self.session, **header)
+        self._connection.ws.send_binary(frontend.to_v1(message, channel))
+        return str(message["header"]["msg_id"])
 
     def receive(self, seconds: float) -> None:
-        with contextlib.suppress(queue.Empty):
-            self._take(self._arrived.get(timeout=seconds))
-            while True:
-                self._take(self._arrived.get_nowait())
+        for message in arriving(self._arrived, seconds):
+            self._take(message)
 
     def _take(self, message: Message) -> None:
         key = (message["header"]["msg_id"], message["header"]["date"])
@@ -147,54 +123,11 @@ class Tab(Client):
         return [m["content"]["data"]["text/plain"] for m in self.of(msg_id).outputs("display_data")]
 
 
-class _Connection:
-    """One websocket, and the thread that reads it."""
-
-    def __init__(self, ws: websocket.WebSocket, arrived: queue.SimpleQueue[Message]) -> None:
-        self.ws = ws
-        self._sock: socket.socket = ws.sock
-        self.reads = threading.Event()
-        self.reads.set()
-        self._ended = False
-        self._arrived = arrived
-        ws.settimeout(None)
-        self._thread = threading.Thread(target=self._run, name="tab")
-        self._thread.start()
-
-    def _run(self) -> None:
-        with contextlib.suppress(websocket.WebSocketException, OSError):
-            while (data := self.ws.recv()) and not self._ended:
-                self._arrived.put(_read(data))
-                self.reads.wait()
-
-    def reset(self) -> None:
-        with contextlib.suppress(OSError):  # the other end was quicker
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.end()
-
-    def end(self) -> None:
-        self._ended = True
-        self.reads.set()
-        # The thread waits in it, so that closing alone would neither wake the thread nor reach the other end.
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RD)
-        self._thread.join()
-        self._sock.close()
-
-
 def _read(data: bytes) -> Message:
-    channel, parts = deserialize_msg_from_ws_v1(data)
-    header, parent, metadata, content = map(json.loads, parts[:4])
-    if header["msg_type"] == "display_data":
+    message = frontend.from_v1(data)
+    if message["msg_type"] == "display_data":
+        content = message["content"]
         text = content["data"]["text/plain"]
         content["data"]["text/plain"] = text[:HEAD]
         content["length"] = len(text)
-    return {
-        "channel": channel,
-        "header": header,
-        "msg_type": header["msg_type"],
-        "parent_header": parent,
-        "metadata": metadata,
-        "content": content,
-        "buffers": parts[4:],
-    }
+    return message
