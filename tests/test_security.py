@@ -185,6 +185,8 @@ def attacked(
 ) -> Iterator[Attacked]:
     """What comes of the attack that the test is parametrized with."""
     monkeypatch.setattr("jupyter_dsvm.kernels.link.MAX_MESSAGE", 16 * 1024 * 1024)
+    # What earlier tests still owe that machine would be settled over this one's pipe, and its relay knows one kernel only.
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     with (
         hostile(request.param),
         lab_pc(tmp_path, monkeypatch),
