@@ -10,6 +10,7 @@ attach             yes; starting only as allowed       to a machine that runs
 detach             yes                                 yes
 stop               yes                                 no
 start restart      as ``kernel_may_start`` allows      no
+signin             yes; the code is in the cell        no
 =================  ==================================  =========================================================
 """
 
@@ -23,11 +24,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from .accounts import ended, outcome_text, prompt_text
 from .compute.provider import Cancel
 from .computes import OFF, PowerKind
 from .errors import BadRequest, Cancelled, DSVMError, NotAllowed
 from .kernels.registry import Call
-from .models import FREE, Compute, LinkPhase, PowerState
+from .models import FREE, Compute, LinkPhase, PowerState, SignInState
 from .operations import Running, problem_of
 from .tables import computes_html, computes_text, place, state_words
 
@@ -45,6 +47,7 @@ HELP = """\
 %dsvm detach                     the following cells run on the free tier again
 %dsvm status                     where this notebook runs
 %dsvm start|stop|restart NAME    change a VM; stop releases it, so that it costs nothing but its disk
+%dsvm signin [--tenant T]        sign in to Azure with a code; --new for another account than the present one
 %dsvm help                       this text"""
 
 Answer = dict[str, Any]
@@ -75,12 +78,22 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(verb: str) -> _Parser:
-    words = {"attach": " NAME [--kernel K]", "start": " NAME", "stop": " NAME", "restart": " NAME"}.get(verb, "")
+    words = {
+        "attach": " NAME [--kernel K]",
+        "start": " NAME",
+        "stop": " NAME",
+        "restart": " NAME",
+        "signin": " [--tenant T] [--new]",
+    }.get(verb, "")
     parser = _Parser(prog=f"%dsvm {verb}", usage=f"%(prog)s{words}", add_help=False, allow_abbrev=False)
     if verb in ("attach", "start", "stop", "restart"):
         parser.add_argument("name", metavar="NAME")
     if verb == "attach":
         parser.add_argument("--kernel", metavar="K", default=None)
+    if verb == "signin":
+        # No token and no password: a cell's text is kept in the notebook.
+        parser.add_argument("--tenant", metavar="T", default="")
+        parser.add_argument("--new", action="store_true")
     return parser
 
 
@@ -114,7 +127,7 @@ def _check_rights(call: Call, verb: str) -> None:
         return
     if not VERBS[verb].from_vm:
         raise NotAllowed(
-            f"A kernel on a VM may not {verb} machines.",
+            f"A kernel on a VM may not {'sign in to Azure' if verb == 'signin' else f'{verb} machines'}.",
             advice="Use the Compute panel, `jupyter dsvm` on the server, or %dsvm in a notebook on the free tier.",
         )
     if not call.running:
@@ -242,6 +255,18 @@ def _power(kind: PowerKind) -> Callable[[DSVMService, Call, argparse.Namespace],
     return run
 
 
+def _signin(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
+    if not arguments.new and not arguments.tenant:
+        present = service.accounts.status()
+        if present.state is SignInState.SIGNED_IN:
+            return {"text": outcome_text(present)}
+    status = service.accounts.begin(arguments.tenant)
+    if status.code is None or status.id is None:
+        return {"text": ended(status)}
+    call.progress({"text": prompt_text(status)})
+    return {"text": ended(service.accounts.wait(status.id, cast(Cancel, call.cancelled)))}
+
+
 def _follow(running: Running, call: Call) -> None:
     """Show each step in the cell as it comes."""
     running.listeners.append(lambda text: call.progress({"text": text}))
@@ -264,4 +289,5 @@ VERBS: dict[str, Verb] = {
     "start": Verb(_power("start"), False),
     "stop": Verb(_power("stop"), False),
     "restart": Verb(_power("restart"), False),
+    "signin": Verb(_signin, False),
 }

@@ -19,6 +19,7 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir
 
+from . import signin_command
 from .compute.provider import Cancel
 from .computes import PowerKind
 from .errors import Cancelled, ConfigurationError, DSVMError
@@ -101,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--sys-prefix", action="store_true", help="in this Python environment")
     where.add_argument("--prefix", help="under this folder")
     install.add_argument("--json", action="store_true", help="print what was made as JSON")
+    signin_command.add_arguments(
+        command("signin", _signin, "Sign in to Azure with a code, for your running Jupyter server.")
+    )
     doctor = command("doctor", _doctor, "Look for what could keep notebooks from moving, and say what to do.")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     return parser
@@ -172,6 +176,10 @@ def _install(arguments: argparse.Namespace) -> int:
         for m in made:
             say(f"{m.display_name}: {m.name} in {m.path}")
     return 0
+
+
+def _signin(arguments: argparse.Namespace) -> int:
+    return signin_command.run(arguments, say, show)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

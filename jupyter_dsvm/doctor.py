@@ -167,7 +167,9 @@ def _machines() -> Iterator[Finding]:
             "Computes",
             True if machines else None,
             f"{kinds[ComputeKind.DSVM]} Data Science VMs and {kinds[ComputeKind.HOST]} SSH hosts.",
-            "" if machines else "Sign in to Azure (`az login`), or add a host to ~/.ssh/config.",
+            ""
+            if machines
+            else "Sign in to Azure (`jupyter dsvm signin` or `az login`), or add a host to ~/.ssh/config.",
         )
         asked = [c for c in machines if _can_be_asked(c)][:MAX_MACHINES]
         with ThreadPoolExecutor(max_workers=MAX_MACHINES, thread_name_prefix="jupyter-dsvm-doctor") as pool:

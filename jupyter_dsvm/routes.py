@@ -18,8 +18,9 @@ from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 
+from .accounts import checked
 from .errors import BadRequest, DSVMError
-from .models import Operation
+from .models import Operation, SignInStatus
 from .service import DSVMService
 
 T = TypeVar("T")
@@ -177,6 +178,38 @@ class OperationHandler(DSVMHandler):
         self.finish()
 
 
+class SignInHandler(DSVMHandler):
+    """Who is signed in to the cloud. A code is in the answer to the POST that asked for it, and in no other."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        self._answer(await self.run(self.service.accounts.status, self.get_query_argument("id", None)))
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        tenant, keep, token = checked(self.body() if self.request.body else {})
+        if token:
+            self._answer(await self.run(self.service.accounts.paste, token))
+        else:
+            self._answer(await self.run(self.service.accounts.begin, tenant, keep))
+
+    @web.authenticated
+    @authorized
+    async def delete(self) -> None:
+        attempt = self.get_query_argument("id", None)
+        if attempt is None:
+            await self.run(self.service.accounts.sign_out)
+        else:
+            await self.run(self.service.accounts.cancel, attempt)
+        self.set_status(204)
+        self.finish()
+
+    def _answer(self, status: SignInStatus) -> None:
+        self.answer({"revision": self.service.signin_revision(), **status.to_json()})
+
+
 class UnknownHandler(DSVMHandler):
     """Whatever else is asked for under our root: a 404 in our shape rather than the server's page."""
 
@@ -196,6 +229,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"kernels/([^/]+)/compute", KernelComputeHandler),
     (r"operations", OperationsHandler),
     (r"operations/([^/]+)", OperationHandler),
+    (r"signin", SignInHandler),
     (r"(.*)", UnknownHandler),
 ]
 

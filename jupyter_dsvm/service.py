@@ -20,6 +20,7 @@ from jupyter_core.paths import jupyter_data_dir
 from traitlets import Bool, Dict, Enum, Float, List, Unicode
 from traitlets.config import Config, LoggingConfigurable
 
+from .accounts import Accounts
 from .allowance import Allowance
 from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes, PowerKind
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Listener = Callable[[str, "str | None", int], None]
-"""Called with ``computes``, ``kernels`` or ``operations``, an id or None, and the list's new revision."""
+"""Called with ``computes``, ``kernels``, ``operations`` or ``signin``, an id or None, and the new revision."""
 
 REQUEST_WORKERS = 4
 WORK_WORKERS = 16
@@ -101,7 +102,7 @@ class DSVMService(LoggingConfigurable):
         super().__init__(**kwargs)
         self._lock = threading.RLock()
         self._closed = False
-        self._revisions = {"computes": 0, "kernels": 0, "operations": 0}
+        self._revisions = {"computes": 0, "kernels": 0, "operations": 0, "signin": 0}
         self._listeners: list[Listener] = []
         self._paths: Mapping[str, str] = {}
         self._rows: dict[str, tuple[Any, ...]] = {}
@@ -111,6 +112,7 @@ class DSVMService(LoggingConfigurable):
         self.operations_store = OperationStore()
         self.operations_store.listen(lambda op: self._bump("operations", op.id))
         self.known = Computes(providers or self._make_providers, lambda i: self._bump("computes", i))
+        self.accounts = Accounts(lambda: self.known.providers, lambda i: self._bump("signin", i), self._account_changed)
         self.connections = connections or Connections(self.known, self._in_use, lambda: self.connection_idle)
         self.moves = Moves(
             self.operations_store,
@@ -241,6 +243,17 @@ class DSVMService(LoggingConfigurable):
         """Ids of the computes that kernels of ours run on or are moving to."""
         proxies = self.registry.all()
         return {p.status.compute for p in proxies} | {p.moving for p in proxies if p.moving}
+
+    def signin_revision(self) -> int:
+        with self._lock:
+            return self._revisions["signin"]
+
+    def _account_changed(self) -> None:
+        """Another account sees other machines: ask for them, so that the page need not."""
+        try:
+            self._work.submit(self.known.snapshot, True)
+        except RuntimeError:
+            pass  # the server is stopping
 
     def kernelspecs(self, compute: str) -> list[dict[str, str]]:
         """What can be started on a running machine, the first being what an attach without a name takes. Blocks."""
@@ -408,6 +421,7 @@ class DSVMService(LoggingConfigurable):
             running.cancel.set()
             if running.on_cancel is not None:
                 running.on_cancel(running.cancel_reason)
+        self.accounts.close()
         self._requests.shutdown(wait=True, cancel_futures=True)
         self._work.shutdown(wait=True, cancel_futures=True)
         self.connections.close()

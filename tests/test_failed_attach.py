@@ -123,12 +123,16 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "Could not start gpu-vm.",
             "its quota is 0",
             "Current Limit: 0",
-            "Request one in the Azure portal under Quotas",
+            "upgrade to pay-as-you-go",
         ],
     ),
     "no permission": (
         {"code": "AuthorizationFailed"},
-        ["Could not start gpu-vm.", "virtualMachines/start/action", "Ask for a role with that permission"],
+        [
+            "Could not start gpu-vm.",
+            "virtualMachines/start/action",
+            "Ask for the role Virtual Machine Contributor on gpu-vm",
+        ],
     ),
 }
 

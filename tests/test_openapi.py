@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from jupyter_dsvm.errors import ComputeError, Throttled
 from jupyter_dsvm.models import Compute, ComputeKind, PowerState, Price, Problem, Size
 from jupyter_dsvm.routes import ROUTES
 from jupyter_dsvm.service import DSVMService
+from support.entra import Entra, entra_server
 from support.fakes import FakeCompute, FakeConnections, FakeFree, FakeProxy, FakeRegistry, dsvm
 from support.server import jp_asyncio_loop, jp_server_cleanup  # noqa: F401
 
@@ -44,7 +45,13 @@ RICH = Compute(
 
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> FakeCompute:
+def entra(tmp_path: Path) -> Iterator[Entra]:
+    with entra_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch, entra: Entra) -> Iterator[FakeCompute]:
     """A server whose one kernel is a front without a process, so that every answer comes at once."""
     made = FakeCompute(RICH, GPU)
     kernels = FakeRegistry(FakeProxy("k1"))
@@ -54,7 +61,8 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> FakeCompute:
         original(self, lambda: [FakeFree(), made], registry=kernels, connections=FakeConnections(), **kwargs)
 
     monkeypatch.setattr(DSVMService, "__init__", init)
-    return made
+    with entra.sign_in() as made.sign_in:
+        yield made
 
 
 @pytest.fixture
@@ -111,7 +119,7 @@ def checked(jp_fetch: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
     return call
 
 
-async def test_every_operation_of_the_file(checked: Callable[..., Awaitable[Any]], cloud: FakeCompute):
+async def test_every_operation_of_the_file(checked: Callable[..., Awaitable[Any]], cloud: FakeCompute, entra: Entra):
     asked = set()
 
     async def ask(operation: str, expected: int, method: str, path: str, *body: Any, **query: str) -> Any:
@@ -136,6 +144,14 @@ async def test_every_operation_of_the_file(checked: Callable[..., Awaitable[Any]
     running = await ask("changeCompute", 202, "POST", f"computes/{GPU.id}/start")
     await ask("cancelOperation", 204, "DELETE", f"operations/{running['id']}")
     cloud.gate.set()
+    assert (await ask("getSignIn", 200, "GET", "signin"))["state"] == "signed_out"
+    prompted = await ask("beginSignIn", 200, "POST", "signin", {"tenant": "example.com", "keep": False})
+    entra.directory.enter(prompted["code"])
+    await asyncio.to_thread(cloud.sign_in.wait, prompted["id"], 30)
+    assert (await ask("getSignIn", 200, "GET", "signin", id=prompted["id"]))["state"] == "signed_in"
+    await ask("endSignIn", 204, "DELETE", "signin")
+    entra.directory.behaviour.at_code = 7000218
+    assert (await ask("beginSignIn", 200, "POST", "signin"))["error"]["code"] == "AADSTS7000218"
     assert asked == {o["operationId"] for p in DOCUMENT["paths"].values() for o in p.values() if "operationId" in o}
 
 
@@ -147,6 +163,9 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await checked(404, "GET", "operations/none")
     await checked(404, "DELETE", "operations/none")
     await checked(400, "GET", "computes", refresh="maybe")
+    await checked(400, "POST", "signin", {"token": "nonsense"})
+    await checked(404, "GET", "signin", id="none")
+    await checked(404, "DELETE", "signin", id="none")
     cloud.list_error = ComputeError("Azure did not answer.", advice="Wait.", retry_after=5)
     problems = (await checked(200, "GET", "computes", refresh="true"))["problems"]
     assert problems[0]["retry_after"] == 5
@@ -171,4 +190,4 @@ def test_file_and_routes_name_the_same_paths():
 def test_the_event_schema_says_what_is_emitted():
     schema = yaml.safe_load((FILE.parent / "events" / "changed.yaml").read_text())
     assert set(schema["properties"]) == {"what", "id", "revision"}
-    assert schema["properties"]["what"]["enum"] == ["computes", "kernels", "operations"]
+    assert schema["properties"]["what"]["enum"] == ["computes", "kernels", "operations", "signin"]

@@ -158,6 +158,7 @@ PATHS = [
     "kernels/k/compute",
     "operations",
     "operations/o",
+    "signin",
     "anything/else",
 ]
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from jupyter_core.paths import jupyter_data_dir
 
-from . import machines
+from . import machines, scenario
 from .app import EmulatorError, Options, serve
-from .arm import Timings
+from .records import Timings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,11 +31,13 @@ def add_arguments(parse: argparse.ArgumentParser) -> None:
     parse.add_argument("--isolate", action=argparse.BooleanOptionalAction, help="namespaces of their own for the VMs")
     parse.add_argument("--ssh-server", choices=["openssh", "asyncssh"], help="default: OpenSSH's where it is installed")
     parse.add_argument("--may-start", action="store_true", help="let code in notebooks start the emulated VMs")
+    parse.add_argument("--sign-in", action="store_true", help="give no token: sign in at the emulated Entra")
     parse.add_argument("--log-traffic", type=Path, metavar="FILE", help="write every exchange as a JSON line")
     parse.add_argument(
         "--timings", type=json.loads, default={}, metavar="JSON", help='such as {"start": 10}, in seconds'
     )
     parse.add_argument("--machines", type=Path, metavar="FILE", help="other VMs than the standard ones, as JSON")
+    parse.add_argument("--scenario", type=Path, metavar="FILE", help="what Azure holds and how it behaves, as JSON")
     parse.add_argument("--cache", type=Path, metavar="DIR", help="where the VMs' Python is kept")
     parse.add_argument("--parent-pid", type=int, help="end with this process; default: the one that started this")
 
@@ -44,14 +46,18 @@ def run(arguments: argparse.Namespace) -> int:
     """The exit status: 0 when it was asked to end, 1 when it cannot run (the reason is on stderr)."""
     try:
         timings = Timings()
-        timings.update(arguments.timings)
+        chosen = machines.load(arguments.machines) if arguments.machines else machines.STANDARD
+        found = scenario.load(arguments.scenario, chosen) if arguments.scenario else scenario.Scenario(machines=chosen)
+        found.timings = {**arguments.timings, **found.timings}
         options = Options(
-            machines=machines.load(arguments.machines) if arguments.machines else machines.STANDARD,
+            machines=found.machines,
+            scenario=found,
             timings=timings,
             isolate=arguments.isolate,
             ssh_server=arguments.ssh_server,
             traffic=arguments.log_traffic,
             may_start=arguments.may_start,
+            sign_in=arguments.sign_in,
             cache=arguments.cache,
             parent_pid=arguments.parent_pid,
         )

@@ -32,10 +32,15 @@ from typing import Any, TextIO
 from tornado import httpserver, netutil
 
 from . import environment
-from .arm import Arm, Record, Timings
+from .arm import Arm
+from .control import vm_row
+from .directory import Directory
+from .entra import EntraServer
 from .machines import STANDARD, Machine
 from .network import can_isolate
-from .routes import Gate, application, vm_row
+from .records import Record, Timings
+from .routes import Gate, application
+from .scenario import Scenario
 from .vm import FIRST_UID, BootError, VirtualMachine, new_key, public_line, sshd_path
 
 
@@ -46,6 +51,8 @@ class EmulatorError(Exception):
 @dataclass
 class Options:
     machines: Sequence[Machine] = STANDARD
+    scenario: Scenario | None = None
+    """What Azure holds and how it behaves; its machines take the place of ``machines``."""
     timings: Timings = field(default_factory=Timings)
     isolate: bool | None = None
     """Namespaces and accounts of their own for the VMs; None: where that is possible."""
@@ -53,6 +60,8 @@ class Options:
     """``openssh`` or ``asyncssh``; None: OpenSSH's where it is installed."""
     traffic: Path | None = None
     """Where to write every exchange, one JSON line each."""
+    sign_in: bool = False
+    """Give production code no token: people sign in, at the emulated Entra."""
     may_start: bool = False
     """Let code in notebooks start the emulated VMs (``DSVMService.kernel_may_start``), as the demo does."""
     cache: Path | None = None
@@ -112,21 +121,27 @@ class _Server:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.stopped.set)
         with self._parent_watched(loop), self._traffic() as traffic:
-            arm = Arm(self._records(), self.options.timings)
+            scenario = self.options.scenario or Scenario()
+            arm = Arm(self._records(), self.options.timings, scenario.subscriptions, scenario.tenants)
+            scenario.apply(arm)
             if not await self._prepared(arm):
                 return
             server: httpserver.HTTPServer | None = None
+            entra: EntraServer | None = None
             try:
                 await arm.power_on()
                 sockets = netutil.bind_sockets(0, "127.0.0.1")
                 port = sockets[0].getsockname()[1]
                 base, secret = f"http://127.0.0.1:{port}", secrets.token_urlsafe(32)
-                self._write_config(arm, base, secret)
+                entra = EntraServer(Directory(arm.tenants))
+                gate = Gate(secret, port, entra.directory)
+                self._write_config(arm, base, secret, gate, entra)
                 server = httpserver.HTTPServer(
-                    application(arm, Gate(secret, port), base, traffic), max_body_size=1 << 20, max_header_size=1 << 16
+                    application(arm, gate, base, traffic), max_body_size=1 << 20, max_header_size=1 << 16
                 )
                 server.add_sockets(sockets)
-                self.out.write(json.dumps(self._ready(arm, base)) + "\n")
+                entra.start()
+                self.out.write(json.dumps(self._ready(arm, base, entra.url)) + "\n")
                 self.out.flush()
                 await self.stopped.wait()
             except BootError as error:
@@ -135,6 +150,8 @@ class _Server:
                 if server is not None:
                     server.stop()
                     await server.close_all_connections()
+                if entra is not None:
+                    await entra.stop()
                 await arm.power_off()
 
     async def _prepared(self, arm: Arm) -> bool:
@@ -263,16 +280,22 @@ class _Server:
                 except environment.ImageError as error:
                     raise EmulatorError(str(error)) from None
 
-    def _write_config(self, arm: Arm, base: str, secret: str) -> None:
+    def _write_config(self, arm: Arm, base: str, secret: str, gate: Gate, entra: EntraServer) -> None:
         """What production code reads: ordinary public options, nothing that names the emulator."""
         vms = [r.vm for r in arm.records if r.vm is not None]
         token, host_keys = self.config / "token", self.config / "host_keys"
+        authority = self.config / "entra-ca.pem"
         _write_private(token, secret + "\n")
+        _write_private(authority, entra.authority_pem.decode())
         _write_private(host_keys, "".join(f"{vm.vm_id} {public_line(vm.host_key)}\n" for vm in vms))
         settings: dict[str, Any] = {
             "AzureCompute": {
                 "arm_endpoint": base,
-                "token_file": str(token),
+                # With --sign-in people have to sign in, as with Azure; otherwise it can be tried out beside the token.
+                "token_file": "" if self.options.sign_in else str(token),
+                "authority": entra.url,
+                "authority_ca_file": str(authority),
+                "prices_endpoint": f"{base}/{gate.prices_door}",
                 "ssh_user": vms[0].user if vms else None,
                 "ssh_key_file": str(self.key),
                 "ssh_ports": {vm.vm_id: vm.port for vm in vms},
@@ -280,10 +303,10 @@ class _Server:
             }
         }
         if self.options.may_start:
-            # No limit by price: nobody knows what an emulated VM costs, and what is unknown is refused.
+            # No limit by price: some sizes have none in the list, and what is unknown is refused.
             settings["DSVMService"] = {"kernel_may_start": {"names": ["*"], "starts_per_day": 100}}
         _write_private(self.config / "jupyter_dsvm_config.json", json.dumps(settings, indent=2) + "\n")
 
-    def _ready(self, arm: Arm, base: str) -> dict[str, Any]:
+    def _ready(self, arm: Arm, base: str, entra: str) -> dict[str, Any]:
         rows = [vm_row(r) for r in arm.records]
-        return {"arm": base, "entra": None, "config_dir": str(self.config), "vms": rows}
+        return {"arm": base, "entra": entra, "config_dir": str(self.config), "vms": rows}

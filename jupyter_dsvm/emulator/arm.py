@@ -11,17 +11,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import uuid
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from . import graph, shapes
+from . import shapes
 from .faults import Fault, Faults
-from .machines import SIZES, Machine
-from .vm import BootError, VirtualMachine
+from .machines import HOME, SIZES, SUBSCRIPTIONS, Subscription, Tenant
+from .offers import Offers
+from .pacing import Latency, Throttle
+from .records import Operation, Record, Timings, utc
+from .refusal import Refusal
+from .resizing import checked_size
+from .vm import BootError
 
 Json = dict[str, Any]
 
@@ -69,117 +72,74 @@ ANSWERS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
-class Refusal(Exception):
-    """A request that Azure answers with an error."""
-
-    def __init__(
-        self, status: int, code: str, message: str, *, target: str | None = None, retry_after: int | None = None
-    ):
-        super().__init__(message)
-        self.status, self.code, self.message, self.target, self.retry_after = status, code, message, target, retry_after
-
-
-def utc() -> datetime:
-    return datetime.now(timezone.utc)
-
-
-@dataclass
-class Operation:
-    """A long-running operation and its resource."""
-
-    action: str
-    record: Record
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    started: datetime = field(default_factory=utc)
-    due: datetime = field(default_factory=utc)
-    """When it should be done; for ``Retry-After``."""
-    ended: datetime | None = None
-    status: str = "InProgress"
-    error: Json | None = None
-    task: asyncio.Task[None] | None = None
-
-    def end(self, status: str, error: Json | None = None) -> None:
-        if self.ended is None:
-            self.status, self.error, self.ended = status, error, utc()
-
-
-class Record:
-    """A VM as ARM sees it; ``vm`` is the machine itself, None with Windows, which nobody can log in to here."""
-
-    def __init__(self, machine: Machine, vm_id: str, vm: VirtualMachine | None) -> None:
-        self.machine = machine
-        self.vm_id = vm_id
-        self.vm = vm
-        self.size = machine.size
-        self.power = machine.power
-        self.provisioning = "Succeeded"
-        self.created = utc() - timedelta(days=90)
-        self.changed = utc()
-        self.busy: Operation | None = None
-        self.group_id = f"/subscriptions/{machine.subscription}/resourceGroups/{machine.resource_group}"
-        self.id = f"{self.group_id}/providers/Microsoft.Compute/virtualMachines/{machine.name}"
-        self.nic_id = f"{self.group_id}/providers/Microsoft.Network/networkInterfaces/{machine.name}-nic"
-        self.public_ip_id = f"{self.group_id}/providers/Microsoft.Network/publicIPAddresses/{machine.name}-ip"
-        self.rows: deque[tuple[float, Json]] = deque(maxlen=100)
-        """What the Resource Graph could see, and since when; the graph lags behind."""
-
-    @property
-    def host(self) -> str | None:
-        return self.vm.address.host if self.vm is not None and self.vm.address is not None else None
-
-    @property
-    def state(self) -> str:
-        return "busy" if self.power == "running" and self.busy is not None else self.power
-
-    def note(self) -> None:
-        """Called after every change, for the graph."""
-        self.changed = utc()
-        self.rows.append((asyncio.get_running_loop().time(), graph.row(self)))
-
-
-@dataclass
-class Timings:
-    """Seconds that things take, and what else can be set while the emulator runs (``PUT /control/timings``)."""
-
-    start: float = 3.0
-    deallocate: float = 2.0
-    restart: float = 3.0
-    powerOff: float = 2.0
-    patch: float = 2.0
-    retry_after: int | None = None
-    """``Retry-After`` of operations; None: what is left of the operation, from 1 to 10 s."""
-    graph_lag: float = 0.0
-    """How old the Resource Graph's knowledge is."""
-    page_size: int = 100
-    """VMs per page of a list."""
-
-    def update(self, values: Json) -> None:
-        """Raises ``ValueError`` or ``TypeError`` for a name or a value that there is not."""
-        for name, value in values.items():
-            if name not in self.__dataclass_fields__:
-                raise ValueError(f"There is no timing {name!r}.")
-            whole = name in ("page_size", "retry_after")
-            setattr(self, name, None if value is None else int(value) if whole else float(value))
-
-
 class Arm:
     """All subscriptions' VMs and what is going on with them. Lives on the emulator's event loop."""
 
-    def __init__(self, records: Iterable[Record], timings: Timings) -> None:
+    def __init__(
+        self,
+        records: Iterable[Record],
+        timings: Timings,
+        subscriptions: Iterable[Subscription] = SUBSCRIPTIONS,
+        tenants: Iterable[Tenant] = (HOME,),
+    ) -> None:
         self.records = list(records)
         self.timings = timings
+        self.subscriptions = tuple(subscriptions)
+        self.tenants = tuple(tenants)
         self.faults = Faults()
+        self.offers = Offers()
+        self.latency: list[Latency] = []
+        self.throttles: dict[str, Throttle] = {}
+        """By operation."""
         self.operations: dict[str, Operation] = {}
+        self._removed: list[tuple[float, Record]] = []
+        """Deleted VMs and when, for the graph."""
 
     # -- finding things; ids are compared without regard to case ------------------------------------------------------
 
+    def visible(self, tenant: str | None) -> list[Subscription]:
+        """Those that a token for this tenant shows; all of them for the emulator's own secret, which is for none."""
+        return [one for one in self.subscriptions if tenant is None or one.tenant == tenant]
+
+    def check_tenant(self, subscription_id: str, tenant: str | None) -> None:
+        """Raise what Azure answers to a token of another tenant than the subscription's."""
+        for one in self.subscriptions:
+            if one.id.lower() == subscription_id.lower() and tenant not in (None, one.tenant):
+                raise Refusal(
+                    401,
+                    "InvalidAuthenticationTokenTenant",
+                    f"The access token is from the wrong issuer 'https://sts.windows.net/{tenant}/'. It must match the tenant "
+                    f"'https://sts.windows.net/{one.tenant}/' associated with this subscription. Please use the authority (URL) "
+                    f"'https://login.windows.net/{one.tenant}' to get the token.",
+                )
+
+    def concerned(self, name: str | None) -> Record | None:
+        """The VM that a request is about: by its name, or by the id of one of its operations."""
+        operation = self.operations.get((name or "").lower())
+        if operation is not None:
+            return operation.record
+        return next((r for r in self.records if name and r.machine.name.lower() == name.lower()), None)
+
+    def known_subscription(self, subscription_id: str) -> Subscription:
+        """One that the account may see into."""
+        for one in self.subscriptions:
+            if one.id.lower() == subscription_id.lower():
+                if one.forbidden:
+                    raise Refusal(
+                        403,
+                        "AuthorizationFailed",
+                        "The client 'someone@example.com' with object id '3f1c9b62-5e0d-4b87-a2c4-9d6e7f801b35' does not "
+                        "have authorization to perform action 'Microsoft.Compute/virtualMachines/read' over scope "
+                        f"'/subscriptions/{one.id}' or the scope is invalid. If access was recently granted, please "
+                        "refresh your credentials.",
+                    )
+                return one
+        raise Refusal(404, "SubscriptionNotFound", f"The subscription '{subscription_id}' could not be found.")
+
     def subscription(self, subscription_id: str) -> list[Record]:
-        found = [r for r in self.records if r.machine.subscription.lower() == subscription_id.lower()]
-        if not found:
-            raise Refusal(
-                404, "SubscriptionNotFound", f"The subscription '{subscription_id}' could not be found.", target=None
-            )
-        return found
+        """Its VMs."""
+        one = self.known_subscription(subscription_id)
+        return [r for r in self.records if r.machine.subscription == one.id]
 
     def group(self, subscription_id: str, group: str) -> list[Record]:
         found = [r for r in self.subscription(subscription_id) if r.machine.resource_group.lower() == group.lower()]
@@ -214,17 +174,21 @@ class Arm:
                 return record
         raise Refusal(404, "ResourceNotFound", f"There is no VM {name!r}.")
 
-    def graph_rows(self) -> list[Json]:
+    def graph_rows(self, tenant: str | None) -> list[Json]:
         seen_at = asyncio.get_running_loop().time() - self.timings.graph_lag
+        shown = {one.id for one in self.visible(tenant) if not one.forbidden}
+        still_seen = [record for since, record in self._removed if since > seen_at]
         rows = []
-        for record in self.records:
-            past = [row for since, row in record.rows if since <= seen_at]
-            rows.append(past[-1] if past else record.rows[0][1])
+        for record in (*self.records, *still_seen):
+            if record.machine.subscription in shown:
+                past = [row for since, row in record.rows if since <= seen_at]
+                rows.append(past[-1] if past else record.rows[0][1])
         return rows
 
     def raise_fault(self, operation: str, record: Record | None = None) -> None:
         """Raise the fault that is set for a request, if there is one."""
-        fault = self.faults.take(operation, "request", record.machine.name if record else "*")
+        name, size = (record.machine.name, record.size) if record else ("*", "*")
+        fault = self.faults.take(operation, "request", name, size)
         if fault is not None:
             raise Refusal(fault.status, fault.code, self._words(fault, record), retry_after=fault.retry_after)
 
@@ -234,6 +198,7 @@ class Arm:
         if record is not None:
             words |= {
                 "size": record.size,
+                "family": SIZES[record.size].family,
                 "location": record.machine.location,
                 "id": record.id,
                 "subscription": record.machine.subscription,
@@ -248,9 +213,21 @@ class Arm:
     def begin(self, action: str, record: Record, size: str | None = None) -> Operation:
         """Accept an action, or raise what Azure would answer."""
         self.raise_fault(action, record)
+        subscription = self.known_subscription(record.machine.subscription)
+        if subscription.state == "Disabled":
+            raise Refusal(
+                409,
+                "ReadOnlyDisabledSubscription",
+                f"The subscription '{subscription.id}' is disabled and therefore marked as read only. You cannot perform any "
+                "write actions on this subscription until it is re-enabled.",
+            )
         if size is not None:
-            size = self._checked_size(record, size)
+            size = checked_size(record, size)
         answer = ANSWERS[action][record.state]
+        if answer == RUN and action in ("start", "patch") and (size or not record.allocated):
+            self.offers.check_offered(record, subscription, size or record.size)
+            if action == "start" or record.allocated:
+                self.offers.check_quota(self.records, record, subscription, size or record.size)
         if answer == CONFLICT:
             raise Refusal(
                 409,
@@ -283,35 +260,6 @@ class Arm:
             return self.timings.retry_after
         return max(1, min(10, math.ceil((operation.due - utc()).total_seconds())))
 
-    def _checked_size(self, record: Record, size: str) -> str:
-        names = {name.lower(): name for name in SIZES}
-        if size.lower() not in names:
-            raise Refusal(
-                400,
-                "InvalidParameter",
-                f"The value {size} provided for the VM size is not valid. The valid sizes in the current region are: "
-                f"{','.join(SIZES)}. Find out more on the valid VM sizes in each region at https://aka.ms/azure-regions.",
-                target="vmSize",
-            )
-        size = names[size.lower()]
-        if record.machine.generation not in SIZES[size].generations:
-            raise Refusal(
-                400,
-                "BadRequest",
-                f"The selected VM size '{size}' cannot boot Hypervisor Generation '{record.machine.generation[1]}'. If "
-                "this was a Create operation please check that the Hypervisor Generation of the Image matches the "
-                "Hypervisor Generation of the selected VM Size. If this was an Update operation please select a "
-                f"Hypervisor Generation '{record.machine.generation[1]}' VM Size.",
-            )
-        if bool(SIZES[size].temporary_disk_gib) != bool(SIZES[record.size].temporary_disk_gib):
-            raise Refusal(
-                409,
-                "OperationNotAllowed",
-                f"Unable to resize the VM '{record.machine.name}' since changing from resource disk to non-resource disk VM "
-                "size and vice-versa is not allowed. Please refer to https://aka.ms/AAah4sj for more details.",
-            )
-        return size
-
     async def _follow(self, operation: Operation, leader: Operation | None) -> None:
         if leader is not None and leader.task is not None:
             await asyncio.wait([leader.task])
@@ -334,11 +282,15 @@ class Arm:
                 if before.task is not None:
                     before.task.cancel()
                     await asyncio.wait([before.task])
-            fault = self.faults.take(operation.action, "operation", record.machine.name)
+            fault = self.faults.take(operation.action, "operation", record.machine.name, record.size)
             if fault is not None:
+                error: Json | None = shapes.error(fault.code, self._words(fault, record))["error"]
+            else:
+                error = self._place(operation.action, record, took_over, size)
+            if error is not None:
                 await asyncio.sleep(seconds)
                 record.power = took_over if took_over in ("running", "stopped", "deallocated") else "stopped"
-                operation.end("Failed", shapes.error(fault.code, self._words(fault, record))["error"])
+                operation.end("Failed", error)
                 return
             await self._effect(operation.action, record, seconds, size)
             record.power = ACTIONS[operation.action].to or record.power
@@ -356,6 +308,19 @@ class Arm:
                 record.busy = None
                 record.provisioning = "Succeeded"
                 record.note()
+
+    def _place(self, action: str, record: Record, before: str, size: str | None) -> Json | None:
+        """Take and give back hardware; the operation's error if there is none."""
+        if action == "deallocate" and before != "deallocated":
+            self.offers.give_back(record, record.size)
+        elif action == "start" and before == "deallocated":
+            return self.offers.place(record, record.size)
+        elif action == "patch" and size is not None and before != "deallocated" and size != record.size:
+            error = self.offers.place(record, size)
+            if error is None:
+                self.offers.give_back(record, record.size)
+            return error
+        return None
 
     async def _effect(self, action: str, record: Record, seconds: float, size: str | None) -> None:
         """What happens to the machine itself, in ``seconds`` at least."""
@@ -377,6 +342,20 @@ class Arm:
             if vm is not None:
                 await vm.boot()
         await asyncio.sleep(max(0.0, done_at - time()))
+
+    async def remove(self, record: Record, successor: Record | None = None) -> None:
+        """Delete a VM as somebody else would, at once; ``successor`` is another one under its name."""
+        if record.busy is not None and record.busy.task is not None:
+            record.busy.task.cancel()
+            await asyncio.wait([record.busy.task])
+        if record.vm is not None:
+            await record.vm.halt()
+            record.vm.release()
+        self.records.remove(record)
+        self._removed.append((asyncio.get_running_loop().time(), record))
+        if successor is not None:
+            self.records.append(successor)
+            successor.note()
 
     # -- the emulator's own life --------------------------------------------------------------------------------------
 

@@ -43,7 +43,8 @@ class ControlError(Exception):
 
 
 class Emulator:
-    """A running emulator. ``machines`` as in ``machines.STANDARD``, ``timings`` as in ``arm.Timings``."""
+    """A running emulator. ``machines`` as in ``machines.STANDARD``, ``timings`` as in ``arm.Timings``, ``scenario`` as in
+    ``scenario``."""
 
     def __init__(
         self,
@@ -51,9 +52,11 @@ class Emulator:
         *,
         machines: Sequence[Machine] = STANDARD,
         timings: Json | None = None,
+        scenario: Json | None = None,
         isolate: bool | None = None,
         ssh_server: str | None = None,
         may_start: bool = False,
+        sign_in: bool = False,
         cache: Path | None = None,
         timeout: float = 600.0,
         command: Sequence[str] = (),
@@ -62,6 +65,7 @@ class Emulator:
         self.traffic_file = self.directory / "traffic.jsonl"
         self.log_file = self.directory / "emulator.log"
         self._machines = machines
+        self._scenario = scenario
         self._timings = QUICK if timings is None else timings
         self._timeout = timeout
         """Seconds to wait for the ready line; the first run on a computer builds the VMs' Python."""
@@ -69,16 +73,22 @@ class Emulator:
         self._command = [*command, sys.executable, "-m", "jupyter_dsvm.emulator", "--dir", str(self.directory)]
         self._command += ["--machines", str(self.directory / "machines.json"), "--parent-pid", str(os.getpid())]
         self._command += ["--log-traffic", str(self.traffic_file), "--timings", json.dumps(self._timings)]
+        if scenario is not None:
+            self._command += ["--scenario", str(self.directory / "scenario.json")]
         if isolate is not None:
             self._command.append("--isolate" if isolate else "--no-isolate")
         if ssh_server is not None:
             self._command += ["--ssh-server", ssh_server]
         if may_start:
             self._command.append("--may-start")
+        if sign_in:
+            self._command.append("--sign-in")
         if cache is not None:
             self._command += ["--cache", str(cache)]
         self.arm = ""
         """The endpoint: ``http://127.0.0.1:PORT``."""
+        self.entra = ""
+        """Where people sign in: ``https://localhost:PORT``, vouched for by ``entra-ca.pem`` in the configuration."""
         self.config_dir = Path()
         """What JUPYTER_CONFIG_DIR is to point to."""
 
@@ -87,6 +97,8 @@ class Emulator:
     def start(self) -> Emulator:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         catalogue.save(self._machines, self.directory / "machines.json")
+        if self._scenario is not None:
+            (self.directory / "scenario.json").write_text(json.dumps(self._scenario), encoding="utf-8")
         # The package may be importable here only because of where the tests are started.
         path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
         with open(self.log_file, "ab") as log:
@@ -111,7 +123,7 @@ class Emulator:
                 f"The emulator did not start. {self.log_file.read_text('utf-8', 'replace')[-2000:].strip()}"
             )
         ready = json.loads(line)
-        self.arm, self.config_dir = ready["arm"], Path(ready["config_dir"])
+        self.arm, self.entra, self.config_dir = ready["arm"], ready["entra"], Path(ready["config_dir"])
         return self
 
     def stop(self) -> None:
@@ -206,6 +218,30 @@ class Emulator:
 
     def set_timings(self, **seconds: float | None) -> None:
         self.control("PUT", "timings", seconds)
+
+    def set_scenario(self, **parts: Any) -> None:
+        """Change how Azure behaves, as in ``scenario``: latency, throttles, capacity, quotas, restrictions, prices, faults."""
+        self.control("PUT", "scenario", parts)
+
+    def set_entra(self, **behaviour: Any) -> None:
+        """How the emulated Entra answers, as in ``directory.Behaviour``."""
+        self.control("PUT", "entra", behaviour)
+
+    def enter_code(self, user_code: str, **details: Any) -> None:
+        """Sign in as a person does on Entra's page; ``username`` and ``refuse`` (an AADSTS number) as in
+        ``directory.Directory.enter``. Raises ``ControlError`` for a code that is none."""
+        self.control("POST", "entra/enter", {"user_code": user_code, **details})
+
+    def revoke_sign_ins(self) -> None:
+        self.control("POST", "entra/revoke")
+
+    def remove(self, vm: str) -> None:
+        """Delete a VM as somebody else would, in the portal."""
+        self.control("POST", f"vms/{vm}/remove")
+
+    def replace(self, vm: str) -> None:
+        """Delete a VM and make another one of its name, which is somebody else's."""
+        self.control("POST", f"vms/{vm}/replace")
 
     def processes(self, vm: str) -> list[Json]:
         """What runs on a VM: ``{"pid", "argv"}``, pids as this computer counts."""

@@ -11,8 +11,10 @@ from typing import Any
 OPERATIONS = (
     "start", "deallocate", "restart", "powerOff", "patch",
     "get", "instanceView", "list", "graph", "subscriptions", "operation", "network",
+    "tenants", "sizes", "skus", "usages", "prices", "gallery",
 )  # fmt: skip
-"""``get`` is one VM, ``operation`` the address of a long-running operation, ``network`` an interface or public address."""
+"""``get`` is one VM, ``operation`` the address of a long-running operation, ``network`` an interface or public address,
+``sizes`` those that a VM could have, ``skus`` those of a subscription, ``gallery`` an image in one."""
 
 LONG_RUNNING = frozenset({"start", "deallocate", "restart", "powerOff", "patch"})
 
@@ -35,7 +37,7 @@ PRESETS: dict[str, tuple[int, str]] = {
     ),
     "OperationNotAllowed": (
         409,
-        "Operation could not be completed as it results in exceeding approved {size} Family Cores quota. Additional "
+        "Operation could not be completed as it results in exceeding approved {family} Cores quota. Additional "
         "details - Deployment Model: Resource Manager, Location: {location}, Current Limit: 0, Current Usage: 0, "
         "Additional Required: 4, (Minimum) New Limit Required: 4. Submit a request for Quota increase at "
         "https://aka.ms/ProdportalCRP/#blade/Microsoft_Azure_Capacity/UsageAndQuota.ReactView",
@@ -55,6 +57,26 @@ PRESETS: dict[str, tuple[int, str]] = {
         429,
         "The server rejected the request because too many requests have been received for this subscription.",
     ),
+    "OverconstrainedAllocationRequest": (
+        409,
+        "Allocation failed. VM(s) with the following constraints cannot be allocated, because the condition is too "
+        "restrictive. Please remove some constraints and try again. Constraints applied are:\n  - VM Size ({size})\n",
+    ),
+    "RequestDisallowedByAzure": (
+        403,
+        "Resource '{id}' was disallowed by Azure: The selected region is currently not accepting new customers: "
+        "https://aka.ms/locationineligible.",
+    ),
+    "RequestDisallowedByPolicy": (
+        403,
+        "Resource '{id}' was disallowed by policy. Policy identifiers: 'allowed-sizes'.",
+    ),
+    "ScopeLocked": (
+        409,
+        "The scope '{id}' cannot perform write operation because following scope(s) are locked: '{id}'. Please remove the "
+        "lock and try again.",
+    ),
+    "SubscriptionRequestsThrottled": (429, "Number of requests for subscription '{subscription}' exceeded the limit."),
     "ServerTimeout": (503, "The request timed out."),
     "InternalServerError": (500, "An internal execution error occurred. Please retry later."),
 }
@@ -75,11 +97,13 @@ class Fault:
     at: str
     """``request``: the request is answered with it; ``operation``: it is accepted with 202 and fails later."""
     retry_after: int | None = None
+    size: str = "*"
+    """Only VMs of this size."""
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Fault:
         """From what ``PUT /control/faults`` got. Raises ``ValueError`` with a sentence."""
-        unknown = set(data) - {"vm", "operation", "code", "status", "message", "times", "at", "retry_after"}
+        unknown = set(data) - {"vm", "operation", "code", "status", "message", "times", "at", "retry_after", "size"}
         if unknown:
             raise ValueError(f"A fault has no {', '.join(sorted(unknown))}.")
         operation, at = str(data.get("operation", "")), str(data.get("at", "request"))
@@ -99,6 +123,7 @@ class Fault:
             times=int(data.get("times", 1)),
             at=at,
             retry_after=None if retry_after is None else int(retry_after),
+            size=str(data.get("size", "*")),
         )
 
 
@@ -111,10 +136,11 @@ class Faults:
     def add(self, fault: Fault) -> None:
         self.active.insert(0, fault)
 
-    def take(self, operation: str, at: str, vm: str = "*") -> Fault | None:
+    def take(self, operation: str, at: str, vm: str = "*", size: str = "*") -> Fault | None:
         """The fault that is due, counted down; None where all goes well."""
         for fault in self.active:
-            if fault.operation == operation and fault.at == at and fault.vm in ("*", vm.lower()):
+            fits = fault.vm in ("*", vm.lower()) and fault.size.lower() in ("*", size.lower())
+            if fault.operation == operation and fault.at == at and fits:
                 if fault.times > 0:
                     fault.times -= 1
                     if fault.times == 0:

@@ -3,8 +3,8 @@
 There is no query engine here. Of a query about ``microsoft.compute/virtualmachines`` these are understood, and a query
 about something else gets no rows:
 
-- ``tostring(image.publisher) in~ ('a', 'b')`` or the same of ``plan.publisher``, and ``tags['key']`` beside it: only rows
-  with such a publisher, or with that tag; without any of the two, all rows;
+- ``tostring(image.publisher) in~ ('a', 'b')`` or the same of ``plan`` and ``gallery``, and ``tags['key']`` beside it: only
+  rows with such a publisher, or with that tag; without any of the two, all rows;
 - the last ``project``: which columns come out, by the name left of ``=``. A column that is unknown here is null.
 
 Rows are ordered by ``id``. ``$top`` and ``$skipToken`` page as the real one does.
@@ -21,7 +21,7 @@ from . import shapes
 from .machines import TENANT_ID
 
 if TYPE_CHECKING:
-    from .arm import Record
+    from .records import Record
 
 Json = dict[str, Any]
 
@@ -40,16 +40,14 @@ def row(record: Record) -> Json:
     """Every column that can be asked for. The graph writes types and resource groups in lower case."""
     body = shapes.virtual_machine(record)
     properties = body["properties"]
-    properties["extended"] = {
-        "instanceView": {
-            "powerState": {
-                "code": f"PowerState/{record.power}",
-                "displayStatus": f"VM {record.power}",
-                "level": "Info",
-            },
-            "hyperVGeneration": record.machine.generation,
+    view: Json = {"hyperVGeneration": record.machine.generation}
+    if record.machine.graph_power:
+        view["powerState"] = {
+            "code": f"PowerState/{record.power}",
+            "displayStatus": f"VM {record.power}",
+            "level": "Info",
         }
-    }
+    properties["extended"] = {"instanceView": view}
     return {
         "id": record.id,
         "name": record.machine.name,
@@ -61,7 +59,7 @@ def row(record: Record) -> Json:
         "subscriptionId": record.machine.subscription,
         "managedBy": "",
         "sku": None,
-        "plan": None,
+        "plan": body.get("plan"),
         "properties": properties,
         "tags": dict(record.machine.tags) or None,
         "identity": None,
@@ -69,11 +67,13 @@ def row(record: Record) -> Json:
         "extendedLocation": None,
         # What queries commonly compute:
         "image": properties["storageProfile"]["imageReference"],
+        "gallery": shapes.gallery_image(record)["properties"]["identifier"] if record.gallery_image_id else None,
+        "purchasePlan": None,
         "vmId": record.vm_id,
         "osType": record.machine.os,
         "size": record.size,
         "vmSize": record.size,
-        "powerState": f"PowerState/{record.power}",
+        "powerState": f"PowerState/{record.power}" if record.machine.graph_power else "",
         "privateIp": record.host or "",
         "publicIp": record.host or "",
         "fqdn": "",
@@ -122,7 +122,8 @@ def _fits(query: str, candidate: Json) -> bool:
     if not publishers and not keys:
         return True
     tags = {k.lower() for k, v in (candidate["tags"] or {}).items() if v}
-    return candidate["image"]["publisher"].lower() in publishers or any(k.lower() in tags for k in keys)
+    named = [str((candidate[part] or {}).get("publisher", "")).lower() for part in ("image", "plan", "gallery")]
+    return any(name in publishers for name in named) or any(k.lower() in tags for k in keys)
 
 
 def _columns(query: str) -> list[str] | None:

@@ -16,10 +16,30 @@ TENANT_ID = "7e5d3c1a-94b2-4f60-8d17-2c6a0b9e4f31"
 
 
 @dataclass(frozen=True)
+class Tenant:
+    id: str
+    name: str
+    domain: str
+
+
+HOME = Tenant(TENANT_ID, "Example University", "example.com")
+
+
+@dataclass(frozen=True)
 class Subscription:
     id: str
     name: str
     quota_id: str = "PayAsYouGo_2014-09-01"
+    """The offer; ``FreeTrial_2014-09-01`` and ``AzureForStudents_2018-01-01`` have no GPUs."""
+    tenant: str = TENANT_ID
+    state: str = "Enabled"
+    """``Disabled``: nothing in it can be changed."""
+    forbidden: bool = False
+    """The account sees that it is there, and nothing in it."""
+
+    @property
+    def free(self) -> bool:
+        return self.quota_id.startswith(("FreeTrial", "AzureForStudents"))
 
 
 RESEARCH = Subscription("5b0a6f4e-3d52-4c8e-9a41-6f0e8d7c2b19", "Research")
@@ -32,29 +52,38 @@ class SizeInfo:
     vcpus: int
     memory_gib: int
     temporary_disk_gib: int
+    family: str
+    """The name of its quota."""
+    usd: float | None
+    """Per hour with Linux; None: the price list does not have it."""
     generations: tuple[str, ...] = ("V1", "V2")
     gpus: int = 0
     gpu_model: str = ""
     gpu_memory_mib: int = 0
+    product: str = ""
+    """Its name in the price list."""
 
 
-_T4 = ("Tesla T4", 15360)
-_A100 = ("NVIDIA A100 80GB PCIe", 81920)
+_T4 = ("Tesla T4", 15360, "Virtual Machines NCasT4 v3 Series")
+_A100 = ("NVIDIA A100 80GB PCIe", 81920, "Virtual Machines NCadsA100v4 Series")
+_NCT4, _NCA100 = "Standard NCASv3_T4 Family", "StandardNCADSA100v4Family"
+_DDSV5, _DSV5 = "standardDDSv5Family", "standardDSv5Family"
 SIZES: dict[str, SizeInfo] = {
-    "Standard_D2ds_v5": SizeInfo(2, 8, 75),
-    "Standard_D4ds_v5": SizeInfo(4, 16, 150),
-    "Standard_D8ds_v5": SizeInfo(8, 32, 300),
-    "Standard_D16ds_v5": SizeInfo(16, 64, 600),
-    "Standard_D2s_v5": SizeInfo(2, 8, 0),
-    "Standard_D4s_v5": SizeInfo(4, 16, 0),
-    "Standard_B2s": SizeInfo(2, 4, 8),
-    "Standard_E4ds_v5": SizeInfo(4, 32, 150),
-    "Standard_NC4as_T4_v3": SizeInfo(4, 28, 176, ("V1", "V2"), 1, *_T4),
-    "Standard_NC8as_T4_v3": SizeInfo(8, 56, 352, ("V1", "V2"), 1, *_T4),
-    "Standard_NC64as_T4_v3": SizeInfo(64, 440, 2816, ("V1", "V2"), 4, *_T4),
-    "Standard_NC24ads_A100_v4": SizeInfo(24, 220, 64, ("V2",), 1, *_A100),
-    "Standard_NC48ads_A100_v4": SizeInfo(48, 440, 128, ("V2",), 2, *_A100),
+    "Standard_D2ds_v5": SizeInfo(2, 8, 75, _DDSV5, 0.136),
+    "Standard_D4ds_v5": SizeInfo(4, 16, 150, _DDSV5, 0.272),
+    "Standard_D8ds_v5": SizeInfo(8, 32, 300, _DDSV5, 0.544),
+    "Standard_D16ds_v5": SizeInfo(16, 64, 600, _DDSV5, 1.088),
+    "Standard_D2s_v5": SizeInfo(2, 8, 0, _DSV5, 0.115),
+    "Standard_D4s_v5": SizeInfo(4, 16, 0, _DSV5, 0.23),
+    "Standard_B2s": SizeInfo(2, 4, 8, "standardBSFamily", 0.048),
+    "Standard_E4ds_v5": SizeInfo(4, 32, 150, "standardEDSv5Family", None),
+    "Standard_NC4as_T4_v3": SizeInfo(4, 28, 176, _NCT4, 0.658, ("V1", "V2"), 1, *_T4),
+    "Standard_NC8as_T4_v3": SizeInfo(8, 56, 352, _NCT4, 0.94, ("V1", "V2"), 1, *_T4),
+    "Standard_NC64as_T4_v3": SizeInfo(64, 440, 2816, _NCT4, 5.44, ("V1", "V2"), 4, *_T4),
+    "Standard_NC24ads_A100_v4": SizeInfo(24, 220, 64, _NCA100, 4.775, ("V2",), 1, *_A100),
+    "Standard_NC48ads_A100_v4": SizeInfo(48, 440, 128, _NCA100, 9.55, ("V2",), 2, *_A100),
 }
+"""Prices are those of West Europe in June 2026, from the Retail Prices API by way of Azure/karpenter-provider-azure."""
 
 REQUIREMENTS = ("ipykernel", "ipywidgets", "scikit-learn")
 """What the Python of a Data Science VM has here; the real one has some hundred packages more."""
@@ -82,9 +111,18 @@ class Machine:
     requirements: tuple[str, ...] = REQUIREMENTS
     """What pip puts into those environments; none: the machine has no Python environment besides the system's."""
 
+    ssh: bool = True
+    """Whether there is a machine behind it; without, it is in Azure's lists only: a thousand of them cost nothing."""
+    plan: tuple[str, str, str] | None = None
+    """Publisher, product and name of its purchase plan."""
+    gallery_image: tuple[str, str, str] | None = None
+    """Publisher, offer and sku in the gallery image that it was made from; then ``image`` is not in its model."""
+    graph_power: bool = True
+    """Whether the Resource Graph knows its power state."""
+
     @property
     def has_ssh(self) -> bool:
-        return self.os == "Linux"
+        return self.ssh and self.os == "Linux"
 
 
 UBUNTU_2204_DSVM = ("microsoft-dsvm", "ubuntu-2204", "2204-gen2")
@@ -167,6 +205,7 @@ def load(path: Path) -> Sequence[Machine]:
                 "zones": tuple(row["zones"]),
                 "kernelspecs": tuple((name, title) for name, title in row["kernelspecs"]),
                 "requirements": tuple(row["requirements"]),
+                **{name: tuple(row[name]) for name in ("plan", "gallery_image") if row.get(name)},
             }
         )
         for row in json.loads(path.read_text(encoding="utf-8"))

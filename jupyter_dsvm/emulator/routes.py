@@ -15,14 +15,19 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, TextIO
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from tornado import web
 
 from . import graph, shapes
-from .arm import Arm, Operation, Record, Refusal
-from .faults import Fault
-from .machines import SUBSCRIPTIONS, TENANT_ID
+from .arm import Arm
+from .control import CONTROL, ControlRoutes
+from .directory import Directory
+from .machines import TENANT_ID
+from .offer_routes import OFFER_ROUTES, PRICES_PATH, OfferRoutes
+from .pacing import delay, quota_headers, throttled
+from .records import Operation, Record
+from .refusal import Refusal
 
 Json = dict[str, Any]
 
@@ -51,39 +56,47 @@ ROUTES: list[tuple[str, re.Pattern[str], str]] = [
             r"(?P<kind>networkinterfaces|publicipaddresses)/(?P<name>[^/]+)",
             "network",
         ),
+        (
+            "GET",
+            r"/subscriptions/(?P<sub>[^/]+)/resourcegroups/(?P<group>[^/]+)/providers/microsoft\.compute/galleries/[^/]+"
+            r"/images/(?P<image>[^/]+)",
+            "gallery_image",
+        ),
         ("POST", r"/providers/microsoft\.resourcegraph/resources", "resource_graph"),
-    )
-]
-CONTROL: list[tuple[str, re.Pattern[str], str]] = [
-    (method, re.compile(pattern), name)
-    for method, pattern, name in (
-        ("GET", r"/control/state", "state"),
-        ("GET", r"/control/faults", "list_faults"),
-        ("PUT", r"/control/faults", "add_fault"),
-        ("DELETE", r"/control/faults", "clear_faults"),
-        ("PUT", r"/control/timings", "set_timings"),
-        ("GET", r"/control/vms/(?P<name>[^/]+)/processes", "processes"),
-        ("POST", r"/control/vms/(?P<name>[^/]+)/(?P<action>kill-ssh|start-ssh|new-host-key|restore-host-key)", "ssh"),
+        *OFFER_ROUTES,
     )
 ]
 ACTIONS = {"start": "start", "deallocate": "deallocate", "poweroff": "powerOff", "restart": "restart"}
 KINDS = {"networkinterfaces": "networkInterfaces", "publicipaddresses": "publicIPAddresses"}
+OPERATION = {
+    "list_all": "list", "list_group": "list", "get_vm": "get", "instance_view": "instanceView", "vm_sizes": "sizes",
+    "subscription": "subscriptions", "resource_graph": "graph", "gallery_image": "gallery",
+}  # fmt: skip
+"""What faults, latency and throttles call a route where it is not the route's own name."""
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 
 
 class Gate:
     """The secret and the names under which this server may be addressed."""
 
-    def __init__(self, secret: str, port: int) -> None:
+    def __init__(self, secret: str, port: int, directory: Directory) -> None:
         self._secret = secret.encode()
+        self._audience = f"http://127.0.0.1:{port}"
+        self.directory = directory
+        self.prices_door = hmac.new(self._secret, b"prices", "sha256").hexdigest()[:40]
+        """The first part of the price list's path, which only the configuration knows."""
         self.hosts = {f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")}
 
-    def knows(self, authorization: str) -> bool:
+    def knows(self, authorization: str, control: bool) -> bool:
+        """The secret opens everything, a token of the emulated Entra only Azure."""
         scheme, _, secret = authorization.partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(secret.strip().encode(), self._secret)
+        if scheme.lower() != "bearer":
+            return False
+        known = hmac.compare_digest(secret.strip().encode(), self._secret)
+        return known or (not control and self.directory.accepts(secret.strip(), self._audience))
 
 
-class Handler(web.RequestHandler):
+class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
     """One handler for all: tornado's own routing would tell apart what Azure does not (case)."""
 
     def initialize(self, arm: Arm, gate: Gate, base: str, traffic: TextIO | None, budgets: dict[str, int]) -> None:
@@ -94,6 +107,7 @@ class Handler(web.RequestHandler):
         self.budgets = budgets
         self.answer: Json | None = None
         self.asked: Any = None
+        self.admitted = False
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -116,6 +130,7 @@ class Handler(web.RequestHandler):
         path = self.request.path
         try:
             self._admit()
+            self.admitted = True
             control = path.startswith("/control/")
             if self.request.body:
                 try:
@@ -134,7 +149,11 @@ class Handler(web.RequestHandler):
                 if match is not None:
                     known = True
                     if method == self.request.method:
-                        answer = getattr(self, "on_" + name)(**match.groupdict())
+                        named = {key: unquote(value) for key, value in match.groupdict().items()}
+                        if not control:
+                            self.arm.check_tenant(named.get("sub", ""), self._tenant)
+                            await self._pace(OPERATION.get(name, named.get("action", name)), named.get("name"))
+                        answer = getattr(self, "on_" + name)(**named)
                         if asyncio.iscoroutine(answer):
                             answer = await answer
                         self._finish(answer)
@@ -143,16 +162,16 @@ class Handler(web.RequestHandler):
                 raise Refusal(405, "MethodNotAllowed", f"{self.request.method} is not allowed here.")
             raise Refusal(404, "InvalidResourceType", f"The resource type could not be found for path '{path}'.")
         except Refusal as refusal:
+            if refusal.status == 429 and refusal.code == "TooManyRequests":
+                refusal = throttled("HighCostGet30Min", refusal.retry_after, 800, 1238)
             self.set_status(refusal.status)
+            for header, value in refusal.headers.items():
+                self.set_header(header, value)
             if refusal.retry_after is not None:
                 self.set_header("Retry-After", str(refusal.retry_after))
             if refusal.code in ("ResourceNotFound", "ResourceGroupNotFound"):
                 self.set_header("x-ms-failure-cause", "gateway")
-            body = shapes.error(refusal.code, refusal.message, refusal.target)
-            if refusal.status == 429:
-                body["error"]["code"] = "OperationNotAllowed"
-                body["error"]["details"] = [{"code": refusal.code, "target": "HighCostGet30Min", "message": "{}"}]
-                self.set_header("x-ms-ratelimit-remaining-resource", "Microsoft.Compute/HighCostGet30Min;0")
+            body = shapes.error(refusal.code, refusal.message, refusal.target, refusal.details)
             self._finish(body)
 
     get = post = put = patch = delete = _dispatch
@@ -160,11 +179,14 @@ class Handler(web.RequestHandler):
     def _admit(self) -> None:
         if self.request.host.lower() not in self.gate.hosts:
             raise Refusal(403, "HostNotAllowed", "This server answers to its loopback address only.")
+        door = PRICES_PATH.fullmatch(self.request.path)
+        if door is not None and hmac.compare_digest(door[1], self.gate.prices_door):
+            return
         authorization = self.request.headers.get("Authorization", "")
         if not authorization:
             self._challenge("The authentication failed because of missing 'Authorization' header.")
             raise Refusal(401, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
-        if not self.gate.knows(authorization):
+        if not self.gate.knows(authorization, self.request.path.startswith("/control/")):
             self._challenge("The access token is invalid.")
             raise Refusal(401, "InvalidAuthenticationToken", "The access token is invalid.")
 
@@ -173,6 +195,25 @@ class Handler(web.RequestHandler):
             "WWW-Authenticate",
             f'Bearer authorization_uri="{self.base}/{TENANT_ID}", error="invalid_token", error_description="{description}"',
         )
+
+    @property
+    def _tenant(self) -> str | None:
+        return self.gate.directory.tenant_of(self.request.headers.get("Authorization", "").partition(" ")[2].strip())
+
+    async def _pace(self, operation: str, name: str | None) -> None:
+        """Answer no faster, and no more often, than the scenario says."""
+        operation = ACTIONS.get(operation.lower(), operation)
+        throttle = self.arm.throttles.get(operation)
+        left, wait = 14, 5.0
+        if throttle is not None:
+            left, wait = throttle.take(asyncio.get_running_loop().time())
+        if operation == "graph":
+            for header, value in quota_headers(left, wait).items():
+                self.set_header(header, value)
+        if self.arm.latency:
+            record = self.arm.concerned(name)
+            vm, size = (record.machine.name, record.size) if record is not None else (None, None)
+            await asyncio.sleep(delay(self.arm.latency, operation, vm, size))
 
     def _check_api_version(self) -> None:
         version = self.get_query_argument("api-version", "")
@@ -197,9 +238,10 @@ class Handler(web.RequestHandler):
 
     def on_finish(self) -> None:
         """One line per exchange with Azure's side, without the secret; strangers are turned away before that."""
-        if self.traffic is None or self.get_status() in (401, 403) or self.request.path.startswith("/control/"):
+        if self.traffic is None or not self.admitted or self.request.path.startswith("/control/"):
             return
-        request: Json = {"method": self.request.method, "url": self.request.uri}
+        url = str(self.request.uri).removeprefix(f"/{self.gate.prices_door}")
+        request: Json = {"method": self.request.method, "url": url}
         if self.asked is not None:
             request["body"] = self.asked
         headers = {name.lower(): value for name, value in self._headers.get_all()}
@@ -231,18 +273,16 @@ class Handler(web.RequestHandler):
     # -- Azure Resource Manager ---------------------------------------------------------------------------------------
 
     def on_tenants(self) -> Json:
-        return {"value": [shapes.tenant()]}
+        self.arm.raise_fault("tenants")
+        return {"value": [shapes.tenant(t) for t in self.arm.tenants]}
 
     def on_subscriptions(self) -> Json:
         self.arm.raise_fault("subscriptions")
-        rows = [shapes.subscription(s) for s in SUBSCRIPTIONS]
+        rows = [shapes.subscription(s) for s in self.arm.visible(self._tenant)]
         return {"value": rows, "count": {"type": "Total", "value": len(rows)}}
 
     def on_subscription(self, sub: str) -> Json:
-        for one in SUBSCRIPTIONS:
-            if one.id.lower() == sub.lower():
-                return shapes.subscription(one)
-        raise Refusal(404, "SubscriptionNotFound", f"The subscription '{sub}' could not be found.")
+        return shapes.subscription(self.arm.known_subscription(sub))
 
     def on_list_all(self, sub: str) -> Json:
         return self._list(self.arm.subscription(sub))
@@ -251,7 +291,7 @@ class Handler(web.RequestHandler):
         return self._list(self.arm.group(sub, group))
 
     def _list(self, records: list[Record]) -> Json:
-        self.arm.raise_fault("list", records[0])
+        self.arm.raise_fault("list", records[0] if records else None)
         self._spend("HighCostGet3Min;159", "HighCostGet30Min;799")
         if self.get_query_argument("statusOnly", "").lower() == "true":
             shape: Callable[[Record], Json] = shapes.status_only
@@ -350,79 +390,20 @@ class Handler(web.RequestHandler):
         self.arm.raise_fault("network", record)
         return shapes.network_interface(record) if kind == "networkInterfaces" else shapes.public_ip_address(record)
 
+    def on_gallery_image(self, sub: str, group: str, image: str) -> Json:
+        self.arm.raise_fault("gallery")
+        for record in self.arm.group(sub, group):
+            if record.gallery_image_id and record.gallery_image_id.lower().endswith(f"/{image.lower()}"):
+                return shapes.gallery_image(record)
+        raise Refusal(404, "ResourceNotFound", f"The Resource '{image}' under resource group '{group}' was not found.")
+
     def on_resource_graph(self) -> Json:
         self.arm.raise_fault("graph")
-        self.set_header("x-ms-user-quota-remaining", "14")
-        self.set_header("x-ms-user-quota-resets-after", "00:00:05")
         self.set_header("x-ms-resource-graph-request-duration", "0:00:00:00.0100000")
         try:
-            return graph.answer(self.asked, self.arm.graph_rows())
+            return graph.answer(self.asked, self.arm.graph_rows(self._tenant))
         except (graph.BadQuery, TypeError, ValueError) as error:
             raise Refusal(400, "BadRequest", f"Please provide below info when asking for support: {error}") from None
-
-    # -- the emulator's own -------------------------------------------------------------------------------------------
-
-    def on_state(self) -> Json:
-        return {"vms": [vm_row(r) for r in self.arm.records], "timings": vars(self.arm.timings)}
-
-    def on_list_faults(self) -> Json:
-        return {"faults": [vars(f) for f in self.arm.faults.active]}
-
-    def on_add_fault(self) -> Json:
-        try:
-            fault = Fault.from_json(self.asked)
-            if fault.vm != "*":
-                self.arm.by_name(fault.vm)
-        except (ValueError, TypeError) as error:
-            raise Refusal(400, "BadRequest", str(error)) from None
-        self.arm.faults.add(fault)
-        return vars(fault)
-
-    def on_clear_faults(self) -> None:
-        self.arm.faults.active.clear()
-        self.set_status(204)
-
-    def on_set_timings(self) -> Json:
-        try:
-            self.arm.timings.update(self.asked)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise Refusal(400, "BadRequest", str(error)) from None
-        return vars(self.arm.timings)
-
-    def on_processes(self, name: str) -> Json:
-        record = self.arm.by_name(name)
-        return {"processes": record.vm.processes() if record.vm is not None else []}
-
-    async def on_ssh(self, name: str, action: str) -> None:
-        vm = self.arm.by_name(name).vm
-        if vm is None:
-            raise Refusal(409, "OperationNotAllowed", f"{name} has no SSH server.")
-        if action == "kill-ssh":
-            vm.kill_ssh()
-        elif action == "start-ssh":
-            await vm.start_ssh()
-        elif action == "new-host-key":
-            await vm.new_host_key()
-        else:
-            await vm.restore_host_key()
-        self.set_status(204)
-
-
-def vm_row(record: Record) -> Json:
-    """A VM in the ready line and in ``/control/state``. ``host`` is null while it has no address."""
-    vm = record.vm
-    return {
-        "name": record.machine.name,
-        "id": record.id,
-        "vm_id": record.vm_id,
-        "host": record.host,
-        "port": vm.port if vm is not None else None,
-        "disk": str(vm.disk) if vm is not None else None,
-        "home": str(vm.home) if vm is not None else None,
-        "user": vm.user if vm is not None else None,
-        "power_state": record.power,
-        "pid": vm.pid if vm is not None else None,
-    }
 
 
 def application(arm: Arm, gate: Gate, base: str, traffic: TextIO | None) -> web.Application:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from .machines import SIZES, TENANT_ID, Subscription
+from .machines import SIZES, Subscription, Tenant
 
 if TYPE_CHECKING:
-    from .arm import Operation, Record
+    from .records import Operation, Record
 
 Json = dict[str, Any]
 
@@ -21,10 +21,12 @@ def moment(when: datetime) -> str:
     return when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f0+00:00")
 
 
-def error(code: str, message: str, target: str | None = None) -> Json:
+def error(code: str, message: str, target: str | None = None, details: list[Json] | None = None) -> Json:
     body: Json = {"code": code, "message": message}
     if target:
         body["target"] = target
+    if details:
+        body["details"] = details
     return {"error": body}
 
 
@@ -34,31 +36,61 @@ def subscription(one: Subscription) -> Json:
         "authorizationSource": "RoleBased",
         "managedByTenants": [],
         "subscriptionId": one.id,
-        "tenantId": TENANT_ID,
+        "tenantId": one.tenant,
         "displayName": one.name,
-        "state": "Enabled",
+        "state": one.state,
         "subscriptionPolicies": {
             "locationPlacementId": "Public_2014-09-01",
             "quotaId": one.quota_id,
-            "spendingLimit": "Off",
+            "spendingLimit": "On" if one.free else "Off",
         },
     }
 
 
-def tenant() -> Json:
+def tenant(one: Tenant) -> Json:
     return {
-        "id": f"/tenants/{TENANT_ID}",
-        "tenantId": TENANT_ID,
+        "id": f"/tenants/{one.id}",
+        "tenantId": one.id,
         "countryCode": "NL",
-        "displayName": "Example University",
-        "domains": ["example.com"],
+        "displayName": one.name,
+        "domains": [one.domain],
         "tenantCategory": "Home",
+    }
+
+
+def image_reference(record: Record) -> Json:
+    machine = record.machine
+    if record.gallery_image_id is not None:
+        return {"id": f"{record.gallery_image_id}/versions/1.0.0", "exactVersion": "1.0.0"}
+    publisher, offer, sku = machine.image
+    return {
+        "publisher": publisher,
+        "offer": offer,
+        "sku": sku,
+        "version": "latest",
+        "exactVersion": machine.exact_version,
+    }
+
+
+def gallery_image(record: Record) -> Json:
+    publisher, offer, sku = record.machine.gallery_image or ("", "", "")
+    return {
+        "id": record.gallery_image_id,
+        "name": f"{record.machine.name}-image",
+        "type": "Microsoft.Compute/galleries/images",
+        "location": record.machine.location,
+        "properties": {
+            "osType": record.machine.os,
+            "osState": "Generalized",
+            "hyperVGeneration": record.machine.generation,
+            "identifier": {"publisher": publisher, "offer": offer, "sku": sku},
+            "provisioningState": "Succeeded",
+        },
     }
 
 
 def virtual_machine(record: Record, instance: bool = False) -> Json:
     machine = record.machine
-    publisher, offer, sku = machine.image
     linux = machine.os == "Linux"
     os_profile: Json = {
         "computerName": machine.name,
@@ -89,13 +121,7 @@ def virtual_machine(record: Record, instance: bool = False) -> Json:
             "vmId": record.vm_id,
             "hardwareProfile": {"vmSize": record.size},
             "storageProfile": {
-                "imageReference": {
-                    "publisher": publisher,
-                    "offer": offer,
-                    "sku": sku,
-                    "version": "latest",
-                    "exactVersion": machine.exact_version,
-                },
+                "imageReference": image_reference(record),
                 "osDisk": {
                     "osType": machine.os,
                     "name": disk_name,
@@ -117,11 +143,17 @@ def virtual_machine(record: Record, instance: bool = False) -> Json:
     }
     if machine.tags:
         body["tags"] = dict(machine.tags)
+    if machine.plan is not None:
+        body["plan"] = plan(machine.plan)
     if machine.zones:
         body["zones"] = list(machine.zones)
     if instance:
         body["properties"]["instanceView"] = instance_view(record)
     return body
+
+
+def plan(given: tuple[str, str, str]) -> Json:
+    return dict(zip(("publisher", "product", "name"), given, strict=True))
 
 
 def statuses(record: Record) -> list[Json]:

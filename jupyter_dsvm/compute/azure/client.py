@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from azure.core.credentials import AccessToken
 from azure.core.exceptions import DecodeError, HttpResponseError
 from azure.core.pipeline import Pipeline, PipelineRequest, PipelineResponse, policies
 from azure.core.pipeline.transport import RequestsTransport
@@ -75,14 +76,49 @@ class BriefRetry(policies.RetryPolicy[Any, Any]):
         return bool(super().is_retry(settings, response))
 
 
-class ArmClient:
-    """Requests to one endpoint. Thread-safe: workers share it."""
+class WhenRefused(policies.SansIOHTTPPolicy[Any, Any]):
+    """Tells who gave the token that it was refused, as a revoked one is: the next is a new one, or there is none. A refusal
+    with claims is answered by the policy before this one."""
 
-    def __init__(self, endpoint: str, token_file: str = "") -> None:
-        """Raises ``ComputeError`` or ``SignInRequired`` if no token may or can go to that endpoint."""
+    def __init__(self, credential: Any) -> None:
+        self._told = getattr(credential, "refused", None)
+
+    def on_response(self, request: PipelineRequest[Any], response: PipelineResponse[Any, Any]) -> None:
+        answer = response.http_response
+        if answer.status_code == 401 and "claims=" not in (answer.headers.get("WWW-Authenticate") or "") and self._told:
+            self._told()
+
+
+class InTenant:
+    """A credential whose tokens are for another tenant than the one that the account is in."""
+
+    def __init__(self, credential: Any, tenant: str) -> None:
+        self._credential, self._tenant = credential, tenant
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        found: AccessToken = self._credential.get_token(*scopes, **{**options, "tenant_id": self._tenant})
+        return found
+
+    def close(self) -> None:
+        close = getattr(self._credential, "close", None)
+        if close is not None:
+            close()
+
+
+class ArmClient:
+    """Requests to one endpoint as one tenant's account. Thread-safe: workers share it."""
+
+    def __init__(self, endpoint: str, token_file: str = "", tenant: str = "", credential: Any = None) -> None:
+        """``credential`` takes the place of what asks nobody (``credentials``).
+
+        Raises ``ComputeError`` or ``SignInRequired`` if no token may or can go to that endpoint.
+        """
         check_endpoint(endpoint)
         self.endpoint = endpoint.rstrip("/")
-        self._credential = credential_for(endpoint, token_file)
+        self._credential: Any = credential or credential_for(endpoint, token_file)
+        refused = WhenRefused(self._credential)
+        if tenant:
+            self._credential = InTenant(self._credential, tenant)
         cloud = cloud_of(endpoint)
         self._scope = cloud.scope if cloud else f"{self.endpoint}/.default"
         scheme, _, _ = origin(endpoint)
@@ -102,6 +138,7 @@ class ArmClient:
                 BriefRetry(),
                 SameEndpoint(self.endpoint),
                 ARMChallengeAuthenticationPolicy(self._credential, self._scope),
+                refused,
                 ARMHttpLoggingPolicy(),
             ],
         )
@@ -109,20 +146,33 @@ class ArmClient:
         self._compute: dict[str, ComputeManagementClient] = {}
         self._lock = threading.Lock()  # protects _compute
 
-    def get(self, path: str, api_version: str) -> dict[str, Any]:
-        return self._send(HttpRequest("GET", self._url(path), params={"api-version": api_version}))
+    def get(self, path: str, api_version: str, **query: str) -> dict[str, Any]:
+        """``query`` is what else goes into the address, such as ``filter`` for ``$filter``."""
+        parameters = {"api-version": api_version, **{f"${name}": value for name, value in query.items()}}
+        return self._send(HttpRequest("GET", self._url(path), params=parameters))
 
     def post(self, path: str, api_version: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self._send(HttpRequest("POST", self._url(path), params={"api-version": api_version}, json=body))
+        return self.ask(path, api_version, body)[0]
 
-    def pages(self, path: str, api_version: str) -> Iterator[dict[str, Any]]:
-        """The items of an ARM list, following ``nextLink`` as far as it stays with the endpoint."""
-        answer = self.get(path, api_version)
+    def ask(self, path: str, api_version: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """A POST, with the headers of its answer."""
+        request = HttpRequest("POST", self._url(path), params={"api-version": api_version}, json=body)
+        response = self._answered(request)
+        return _json(response), response.headers
+
+    def pages(self, path: str, api_version: str, **query: str) -> Iterator[dict[str, Any]]:
+        """The items of an ARM list, following ``nextLink`` as far as it stays with the endpoint and leads on."""
+        answer = self.get(path, api_version, **query)
+        followed: set[str] = set()
         while True:
             yield from answer.get("value") or ()
-            if not answer.get("nextLink"):
+            link = answer.get("nextLink")
+            if not link:
                 return
-            answer = self._send(HttpRequest("GET", answer["nextLink"]))
+            if link in followed:
+                raise DecodeError("The list leads back to a page that was read already")
+            followed.add(link)
+            answer = self._send(HttpRequest("GET", link))
 
     def virtual_machines(self, subscription: str) -> Any:
         """azure-mgmt-compute's operations on the VMs of a subscription, over this pipeline."""
@@ -144,19 +194,26 @@ class ArmClient:
         return f"{self.endpoint}/{path.lstrip('/')}"
 
     def _send(self, request: HttpRequest) -> dict[str, Any]:
+        return _json(self._answered(request))
+
+    def _answered(self, request: HttpRequest) -> Any:
         """Raises azure-core's errors; callers are in ``errors.translated``."""
         response = self._arm.send_request(request)
         response.raise_for_status()
         if response.status_code >= 300:
             raise HttpResponseError(response=response)
-        try:
-            body = response.json()
-        except json.JSONDecodeError as error:
-            raise DecodeError(f"No JSON: {error}") from error
-        if not isinstance(body, dict):
-            raise DecodeError("No JSON object")
-        return body
+        return response
 
     def translated(self, what: str) -> Any:
         """``errors.translated`` with this endpoint."""
         return translated(what, self.endpoint)
+
+
+def _json(response: Any) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DecodeError(f"No JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise DecodeError("No JSON object")
+    return body

@@ -1,10 +1,11 @@
-"""Which cloud an endpoint belongs to, and whose token may go there.
+"""Which cloud an endpoint belongs to, and whose token may go there without anybody being asked.
 
-Called once by ``client.ArmClient``. Two rules: a real token goes to a named Azure cloud only, over TLS only; and with
-any other endpoint a token comes from a file only. So no setting can send a real token anywhere else.
+Called by ``signin`` (which adds those who signed in) and ``client.ArmClient``. Two rules: a real token goes to a named Azure
+cloud only, over TLS only; and with any other endpoint a token comes from a file, or from the authority that was configured with
+that endpoint. So no setting can send a real token anywhere else.
 
-The chain for real clouds asks nobody: explicit environment variables, workload identity, then the Azure CLI. It has
-no managed identity, since on a hub's node every user would act as the hub.
+The chain for real clouds asks nobody: explicit environment variables, workload identity, then the Azure CLI. It has no managed
+identity unless the administrator configures one, since on a hub's node every user would act as the hub.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ...errors import ComputeError, SignInRequired
+from ...errors import ComputeError, SignInRequired, printable
+from .aadsts import SIGN_IN_ADVICE, refusal
 
 if TYPE_CHECKING:
-    from azure.core.credentials import AccessToken, TokenCredential
+    from azure.core.credentials import AccessToken
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Cloud:
     endpoint: str
     scope: str
     authority: str
+    aliases: tuple[str, ...] = ()
+    """Other hosts of the authority, to which its answers may point (its instance discovery names them)."""
 
 
 CLOUDS = {
@@ -41,18 +45,21 @@ CLOUDS = {
             "https://management.azure.com",
             "https://management.azure.com/.default",
             "login.microsoftonline.com",
+            ("login.windows.net", "login.microsoft.com", "sts.windows.net"),
         ),
         Cloud(
             "usgov",
             "https://management.usgovcloudapi.net",
             "https://management.core.usgovcloudapi.net/.default",
             "login.microsoftonline.us",
+            ("login.usgovcloudapi.net",),
         ),
         Cloud(
             "china",
             "https://management.chinacloudapi.cn",
             "https://management.chinacloudapi.cn/.default",
             "login.chinacloudapi.cn",
+            ("login.partner.microsoftonline.cn",),
         ),
     )
 }
@@ -136,29 +143,85 @@ class TokenFile:
         """Nothing is held open."""
 
 
-def credential_for(endpoint: str, token_file: str) -> TokenCredential:
-    """The credential for this endpoint, by the two rules above. Builds only; asks for no token."""
+NOBODY = "nobody is signed in to Azure here"
+
+
+class SilentChain:
+    """The ways in that ask nobody, tried in turn. One that is not set up is passed over; one that is refused ends the search,
+    so that a wrong secret does not turn into somebody else's account."""
+
+    def __init__(self, cloud: Cloud, managed_identity: str = "") -> None:
+        """``managed_identity`` is ``system`` or a client id; empty: none is tried."""
+        self._cloud = cloud
+        self._managed_identity = managed_identity
+        self._credentials: list[tuple[str, Any]] | None = None
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        return self.find(*scopes, **options)[1]
+
+    def find(self, *scopes: str, **options: Any) -> tuple[str, AccessToken]:
+        """The name of the way that worked, and its token. Raises ``SignInRequired``."""
+        from azure.core.exceptions import ClientAuthenticationError
+        from azure.identity import CredentialUnavailableError
+
+        options.pop("enable_cae", None)  # the Azure CLI cannot
+        for method, credential in self._chain():
+            try:
+                return method, credential.get_token(*scopes, **options)
+            except CredentialUnavailableError:
+                continue
+            except ClientAuthenticationError as error:
+                raise refusal("", str(error.message), f"Could not sign in to Azure ({NAMES[method]})") from None
+            except ValueError as error:
+                raise SignInRequired(
+                    f"Could not sign in to Azure ({NAMES[method]}): {printable(str(error), 300)}", advice=SIGN_IN_ADVICE
+                ) from None
+        raise SignInRequired(f"Could not sign in to Azure: {NOBODY}.", advice=SIGN_IN_ADVICE)
+
+    def _chain(self) -> list[tuple[str, Any]]:
+        from azure.identity import (
+            AzureCliCredential,
+            EnvironmentCredential,
+            ManagedIdentityCredential,
+            WorkloadIdentityCredential,
+        )
+
+        if self._credentials is None:
+            where: dict[str, Any] = {"authority": self._cloud.authority}
+            tenants: dict[str, Any] = {"additionally_allowed_tenants": ["*"]}
+            chain: list[tuple[str, Any]] = [("environment", EnvironmentCredential(**where, **tenants))]
+            if all(os.environ.get(v) for v in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE")):
+                chain.append(("workload_identity", WorkloadIdentityCredential(**where, **tenants)))
+            if self._managed_identity:
+                chosen: dict[str, Any] = (
+                    {} if self._managed_identity == "system" else {"client_id": self._managed_identity}
+                )
+                chain.append(("managed_identity", ManagedIdentityCredential(**chosen)))
+            chain.append(("azure_cli", AzureCliCredential(**tenants)))
+            self._credentials = chain
+        return self._credentials
+
+    def close(self) -> None:
+        for _, credential in self._credentials or ():
+            credential.close()
+
+
+NAMES = {
+    "environment": "AZURE_CLIENT_ID and its companions in the environment",
+    "workload_identity": "workload identity",
+    "managed_identity": "managed identity",
+    "azure_cli": "Azure CLI",
+}
+
+
+def credential_for(endpoint: str, token_file: str, managed_identity: str = "") -> SilentChain | TokenFile:
+    """The silent credential for this endpoint, by the two rules above. Builds only; asks for no token."""
     cloud = cloud_of(endpoint)
     if cloud is not None:
-        return _silent_chain(cloud)
+        return SilentChain(cloud, managed_identity)
     if not token_file:
         raise SignInRequired(
             f"There is no token for {endpoint}, which is no Azure cloud.",
             advice="Set AzureCompute.token_file to a file (mode 0600) with a token for it.",
         )
     return TokenFile(token_file)
-
-
-def _silent_chain(cloud: Cloud) -> TokenCredential:
-    from azure.identity import (
-        AzureCliCredential,
-        ChainedTokenCredential,
-        EnvironmentCredential,
-        WorkloadIdentityCredential,
-    )
-
-    chain: list[TokenCredential] = [EnvironmentCredential(authority=cloud.authority)]
-    if all(os.environ.get(v) for v in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE")):
-        chain.append(WorkloadIdentityCredential(authority=cloud.authority))
-    chain.append(AzureCliCredential())
-    return ChainedTokenCredential(*chain)

@@ -1,170 +1,46 @@
-"""What Azure says when it refuses, as our errors: one table, first row that fits.
+"""What Azure says when it refuses, as our errors, by ``refusal_table.TABLE``.
 
-``translate`` is called with every exception that the Azure libraries raise. Codes and texts are from recorded
-answers of Azure and from https://learn.microsoft.com/troubleshoot/azure/virtual-machines/ (quota, allocation,
-throttling). A code that no row knows keeps Azure's own code and message.
+``translate`` is called with every exception that the Azure libraries raise. A code that no row knows keeps Azure's own
+code and message.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import (
     ComputeError,
     DSVMError,
-    Forbidden,
-    OperationRefused,
     SignInRequired,
     Throttled,
-    UnknownCompute,
     printable,
 )
+from .aadsts import SIGN_IN_ADVICE
+from .faults import (
+    AzureFault,
+    action_of,
+    fault_of,
+    parse_fault,
+    quota_of,
+    role_for,
+    scope_of,
+    throttling_of,
+)
+from .refusal_table import TABLE
 
 if TYPE_CHECKING:
-    from azure.core.exceptions import AzureError, HttpResponseError
+    from azure.core.exceptions import AzureError
 
-SIGN_IN_ADVICE = (
-    "Run `az login` where this server runs, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET for it."
-)
+__all__ = ["SIGN_IN_ADVICE", "TABLE", "AzureFault", "fault_of", "from_fault", "parse_fault", "translate", "translated"]
 
+LONGEST_TEXT = 8000
+"""Characters of Azure's text that are looked into."""
 
-@dataclass(frozen=True)
-class AzureFault:
-    """Azure's error body, flattened."""
-
-    status: int
-    code: str
-    message: str
-    codes: frozenset[str]
-    """The code and those of its details, lower-case."""
-    text: str
-    """The message and those of its details."""
-    retry_after: float | None = None
-
-
-@dataclass(frozen=True)
-class Row:
-    error: type[DSVMError]
-    sentence: str
-    """What it means. ``{action}`` is the permission that Azure names."""
-    advice: str
-    codes: frozenset[str] = frozenset()
-    statuses: frozenset[int] = frozenset()
-    text: str = ""
-    """A pattern that has to be in the text as well."""
-
-    def fits(self, fault: AzureFault) -> bool:
-        named = bool(self.codes & fault.codes) or fault.status in self.statuses
-        return named and bool(re.search(self.text, fault.text, re.IGNORECASE))
-
-
-def _row(
-    error: type[DSVMError], codes: str, sentence: str, advice: str, *, statuses: tuple[int, ...] = (), text: str = ""
-) -> Row:
-    return Row(error, sentence, advice, frozenset(codes.lower().split()), frozenset(statuses), text)
-
-
-TABLE = (
-    _row(
-        Throttled,
-        "TooManyRequests SubscriptionRequestsThrottled RateLimiting",
-        "Azure has had too many requests for this account or subscription.",
-        "Wait before trying again.",
-        statuses=(429,),
-    ),
-    _row(
-        OperationRefused,
-        "OperationNotAllowed QuotaExceeded",
-        "This subscription may not use that family of sizes at all: its quota is 0.",
-        "Free, trial and student subscriptions have no GPU quota. Request one in the Azure portal under Quotas, "
-        "or use another size.",
-        text=r"current limit: 0\b",
-    ),
-    _row(
-        OperationRefused,
-        "OperationNotAllowed QuotaExceeded",
-        "The subscription's quota of cores is used up.",
-        "Stop (deallocate) another VM of that family, or request more in the Azure portal under Quotas.",
-        text=r"exceeding (approved|quota)|quota limits",
-    ),
-    _row(
-        OperationRefused,
-        "SkuNotAvailable",
-        "The VM's size is not available there now, or not for this subscription.",
-        "Choose another size or another region.",
-    ),
-    _row(
-        OperationRefused,
-        "AllocationFailed ZonalAllocationFailed OverconstrainedAllocationRequest OverconstrainedZonalAllocationRequest",
-        "Azure has no capacity for this size there at the moment.",
-        "Try again later, or choose another size. The VM's disk is kept, and nothing is billed for a VM that did not start.",
-    ),
-    _row(
-        OperationRefused,
-        "ReadOnlyDisabledSubscription DisabledSubscription SubscriptionDisabled",
-        "The subscription is disabled, so nothing in it can be changed.",
-        "Re-enable it in the Azure portal; a spending limit or an expired credit is the usual cause.",
-    ),
-    _row(
-        OperationRefused,
-        "RequestDisallowedByPolicy RequestDisallowedByAzure",
-        "A policy of the organisation or of Azure forbids it.",
-        "Ask whoever administers the subscription.",
-    ),
-    _row(
-        OperationRefused,
-        "ScopeLocked",
-        "A lock on the VM or its resource group forbids it.",
-        "Remove the lock in the Azure portal, or ask whoever set it.",
-    ),
-    _row(
-        SignInRequired,
-        "InvalidAuthenticationTokenTenant",
-        "The sign-in is for another tenant than the subscription's.",
-        "Sign in to the subscription's tenant: `az login --tenant TENANT`.",
-    ),
-    _row(SignInRequired, "", "Azure does not accept the sign-in, or it has expired.", SIGN_IN_ADVICE, statuses=(401,)),
-    _row(
-        Forbidden,
-        "AuthorizationFailed LinkedAuthorizationFailed",
-        "The account lacks the permission {action}.",
-        "Ask for a role with that permission on the VM (Virtual Machine Contributor has those for starting and stopping), "
-        "and activate it if it has to be activated first.",
-    ),
-    _row(Forbidden, "", "The account may not do that.", "Ask whoever administers the subscription.", statuses=(403,)),
-    _row(
-        ComputeError,
-        "SubscriptionNotFound InvalidSubscriptionId",
-        "The account's tenant has no such subscription.",
-        "Sign in to the subscription's tenant: `az login --tenant TENANT`.",
-    ),
-    # By code only: a 404 without one is not Azure's word, and "unknown" ends what runs there.
-    _row(
-        UnknownCompute,
-        "ResourceNotFound NotFound ResourceGroupNotFound",
-        "It is not in Azure any more.",
-        "Reload the list of computes.",
-    ),
-    _row(
-        OperationRefused,
-        "Conflict OperationPreempted AttachDiskWhileBeingDetached OperationNotAllowedOnVMBeingChanged AnotherOperationInProgress",
-        "Another operation on this VM, started elsewhere, is under way or took its place.",
-        "Wait until the VM's state is settled, then try again.",
-    ),
-    _row(
-        ComputeError,
-        "ServerTimeout InternalServerError InternalExecutionError GatewayTimeout",
-        "Azure had a fault of its own.",
-        "Try again in a few minutes; https://azure.status.microsoft lists known outages.",
-        statuses=(500, 502, 503, 504),
-    ),
-    _row(OperationRefused, "", "", "", statuses=(409,)),
-)
+QUOTA_PAGE = "https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas"
 
 
 @contextmanager
@@ -217,72 +93,25 @@ def translate(error: AzureError | ValueError, what: str, endpoint: str) -> DSVME
 
 def from_fault(fault: AzureFault, tried: str) -> DSVMError:
     """By the table: ``tried`` starts the message ("Could not start gpu-vm")."""
-    said = _shown(fault.message)
+    said = _shown(_said(fault))
     row = next((row for row in TABLE if row.fits(fault)), None)
     if row is None or not row.sentence:
         kind: type[DSVMError] = row.error if row else ComputeError
         return kind(f"{tried}: Azure answered {fault.code}. {said}".strip(), code=fault.code)
-    sentence = row.sentence.format(action=_action(fault.text))
     retry_after = fault.retry_after if row.error in {Throttled, ComputeError} else None
     if row.error is Throttled and retry_after is None:
         retry_after = 60.0
-    message = f"{tried}. {sentence}" + (f" Azure said ({fault.code}): {said}" if said else f" ({fault.code})")
-    return row.error(message, advice=row.advice, code=fault.code, retry_after=retry_after)
-
-
-def fault_of(error: HttpResponseError) -> AzureFault:
-    """Azure's body of an HTTP error, or of a long-running operation that failed (status 200, ``"status": "Failed"``)."""
-    response: Any = error.response  # the caller has seen that there is one
-    try:
-        text = response.text()
-    except Exception:  # a body that was not read, or is no text: the status alone then has to do
-        text = ""
-    fault = parse_fault(response.status_code, text, response.headers)
-    if not fault.message:
-        fault = AzureFault(
-            fault.status, fault.code, str(error.message or ""), fault.codes, fault.text, fault.retry_after
-        )
-    return fault
-
-
-def parse_fault(status: int, text: str, headers: Mapping[str, str]) -> AzureFault:
-    """From what came over the wire; with and without the ``error`` envelope, both of which Azure sends."""
-    try:
-        body = json.loads(text)
-    except ValueError:
-        body = None
-    found = body.get("error", body) if isinstance(body, dict) else None
-    root = found if isinstance(found, dict) else {}
-    code = str(root.get("code") or f"HTTP{status}")
-    parts = list(_walk(root))
-    return AzureFault(
-        status=status,
-        code=code,
-        message=str(root.get("message") or ("" if body is not None else text)),
-        codes=frozenset(str(part["code"]).lower() for part in parts if part.get("code")) | {code.lower()},
-        text="\n".join(str(part["message"]) for part in parts if part.get("message")),
-        retry_after=_seconds(headers.get("Retry-After")) or _seconds(headers.get("x-ms-user-quota-resets-after")),
+    known = facts(fault, retry_after)
+    message = f"{tried}. {row.sentence.format(**known)}" + (
+        f" Azure said ({fault.code}): {said}" if said else f" ({fault.code})"
     )
+    return row.error(message, advice=row.advice.format(**known), code=fault.code, retry_after=retry_after)
 
 
-def _walk(node: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
-    """An error and its details, which nest; the depth is bounded since the other side sends it."""
-    yield node
-    details = node.get("details")
-    if isinstance(details, list) and depth < 5:
-        for detail in details:
-            if isinstance(detail, dict):
-                yield from _walk(detail, depth + 1)
-
-
-def _seconds(value: str | None) -> float | None:
-    """``Retry-After`` in seconds, or the graph's ``hh:mm:ss``; None for what is neither."""
-    if not value or not re.fullmatch(r"\d{1,6}|\d\d:\d\d:\d\d", value.strip()):
-        return None
-    total = 0
-    for part in value.strip().split(":"):
-        total = total * 60 + int(part)
-    return float(total)
+def _said(fault: AzureFault) -> str:
+    """The message and those of its details, which hold the reason where the message says "see inner errors"."""
+    # A detail in JSON is for programs; what is in it was taken out before.
+    return " ".join(dict.fromkeys([fault.message, *(d for d in fault.details if not d.lstrip().startswith("{"))]))
 
 
 def _shown(text: str, limit: int = 600) -> str:
@@ -290,6 +119,43 @@ def _shown(text: str, limit: int = 600) -> str:
     return printable(text if len(text) <= limit else text[:limit] + " …")
 
 
-def _action(text: str) -> str:
-    match = re.search(r"(?:perform action|permission\(s\)) '([^']+)'", text)
-    return match.group(1) if match else "for it"
+def facts(fault: AzureFault, retry_after: float | None) -> dict[str, str]:
+    """What a row's sentence and advice may name. Every value is safe to show and reads well where it stands."""
+    text = printable(fault.text, LONGEST_TEXT)
+    quota, throttling = quota_of(text), throttling_of(text)
+    action, scope = action_of(text), scope_of(text)
+    namespace = re.search(r"namespace '([\w.]{1,80})'", text)
+    named = {
+        "action": action or "for it",
+        "role": role_for(action) if action else "with that permission",
+        "where": f"{_last(scope)} or on what it is in" if scope else "the VM or its resource group",
+        "wait": duration(retry_after or 60.0),
+        "measured": f" ({throttling.measured} of {throttling.allowed} for {throttling.group})" if throttling else "",
+        "of_family": "",
+        "counts": "",
+        "new_limit": "",
+        "quota_link": QUOTA_PAGE,
+        "namespace": f" ({namespace[1]})" if namespace else "",
+        "provider": namespace[1] if namespace else "Microsoft.Compute",
+    }
+    if quota is not None:
+        there = f" in {quota.location}" if quota.location else ""
+        named["of_family"] = f" ({quota.family}{there})"
+        named["counts"] = f": {quota.used} of {quota.limit} are in use, {quota.needed} more are needed"
+        named["new_limit"] = f" (a limit of {quota.new_limit or quota.used + quota.needed}{there})"
+        named["quota_link"] = quota.link or QUOTA_PAGE
+    return named
+
+
+def _last(scope: str) -> str:
+    """What people call the place: the VM's, the group's or the subscription's own name."""
+    return scope.rstrip("/").rpartition("/")[2] or "the subscription"
+
+
+def duration(seconds: float) -> str:
+    """``50 s``, ``20 min``, ``2 h``: rounded up, since it says how long to wait."""
+    if seconds < 90:
+        return f"{max(1, math.ceil(seconds))} s"
+    if seconds < 5400:
+        return f"{math.ceil(seconds / 60)} min"
+    return f"{math.ceil(seconds / 3600)} h"

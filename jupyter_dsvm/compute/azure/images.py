@@ -7,7 +7,8 @@ in public infrastructure code; retired images stay in it, since VMs made from th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,8 @@ def recognise(
     *,
     os_type: str | None,
     tag: str,
+    gallery: Mapping[str, Any] | None = None,
+    purchase_plan: Mapping[str, Any] | None = None,
 ) -> Recognised | None:
     """What kind of DSVM this is, or None if it is none.
 
@@ -63,16 +66,18 @@ def recognise(
         plan: Its purchase plan, which survives in VMs made from a captured image.
         tags: Its tags.
         os_type: ``Linux`` or ``Windows``, as Azure says for the disk; it counts before the table.
+        gallery: The ``identifier`` of the gallery image it was made from, and
+        purchase_plan: that image's purchase plan: what whoever captured a DSVM said of it.
         tag: The tag by which users mark a VM as a DSVM themselves; ``false``, ``no`` and ``0`` unmark one.
     """
-    marked = next(
-        (str(value).strip().lower() for key, value in (tags or {}).items() if key.lower() == tag.lower()), None
-    )
+    marked = next((str(value).strip().lower() for key, value in _pairs(tags) if key.lower() == tag.lower()), None)
     if marked in {"false", "no", "0"}:
         return None
     identities = (
         _identity(image, "publisher", "offer", "sku"),
         _identity(plan, "publisher", "product", "name"),
+        _identity(gallery, "publisher", "offer", "sku"),
+        _identity(purchase_plan, "publisher", "product", "name"),
     )
     for publisher, offer, sku in identities:
         known = DSVM_IMAGES.get((publisher.lower(), offer.lower()))
@@ -85,12 +90,27 @@ def recognise(
 
 
 def _identity(source: Mapping[str, Any] | None, *keys: str) -> tuple[str, str, str]:
-    first, second, third = (str((source or {}).get(key) or "") for key in keys)
+    named = source if isinstance(source, Mapping) else {}
+    first, second, third = (str(named.get(key) or "") for key in keys)
     return first, second, third
+
+
+def _pairs(tags: Any) -> Iterable[tuple[str, Any]]:
+    """A tag is what a user typed, and a row is what the graph says: neither need be a mapping of texts."""
+    return [(str(key), value) for key, value in tags.items()] if isinstance(tags, Mapping) else []
+
+
+def gallery_image(image: Any) -> str | None:
+    """The resource id of the gallery image that a VM's ``imageReference`` names, without its version; else None."""
+    given = str((image if isinstance(image, Mapping) else {}).get("id") or "")
+    match = re.match(
+        r"(/subscriptions/[^/]+/.+/galleries/[^/]+/images/[^/]+)(?:/versions/[^/]+)?/?$", given, re.IGNORECASE
+    )
+    return match[1] if match else None
 
 
 def _os(os_type: str | None) -> OS | None:
     try:
-        return OS((os_type or "").lower())
+        return OS(str(os_type or "").lower())
     except ValueError:
         return None

@@ -205,14 +205,21 @@ class Change:
             self._give_up(cancel)
         except AzureError as error:
             raise self._after_accepting(error) from error
+        except ComputeError as error:
+            # Raised on our side of the wire: an address that is not followed, or no token any more.
+            raise self._accepted(error) from error.__cause__
 
     def _after_accepting(self, error: AzureError) -> DSVMError:
         """A failed operation is Azure's answer; a lost contact is not, and the VM may be running and billed."""
         found = translate(error, f"{self._action.verb} {self._name}", self._endpoint)
         if isinstance(error, _LOST) or _status(error) in _TRANSIENT:
-            found.message += f" Azure had accepted it before contact was lost: {self._action.goes_on}."
-            found.args = (found.message,)
+            return self._accepted(found)
         return found
+
+    def _accepted(self, error: DSVMError) -> DSVMError:
+        error.message += f" Azure had accepted it before contact was lost: {self._action.goes_on}."
+        error.args = (error.message,)
+        return error
 
     def _confirmed(self, report: Report, cancel: Cancel) -> PowerState:
         """The operation has ended; the VM itself says what it is now."""

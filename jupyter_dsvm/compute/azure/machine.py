@@ -6,6 +6,7 @@ with its instance view. All end in ``VirtualMachine``.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,9 @@ from .images import recognise
 from .sizes import size
 
 PREFIX = "azure:"
+
+_VM_ID = re.compile(r"[0-9a-z-]{1,64}", re.ASCII)
+"""A UUID, in fact. It goes into addresses and file names, so nothing else may be in it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class VirtualMachine:
     public_ip: str | None = None
     private_ip: str | None = None
     """Addresses as the graph last knew them; ``ssh_target`` reads them fresh."""
+    tenant: str = ""
+    """The tenant whose sign-in shows it; empty for the one that the account itself is in."""
+    generation: str | None = None
+    """``V1`` or ``V2``, once the VM itself was read."""
+    zones: tuple[str, ...] = ()
     read_at: float | None = None
     """When its state was last read from the VM itself, by ``time.monotonic``; None if only a list said so."""
 
@@ -54,15 +63,23 @@ def from_graph(row: Mapping[str, Any], tag: str) -> VirtualMachine | None:
         tags=row.get("tags"),
         os_type=row.get("osType"),
         size_name=row.get("size"),
-        state=PowerState.from_azure(row.get("powerState")),
+        state=PowerState.from_azure(_text(row.get("powerState"))),
         tag=tag,
-        public_ip=row.get("publicIp") or None,
-        private_ip=row.get("privateIp") or None,
+        gallery=row.get("gallery"),
+        purchase_plan=row.get("purchasePlan"),
+        public_ip=_text(row.get("publicIp")),
+        private_ip=_text(row.get("privateIp")),
     )
 
 
-def from_model(model: Mapping[str, Any], tag: str, state: PowerState | None = None) -> VirtualMachine | None:
-    """The SDK's ``VirtualMachine.as_dict()``; ``state`` where it came from elsewhere. None as in ``from_graph``."""
+def from_model(
+    model: Mapping[str, Any],
+    tag: str,
+    state: PowerState | None = None,
+    gallery_image: Mapping[str, Any] | None = None,
+) -> VirtualMachine | None:
+    """The SDK's ``VirtualMachine.as_dict()``; ``state`` where it came from elsewhere, and the properties of the gallery
+    image it was made from, if it was. None as in ``from_graph``."""
     properties = model.get("properties") or {}
     storage = properties.get("storageProfile") or {}
     interfaces = (properties.get("networkProfile") or {}).get("networkInterfaces") or []
@@ -79,8 +96,12 @@ def from_model(model: Mapping[str, Any], tag: str, state: PowerState | None = No
         size_name=(properties.get("hardwareProfile") or {}).get("vmSize"),
         state=power_state(properties.get("instanceView")) if state is None else state,
         tag=tag,
+        gallery=(gallery_image or {}).get("identifier"),
+        purchase_plan=(gallery_image or {}).get("purchasePlan"),
         admin=(properties.get("osProfile") or {}).get("adminUsername"),
         interface=interface.get("id"),
+        generation=(properties.get("instanceView") or {}).get("hyperVGeneration"),
+        zones=tuple(str(zone) for zone in model.get("zones") or ()),
     )
 
 
@@ -111,6 +132,8 @@ def _machine(
     size_name: Any,
     state: PowerState,
     tag: str,
+    gallery: Any = None,
+    purchase_plan: Any = None,
     **extra: Any,
 ) -> VirtualMachine | None:
     where = segments(resource_id)
@@ -118,20 +141,24 @@ def _machine(
         subscription, group, name = where["subscriptions"], where["resourcegroups"], where["virtualmachines"]
     except KeyError:
         return None
-    known = recognise(image, plan, tags, os_type=os_type, tag=tag)
-    if known is None or not vm_id:
+    known = recognise(image, plan, tags, os_type=os_type, tag=tag, gallery=gallery, purchase_plan=purchase_plan)
+    vm_id = str(vm_id or "").lower()
+    if known is None or not _VM_ID.fullmatch(vm_id):
         return None
-    vm_id = str(vm_id).lower()
     compute = Compute(
         id=PREFIX + vm_id,
         name=name,
         kind=ComputeKind.DSVM,
         power_state=state,
         os=known.os,
-        location=location,
+        location=_text(location),
         subscription=subscription,
         resource_group=group,
         image=known.image,
         size=size(str(size_name)) if size_name else None,
     )
     return VirtualMachine(compute, vm_id, subscription, group, name, **extra)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -13,56 +13,55 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from traitlets import Bool, Dict, Enum, Float, TraitError, Unicode, default, validate
-from traitlets.config import Configurable
+from traitlets import Bool, Dict, Float, List, TraitError, Unicode, default, validate
 
 from ...errors import (
     ComputeError,
     ComputeNotRunning,
-    DSVMError,
     Forbidden,
     OperationRefused,
-    SignInRequired,
     Throttled,
     UnknownCompute,
 )
-from ...models import OS, Compute, PowerState, Problem, SSHTarget
+from ...models import OS, Compute, PowerState, SSHTarget
 from ..provider import Cancel, Listing, Report
-from .credentials import CLOUDS
-from .machine import PREFIX, VirtualMachine, from_graph, from_model, power_state
+from .account import AzureAccount
+from .credentials import cloud_of
+from .listing import EVERYTHING, Listed, of_tenant, problem
+from .machine import PREFIX, VirtualMachine, from_model, power_state
+from .prices import PUBLIC_ENDPOINT, Prices, key
 
 if TYPE_CHECKING:
     from .client import ArmClient
 
-SUBSCRIPTIONS_API = "2022-12-01"
 NETWORK_API = "2023-11-01"
-GRAPH_REFUSED = {400, 403, 404}
+
+PRICES_PATIENCE = 2.0
+"""Seconds that a listing waits for prices. Later ones are in the next listing."""
 
 GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
 
 
-class AzureCompute(Configurable):
+class AzureCompute(AzureAccount):
     """Data Science VMs in Azure: list, start, stop, restart, and where to reach them over SSH."""
 
     prefix = PREFIX
 
     enabled = Bool(True, help="Whether to show Azure's Data Science VMs.").tag(config=True)
-    cloud = Enum(
-        list(CLOUDS), default_value="public", help="Which Azure cloud: public, usgov (US Government) or china."
-    ).tag(config=True)
-    arm_endpoint = Unicode(
-        help="Address of Azure's Resource Manager. The default is the one of `cloud`. With any other address, tokens "
-        "come from `token_file` only; plain http is allowed on loopback only."
-    ).tag(config=True)
-    token_file = Unicode(
-        "",
-        help="A file, mode 0600, with the bearer token for an `arm_endpoint` that is no Azure cloud. Not used for one.",
-    ).tag(config=True)
     tag = Unicode(
         "dsvm",
         help="VMs with this tag are shown as DSVMs whatever image they were made from (and hidden if its value is false).",
     ).tag(config=True)
+    tenants = List(
+        Unicode(),
+        help="Ids of further tenants whose subscriptions are listed too. The account has to be able to sign in there.",
+    ).tag(config=True)
+    prices_endpoint = Unicode(
+        help="Address of Azure's Retail Prices API, which is asked for regions and sizes only, without a token. The default "
+        "is Azure's own with its public and US Government clouds, and none otherwise; empty: no prices are shown."
+    ).tag(config=True)
+    currency = Unicode("USD", help="Currency of the prices shown, such as EUR.").tag(config=True)
     ssh_user = Unicode(
         None,
         allow_none=True,
@@ -89,13 +88,15 @@ class AzureCompute(Configurable):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._lock = threading.Lock()  # protects the two below, and is held for no request
-        self._client: ArmClient | None = None
+        self._lock = threading.Lock()  # protects the three below, and is held for no request
+        self._clients: dict[str, ArmClient] = {}
+        self._price_list: Prices | None = None
         self._machines: dict[str, VirtualMachine] = {}
 
-    @default("arm_endpoint")
-    def _default_arm_endpoint(self) -> str:
-        return CLOUDS[self.cloud].endpoint
+    @default("prices_endpoint")
+    def _default_prices_endpoint(self) -> str:
+        cloud = cloud_of(self.arm_endpoint)
+        return PUBLIC_ENDPOINT if cloud is not None and cloud.name in {"public", "usgov"} else ""
 
     @validate("ssh_ports")
     def _lower_vm_ids(self, proposal: dict[str, Any]) -> dict[str, int]:
@@ -107,22 +108,29 @@ class AzureCompute(Configurable):
     # The port (compute/provider.py says who calls these, and when)
 
     def list(self) -> Listing:
-        """All DSVMs, from the graph; from each subscription in turn where the graph is refused."""
+        """All DSVMs, from the graph; from each subscription in turn where the graph is refused. Of several tenants, what
+        one refuses is a problem beside the others' VMs."""
         if not self.enabled:
             return Listing(())
-        client = self._arm()
-        machines, problems = self._from_graph(client)
-        if machines is None:
-            machines, problems = self._from_subscriptions(client)
+        listed = self._listed()
         with self._lock:
             before = self._machines
-            # What was known of a machine and is in no list (its account, its interface) is kept.
-            self._machines = {m.compute.id: _merged(m, before.get(m.compute.id)) for m in machines}
-        computes = (self._settled(m, before.get(m.compute.id)) for m in machines)
-        return Listing(tuple(c for c in computes if c is not None), tuple(problems))
+            # What was known of a machine and is in no list (its account, its interface) is kept; and so is a machine whose
+            # subscription did not answer.
+            found: dict[str, VirtualMachine] = {}
+            for machine in listed.machines:
+                # The account's own tenant comes first: what it shows too is asked for there.
+                found.setdefault(machine.compute.id, _merged(machine, before.get(machine.compute.id)))
+            for unheard in before.values():
+                if listed.unheard & {EVERYTHING, unheard.subscription.lower(), f"tenant:{unheard.tenant}"}:
+                    found.setdefault(unheard.compute.id, unheard)
+            self._machines = found
+        rows = (self._settled(m, before.get(m.compute.id)) for m in found.values())
+        computes = [c for c in rows if c is not None]
+        return Listing(tuple(self._priced(computes, PRICES_PATIENCE)), tuple(listed.problems))
 
     def get(self, compute_id: str) -> Compute:
-        return self._fresh(compute_id).compute
+        return self._shown(self._fresh(compute_id).compute)
 
     def start(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
         return self._change("start", compute_id, report, cancel)
@@ -170,64 +178,52 @@ class AzureCompute(Configurable):
 
     def close(self) -> None:
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
+            clients, self._clients = self._clients, {}
+            price_list, self._price_list = self._price_list, None
+        for client in clients.values():
             client.close()
+        if price_list is not None:
+            price_list.close()
+        self._end_sign_in()
 
     # Listing
 
-    def _from_graph(self, client: ArmClient) -> tuple[Sequence[VirtualMachine] | None, Sequence[Problem]]:
-        """(None, …) where the graph is refused, so that the subscriptions have to be asked one by one."""
-        from azure.core.exceptions import HttpResponseError
-
-        from . import graph
-
-        with client.translated("list the VMs"):
+    def _listed(self) -> Listed:
+        """Of all tenants. Raises if none could be asked: what was known before then stays."""
+        together = Listed()
+        failed: MutableSequence[ComputeError] = []
+        tenants = ("", *self.tenants)
+        for tenant in tenants:
             try:
-                found = [from_graph(row, self.tag) for row in graph.rows(client, self.tag)]
-            except HttpResponseError as error:
-                if error.response is None or error.status_code not in GRAPH_REFUSED:
-                    raise
-                return None, []
-        return [machine for machine in found if machine is not None], []
-
-    def _from_subscriptions(self, client: ArmClient) -> tuple[Sequence[VirtualMachine], Sequence[Problem]]:
-        machines: MutableSequence[VirtualMachine] = []
-        problems: MutableSequence[Problem] = []
-        with client.translated("list the subscriptions"):
-            subscriptions = tuple(client.pages("/subscriptions", SUBSCRIPTIONS_API))
-        for subscription in subscriptions:
-            subscription_id = str(subscription.get("subscriptionId") or "")
-            shown = subscription.get("displayName") or subscription_id
-            try:
-                with client.translated(f"list the VMs of the subscription {shown}"):
-                    machines.extend(self._of_subscription(client, subscription_id))
-            except (SignInRequired, Throttled):
-                raise  # it will be no different for the next one
+                part = of_tenant(self._arm(tenant), self.tag)
             except ComputeError as error:
-                problems.append(_problem(error))
-        if not subscriptions:
-            problems.append(
-                Problem(
-                    "NoSubscription",
-                    "The account that is signed in sees no Azure subscription.",
-                    "Ask for a role (Reader is enough to see a VM), or sign in with another account or tenant.",
-                )
-            )
-        return machines, problems
+                failed.append(error)
+                if tenant:
+                    error.message = f"In the tenant {tenant}: {error.message}"
+                together.problems.append(problem(error))
+                together.unheard.add(f"tenant:{tenant}")
+                continue
+            together.machines.extend(replace(machine, tenant=tenant) for machine in part.machines)
+            together.problems.extend(part.problems)
+            together.unheard |= part.unheard
+        if len(failed) == len(tenants):
+            raise failed[0]
+        return together
 
-    def _of_subscription(self, client: ArmClient, subscription_id: str) -> Iterator[VirtualMachine]:
-        """Two lists: the models, and the power states, which ``statusOnly`` gives without the rest of the model."""
-        operations = client.virtual_machines(subscription_id)
-        models = [model.as_dict() for model in operations.list_all()]
-        states = {
-            str(status.get("id")).lower(): power_state((status.get("properties") or {}).get("instanceView"))
-            for status in (model.as_dict() for model in operations.list_all(status_only="true"))
-        }
-        for model in models:
-            machine = from_model(model, self.tag, states.get(str(model.get("id")).lower(), PowerState.UNKNOWN))
-            if machine is not None:
-                yield machine
+    def _priced(self, computes: Sequence[Compute], patience: float) -> Sequence[Compute]:
+        """With what their sizes cost, as far as that is known within ``patience`` seconds."""
+        keys = {c.id: key(c.location, c.size.name, c.os) for c in computes if c.location and c.size}
+        prices = self._prices().known(keys.values(), patience)
+        return [replace(c, price=prices.get(keys[c.id])) if c.id in keys else c for c in computes]
+
+    def _shown(self, compute: Compute) -> Compute:
+        return self._priced((compute,), 0.0)[0]
+
+    def _prices(self) -> Prices:
+        with self._lock:
+            if self._price_list is None:
+                self._price_list = Prices(self.prices_endpoint, self.currency)
+            return self._price_list
 
     def _settled(self, listed: VirtualMachine, before: VirtualMachine | None) -> Compute | None:
         """The row of a listed VM; asked for itself where the list contradicts what it said itself a short while ago.
@@ -250,13 +246,16 @@ class AzureCompute(Configurable):
 
     # One VM
 
-    def _arm(self) -> ArmClient:
+    def _arm(self, tenant: str = "") -> ArmClient:
         from .client import ArmClient  # here, since it imports the Azure libraries
 
         with self._lock:
-            if self._client is None:
-                self._client = ArmClient(self.arm_endpoint, self.token_file)
-            return self._client
+            client = self._clients.get(tenant)
+            if client is None:
+                client = self._clients[tenant] = ArmClient(
+                    self.arm_endpoint, tenant=tenant, credential=self.sign_in.credential
+                )
+            return client
 
     def _known(self, compute_id: str) -> VirtualMachine:
         """As last seen; one listing if it never was, as after a restart of the server."""
@@ -275,7 +274,7 @@ class AzureCompute(Configurable):
     def _fresh(self, compute_id: str) -> VirtualMachine:
         """The VM's model and instance view, read now, in one request."""
         known = self._known(compute_id)
-        client = self._arm()
+        client = self._arm(known.tenant)
         with self._forgetting(known), client.translated(f"read the state of {known.name}"):
             model = (
                 client.virtual_machines(known.subscription)
@@ -306,10 +305,11 @@ class AzureCompute(Configurable):
             raise
 
     def _change(self, kind: str, compute_id: str, report: Report, cancel: Cancel) -> Compute:
-        from .lifecycle import ACTIONS, Change  # here, since it imports the Azure libraries
+        from .lifecycle import ACTIONS, Change  # here, since they import the Azure libraries
+        from .refusals import advise
 
         machine = self._fresh(compute_id)  # also makes sure that the name still means the same VM
-        client = self._arm()
+        client = self._arm(machine.tenant)
         operations = client.virtual_machines(machine.subscription)
         action = ACTIONS[kind]
 
@@ -335,11 +335,15 @@ class AzureCompute(Configurable):
             timeout=self.operation_timeout,
         )
         with self._forgetting(machine):
-            reached = change.run(report, cancel)
+            try:
+                reached = change.run(report, cancel)
+            except OperationRefused as error:
+                advise(error, client, machine)
+                raise
         machine = machine.in_state(reached)
         with self._lock:
             self._machines[machine.compute.id] = machine
-        return machine.compute
+        return self._shown(machine.compute)
 
     def _addresses(self, machine: VirtualMachine) -> tuple[str | None, str | None]:
         """(public, private), read fresh: a dynamic address changes at every deallocation.
@@ -347,7 +351,7 @@ class AzureCompute(Configurable):
         An account that may not read the network is left with the graph's. A stale one does no harm, since the host
         key is pinned under the VM's id.
         """
-        client = self._arm()
+        client = self._arm(machine.tenant)
         try:
             with client.translated(f"read the address of {machine.name}"):
                 if not machine.interface:
@@ -375,8 +379,7 @@ def _merged(new: VirtualMachine, old: VirtualMachine | None) -> VirtualMachine:
         interface=new.interface or old.interface,
         public_ip=new.public_ip or old.public_ip,
         private_ip=new.private_ip or old.private_ip,
+        generation=new.generation or old.generation,
+        zones=new.zones or old.zones,
+        tenant=new.tenant or old.tenant,
     )
-
-
-def _problem(error: DSVMError) -> Problem:
-    return Problem(error.code, error.message, error.advice, error.retry_after)
