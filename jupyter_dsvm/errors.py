@@ -182,3 +182,10 @@ def printable(text: str | bytes, limit: int = 2000) -> str:
         text = text.decode("utf-8", "replace")
     clean = "".join(c if c.isprintable() or c == "\n" else "�" for c in text.replace("\r\n", "\n")).strip()
     return clean if len(clean) <= limit else "… " + clean[-limit:]
+
+
+def reason(error: BaseException) -> str:
+    """What an exception of the system, of SSH or of a library says, for use in a sentence."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return printable(str(error), 500) or type(error).__name__

@@ -13,25 +13,18 @@ import os
 import re
 import select
 import socket
-import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import AuthenticationError, SSHError, Unreachable, printable
+from ..errors import AuthenticationError, SSHError, Unreachable, printable, reason
 from ..models import SSHTarget
 from .hostkeys import HostKey, HostKeys
-from .keys import exposed
+from .keystotry import KeysToTry
+from .proxycommand import ProxyCommand
 
 if TYPE_CHECKING:
     import paramiko
-
-DEFAULT_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
-MAX_TRIES = 6
-"""sshd hangs up after six failed keys by default (``MaxAuthTries``)."""
 
 TOO_MANY = "TooManyConnections"
 """The ``code`` of an ``Unreachable`` that passes by itself: sshd said that it is busy."""
@@ -40,8 +33,8 @@ BUSY = re.compile("MaxStartups|Not allowed at this time")
 """What OpenSSH says in place of its greeting (``drop_connection`` in sshd.c)."""
 
 _served: dict[tuple[str, str, int], str] = {}
-"""By user, host and port: the key that was taken last, as ``_Keys`` calls it. It is tried first, since each try that fails is a
-round trip, and counts as a failure for sshd."""
+"""By user, host and port: the key that was taken last, as ``KeysToTry`` labels it. It is tried first, since each try that fails
+is a round trip, and counts as a failure for sshd."""
 
 MAX_OUTPUT = 4 * 1024 * 1024
 
@@ -57,7 +50,7 @@ class SSHConnection:
         self.user = target.user or getpass.getuser()
         self._closed = threading.Event()
         self._socket: socket.socket | None = None
-        self._proxy: _ProxyCommand | None = None
+        self._proxy: ProxyCommand | None = None
         self._transport: paramiko.Transport | None = None
 
     @classmethod
@@ -138,12 +131,12 @@ class SSHConnection:
             if channel is not None:
                 channel.close()
             if not transport.is_active():
-                raise Unreachable(f"The connection to {self._place} was lost: {_reason(e)}.") from e
-            raise self._exec_refused(_reason(e)) from e
+                raise Unreachable(f"The connection to {self._place} was lost: {reason(e)}.") from e
+            raise self._exec_refused(reason(e)) from e
 
-    def _exec_refused(self, reason: str) -> SSHError:
+    def _exec_refused(self, why: str) -> SSHError:
         return SSHError(
-            f"{self._place} refused to run a command for {self.user}: {reason}.",
+            f"{self._place} refused to run a command for {self.user}: {why}.",
             advice="Check the account's shell there, a ForceCommand, and MaxSessions in its sshd_config.",
             code="ExecRefused",
         )
@@ -183,7 +176,7 @@ class SSHConnection:
             return channel.recv_exit_status() if channel.exit_status_ready() else -1, bytes(out), bytes(err)
         except (TimeoutError, OSError) as e:
             if not self.alive:
-                raise Unreachable(f"The connection to {self._place} was lost while a command ran: {_reason(e)}.") from e
+                raise Unreachable(f"The connection to {self._place} was lost while a command ran: {reason(e)}.") from e
             raise SSHError(
                 f"A command on {self._place} did not end within {timeout:g} s. "
                 f"It printed: {printable(bytes(out + err)) or 'nothing'}",
@@ -231,14 +224,14 @@ class SSHConnection:
 
     def _connect_socket(self, deadline: float) -> None:
         if self.target.proxy_command:
-            self._proxy = _ProxyCommand(self.target.proxy_command)
+            self._proxy = ProxyCommand(self.target.proxy_command)
             self._socket = self._proxy.socket
             return
         try:
             addresses = socket.getaddrinfo(self.target.host, self.target.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as e:
             raise Unreachable(
-                f"The address of {self._place} cannot be found: {_reason(e)}.",
+                f"The address of {self._place} cannot be found: {reason(e)}.",
                 advice="Check the host name, and that this server can resolve it.",
             ) from e
         error: OSError = TimeoutError("timed out")
@@ -258,7 +251,7 @@ class SSHConnection:
         if isinstance(error, ConnectionRefusedError):
             what, advice = "refuses connections", "Check that the machine runs, that sshd runs there, and the port."
         else:
-            what = f"does not answer ({_reason(error)})"
+            what = f"does not answer ({reason(error)})"
             advice = (
                 "Check that the machine runs, its address, and that its firewall or security group lets this server in."
             )
@@ -306,7 +299,7 @@ class SSHConnection:
         if self._proxy is not None:
             said = self._proxy.said()
             return Unreachable(
-                f"{self._place} accepts connections, but no SSH connection came about: {_reason(error)}."
+                f"{self._place} accepts connections, but no SSH connection came about: {reason(error)}."
                 + (f" The proxy command printed: {said}" if said else ""),
                 advice="Check the proxy command.",
             )
@@ -330,7 +323,7 @@ class SSHConnection:
                 code="HangsUp",
             )
         return Unreachable(
-            f"{self._place} accepts connections, but no SSH connection came about: {_reason(error)}.",
+            f"{self._place} accepts connections, but no SSH connection came about: {reason(error)}.",
             advice="Check that it is an SSH server that listens on this port.",
         )
 
@@ -341,7 +334,7 @@ class SSHConnection:
         assert transport is not None
         tried: list[str] = []
         refused = False
-        keys = _Keys(self.target, passphrase, agent, _served.get(self._account, ""))
+        keys = KeysToTry(self.target, passphrase, agent, _served.get(self._account, ""))
         try:
             for label, key in keys:
                 tried.append(label)
@@ -366,7 +359,7 @@ class SSHConnection:
             # A machine that never said no has not refused anybody, and may be there again in a moment.
             lost = not transport.is_active() or time.monotonic() > deadline
             if lost and not refused:
-                raise Unreachable(f"The connection to {self._place} was lost while signing in: {_reason(e)}.") from e
+                raise Unreachable(f"The connection to {self._place} was lost while signing in: {reason(e)}.") from e
         finally:
             keys.close()
         if self._closed.is_set():
@@ -380,133 +373,6 @@ class SSHConnection:
         )
 
 
-class _Keys:
-    """The keys to try, in order, and why some could not be tried."""
-
-    def __init__(self, target: SSHTarget, passphrase: str | None, agent: bool, first: str = "") -> None:
-        """``first``: the label of the one to begin with, if it is there."""
-        self._first = first
-        self._target = target
-        self._passphrase = passphrase
-        self._use_agent = agent
-        self._agent: paramiko.Agent | None = None
-        self.skipped: list[str] = []
-
-    def __iter__(self) -> Iterator[tuple[str, paramiko.PKey]]:
-        for index, found in enumerate(self._in_order()):
-            if index == MAX_TRIES:
-                self.skipped.append(f"no more than {MAX_TRIES} keys, since sshd hangs up then")
-                return
-            yield found
-
-    def _in_order(self) -> Iterator[tuple[str, paramiko.PKey]]:
-        keys, passed = self._all(), []
-        if self._first:
-            for found in keys:
-                if found[0] == self._first:
-                    yield found
-                    break
-                passed.append(found)
-        yield from passed
-        yield from keys
-
-    def _all(self) -> Iterator[tuple[str, paramiko.PKey]]:
-        for name in self._target.key_files:
-            yield from self._from_file(name, named=True)
-        if self._use_agent:
-            yield from self._from_agent()
-        if not self._target.key_files:
-            for name in DEFAULT_KEYS:
-                yield from self._from_file(name, named=False)
-
-    def _from_file(self, name: str, named: bool) -> Iterator[tuple[str, paramiko.PKey]]:
-        import paramiko
-        from paramiko.pkey import UnknownKeyType
-
-        path = Path(name).expanduser()
-        try:
-            problem = exposed(path)
-            if problem:
-                self.skipped.append(f"{path} was not used because it {problem}; run `chmod 600 {path}`")
-                return
-            key = paramiko.PKey.from_path(path, self._passphrase.encode() if self._passphrase else None)  # type: ignore[arg-type]
-        except FileNotFoundError:
-            if named:
-                self.skipped.append(f"{path} does not exist")
-            return
-        except TypeError:  # cryptography's way to say that it is encrypted
-            self.skipped.append(f"{path} is encrypted; add it to an SSH agent")
-            return
-        except (OSError, ValueError, paramiko.SSHException, UnknownKeyType) as e:
-            self.skipped.append(f"{path} cannot be read ({printable(_reason(e), 200)})")
-            return
-        yield f"{path} ({_fingerprint(key)})", key
-
-    def _from_agent(self) -> Iterator[tuple[str, paramiko.PKey]]:
-        import paramiko
-
-        try:
-            self._agent = paramiko.Agent()
-            keys = self._agent.get_keys()
-        except (paramiko.SSHException, OSError) as e:
-            self.skipped.append(f"the SSH agent does not work ({_reason(e)})")
-            return
-        for key in keys:
-            yield f"the agent's {key.comment or 'key'} ({_fingerprint(key)})", key
-
-    def close(self) -> None:
-        if self._agent is not None:
-            self._agent.close()
-
-
-class _ProxyCommand:
-    """A command whose standard streams are the way to the machine, as OpenSSH's ``ProxyCommand``.
-
-    paramiko's own class spins at the command's end instead of reporting it, and leaves a zombie. The command comes
-    ready to run: ``%h``, ``%p`` and ``%r`` are already replaced.
-    """
-
-    def __init__(self, command: str) -> None:
-        self.socket, theirs = socket.socketpair()
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
-        try:
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", f"exec {command}"],
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=self._stderr,
-                start_new_session=True,  # an interrupt from the terminal is meant for the server
-            )
-        except OSError as e:
-            self.socket.close()
-            self._stderr.close()
-            raise Unreachable(f"The proxy command `{command}` cannot be started: {_reason(e)}.") from e
-        finally:
-            theirs.close()
-
-    def said(self) -> str:
-        try:
-            self._process.wait(0.2)  # its last words may be on the way
-        except subprocess.TimeoutExpired:
-            pass
-        self._stderr.seek(0)
-        text: bytes = self._stderr.read(64 * 1024)
-        return printable(text)
-
-    def close(self) -> None:
-        self.socket.close()
-        if self._process.poll() is None:
-            try:
-                os.killpg(self._process.pid, 15)
-                self._process.wait(1)
-            except ProcessLookupError:
-                pass
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, 9)
-        self._process.wait()
-        self._stderr.close()
-
-
 def _accepted(transport: paramiko.Transport, user: str) -> str:
     """The ways to sign in that the server names; asked after a failure only, so that a success costs no round trip."""
     import paramiko
@@ -518,13 +384,3 @@ def _accepted(transport: paramiko.Transport, user: str) -> str:
     except (paramiko.SSHException, OSError, EOFError):
         pass
     return "unknown (it has hung up)"
-
-
-def _fingerprint(key: paramiko.PKey) -> str:
-    return str(HostKey(key.get_name(), key.asbytes()))
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return printable(str(error), 500) or type(error).__name__
