@@ -100,12 +100,12 @@ def _no_cloud() -> NotFound:
     )
 
 
-def checked(body: dict[str, object]) -> tuple[str, bool, str]:
-    """Tenant, whether to keep the sign-in, and a pasted token, of what REST was sent. Raises ``BadRequest``."""
-    tenant, keep, token = body.get("tenant", ""), body.get("keep", False), body.get("token", "")
-    known = not set(body) - {"tenant", "keep", "token"}
-    if not (known and isinstance(tenant, str) and isinstance(keep, bool) and isinstance(token, str)) or (
-        token and (tenant or keep)
+def checked(body: dict[str, object]) -> tuple[str, bool, str | None]:
+    """Tenant, whether to keep the sign-in, and a pasted token or None, of what REST was sent. Raises ``BadRequest``."""
+    tenant, keep, token = body.get("tenant", ""), body.get("keep", False), body.get("token")
+    known = not set(body) - {"tenant", "keep", "token"} and None not in body.values()
+    if not (known and isinstance(tenant, str) and isinstance(keep, bool) and isinstance(token, (str, type(None)))) or (
+        token is not None and (tenant or keep)
     ):
         raise BadRequest(
             "The request's body does not say how to sign in.",

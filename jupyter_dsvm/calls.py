@@ -239,10 +239,10 @@ def _power(kind: PowerKind) -> Callable[[DSVMService, Call, argparse.Namespace],
             row = service.known.fresh(row.id)
             if row.power_state in OFF or row.power_state is PowerState.UNKNOWN:
                 service.code_may_start(row)
-        running = service.begin_power(kind, row.id, cast(Cancel, call.cancelled))
+        running = service.changes.begin_power(kind, row.id, cast(Cancel, call.cancelled))
         _follow(running, call)
         try:
-            service.run_power(running, kind)
+            service.changes.run_power(running, kind)
         except Cancelled:
             raise Cancelled(
                 f"Waiting for {row.name} was interrupted.",

@@ -137,9 +137,9 @@ def _list(arguments: argparse.Namespace) -> int:
 def _power(arguments: argparse.Namespace) -> int:
     kind: PowerKind = arguments.kind
     with service() as s:
-        running = s.begin_power(kind, arguments.name)
+        running = s.changes.begin_power(kind, arguments.name)
         running.listeners.append(say)
-        s.spawn_power(running, kind)
+        s.spawn(running, lambda: s.changes.run_power(running, kind))
         while True:
             try:
                 ended = running.finished.result(timeout=POLL_SECONDS)

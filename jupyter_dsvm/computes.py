@@ -1,7 +1,7 @@
-"""What is known about all computes, and the one place where a machine's power is changed.
+"""What is known about all computes, and the one place where a machine is changed.
 
 Providers are asked on worker threads; what they said last is kept per provider, so that a cloud that does not answer
-takes nothing else out of the list. A machine has at most one power change at a time: who asks for the same change again
+takes nothing else out of the list. A machine has at most one change at a time: who asks for the same change again
 joins it, who asks for another is told to wait.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .compute.naming import resolve
-from .compute.provider import Cancel, ComputeProvider, Report
+from .compute.provider import Cancel, ComputeProvider, Memo, Report
 from .errors import Cancelled, ComputeNotRunning, DSVMError, OperationRefused, UnknownCompute
 from .models import FREE, Compute, ComputeKind, PowerState, Problem, SSHTarget, utc_now
 from .operations import problem_of
@@ -26,6 +26,9 @@ log = logging.getLogger("jupyter_dsvm.computes")
 
 PowerKind = Literal["start", "stop", "restart"]
 
+Act = Callable[[Report, Cancel], Compute]
+"""Does a change of a machine, with progress, and returns the machine as it then is."""
+
 DURING: dict[str, PowerState] = {
     "start": PowerState.STARTING,
     "stop": PowerState.DEALLOCATING,
@@ -33,7 +36,7 @@ DURING: dict[str, PowerState] = {
 }
 """What a row says while a change of ours is under way, whatever an older answer of the cloud said."""
 
-GERUND = {"start": "started", "stop": "stopped", "restart": "restarted"}
+GERUND = {"start": "started", "stop": "stopped", "restart": "restarted", "resize": "resized"}
 
 OFF = frozenset({PowerState.STOPPED, PowerState.DEALLOCATED, PowerState.STOPPING, PowerState.DEALLOCATING})
 """States in which a machine must be started before anything can run there."""
@@ -65,8 +68,9 @@ class _Known:
 
 
 @dataclass
-class _PowerChange:
-    kind: PowerKind
+class _Change:
+    kind: str
+    target: str
     reports: list[Report] = field(default_factory=list)
     future: Future[Compute] = field(default_factory=Future)
 
@@ -83,7 +87,7 @@ class Computes:
         self._listing = threading.Lock()
         self._providers: tuple[ComputeProvider, ...] | None = None
         self._known: dict[str, _Known] = {}
-        self._changes: dict[str, _PowerChange] = {}
+        self._changes: dict[str, _Change] = {}
         self._as_of: str | None = None
         self._listings = 0
         self._closed = False
@@ -147,7 +151,8 @@ class Computes:
 
     def _shown(self, row: Compute) -> Compute:
         change = self._changes.get(row.id)
-        return row if change is None else dataclasses.replace(row, power_state=DURING[change.kind])
+        during = DURING.get(change.kind) if change is not None else None
+        return row if during is None else dataclasses.replace(row, power_state=during)
 
     def _keep(self, row: Compute) -> None:
         provider = self.provider(row.id)
@@ -220,19 +225,32 @@ class Computes:
             )
         return None
 
-    # Power
+    # Changes
 
-    def change_power(self, kind: PowerKind, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def change_power(
+        self, kind: PowerKind, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None
+    ) -> Compute:
         """Return once it is done. Blocks for minutes."""
+
+        def act(report: Report, cancel: Cancel) -> Compute:
+            provider = self.provider(compute_id)
+            method: Callable[..., Compute] = getattr(provider, kind)
+            return method(compute_id, report, cancel, memo)
+
+        return self.change(kind, compute_id, act, report, cancel)
+
+    def change(self, kind: str, compute_id: str, act: Act, report: Report, cancel: Cancel, target: str = "") -> Compute:
+        """Do one change of a machine, or join the same one (same ``target``: a size) that somebody else began here. Blocks for
+        minutes. Raises ``OperationRefused`` while another is under way."""
         while True:
             with self._lock:
                 change = self._changes.get(compute_id)
                 if change is None:
-                    change = self._changes[compute_id] = _PowerChange(kind, [report])
+                    change = self._changes[compute_id] = _Change(kind, target, [report])
                     break
-                if change.kind != kind:
+                if (change.kind, change.target) != (kind, target):
                     raise OperationRefused(
-                        f"{self.name(compute_id)} is being {GERUND[change.kind]} just now.",
+                        f"{self.name(compute_id)} is being {GERUND.get(change.kind, 'changed')} just now.",
                         advice="Wait until that has ended, or cancel it.",
                         code="ChangeUnderWay",
                     )
@@ -241,17 +259,15 @@ class Computes:
             if joined is not None:
                 return joined
         self._changed(compute_id)
-        return self._lead(change, compute_id, cancel)
+        return self._lead(change, compute_id, act, cancel)
 
-    def _lead(self, change: _PowerChange, compute_id: str, cancel: Cancel) -> Compute:
+    def _lead(self, change: _Change, compute_id: str, act: Act, cancel: Cancel) -> Compute:
         def report(text: str, fraction: float | None = None) -> None:
             for each in list(change.reports):
                 each(text, fraction)
 
         try:
-            provider = self.provider(compute_id)
-            action: Callable[[str, Report, Cancel], Compute] = getattr(provider, change.kind)
-            row = action(compute_id, report, cancel)
+            row = act(report, cancel)
         except BaseException as e:
             with self._lock:
                 del self._changes[compute_id]
@@ -265,7 +281,7 @@ class Computes:
         change.future.set_result(row)
         return row
 
-    def _join(self, change: _PowerChange, cancel: Cancel) -> Compute | None:
+    def _join(self, change: _Change, cancel: Cancel) -> Compute | None:
         """Wait for a change that somebody else leads; None when they gave it up, so that we may lead."""
         while True:
             try:

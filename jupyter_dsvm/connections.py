@@ -129,7 +129,7 @@ class Connections:
 
     def _settle(self) -> Settling:
         """There is one before there is any pipe, and so before anything can be left to it."""
-        from .settling import Settling  # late: it needs file locks, which not every system has
+        from .settling import Settling  # late, as everything that a server without any attached notebook need not load
 
         with self._lock:
             if self._closed:

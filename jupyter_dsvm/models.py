@@ -126,12 +126,29 @@ class Compute(Shape):
     price: Price | None = None
     attached: tuple[str, ...] = ()
     """Paths of the notebooks whose kernels run there; filled in by the service."""
+    hibernated: bool = False
+    """Deallocated with its memory kept: it can be started as it is, and not be resized."""
     problem: Problem | None = None
 
     @property
     def long_name(self) -> str:
         """``subscription/group/name``, as far as known: the longest name a user can type for it."""
         return "/".join(p for p in (self.subscription, self.resource_group, self.name) if p)
+
+
+@dataclass(frozen=True)
+class SizeOffer(Shape):
+    """A size for a VM: a row of ``GET computes/{id}/sizes``, and of what a new VM can have."""
+
+    size: Size
+    price: Price | None = None
+    current: bool = False
+    """Whether it is the VM's size now."""
+    available: bool = True
+    reason: str = ""
+    """Why it cannot be had, in a sentence; empty where it can."""
+    warnings: tuple[str, ...] = ()
+    """What is to be known before choosing it, a sentence each."""
 
 
 class LinkPhase(str, enum.Enum):
@@ -200,7 +217,7 @@ class Step(Shape):
 
 @dataclass(frozen=True)
 class Operation(Shape):
-    """A long change: start, stop, restart, attach, detach."""
+    """A long change: start, stop, restart, resize, create, access, forget, attach, detach."""
 
     id: str
     kind: str
@@ -214,6 +231,8 @@ class Operation(Shape):
     ended: str | None = None
     notice: str = ""
     """A sentence for the user when it is done: what was left behind, what moves."""
+    elsewhere: bool = False
+    """Begun by somebody else (in the portal, by another server), and only watched here."""
 
 
 @dataclass(frozen=True)

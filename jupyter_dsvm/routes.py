@@ -190,7 +190,7 @@ class SignInHandler(DSVMHandler):
     @authorized
     async def post(self) -> None:
         tenant, keep, token = checked(self.body() if self.request.body else {})
-        if token:
+        if token is not None:
             self._answer(await self.run(self.service.accounts.paste, token))
         else:
             self._answer(await self.run(self.service.accounts.begin, tenant, keep))

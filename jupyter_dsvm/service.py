@@ -22,6 +22,7 @@ from traitlets.config import Config, LoggingConfigurable
 
 from .accounts import Accounts
 from .allowance import Allowance
+from .changes import Changes
 from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes, PowerKind
 from .connections import Connections
@@ -123,6 +124,7 @@ class DSVMService(LoggingConfigurable):
             self._kernel_changed,
             lambda: self.spare_interpreters,
         )
+        self.changes = Changes(self.operations_store, self.known, self._notebooks_on, self.connections.stopped)
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
@@ -270,7 +272,7 @@ class DSVMService(LoggingConfigurable):
     def cancel(self, operation_id: str) -> None:
         self.operations_store.cancel(operation_id)
 
-    # Power
+    # Changes of machines
 
     def start(self, compute: str) -> Operation:
         return self._power("start", compute)
@@ -283,46 +285,25 @@ class DSVMService(LoggingConfigurable):
         return self._power("restart", compute)
 
     def _power(self, kind: PowerKind, compute: str) -> Operation:
-        running = self.begin_power(kind, compute)
-        self.spawn_power(running, kind)
+        running = self.changes.begin_power(kind, compute)
+        self.spawn(running, lambda: self.changes.run_power(running, kind))
         return running.value
 
-    def spawn_power(self, running: Running, kind: PowerKind) -> None:
-        """Do it on a worker thread; ``running`` has the outcome."""
-        self._work.submit(self._run_power_quietly, running, kind)
+    def spawn(self, running: Running, work: Callable[[], object]) -> None:
+        """Do ``work`` on a worker thread; ``running`` has the outcome."""
+        self._work.submit(self._quietly, running, work)
 
-    def begin_power(self, kind: PowerKind, compute: str, cancel: Cancel | None = None) -> Running:
-        """The operation, for who runs it themselves with ``run_power`` (the magic, the command line). May block to find
-        the compute by its name."""
-        row = self.known.find(compute)
-        text = {"start": f"Start {row.name}", "stop": f"Stop {row.name}", "restart": f"Restart {row.name}"}[kind]
-        return self.operations_store.begin(kind, compute=row.id, steps=[(kind, text)], cancel=cancel)
-
-    def run_power(self, running: Running, kind: PowerKind) -> Compute:
-        """Do it on this thread. The operation ends with what is returned or raised."""
-        compute_id = running.value.compute or ""
-        affected = sorted(r.notebook for r in self.kernels()[0] if r.compute == compute_id)
+    def _quietly(self, running: Running, work: Callable[[], object]) -> None:
+        what = running.value.steps[0].text if running.value.steps else running.value.kind
         try:
-            running.step(kind)
-            row = self.known.change_power(kind, compute_id, running.report, running.cancel)
-            if kind == "stop":
-                self.connections.stopped(compute_id)
-        except BaseException as e:
-            if running.cancel.is_set():
-                running.cancelled(e if isinstance(e, DSVMError) else DSVMError("It was cancelled."))
-            else:
-                running.failed(e)
-            raise
-        running.done(_power_notice(kind, row, affected))
-        return row
-
-    def _run_power_quietly(self, running: Running, kind: PowerKind) -> None:
-        try:
-            self.run_power(running, kind)
+            work()
         except DSVMError as e:
-            self.log.info("%s: %s", running.value.steps[0].text, e)
+            self.log.info("%s: %s", what, e)
         except Exception:
-            self.log.exception("%s failed", running.value.steps[0].text)
+            self.log.exception("%s failed", what)
+
+    def _notebooks_on(self, compute: str) -> list[str]:
+        return sorted(r.notebook for r in self.kernels()[0] if r.compute == compute)
 
     # Moves
 
@@ -337,16 +318,8 @@ class DSVMService(LoggingConfigurable):
             running.done(f"The notebook runs on {row.name} already.")
             return running.value
         running = self.moves.begin(proxy, row)
-        self._work.submit(self._run_move_quietly, running, proxy, row, kernelspec)
+        self.spawn(running, lambda: self.moves.run(running, proxy, row, kernelspec, None))
         return running.value
-
-    def _run_move_quietly(self, running: Running, proxy: Any, row: Compute, kernelspec: str | None) -> None:
-        try:
-            self.moves.run(running, proxy, row, kernelspec, None)
-        except DSVMError as e:
-            self.log.info("Attaching %s to %s: %s", proxy.kernel_id, row.name, e)
-        except Exception:
-            self.log.exception("Attaching %s to %s failed", proxy.kernel_id, row.name)
 
     def proxy(self, kernel_id: str) -> Any:
         proxy = self.registry.get(kernel_id)
@@ -427,16 +400,6 @@ class DSVMService(LoggingConfigurable):
         self.connections.close()
         self.known.close()
         self._listeners.clear()
-
-
-def _power_notice(kind: str, row: Compute, affected: list[str]) -> str:
-    if kind == "start":
-        return f"{row.name} runs."
-    if not affected:
-        return f"{row.name} has restarted." if kind == "restart" else f"{row.name} is off."
-    ended = f"The kernel of {affected[0]}" if len(affected) == 1 else f"The kernels of {', '.join(affected)}"
-    what = "has restarted" if kind == "restart" else "is off"
-    return f"{row.name} {what}. {ended} ended with it; attach again, or return to the free tier."
 
 
 def load_service(config: Config | None = None, log: logging.Logger | None = None) -> DSVMService:

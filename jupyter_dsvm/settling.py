@@ -39,8 +39,12 @@ class Settling:
             if self._closed:
                 return
             thread = threading.Thread(target=self._run, args=(compute_id,), name="jupyter-dsvm-ends", daemon=True)
-            self._threads.add(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as e:  # no room for a thread; a backend that calls this is in the midst of its end
+                log.warning("Kernels that were left on VMs are not ended now: %s", e)
+            else:
+                self._threads.add(thread)  # which waits for the lock before it takes itself out
 
     def _run(self, compute_id: str) -> None:
         try:
@@ -53,14 +57,17 @@ class Settling:
 
     def settle(self, compute_id: str | None = None) -> None:
         """Begin to end what is owed on that compute, or everywhere. Blocks for files and imports, and waits for no VM."""
-        for end in ledger.claim(compute_id):
+        ends = ledger.claim(compute_id)
+        while ends:
+            end = ends.pop()
             try:
                 self._begin(end)
             except DSVMError as e:
                 log.info("A kernel that was left on %s is not ended now: %s", end.compute_name, e)
                 ledger.leave(end.tag, settled=False)
             except BaseException:
-                ledger.leave(end.tag, settled=False)
+                for left in (end, *ends):  # nobody could claim them for as long as this process lives
+                    ledger.leave(left.tag, settled=False)
                 raise
 
     def _begin(self, end: OwedEnd) -> None:

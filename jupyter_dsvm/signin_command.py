@@ -80,8 +80,9 @@ def _accounts(arguments: argparse.Namespace) -> Iterator[Signing]:
     service = load_service()
     try:
         # Without a server there is only what asks nobody, what was kept, and what is to be kept.
-        present = service.accounts.status()
-        if not (arguments.keep or arguments.out or present.state is SignInState.SIGNED_IN):
+        asked = arguments.paste or arguments.new or arguments.tenant
+        enough = arguments.keep or arguments.out
+        if not (enough or (not asked and service.accounts.status().state is SignInState.SIGNED_IN)):
             raise ConfigurationError(
                 "No Jupyter server of yours is running, and a sign-in lasts as long as a server.",
                 advice="Start one, or keep the sign-in with --keep, or sign in with `az login`.",

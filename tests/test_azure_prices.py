@@ -113,7 +113,7 @@ def test_prices_of_every_region_survive_the_reading() -> None:
     for region, prices in json.loads(REGIONS.read_text()).items():
         items = [item(price, size, armRegionName=region) for size, price in prices.items()]
         found = prices_of(items, NOW)
-        assert {(k[1], p.amount) for k, p in found.items()} == {(s.lower(), p) for s, p in prices.items() if p > 0}
+        assert {(k.size, p.amount) for k, p in found.items()} == {(s.lower(), p) for s, p in prices.items() if p > 0}
 
 
 # -- asking ---------------------------------------------------------------------------------------------------------------
@@ -161,10 +161,11 @@ def test_asked_once_a_day_for_all_sizes_of_a_region(server: ArmServer, price_lis
         key("westeurope", "Standard_X", OS.LINUX),
     ]
     found = prices.lookup(wanted)
-    assert {k[1]: p.amount for k, p in found.items()} == {D4.lower(): 0.272, T4.lower(): 0.658}
+    assert {k.size: p.amount for k, p in found.items()} == {D4.lower(): 0.272, T4.lower(): 0.658}
     assert len(server.requests) == 3, "the pages of one question"
     assert all("authorization" not in r.headers for r in server.requests)
     assert "armRegionName eq 'westeurope'" in server.requests[0].query["$filter"]
+    assert f"armSkuName eq '{D4}'" in server.requests[0].query["$filter"], "the API compares with regard to case"
     assert prices.lookup([*wanted, key("westeurope", D4, OS.WINDOWS)])[key("westeurope", D4, OS.WINDOWS)].amount == 0.45
     assert len(server.requests) == 3, "what is absent is known to be absent"
     price_list.now += A_DAY + 1

@@ -12,17 +12,22 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from jupyter_dsvm.compute.azure import AzureCompute
 from jupyter_dsvm.compute.azure.client import ArmClient
-from jupyter_dsvm.compute.azure.credentials import CLOUDS, SilentChain
+from jupyter_dsvm.compute.azure.credentials import CLOUDS, SilentChain, TokenFile
+from jupyter_dsvm.compute.azure.entra import Application
 from jupyter_dsvm.compute.azure.signin import SignIn
 from jupyter_dsvm.compute.azure.signin_settings import SignInSettings
+from jupyter_dsvm.compute.azure.signin_states import Attempts, Prompt
 from jupyter_dsvm.compute.azure.signin_store import SignInStore
+from jupyter_dsvm.compute.azure.tokens import PastedToken
 from jupyter_dsvm.computes import Computes
 from jupyter_dsvm.emulator.directory import ADA, AZURE_CLI_APP, GRACE, PARTNER_TENANT_ID, unsigned_jwt
 from jupyter_dsvm.emulator.entra import _OpenIdConfiguration, _Token
@@ -473,9 +478,11 @@ def test_a_pasted_token(entra: Entra):
     with entra.sign_in(endpoint=AZURE, authority="") as sign_in:
         for audience in (AZURE, AZURE + "/", "https://management.core.windows.net/"):
             token = jwt(audience)
-            status = sign_in.paste(f"  Bearer {token}\n")
+            status = sign_in.paste(f"  Bearer {token[:80]}\r\n{token[80:]}\n")  # as a terminal shows it
             assert (status.state, status.account, status.method) == (SignInState.SIGNED_IN, ADA, "pasted_token")
             assert sign_in.token((f"{AZURE}/.default",))[0] == token
+        assert sign_in.paste(f"bearer {token}").state is SignInState.SIGNED_IN
+        assert sign_in.token((f"{AZURE}/.default",))[0] == token
         with pytest.raises(SignInRequired, match="for the tenant"):
             sign_in.token((f"{AZURE}/.default",), PARTNER_TENANT_ID)
         with pytest.raises(SignInRequired, match="has expired"):
@@ -491,6 +498,8 @@ def test_a_pasted_token(entra: Entra):
         "x" * 100_000,
         jwt("https://graph.microsoft.com"),
         jwt(ahead=-5),
+        jwt() + "\x01",
+        jwt() + "é",
         jwt("https://management.usgovcloudapi.net"),
         unsigned_jwt({"aud": AZURE}),
         unsigned_jwt({"aud": ["a", {}], "exp": "soon"}),
@@ -588,6 +597,10 @@ def test_the_azure_cli_is_asked_for_the_clouds_own_resource(tmp_path: Path, monk
         assert len(asked) == 2
         assert asked[0].endswith(f"--resource {AZURE}")
         assert asked[1].endswith(f"--tenant {PARTNER_TENANT_ID}")
+        # A claims challenge, which the CLI cannot answer.
+        with pytest.raises(SignInRequired, match="wants a new sign-in"):
+            sign_in.token((f"{AZURE}/.default",), None, "{}")
+        assert (sign_in.status().state, sign_in.status().error.code) == (SignInState.FAILED, "SignInExpired")
     finally:
         sign_in.close()
 
@@ -645,7 +658,176 @@ def test_whoever_signs_in_comes_before_the_token_file(entra: Entra, tmp_path: Pa
         assert sign_in.status().error.code == "SignInRequired"
 
 
+def test_a_token_file_with_more_than_a_token_is_not_sent_nor_shown(tmp_path: Path):
+    """requests would refuse the header, in words that hold it."""
+    file = tmp_path / "token"
+    file.write_text("first-secret\nsecond-secret\n")
+    file.chmod(0o600)
+    with pytest.raises(SignInRequired, match="no token") as caught:
+        TokenFile(str(file)).read()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "says"),
+    [
+        ({"AZURE_CLIENT_CERTIFICATE_PATH": "/nonexistent.pem"}, "SignInRequired", "/nonexistent.pem"),
+        ({"AZURE_FEDERATED_TOKEN_FILE": "/nonexistent"}, "SignInRequired", "/nonexistent"),
+        ({"AZURE_CLIENT_SECRET": "x", "https_proxy": "http://127.0.0.1:9"}, "Unreachable", "no answer from login."),
+    ],
+)
+def test_an_environment_that_cannot_work_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], code: str, says: str
+):
+    for name, value in {"AZURE_TENANT_ID": TENANT_ID, "AZURE_CLIENT_ID": "app", **variables}.items():
+        monkeypatch.setenv(name, value)
+    sign_in = SignIn(SignInSettings(AZURE), SignInStore(tmp_path / "kept"))
+    try:
+        status = sign_in.status()
+        assert (status.state, status.error.code) == (SignInState.FAILED, code)
+        assert says in status.error.message
+    finally:
+        sign_in.close()
+
+
+# Attempts and the end of accounts, without Entra
+
+
+def test_a_page_whose_attempt_has_ended_is_not_told_that_it_goes_on(tmp_path: Path):
+    """Its code is worth nothing any more, whatever other pages are at."""
+    with a_sign_in(tmp_path) as sign_in:
+        sign_in._attempts = Attempts().asked("first", "").asked("second", "")
+        sign_in.cancel("first")
+        assert sign_in.status("first").state is SignInState.SIGNED_OUT
+        assert sign_in.status("second").state is SignInState.PROMPTING
+        assert sign_in.status().state is SignInState.PROMPTING
+
+
+def test_a_code_that_comes_too_late_is_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    answered, closed = threading.Event(), threading.Event()
+
+    class Slow:
+        def begin(self) -> Any:
+            answered.wait(20)
+            return Prompt("https://localhost", "CODE", ""), {}
+
+        def finish(self, flow: Any, stop: Any) -> None:
+            assert stop()
+
+        def close(self) -> None:
+            closed.set()
+
+    monkeypatch.setattr("jupyter_dsvm.compute.azure.signin.CODE_PATIENCE", 0.1)
+    with a_sign_in(tmp_path) as sign_in:
+        monkeypatch.setattr(sign_in, "_application", lambda tenant: Slow())
+        asked = sign_in.begin()
+        assert (asked.state, asked.error.code) == (SignInState.FAILED, "Unreachable")
+        answered.set()
+        assert closed.wait(20)
+        assert sign_in.status().state is SignInState.FAILED
+
+
+def test_forgetting_an_account_asks_nobody(monkeypatch: pytest.MonkeyPatch):
+    """MSAL's own way asks the authority for its aliases, which fails where there is no network."""
+    asked = []
+
+    def answer(self: Any, method: str, url: str, *args: Any, **options: Any) -> Any:
+        asked.append(url)
+        base = "https://login.microsoftonline.com/x/oauth2/v2.0"
+        answered = requests.Response()
+        answered.status_code = 200
+        answered._content = json.dumps(
+            {"issuer": base, "authorization_endpoint": base, "token_endpoint": base}
+        ).encode()
+        return answered
+
+    monkeypatch.setattr(requests.Session, "request", answer)
+    account = Application(SignInSettings(AZURE).sign_in_authority, AZURE_CLI_APP, f"{AZURE}/.default")
+    account._cache.deserialize('{"RefreshToken": {}}')
+    account._client()
+    assert asked
+    asked.clear()
+    account.close()
+    assert asked == []
+    assert account._cache.serialize() == "{}"
+
+
+def test_what_was_signed_out_is_not_written_after_that(tmp_path: Path):
+    """A renewed token is being kept while somebody signs out."""
+    writing, go_on = threading.Event(), threading.Event()
+
+    class Store(SignInStore):
+        kept: Any = None
+
+        def save(self, rows: Any) -> None:
+            if rows:
+                writing.set()
+                go_on.wait(20)
+            self.kept = list(rows)
+
+    class Kept(PastedToken):
+        def to_keep(self) -> dict[str, Any]:
+            return {"secret": 1}
+
+    store = Store(tmp_path / "kept")
+    sign_in = SignIn(SignInSettings(AZURE), store)
+    keeping = threading.Thread(
+        target=sign_in._take, args=(Kept(jwt(), AZURE, f"{AZURE}/.default"),), kwargs={"named": False, "kept": True}
+    )
+    keeping.start()
+    assert writing.wait(20)
+    leaving = threading.Thread(target=sign_in.sign_out)
+    leaving.start()
+    leaving.join(0.3)
+    go_on.set()
+    keeping.join()
+    leaving.join()
+    assert store.kept == []
+    sign_in.close()
+
+
+def test_a_token_that_is_renewed_while_the_server_stops_leaves_what_was_kept(tmp_path: Path):
+    saved = []
+
+    class Store(SignInStore):
+        def save(self, rows: Any) -> None:
+            saved.append(list(rows))
+
+    sign_in = SignIn(SignInSettings(AZURE), Store(tmp_path / "kept"))
+    sign_in.close()
+    sign_in._keep()  # as the thread that renewed it does
+    assert saved == []
+
+
+@contextmanager
+def a_sign_in(folder: Path) -> Iterator[SignIn]:
+    made = SignIn(SignInSettings(ARM, authority="https://localhost:9"), SignInStore(folder / "kept"))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
 # Where a token may go
+
+
+def test_a_clouds_own_authority_may_be_spelt_out(tmp_path: Path):
+    """It changes nothing: what asks nobody still counts."""
+    token = jwt()
+    answer = json.dumps({"accessToken": token, "expires_on": int(time.time()) + 3600})
+    fake_az(tmp_path, f"echo '{answer}'")
+    sign_in = SignIn(SignInSettings(AZURE, authority="https://login.microsoftonline.com"), SignInStore(tmp_path / "k"))
+    try:
+        assert sign_in.status().state is SignInState.SIGNED_IN
+        assert sign_in.token((f"{AZURE}/.default",))[0] == token
+    finally:
+        sign_in.close()
+
+
+@pytest.mark.parametrize("endpoint", ["management.azure.com", "http://arm.example", ""])
+def test_an_endpoint_that_is_no_address_is_a_sentence(endpoint: str, tmp_path: Path):
+    with pytest.raises(ComputeError, match=r"AzureCompute\.arm_endpoint"):
+        SignIn(SignInSettings(endpoint), SignInStore(tmp_path / "kept"))
 
 
 @pytest.mark.parametrize(
@@ -655,6 +837,7 @@ def test_whoever_signs_in_comes_before_the_token_file(entra: Entra, tmp_path: Pa
         (AZURE, "https://login.microsoftonline.us"),
         ("https://arm.example", "https://login.microsoftonline.com"),  # a real authority, somebody else's endpoint
         ("https://arm.example", "https://login.windows.net"),
+        ("https://arm.example", "https://login.microsoftonline.com."),
         (ARM, "http://localhost:1"),
         (ARM, "nonsense"),
     ],
@@ -672,6 +855,28 @@ def test_an_endpoint_without_an_authority(tmp_path: Path):
     with pytest.raises(SignInRequired, match="no Azure cloud"):
         sign_in.token(("https://arm.example/.default",))
     sign_in.close()
+
+
+def test_a_password_of_the_netrc_does_not_take_the_tokens_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    sent = []
+
+    def send(self: Any, request: Any, **options: Any) -> Any:
+        sent.append(request.headers["Authorization"])
+        raise requests.ConnectionError("no network")
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    sign_in = SignIn(SignInSettings(AZURE), SignInStore(tmp_path / "kept"))
+    token = jwt()
+    sign_in.paste(token)
+    client = ArmClient(AZURE, credential=sign_in.credential)
+    with pytest.raises(ComputeError, match="no answer"), client.translated("ask"):
+        client.post("/x", "1", {})
+    client.close()
+    sign_in.close()
+    assert sent == [f"Bearer {token}"]
 
 
 def test_a_change_of_account_counts_at_once(entra: Entra):

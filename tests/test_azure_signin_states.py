@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_dsvm.compute.azure.aadsts import TABLE, number_of, refusal, shown
+from jupyter_dsvm.compute.azure.aadsts import TABLE, ends_sign_in, number_of, passes, refusal, shown
 from jupyter_dsvm.compute.azure.signin_states import MOST_ENDED, MOST_OPEN, OPEN, Attempts, Event, Phase, Prompt
 from jupyter_dsvm.emulator.aadsts import ERRORS, Refused
 from jupyter_dsvm.models import Problem
@@ -112,6 +112,14 @@ def test_an_unknown_number_keeps_entras_words():
     assert "Entra said: AADSTS1234567: Something quite new." in error.message
     assert error.code == "AADSTS1234567"
     assert "nothing" in refusal("", "").message
+
+
+def test_entras_own_faults_say_nothing_about_the_account():
+    for code in ("AADSTS90033", "AADSTS90038", "AADSTS90055", "temporarily_unavailable"):
+        assert passes(code)
+        assert not ends_sign_in(code)
+    for code in ("AADSTS50173", "AADSTS65001", "invalid_grant", "SignInExpired", ""):
+        assert not passes(code)
 
 
 @given(st.text(max_size=3000))

@@ -15,14 +15,16 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
 
-from jupyter_dsvm.errors import BootstrapError
+from jupyter_dsvm.errors import BootstrapError, DSVMError, Unreachable
 from jupyter_dsvm.kernels import bootstrap as module
-from jupyter_dsvm.kernels import loader
+from jupyter_dsvm.kernels import loader, vmpipe
 from jupyter_dsvm.kernels.bootstrap import RememberedPythons, bootstrap, command, relay_zip
+from jupyter_dsvm.kernels.pipeconnection import PIPE_ENDED
 from jupyter_dsvm.models import SSHTarget
 from jupyter_dsvm.relay.archive import Archive
 from jupyter_dsvm.ssh.connection import SSHConnection
@@ -412,6 +414,54 @@ def test_a_remembered_python_that_has_gone_is_no_hindrance(server: SSHServer, ec
     finally:
         connection.close()
     assert pythons.get("host:vm") == sys.executable
+
+
+@pytest.mark.parametrize(
+    ("ended", "by_us", "heard", "kept"),
+    [
+        (PIPE_ENDED, False, False, None),
+        (PIPE_ENDED, False, True, sys.executable),
+        (PIPE_ENDED, True, False, sys.executable),
+        ("ConnectionLost", False, False, sys.executable),
+    ],
+)
+def test_a_remembered_python_whose_pipe_ends_without_a_word_is_looked_for_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: str, by_us: bool, heard: bool, kept: str | None
+) -> None:
+    """Its pyzmq may be broken, which is found out only after it has been chosen."""
+    told_to, over = threading.Event(), threading.Event()
+
+    class Connection:
+        python = sys.executable
+
+        def __init__(self, *_: Any) -> None:
+            self.heard = heard
+
+        def connect(self, *_: Any, **_more: Any) -> None:
+            pass
+
+        def read(self, _on_frames: Any) -> DSVMError:
+            assert told_to.wait(10)
+            return Unreachable("over", code=ended)
+
+        def finish(self) -> None:
+            told_to.set()
+
+        def close(self) -> None:
+            over.set()
+
+    pythons = RememberedPythons(tmp_path / "pythons.json")
+    pythons.set("host:vm", sys.executable)
+    pythons.set("host:other", "/usr/bin/python3")
+    monkeypatch.setattr(vmpipe, "PipeConnection", Connection)
+    target = SSHTarget(compute="host:vm", name="vm", host="127.0.0.1")
+    if not by_us:
+        told_to.set()
+    pipe = vmpipe.VMPipe.open(lambda: target, HostKeys(tmp_path / "pins", []), pythons=pythons)
+    assert by_us or over.wait(10)
+    pipe.close()
+    assert pythons.get("host:vm") == kept
+    assert pythons.get("host:other") == "/usr/bin/python3"
 
 
 @pytest.mark.parametrize(

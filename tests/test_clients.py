@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from jupyter_dsvm.kernels import clients
+from jupyter_dsvm.kernels.messages import Signer
+from jupyter_dsvm.relay.wire import Channel
 from support.kernels import Notebook, until
 from support.pages import Page, reading
 
@@ -271,3 +278,28 @@ def test_what_is_confirmed_takes_no_room(tight: Notebook) -> None:
     outbox = tight.proxy.clients._outbox
     assert (outbox.memory, outbox.spooled) == (0, 0)
     assert "left out" not in streams(page, cell, "stderr")
+
+
+def test_what_comes_once_a_page_is_back_is_not_counted_as_missed(tmp_path: Path) -> None:
+    """The I/O thread, which tells it, may be late."""
+    due: list[Callable[[], None]] = []
+    io: Any = SimpleNamespace(call_soon=lambda f, *args: due.append(partial(f, *args)))
+    events: Any = SimpleNamespace(running=lambda: None, handed_on=lambda source, number: None)
+    signer = Signer(b"key", "front", "hmac-sha256", "kernel")
+    those = clients.Clients(io, signer, events, tmp_path)
+
+    def say(text: str) -> None:
+        those.deliver([(Channel.IOPUB, signer.published("stream", {"name": "stdout", "text": text}, None))])
+
+    those.connect("page", lambda: None)
+    say("before")
+    those._give_up(["page"])
+    say("meanwhile")
+    back = those.connect("page", lambda: None)
+    say("after")
+    while due:
+        due.pop(0)()
+    after, told = (outgoing.parts[5] for outgoing in back.take(1_000_000))
+    assert b"after" in after
+    assert b"[2 messages were left out" in told
+    those.close()

@@ -10,7 +10,7 @@ import pytest
 
 from jupyter_dsvm.compute.provider import Cancel
 from jupyter_dsvm.emulator import STANDARD, ControlError, Emulator
-from jupyter_dsvm.emulator.directory import ADA
+from jupyter_dsvm.emulator.directory import ADA, AZURE_CLI_APP
 from jupyter_dsvm.models import SignInState
 from jupyter_dsvm.service import DSVMService, load_service
 from support.fakes import FakeConnections
@@ -99,5 +99,7 @@ def test_who_signed_in_may_use_azure_and_not_the_emulator(emulator: Emulator, se
 def test_the_configuration_names_public_options_only(emulator: Emulator):
     settings = json.loads((emulator.config_dir / "jupyter_dsvm_config.json").read_text())["AzureCompute"]
     assert (settings["token_file"], settings["authority"]) == ("", emulator.entra)
+    # Any user of the computer knows the Azure CLI's, and could sign in with it.
+    assert settings["client_id"] not in ("", AZURE_CLI_APP)
     assert "BEGIN CERTIFICATE" in Path(settings["authority_ca_file"]).read_text()
     assert "PRIVATE" not in Path(settings["authority_ca_file"]).read_text()

@@ -89,8 +89,6 @@ def test_also_one_that_has_more_to_say_than_anybody_wants_to_hear(server: SSHSer
 def test_one_that_was_killed_before_it_was_started_leaves_by_itself(server: SSHServer):
     """A HELLO has arrived, and no START."""
     with piped(server) as pipe:
-        kernel = Kernel.__new__(Kernel)
-        kernel._begin(pipe, "0f6ac4a2-5f5b-4d0c-b1f5-2f6a0a8f2f11", b"key")
         session = link.Session(link.Role.SERVER, b"t" * 16)
         greeting = _Greeting(session)
         pipe.io.call(pipe.router.add, greeting).result(5)

@@ -85,6 +85,10 @@ def test_nothing_goes_to_a_kernel_before_it_is_ready_and_then_all_of_it_does() -
     (asked,) = kernel.requests()
     kernel.reply(asked, **info())
     assert [m.type for m in kernel.requests()] == ["kernel_info_request"], "IOPub has not been seen"
+    g.do(g.gate.link, kernel.number, False)
+    assert g.do(g.gate.ask_again, kernel.number)
+    assert len(kernel.requests()) == 1, "ten a second would wait for the link"
+    g.do(g.gate.link, kernel.number, True)
     assert g.do(g.gate.ask_again, kernel.number)
     assert [m.type for m in kernel.requests()] == ["kernel_info_request"] * 2
     assert g.ready == []
@@ -116,6 +120,20 @@ def test_a_kernel_that_is_asked_before_it_runs_is_not_asked_again_when_it_does()
     assert [m.type for m in kernel.requests()].count("kernel_info_request") == 2, (
         "another process has heard nothing yet"
     )
+
+
+def test_a_kernel_that_took_the_early_question_with_it_leaves_the_next_one_to_be_asked() -> None:
+    g = Gated()
+    kernel = g.add(trusted=False)
+    g.do(g.gate.launched, kernel.number)
+    g.do(g.gate.starting, kernel.number)
+    (early,) = kernel.requests()
+    g.do(g.gate.exited, kernel.number, 1, "")
+    g.do(g.gate.started, kernel.number)  # restarted in place
+    asked = kernel.requests()[-1]
+    assert asked.id != early.id
+    kernel.answer(asked, **info())
+    assert g.ready == [kernel.number]
 
 
 def test_a_welcome_will_do_and_a_kernel_of_another_language_gets_no_magic() -> None:

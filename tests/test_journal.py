@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jupyter_dsvm.relay import journal, segments
+from jupyter_dsvm.kernels.link import MAX_MESSAGE
+from jupyter_dsvm.relay import journal, segments, wire
 from jupyter_dsvm.relay.journal import Journal, JournalError, OutputLimit
 
 
@@ -248,3 +249,17 @@ def test_many_requests_at_the_limit_take_bounded_memory() -> None:
     told = limit.flush()
     assert len(told) <= 257
     assert sum(t["messages"] for t in told if isinstance(t, dict)) == 5_000
+
+
+def test_what_cannot_be_sent_at_all_is_told_with_the_next_message() -> None:
+    limit = OutputLimit(0)
+    limit.leave_out(stream("a", 5_000))
+    told, last = limit.take(idle("a"), 0)
+    assert last == idle("a")
+    assert told == {"parent_header": {"msg_id": "a"}, "messages": 1, "bytes": sum(map(len, stream("a", 5_000)))}
+
+
+def test_the_longest_message_that_a_relay_sends_is_one_that_a_server_takes() -> None:
+    pieces = -(-wire.LONGEST_OUTPUT // wire.CHUNK) + 1
+    head = 4 + 8 * wire.MAX_PARTS
+    assert wire.LONGEST_OUTPUT + head + pieces * wire.PIECE < MAX_MESSAGE

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
@@ -281,12 +283,55 @@ def test_a_program_that_does_not_exist_raises_and_leaves_nothing(make: Start) ->
     assert list(kernel.folder.iterdir()) == []
 
 
+def test_a_disk_that_takes_nothing_raises_and_leaves_nothing(make: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_path: str, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(local, "write_private", full)
+    kernel = make()
+    with pytest.raises(OSError, match="No space"):
+        kernel.start()
+    assert kernel.backend._channels is None, "nobody closes a backend that was never started"
+    assert list(kernel.folder.iterdir()) == []
+
+
 def test_all_that_a_kernel_said_before_its_end_arrives_before_its_end_does(make: Start) -> None:
     kernel = make(*fake("flood")).up()
     kernel.ask("kernel_info_request")
     kernel.ask("shutdown_request", channel=Channel.CONTROL)
     assert kernel.exit_code() == 0
     assert kernel.heard.texts() == "".join(f"{n}\n" for n in range(2000))
+
+
+def test_what_is_read_slowly_arrives_before_the_end_too(make: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only few messages may wait, that the kernel has hung up is not seen before they have been read."""
+
+    class Channels:
+        sockets: ClassVar[dict[Channel, Any]] = {Channel.IOPUB: -1}
+
+        def __init__(self, messages: list[list[bytes]]) -> None:
+            self.messages = messages
+
+        def hung_up(self) -> bool:
+            return not self.messages
+
+        def receive(self, _channel: Channel) -> list[list[bytes]]:
+            return [self.messages.pop(0)] if self.messages else []
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(local, "DRAIN", 0.0)  # as if this thread had been busy with other kernels for as long as that
+    kernel = make()
+    said = [kernel.client.serialize(kernel.client.msg("stream", {"name": "stdout", "text": str(n)})) for n in range(5)]
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    backend: Any = kernel.backend
+    backend._process, backend._events = ended, kernel.heard
+    backend._channels, backend._registered = Channels(said), True
+    kernel.do(backend._look)
+    assert kernel.exit_code() == 0
+    assert kernel.heard.texts() == "01234"
 
 
 def test_a_child_that_holds_the_dead_kernels_sockets_does_not_hold_up_its_end(make: Start) -> None:

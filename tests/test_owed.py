@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jupyter_dsvm import settling
 from jupyter_dsvm.errors import (
     AuthenticationError,
     ComputeNotRunning,
@@ -29,6 +31,8 @@ from jupyter_dsvm.kernels.keeping import Keeping
 from jupyter_dsvm.kernels.keptfiles import KeptKernel, folder_of, kept_kernels, kept_tags
 from jupyter_dsvm.kernels.ledger import Ledger, owed_folder
 from jupyter_dsvm.kernels.owed import MAX_AGE, Facts, OwedEnd, Step, settled_by, settled_by_goodbye, step
+from jupyter_dsvm.kernels.vmpipe import VMPipe
+from jupyter_dsvm.settling import Settling
 
 KERNEL_ID = "0f6ac4a2-5f5b-4d0c-b1f5-2f6a0a8f2f11"
 
@@ -241,6 +245,44 @@ def test_no_descriptor_is_left(data: Path):
         ledger.leave(end.tag, settled=False)
     assert len(os.listdir("/proc/self/fd")) == before
     assert len(entries()) == 3
+
+
+# Who ends them
+
+
+def test_a_mistake_at_one_keeps_the_others_from_nobody(data: Path, monkeypatch: pytest.MonkeyPatch):
+    ledger = Ledger()
+    monkeypatch.setattr(settling, "ledger", ledger)
+    for number in range(3):
+        ledger.owe(owed_end(number))
+
+    def borrow(compute: str, name: str) -> VMPipe:
+        raise RuntimeError("a mistake")
+
+    with pytest.raises(RuntimeError, match="a mistake"):
+        Settling(borrow).settle()
+    claimed = ledger.claim()
+    assert len(claimed) == 3
+    for end in claimed:
+        ledger.leave(end.tag, settled=True)
+
+
+def test_whoever_leaves_one_is_not_hurt_where_no_thread_can_be_started(data: Path, monkeypatch: pytest.MonkeyPatch):
+    """The link calls that in the middle of its own end."""
+    ledger = Ledger()
+    monkeypatch.setattr(settling, "ledger", ledger)
+    made = Settling(lambda _compute, _name: pytest.fail("nothing is to be connected"))
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ledger.begin(owed_end(), owe=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        ledger.over(owed_end().tag, settled=False)
+    made.close()
+    (end,) = ledger.claim()
+    ledger.leave(end.tag, settled=True)
 
 
 # A server that is killed between any two changes of files

@@ -153,7 +153,7 @@ def test_what_a_relay_killed_with_its_machine_left_behind_is_no_obstacle(vm: Mac
 
 
 def test_a_relay_that_nobody_uses_ends(home: Path) -> None:
-    with machine(home, before="import relay.daemon as d; d.UNUSED_LIMIT = 0.2; d.EXITED_LIMIT = 0.6") as vm:
+    with machine(home, before="import relay.daemon as d; d.UNUSED_LIMIT = 1.0; d.EXITED_LIMIT = 0.6") as vm:
         with pipe(vm) as way:
             never = KernelEnd()
             never.attach(way, create=True)

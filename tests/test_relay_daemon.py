@@ -130,17 +130,27 @@ def test_a_kernel_that_cannot_do_ipc_gets_loopback_tcp(vm: Machine, way: PipeEnd
     assert say(way, kernel, "print(1)") == "1\n"
 
 
-def test_what_is_sent_while_the_kernel_starts_is_acknowledged_when_it_was_handed_on(way: PipeEnd) -> None:
+WAITING = """
+import os, runpy, sys, time
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.01)
+sys.argv[1:] = ["-f", sys.argv[1]]
+runpy.run_module("ipykernel_launcher", run_name="__main__")
+"""
+
+
+def test_what_is_sent_while_the_kernel_starts_is_acknowledged_when_it_was_handed_on(vm: Machine, way: PipeEnd) -> None:
+    go = vm.home / "go"
     kernel = KernelEnd()
     kernel.attach(way, create=True)
-    kernel.start([sys.executable, "-c", "import time, runpy, sys; time.sleep(1); sys.argv[1:1] = ['-f'];"
-                  "runpy.run_module('ipykernel_launcher', run_name='__main__')", "{connection_file}"])  # fmt: skip
+    kernel.start([sys.executable, "-c", WAITING, "{connection_file}", str(go)])
     request = kernel.execute("print('late')")
     way.wait(lambda: kernel.session.acked == 1)
     end = time.monotonic() + 0.5
     while time.monotonic() < end:
         way.turn()
         assert kernel.session.acked == 1
+    go.touch()
     way.wait(lambda: kernel.done(request))
     assert kernel.session.acked == 2
     assert kernel.text(request) == "late\n"

@@ -423,9 +423,9 @@ def test_close_ends_what_is_under_way_and_can_be_called_again():
 
 def test_errors_are_raised_to_who_runs_a_change_themselves():
     with stage() as s:
-        running = s.service.begin_power("start", "gpu-vm")
+        running = s.service.changes.begin_power("start", "gpu-vm")
         running.cancel.set()
         s.cloud.gate.clear()
         with pytest.raises(Cancelled):
-            s.service.run_power(running, "start")
+            s.service.changes.run_power(running, "start")
         assert running.value.state is OperationState.CANCELLED

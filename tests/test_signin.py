@@ -181,12 +181,37 @@ async def test_a_page_pastes_a_token(ask: Ask, entra: Entra, arm: ArmServer, cap
 
 
 @pytest.mark.parametrize(
-    "body", [{"tenant": 1}, {"keep": "yes"}, {"password": "x"}, {"token": "x", "tenant": "y"}, {"tenant": "a/b"}, []]
+    "body",
+    [
+        {"token": ""},
+        {"token": None},
+        {"tenant": 1},
+        {"keep": "yes"},
+        {"password": "x"},
+        {"token": "x", "tenant": "y"},
+        {"tenant": "a/b"},
+        [],
+    ],
 )
 async def test_what_cannot_be_understood(ask: Ask, body: Any):
     status, answer = await ask("POST", "signin", body=body)
     assert status == 400
     assert answer["advice"]
+
+
+async def test_who_may_only_read_neither_starts_nor_ends_a_sign_in(
+    ask: Ask, entra: Entra, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """A collaborator or guest: the state is theirs to see, a code is not."""
+    _, asked = await ask("POST", "signin")
+    monkeypatch.setattr(jp_serverapp.authorizer, "is_authorized", lambda handler, user, action, what: action == "read")
+    for body in ({}, {"token": "x"}):
+        assert (await ask("POST", "signin", body=body))[0] == 403
+    assert (await ask("DELETE", "signin"))[0] == 403
+    assert (await ask("DELETE", "signin", id=asked["id"]))[0] == 403
+    seen = await ask("GET", "signin", id=asked["id"])
+    assert (seen[0], seen[1]["state"], seen[1]["code"]) == (200, "prompting", None)
+    assert entra.directory.state()["waiting"] == [asked["code"]]
 
 
 async def test_unknown_attempts(ask: Ask):

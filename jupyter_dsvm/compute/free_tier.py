@@ -17,7 +17,7 @@ from traitlets.config import Configurable
 
 from ..errors import OperationRefused, UnknownCompute
 from ..models import FREE, OS, Compute, ComputeKind, PowerState, Size, SSHTarget
-from .provider import Cancel, Listing, Report
+from .provider import Cancel, Listing, Memo, Report
 
 GIB = 1024**3
 
@@ -56,14 +56,14 @@ class FreeTier(Configurable):
             size=Size(FREE, vcpus=self._vcpus(), memory_gib=self._memory(), gpus=None),
         )
 
-    def start(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def start(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         """It always runs."""
         return self.get(compute_id)
 
-    def stop(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def stop(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         raise _refused("stopped")
 
-    def restart(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def restart(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         raise _refused("restarted")
 
     def ssh_target(self, compute_id: str) -> SSHTarget:

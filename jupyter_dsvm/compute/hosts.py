@@ -20,7 +20,7 @@ from traitlets.config import Configurable
 
 from ..errors import ComputeError, OperationRefused, UnknownCompute
 from ..models import Compute, ComputeKind, PowerState, Problem, SSHTarget
-from .provider import Cancel, Listing, Report
+from .provider import Cancel, Listing, Memo, Report
 
 if TYPE_CHECKING:
     from paramiko import SSHConfig
@@ -61,13 +61,13 @@ class SSHHosts(Configurable):
     def get(self, compute_id: str) -> Compute:
         return _compute(self._alias(compute_id))
 
-    def start(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def start(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         raise self._by_hand(compute_id, "started")
 
-    def stop(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def stop(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         raise self._by_hand(compute_id, "stopped")
 
-    def restart(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def restart(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         raise self._by_hand(compute_id, "restarted")
 
     def ssh_target(self, compute_id: str) -> SSHTarget:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from ..models import Compute, Problem, SSHTarget
 
@@ -31,6 +31,22 @@ class Cancel(threading.Event):
     """Set by whoever wants a long change to stop waiting; the change itself may go on in the cloud."""
 
 
+@dataclass
+class Memo:
+    """What a long change notes down, so that it can be gone on with after the server has been killed.
+
+    The service hands one to each change and keeps it on disk (``keep`` is called after every note). A provider that is handed
+    one with facts in it goes on from there in place of beginning. Facts are plain JSON values, and no secrets.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    keep: Callable[[dict[str, Any]], None] = lambda facts: None
+
+    def note(self, **facts: Any) -> None:
+        self.facts.update(facts)
+        self.keep(dict(self.facts))
+
+
 class ComputeProvider(Protocol):
     """One source of computes. Ids are unique across providers by their prefix (``azure:``, ``host:``, ``free``)."""
 
@@ -42,13 +58,13 @@ class ComputeProvider(Protocol):
     def get(self, compute_id: str) -> Compute:
         """One of them, with its power state read now. Raises ``UnknownCompute``."""
 
-    def start(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def start(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         """Return once it runs. Raises ``OperationRefused`` with the other side's reason, ``Cancelled`` on cancel."""
 
-    def stop(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def stop(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         """Deallocate: return once it costs nothing."""
 
-    def restart(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def restart(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         """Return once it runs again."""
 
     def ssh_target(self, compute_id: str) -> SSHTarget:

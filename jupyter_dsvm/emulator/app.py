@@ -133,7 +133,10 @@ class _Server:
                 sockets = netutil.bind_sockets(0, "127.0.0.1")
                 port = sockets[0].getsockname()[1]
                 base, secret = f"http://127.0.0.1:{port}", secrets.token_urlsafe(32)
-                entra = EntraServer(Directory(arm.tenants))
+                directory = Directory(arm.tenants)
+                # Known to the configuration alone: with the Azure CLI's, any user of this computer could sign in.
+                directory.applications = {str(uuid.uuid4()): None}
+                entra = EntraServer(directory)
                 gate = Gate(secret, port, entra.directory)
                 self._write_config(arm, base, secret, gate, entra)
                 server = httpserver.HTTPServer(
@@ -295,6 +298,7 @@ class _Server:
                 "token_file": "" if self.options.sign_in else str(token),
                 "authority": entra.url,
                 "authority_ca_file": str(authority),
+                "client_id": next(iter(entra.directory.applications)),
                 "prices_endpoint": f"{base}/{gate.prices_door}",
                 "ssh_user": vms[0].user if vms else None,
                 "ssh_key_file": str(self.key),

@@ -95,7 +95,7 @@ class ControlRoutes:
     def on_set_entra(self) -> Json:
         try:
             self.gate.directory.behaviour.update(self.asked)
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise Refusal(400, "BadRequest", str(error)) from None
         return self.gate.directory.state()
 

@@ -1,8 +1,8 @@
 """The emulated Microsoft Entra over https: discovery, device codes, tokens, and the page on which a person enters a code.
 
 Shapes are those of https://learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code and of recorded answers, so that
-MSAL and azure-identity work with it unchanged. It answers under the names of its certificate only. No request here needs the
-emulator's secret, as none needs one at Entra's: what protects a sign-in is its codes.
+MSAL and azure-identity work with it unchanged. It answers under the names of its certificate only. No request here can bring the
+emulator's secret, as none brings one to Entra: who may ask for a code knows the application's id, which ``app`` makes up.
 """
 
 from __future__ import annotations

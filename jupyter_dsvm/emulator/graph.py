@@ -3,8 +3,9 @@
 There is no query engine here. Of a query about ``microsoft.compute/virtualmachines`` these are understood, and a query
 about something else gets no rows:
 
-- ``tostring(image.publisher) in~ ('a', 'b')`` or the same of ``plan`` and ``gallery``, and ``tags['key']`` beside it: only
-  rows with such a publisher, or with that tag; without any of the two, all rows;
+- ``tostring(image.publisher) in~ ('a', 'b')`` or the same of ``plan`` and ``gallery``, and beside it
+  ``tostring(tags) contains 'key'``: only rows with such a publisher, or with that text in their tags; without any of the two,
+  all rows;
 - the last ``project``: which columns come out, by the name left of ``=``. A column that is unknown here is null.
 
 Rows are ordered by ``id``. ``$top`` and ``$skipToken`` page as the real one does.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ Json = dict[str, Any]
 
 _VIRTUAL_MACHINES = re.compile(r"type\s*(=~|==)\s*['\"]microsoft\.compute/virtualmachines['\"]", re.IGNORECASE)
 _PUBLISHERS = re.compile(r"publisher\)?\s+in~?\s*\(([^)]*)\)", re.IGNORECASE)
-_TAG = re.compile(r"tags\s*\[\s*'((?:[^'\\]|\\.)*)'\s*\]")
+_TAG = re.compile(r"tostring\(tags\)\s+contains\s+'((?:[^'\\]|\\.)*)'")
 _PROJECT = re.compile(r"\|\s*project\s+(.*?)(?=\||\Z)", re.IGNORECASE | re.DOTALL)
 MOST_ROWS = 1000
 
@@ -121,7 +123,7 @@ def _fits(query: str, candidate: Json) -> bool:
     keys = [re.sub(r"\\(.)", r"\1", key) for key in _TAG.findall(query)]
     if not publishers and not keys:
         return True
-    tags = {k.lower() for k, v in (candidate["tags"] or {}).items() if v}
+    tags = json.dumps(candidate["tags"] or {}, ensure_ascii=False).lower()
     named = [str((candidate[part] or {}).get("publisher", "")).lower() for part in ("image", "plan", "gallery")]
     return any(name in publishers for name in named) or any(k.lower() in tags for k in keys)
 

@@ -180,8 +180,9 @@ class Offers:
                     items += _retail(name, size, location, usd, currency)
 
         def chosen(item: Json) -> bool:
-            row = {"pricetype" if k == "type" else k.lower(): str(v).lower() for k, v in item.items()}
-            return all(row.get(name, "") in {v.lower() for v in values} for name, values in filters.items())
+            row = {"pricetype" if k == "type" else k.lower(): str(v) for k, v in item.items()}
+            # With regard to case, as the API does since 2023-01-01-preview.
+            return all(row.get(name, "") in values for name, values in filters.items())
 
         return [item for item in items if chosen(item)]
 

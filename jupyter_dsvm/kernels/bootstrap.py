@@ -112,13 +112,21 @@ class RememberedPythons:
         """Remember; a failure to write costs only time at the next connect, so it is not raised."""
         with self._lock:
             pythons = self._read()
-            if pythons.get(compute) == python:
-                return
-            pythons[compute] = python
-            try:
-                write_private(self.path, json.dumps(pythons, indent=1, sort_keys=True).encode())
-            except OSError:
-                pass
+            if pythons.get(compute) != python:
+                self._write({**pythons, compute: python})
+
+    def forget(self, compute: str) -> None:
+        """It may not serve any more: at the next connect it is looked for as at the first."""
+        with self._lock:
+            pythons = self._read()
+            if pythons.pop(compute, None) is not None:
+                self._write(pythons)
+
+    def _write(self, pythons: dict[str, str]) -> None:
+        try:
+            write_private(self.path, json.dumps(pythons, indent=1, sort_keys=True).encode())
+        except OSError:
+            pass
 
     def _read(self) -> dict[str, str]:
         try:

@@ -140,15 +140,15 @@ class Clients:
             older = self._connections.pop(session_id, None)
             self._connections[session_id] = connection
             self._parked.pop(session_id, None)
-            new = session_id not in self._outbox.cursors
-            if new:
+            if session_id not in self._outbox.cursors:
                 self._outbox.join(session_id)
             else:
                 self._outbox.rewind(session_id)
             cursor = self._outbox.cursors[session_id]
             cursor.connected = True
             number = cursor.number
-            stood = self._given_up.pop(session_id, None) if new else None
+            stood, why = self._given_up.pop(session_id, (self._outbox.last, ""))
+            missed = self._outbox.last - stood
             if self._outbox.waiting(session_id):
                 connection.asleep = False
         if older is not None:
@@ -156,8 +156,8 @@ class Clients:
             older.wake()
         if number and self.on_flushed is not None:
             self.on_flushed(session_id, number)
-        if stood is not None:
-            self._io.call_soon(self._tell_missed, session_id, *stood)
+        if missed:
+            self._io.call_soon(self._tell_missed, session_id, missed, why)
         if not connection.asleep:
             wake()
         self._tell_soon()
@@ -306,10 +306,7 @@ class Clients:
                 self._io.call_soon(connection.wake)
             self._io.call_soon(self._forgotten, name)
 
-    def _tell_missed(self, name: str, stood: int, why: str) -> None:
-        missed = self._outbox.last - stood
-        if missed <= 0:
-            return
+    def _tell_missed(self, name: str, missed: int, why: str) -> None:
         text = f"\n[{missed} messages were left out: {why}.]\n"
         running = self._events.running()
         parts = self._signer.message("stream", {"name": "stderr", "text": text}, running, [])

@@ -203,6 +203,7 @@ class Gate:
         if side is None or side.phase is Phase.GONE:
             return
         was, side.phase = side.phase, Phase.ENDED
+        side.asked_early = ""  # a process that takes this one's place has not heard the question
         if side.replaced:
             self._state.sides.pop(number)
             return

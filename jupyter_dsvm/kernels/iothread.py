@@ -17,6 +17,7 @@ import logging
 import math
 import os
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -32,6 +33,10 @@ log = logging.getLogger("jupyter_dsvm.io")
 T = TypeVar("T")
 
 IDLE_WAIT_MS = 60_000
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds that another thread may compute before this one gets its turn (``sys.setswitchinterval``, for the whole process).
+With Python's 5 ms, a kernel's messages wait as long behind an event loop that computes, at each hand-over."""
 
 MAX_SOCKETS = 16_384
 """A kernel takes about a dozen; ZeroMQ's default of 1,023 would be full at some eighty kernels."""
@@ -55,6 +60,8 @@ class IOThread:
     _shared: ClassVar[IOThread | None] = None
     _users: ClassVar[int] = 0
     _lock: ClassVar[threading.Lock] = threading.Lock()
+    _switch_interval: ClassVar[float] = SWITCH_INTERVAL
+    """What it was before there was a thread."""
 
     @classmethod
     def acquire(cls) -> IOThread:
@@ -62,6 +69,8 @@ class IOThread:
         with cls._lock:
             if cls._shared is None or cls._shared._pid != os.getpid():
                 cls._shared, cls._users = cls(), 0
+                cls._switch_interval = sys.getswitchinterval()
+                sys.setswitchinterval(min(cls._switch_interval, SWITCH_INTERVAL))
                 cls._shared._thread.start()
             cls._users += 1
             return cls._shared
@@ -74,6 +83,7 @@ class IOThread:
             if cls._users > 0 or cls._shared is None:
                 return
             io, cls._shared = cls._shared, None
+            sys.setswitchinterval(cls._switch_interval)
         io._stop()
 
     def __init__(self) -> None:

@@ -415,14 +415,14 @@ class RelayBackend:
             self._events.call(self, call_id, request)
 
     def _omitted(self, event: Received) -> None:
-        """The relay's memory for this kernel was full, so it left out outputs: the cell says so itself."""
+        """The relay's room for this kernel was full, or a message too long, so it left out outputs: the cell says so itself."""
         value = read_json(event.body)
         parent = value.get("parent_header")
         if not isinstance(parent, dict):
             raise WireError("an OMITTED frame without parent header")
         text = (
-            f"\n[{integer(value, 'messages')} outputs ({integer(value, 'bytes') / 1e6:.1f} MB) were left out here: they "
-            f"came faster than they could be kept on {self.compute_name}.]\n"
+            f"\n[{integer(value, 'messages')} outputs ({integer(value, 'bytes') / 1e6:.1f} MB) were left out here: "
+            f"more than could be kept on {self.compute_name}, or too long for one message.]\n"
         )
         parts = self._signer.published("stream", {"name": "stderr", "text": text}, parent)
         self._give(event.seq, Channel.IOPUB, parts)

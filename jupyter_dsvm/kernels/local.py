@@ -112,13 +112,13 @@ class LocalBackend:
         unread = UNREAD if waits else 0
         self._channels = KernelChannels(self._io.context, str(self._folder), self._run, self._transport, unread)
         connection_file = str(self._folder / f"kernel-{self._run}.json")
-        self._channels.write_connection_file(connection_file, self._key.decode(), self._scheme, self.kernelspec)
         argv = kernel_argv(self._argv, connection_file, session=self._session)
-        if waits:
-            write_private(str(self._starter), _starter_source())
-            argv = started_by(str(self._starter), argv)
-        # A few milliseconds of this thread: less than handing the process over from another one would cost.
         try:
+            self._channels.write_connection_file(connection_file, self._key.decode(), self._scheme, self.kernelspec)
+            if waits:
+                write_private(str(self._starter), _starter_source())
+                argv = started_by(str(self._starter), argv)
+            # A few milliseconds of this thread: less than handing the process over from another one would cost.
             self._process = launch_kernel(argv, **self._options)
         except BaseException:
             self._release()
@@ -192,8 +192,9 @@ class LocalBackend:
         if self._channels is not None and self._registered:
             hung_up = self._channels.hung_up()
             taken = sum(self._readable(channel) for channel in list(self._channels.sockets))
-            # After the kernel has hung up nothing is added, so all of it is taken, in turns with other kernels.
-            if taken if hung_up else time.monotonic() < self._drain_until:
+            # After the kernel has hung up nothing is added, so all of it is taken, in turns with other kernels. Where few
+            # messages may wait here (``UNREAD``), that it has is seen only behind the last of them.
+            if taken or (not hung_up and time.monotonic() < self._drain_until):
                 self._later(0 if taken else CONNECT_EVERY, self._look)
                 return
         self._reap(process)

@@ -22,7 +22,6 @@ Not thread-safe: ``clients.Clients`` has the lock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -312,9 +311,3 @@ class Outbox:
                 self.memory -= entry.size
         if spooled:
             self._spool.trim(spooled)
-
-
-def from_delimiter(parts: Iterable[bytes]) -> list[bytes]:
-    """A message's parts without its routing frames."""
-    whole = list(parts)
-    return whole[whole.index(b"<IDS|MSG>") :]

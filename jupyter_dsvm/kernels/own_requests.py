@@ -60,7 +60,7 @@ class OwnRequests:
         """Every 100 ms; False once there is nothing to wait for."""
         if side.phase is not Phase.ASKING:
             return False
-        if side.info is not None and not side.iopub_seen:
+        if side.info is not None and not side.iopub_seen and side.reachable:  # else they would pile up for its return
             self.ask(side, "kernel_info_request", {})
         return True
 

@@ -27,12 +27,17 @@ if TYPE_CHECKING:
 READ = 1024 * 1024
 STDERR_KEPT = 4096
 
+PIPE_ENDED = "PipeEnded"
+"""Code of the error where the pipe over there has ended and the SSH connection has not."""
+
 
 class PipeConnection:
     def __init__(self, target: SSHTarget, times: PipeTimes) -> None:
         self.target = target
         self.python = ""
         """The Python that the pipe runs in over there."""
+        self.heard = False
+        """Whether a frame has come."""
         self._times = times
         self._ssh = SSHConnection(target)
         self._finishing = threading.Event()
@@ -88,6 +93,7 @@ class PipeConnection:
                     advice="Something on the machine writes into the connection, or it is not what it seems to be.",
                 )
             if frames:
+                self.heard = True
                 on_frames(frames)
             try:
                 data = channel.recv(READ)
@@ -116,7 +122,7 @@ class PipeConnection:
         printed = f" The machine printed: {text}" if text else ""
         if self._ssh.alive and channel.eof_received:
             return Unreachable(
-                f"The relay's end of the connection on {self.target.name} has ended.{printed}", code="PipeEnded"
+                f"The relay's end of the connection on {self.target.name} has ended.{printed}", code=PIPE_ENDED
             )
         return Unreachable(f"The connection to {self.target.name} was lost.{printed}", code="ConnectionLost")
 

@@ -38,7 +38,7 @@ from ..ssh.hostkeys import HostKeys
 from .bootstrap import RememberedPythons
 from .inbox import Inbox
 from .iothread import IOThread
-from .pipeconnection import PipeConnection
+from .pipeconnection import PIPE_ENDED, PipeConnection
 from .pipetimes import PipeTimes
 from .retries import Retries
 from .router import FrameRouter, call_ahead
@@ -335,7 +335,11 @@ class VMPipe:
             self._up_at = time.monotonic()
             self._inbox.post(partial(self._router.up, self.name, writer))
             self._opened.set()
-            return connection.read(self._inbox.frames)
+            ended = connection.read(self._inbox.frames)
+            if ended.code == PIPE_ENDED and not connection.heard and not self._closing.is_set() and self._pythons:
+                # One that has served is only asked whether it has pyzmq (``bootstrap``), which may be broken by now.
+                self._pythons.forget(target.compute)
+            return ended
         except DSVMError as e:
             return e
         except Exception as e:

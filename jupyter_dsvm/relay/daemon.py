@@ -3,10 +3,10 @@
 The attach pipe starts it (``spawning``) when a HELLO with ``create`` comes for a kernel that has no relay. From then on it
 depends on nobody: pipes connect to its socket and go, at most one of them is attached, the newest wins. It ends
 
-* after SHUTDOWN, when the kernel has ended and the server has acknowledged EXITED (or 10 s later),
+* after SHUTDOWN, when the kernel has ended and the server has acknowledged EXITED (or 15 s after the order),
 * when the kernel has ended by itself and nobody has been attached for ten minutes, or, where not all of what it said is
   acknowledged, for a week,
-* when no kernel was ever started and nobody is attached any more,
+* when no kernel was ever started and nobody has been attached for a minute,
 * on SIGTERM, with the kernel.
 
 A relay with a living kernel stays for as long as the machine runs.
@@ -44,6 +44,8 @@ from .runs import Runs
 from .session import Received, Role, Session
 from .spec import KernelSpec
 from .wire import (
+    LONGEST_OUTPUT,
+    MAX_PARTS,
     Channel,
     MessageAssembler,
     Type,
@@ -181,10 +183,11 @@ class Relay:
         now, moved = time.monotonic(), 2 * self._journal.before + self._journal.size
         if moved != self._moved:
             self._moved, self._moved_at = moved, now
-        elif moved - self._tidied_at > memory.KEPT // 4 and now > self._moved_at + QUIET:
-            self._tidied_at = moved
-            self._journal.rest()
-            memory.give_back()
+        elif now > self._moved_at + QUIET:
+            self._journal.rest()  # again and again: a disk that takes nothing now may do so later
+            if moved - self._tidied_at > memory.KEPT // 4:
+                self._tidied_at = moved
+                memory.give_back()
 
     def _look_after_folder(self) -> None:
         """Somebody may have cleared it away. Whoever has a connection keeps it; others find the relay again in a new one."""
@@ -298,6 +301,9 @@ class Relay:
     def _from_kernel(self, channel: Channel, parts: List[bytes]) -> None:
         if channel is not Channel.IOPUB:
             self._say(channel, parts)
+            return
+        if sum(map(len, parts)) > LONGEST_OUTPUT or len(parts) > MAX_PARTS:
+            self._limit.leave_out(parts)
             return
         self._limit.cap = self._journal.capacity(self._journal_limit)
         for taken in self._limit.take(parts, self._journal.size):

@@ -211,6 +211,10 @@ class OutputLimit:
             return [self._omitted.pop(parent_id), parts]
         return [parts]
 
+    def leave_out(self, parts: Sequence[Buffer]) -> None:
+        """This message cannot be sent at all, however much room there is."""
+        self._count(_look(parts)[1], sum(map(len, parts)))
+
     def flush(self) -> List[Taken]:
         """The OMITTED bodies of everything not told yet."""
         told: List[Taken] = list(self._omitted.values())

@@ -259,8 +259,6 @@ class Pipe:
         elif frame.type == Type.PONG:
             self._flight.answered(read_u64(frame.body), time.monotonic())
             self._ask()
-        elif frame.type == Type.HELLO:
-            self._say([Frame(Type.HELLO, PIPE, 0, json_body({"version": VERSION}))])
         elif frame.type == Type.GOODBYE:
             self._open = False
         elif frame.type == Type.CALL:

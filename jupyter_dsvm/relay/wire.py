@@ -45,6 +45,10 @@ MAX_MESSAGE = 512 * 1024 * 1024
 
 MAX_PARTS = 4096
 
+LONGEST_OUTPUT = 240 * 1024 * 1024
+"""Bytes of a message on IOPub that a relay sends. A server takes 256 MiB (``kernels.link``), frames' overhead counted, and gives
+the kernel up for more: so what is longer is left out by the relay, and the cell says so."""
+
 PIECE = 256
 """What a piece of a message that is not whole counts besides its bytes: an empty one takes memory too."""
 

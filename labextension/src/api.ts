@@ -15,7 +15,8 @@ export type PowerState =
   'starting' | 'running' | 'stopping' | 'stopped' | 'deallocating' | 'deallocated' | 'unknown';
 export type ComputeKind = 'free' | 'dsvm' | 'host';
 export type LinkPhase = 'local' | 'connecting' | 'connected' | 'reconnecting' | 'gone';
-export type OperationKind = 'start' | 'stop' | 'restart' | 'attach' | 'detach';
+export type OperationKind =
+  'start' | 'stop' | 'restart' | 'resize' | 'create' | 'access' | 'forget' | 'attach' | 'detach';
 export type OperationPhase = 'running' | 'done' | 'failed' | 'cancelled';
 export type StepPhase = 'pending' | 'running' | 'done' | 'failed';
 export type ComputeAction = 'start' | 'stop' | 'restart';
@@ -61,7 +62,53 @@ export interface ICompute {
   price: IPrice | null;
   /** Paths of the notebooks that run there. */
   attached: string[];
+  /** Deallocated with its memory kept: it can be started as it is, and not be resized. */
+  hibernated: boolean;
   problem: IProblem | null;
+}
+
+/** A size that a machine could have. */
+export interface ISizeOffer {
+  size: ISize;
+  price: IPrice | null;
+  current: boolean;
+  available: boolean;
+  /** Why it cannot be had; empty where it can. */
+  reason: string;
+  warnings: string[];
+}
+
+export interface ISizeOfferList {
+  sizes: ISizeOffer[];
+  /** What a resize does to this machine, or why it cannot be resized at all. */
+  notice: string;
+}
+
+export type SignInPhase = 'signed_out' | 'prompting' | 'signed_in' | 'failed';
+export type SignInMethod =
+  | 'device_code'
+  | 'pasted_token'
+  | 'token_file'
+  | 'environment'
+  | 'workload_identity'
+  | 'managed_identity'
+  | 'azure_cli';
+
+/** Who is signed in to the cloud, or how an attempt stands. A code is in the answer to who asked for it, only. */
+export interface ISignIn {
+  revision: number;
+  state: SignInPhase;
+  cloud: string | null;
+  method: SignInMethod | null;
+  account: string | null;
+  tenant: string | null;
+  tenants: string[];
+  kept: boolean;
+  id: string | null;
+  url: string | null;
+  code: string | null;
+  expires: string | null;
+  error: IProblem | null;
 }
 
 export interface IComputeList {
@@ -131,6 +178,8 @@ export interface IOperation {
   ended: string | null;
   /** A sentence for the user when it is done. */
   notice: string;
+  /** Begun by somebody else, in the portal or by another server. */
+  elsewhere: boolean;
 }
 
 export interface IOperationList {

@@ -136,7 +136,11 @@ export function describeOperation(
         detach: trans.__('Moving %1 to %2.', notebook, name),
         start: trans.__('Starting %1.', name),
         stop: trans.__('Stopping %1.', name),
-        restart: trans.__('Restarting %1.', name)
+        restart: trans.__('Restarting %1.', name),
+        resize: trans.__('Changing the size of %1.', name),
+        create: trans.__('Creating %1.', name),
+        access: trans.__('Setting up access to %1.', name),
+        forget: trans.__('Taking the access to %1 away.', name)
       }[operation.kind];
       return { message: `${doing} ${operationText(operation, trans)}`, type: 'in-progress' };
     }
@@ -146,7 +150,11 @@ export function describeOperation(
         detach: trans.__('Moved to %1 in %2.', name, time),
         start: trans.__('%1 is on after %2.', name, time),
         stop: trans.__('%1 is off and released after %2.', name, time),
-        restart: trans.__('%1 is on again after %2.', name, time)
+        restart: trans.__('%1 is on again after %2.', name, time),
+        resize: trans.__('%1 has its new size after %2.', name, time),
+        create: trans.__('%1 was created in %2.', name, time),
+        access: trans.__('Access to %1 is set up.', name),
+        forget: trans.__('The access to %1 was taken away.', name)
       }[operation.kind];
       return fitted(done, operation.notice ? [withPoint(operation.notice)] : [], 'success');
     }
@@ -162,7 +170,11 @@ export function describeOperation(
         detach: trans.__('Could not move to %1.', name),
         start: trans.__('Could not start %1.', name),
         stop: trans.__('Could not stop %1.', name),
-        restart: trans.__('Could not restart %1.', name)
+        restart: trans.__('Could not restart %1.', name),
+        resize: trans.__('Could not change the size of %1.', name),
+        create: trans.__('Could not create %1.', name),
+        access: trans.__('Could not set up access to %1.', name),
+        forget: trans.__('Could not take the access to %1 away.', name)
       }[operation.kind];
       const { error } = operation;
       const why = error ? [withPoint(error.message), error.advice].filter(Boolean) : [];

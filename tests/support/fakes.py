@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from jupyter_dsvm.compute.provider import Cancel, Listing, Report
+from jupyter_dsvm.compute.provider import Cancel, Listing, Memo, Report
 from jupyter_dsvm.errors import Cancelled, DSVMError, UnknownCompute
 from jupyter_dsvm.kernels.proxy import ProxyStatus
 from jupyter_dsvm.models import (
@@ -54,16 +54,18 @@ class FakeCompute:
             raise UnknownCompute(f"There is no compute {compute_id}.")
         return self.rows[compute_id]
 
-    def start(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def start(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         return self._change("start", compute_id, PowerState.RUNNING, report, cancel)
 
-    def stop(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def stop(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         return self._change("stop", compute_id, PowerState.DEALLOCATED, report, cancel)
 
-    def restart(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def restart(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         return self._change("restart", compute_id, PowerState.RUNNING, report, cancel)
 
-    def _change(self, kind: str, compute_id: str, power: PowerState, report: Report, cancel: Cancel) -> Compute:
+    def _change(
+        self, kind: str, compute_id: str, power: PowerState, report: Report, cancel: Cancel, memo: Memo | None = None
+    ) -> Compute:
         self.asked.append(f"{kind} {compute_id}")
         report(f"{kind}: asking", 0.5)
         while not self.gate.wait(0.01):

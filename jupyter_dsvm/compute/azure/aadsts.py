@@ -39,6 +39,8 @@ def _row(numbers: str, sentence: str, advice: str, words: str = "") -> Row:
     return Row(frozenset(map(int, numbers.split())), frozenset(words.split()), sentence, advice)
 
 
+_PASSING_WORDS = "temporarily_unavailable server_error"
+_PASSING = "90009 90010 90033 90038 50168 90100", "7000110 90055 90092"
 _ENDED = "50173 50132 50133 50089 70008 70043 70044 700082 700084 50058 50196 54005"
 
 TABLE = (
@@ -142,18 +144,23 @@ TABLE = (
     _row("50057", "The account is disabled.", "Ask whoever administers the directory."),
     _row("50126 50056", "The user name or the password is wrong.", AGAIN),
     _row(
-        "90009 90010 90033 90038 50168 90100",
+        _PASSING[0],
         "Entra had a fault of its own.",
         "Try again in a few minutes.",
-        "temporarily_unavailable server_error",
+        _PASSING_WORDS,
     ),
-    _row("7000110 90055 90092", "Entra has had too many requests.", "Try again in a few minutes."),
+    _row(_PASSING[1], "Entra has had too many requests.", "Try again in a few minutes."),
 )
 
 
 def ends_sign_in(code: str) -> bool:
     """Whether an error's code says that the sign-in itself is over, whatever it was used for."""
     return code == "SignInExpired" or code.removeprefix("AADSTS") in _ENDED.split()
+
+
+def passes(code: str) -> bool:
+    """Whether an error's code says nothing about the account: Entra could not answer just then."""
+    return code in _PASSING_WORDS.split() or code.removeprefix("AADSTS") in " ".join(_PASSING).split()
 
 
 def number_of(text: str) -> int | None:

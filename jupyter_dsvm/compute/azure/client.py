@@ -128,6 +128,9 @@ class ArmClient:
             # With plain http a proxy from the environment would see the token.
             use_env_settings=scheme == "https",
         )
+        transport.open()
+        # Else a password of ~/.netrc takes the token's place (its "default" line: for every host).
+        transport.session.auth = lambda request: request
         self._pipeline: Pipeline[Any, Any] = Pipeline(
             transport,
             [
@@ -165,11 +168,14 @@ class ArmClient:
         answer = self.get(path, api_version, **query)
         followed: set[str] = set()
         while True:
-            yield from answer.get("value") or ()
+            items = answer.get("value") or []
+            if not isinstance(items, list):
+                raise DecodeError("The list has no items")
+            yield from (item for item in items if isinstance(item, dict))
             link = answer.get("nextLink")
             if not link:
                 return
-            if link in followed:
+            if not isinstance(link, str) or link in followed:
                 raise DecodeError("The list leads back to a page that was read already")
             followed.add(link)
             answer = self._send(HttpRequest("GET", link))

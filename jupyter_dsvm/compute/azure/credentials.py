@@ -10,6 +10,7 @@ identity unless the administrator configures one, since on a hub's node every us
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import time
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 
 from ...errors import ComputeError, SignInRequired, printable
 from .aadsts import SIGN_IN_ADVICE, refusal
+from .tokens import LETTERS
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
@@ -137,6 +139,8 @@ class TokenFile:
             )
         if not token:
             raise SignInRequired(f"The token file {self.path} is empty.", advice=advice)
+        if not LETTERS.fullmatch(token):
+            raise SignInRequired(f"The file {self.path} holds something that is no token.", advice=advice)
         return token
 
     def close(self) -> None:
@@ -160,22 +164,37 @@ class SilentChain:
         return self.find(*scopes, **options)[1]
 
     def find(self, *scopes: str, **options: Any) -> tuple[str, AccessToken]:
-        """The name of the way that worked, and its token. Raises ``SignInRequired``."""
-        from azure.core.exceptions import ClientAuthenticationError
+        """The name of the way that worked, and its token. Raises ``SignInRequired``, ``ComputeError``."""
+        from azure.core.exceptions import AzureError, ClientAuthenticationError
         from azure.identity import CredentialUnavailableError
 
         options.pop("enable_cae", None)  # the Azure CLI cannot
-        for method, credential in self._chain():
-            try:
-                return method, credential.get_token(*scopes, **options)
-            except CredentialUnavailableError:
-                continue
-            except ClientAuthenticationError as error:
-                raise refusal("", str(error.message), f"Could not sign in to Azure ({NAMES[method]})") from None
-            except ValueError as error:
-                raise SignInRequired(
-                    f"Could not sign in to Azure ({NAMES[method]}): {printable(str(error), 300)}", advice=SIGN_IN_ADVICE
+        method = "environment"  # the first, which reads its files when it is made
+        try:
+            for method, credential in self._chain():
+                try:
+                    return method, credential.get_token(*scopes, **options)
+                except CredentialUnavailableError:
+                    continue
+        except (AzureError, OSError, ValueError) as error:
+            tried = f"Could not sign in to Azure ({NAMES[method]})"
+            said = printable(str(getattr(error, "message", "") or error), 300)
+            if _unanswered(error):
+                raise ComputeError(
+                    f"{tried}: no answer from {self._cloud.authority}. {said}",
+                    advice="Check the network and the proxy settings of this server, then try again.",
+                    code="Unreachable",
                 ) from None
+            if isinstance(error, ClientAuthenticationError):
+                raise refusal("", str(error.message), tried) from None
+            raise SignInRequired(f"{tried}: {said}", advice=SIGN_IN_ADVICE) from None
+        if options.get("claims"):  # to which the Azure CLI answers that it is not set up
+            raise SignInRequired(
+                "Azure did not take the token that was there (a rule of your organisation, or the account has changed) and "
+                "wants a new sign-in.",
+                advice=SIGN_IN_ADVICE,
+                code="SignInExpired",
+            )
         raise SignInRequired(f"Could not sign in to Azure: {NOBODY}.", advice=SIGN_IN_ADVICE)
 
     def _chain(self) -> list[tuple[str, Any]]:
@@ -187,7 +206,17 @@ class SilentChain:
         )
 
         if self._credentials is None:
-            where: dict[str, Any] = {"authority": self._cloud.authority}
+            # It warns of each way that is not set up, at every look; what matters is in our own errors.
+            noisy = logging.getLogger("azure.identity")
+            if noisy.level == logging.NOTSET:
+                noisy.setLevel(logging.ERROR)
+            # azure-core's own patience is five minutes a try, for which a stopping server would wait.
+            where: dict[str, Any] = {
+                "authority": self._cloud.authority,
+                "connection_timeout": 10,
+                "read_timeout": 30,
+                "retry_total": 1,
+            }
             tenants: dict[str, Any] = {"additionally_allowed_tenants": ["*"]}
             chain: list[tuple[str, Any]] = [("environment", EnvironmentCredential(**where, **tenants))]
             if all(os.environ.get(v) for v in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE")):
@@ -212,6 +241,15 @@ NAMES = {
     "managed_identity": "managed identity",
     "azure_cli": "Azure CLI",
 }
+
+
+def _unanswered(error: BaseException | None) -> bool:
+    """Whether nobody was reached: azure-identity wraps that as if it were a refusal."""
+    from azure.core.exceptions import ServiceRequestError, ServiceResponseError
+
+    while error is not None and not isinstance(error, (ServiceRequestError, ServiceResponseError)):
+        error = error.__cause__
+    return error is not None
 
 
 def credential_for(endpoint: str, token_file: str, managed_identity: str = "") -> SilentChain | TokenFile:

@@ -180,10 +180,8 @@ class Application:
         }
 
     def close(self) -> None:
-        """Forget the account and hang up."""
-        for client in list(self._clients.values()):
-            for account in client.get_accounts():
-                client.remove_account(account)
+        """Forget the account and hang up. Asks nobody, as MSAL's own ``remove_account`` can."""
+        self._cache.deserialize(None)
         self._session.close()
 
     @contextmanager

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ...errors import printable
+
 if TYPE_CHECKING:
     from azure.core.exceptions import HttpResponseError
 
@@ -20,6 +22,7 @@ DEEPEST = 5
 """How far details, which nest, are looked into."""
 
 LONGEST_LINK = 1500
+LONGEST_CODE = 100
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def parse_fault(status: int, text: str, headers: Mapping[str, str]) -> AzureFaul
         body = None
     found = body.get("error", body) if isinstance(body, dict) else None
     root = found if isinstance(found, dict) else {}
-    code = str(root.get("code") or f"HTTP{status}")
+    code = printable(str(root.get("code") or f"HTTP{status}"), LONGEST_CODE)
     parts = list(_walk(root))
     # Continuous access evaluation says in a header that a new sign-in with certain claims is needed.
     claims = {"claimschallenge"} if status == 401 and "claims=" in (headers.get("WWW-Authenticate") or "") else set()
@@ -215,7 +218,9 @@ def throttling_of(text: str) -> Throttling | None:
         try:
             found = json.loads(line)
             return Throttling(
-                str(found["operationGroup"])[:60], int(found["allowedRequestCount"]), int(found["measuredRequestCount"])
+                printable(str(found["operationGroup"]), 60),
+                int(found["allowedRequestCount"]),
+                int(found["measuredRequestCount"]),
             )
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             continue

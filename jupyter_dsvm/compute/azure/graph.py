@@ -33,10 +33,12 @@ def query(tag: str) -> str:
     """The query text. It narrows to the publishers of DSVM images and to our ``tag``; ``images.recognise`` decides.
 
     A VM without network interface, or one whose interface or gallery image the account may not read, still has its row:
-    the joins are left outer. ``id`` has to be among the columns, or the graph does not page.
+    the joins are left outer. ``id`` has to be among the columns, or the graph does not page. The tag is looked for in
+    all of the tags' text, since ``tags['…']`` tells apart what Azure's tags do not (case).
     """
     publishers = ", ".join(f"'{p}'" for p in PUBLISHERS)
     safe_tag = tag.replace("\\", "\\\\").replace("'", "\\'")
+    tagged = f"\n    or tostring(tags) contains '{safe_tag}'" if tag else ""
     return f"""\
 Resources
 | where type =~ 'microsoft.compute/virtualmachines'
@@ -50,8 +52,7 @@ Resources
 | where tostring(image.publisher) in~ ({publishers})
     or tostring(plan.publisher) in~ ({publishers})
     or tostring(gallery.publisher) in~ ({publishers})
-    or tostring(purchasePlan.publisher) in~ ({publishers})
-    or isnotempty(tostring(tags['{safe_tag}']))
+    or tostring(purchasePlan.publisher) in~ ({publishers}){tagged}
 | extend nicId = tolower(tostring(properties.networkProfile.networkInterfaces[0].id))
 | join kind=leftouter (
     Resources
@@ -99,7 +100,7 @@ def rows(client: ArmClient, tag: str, sleep: Callable[[float], object] = time.sl
             if str(answer.get("resultTruncated")).lower() == "true":
                 raise DecodeError("The graph cut its answer and does not say how to go on")
             return
-        if token in followed:
+        if not isinstance(token, str) or token in followed:
             raise DecodeError("The graph's answer leads back to a page that was read already")
         followed.add(token)
         options["$skipToken"] = token

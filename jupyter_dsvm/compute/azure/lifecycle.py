@@ -29,6 +29,9 @@ LONGEST_DELAY = 30.0
 
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
 
+_NO_RIGHT = {401, 403}
+"""Of a poll: the sign-in or a role has ended meanwhile, and says nothing of the operation."""
+
 _LOST = (ServiceRequestError, ServiceResponseError, DecodeError)
 """No answer, or one that is not Azure's, as of a gateway in between."""
 
@@ -204,6 +207,8 @@ class Change:
         except _GivenUp:
             self._give_up(cancel)
         except AzureError as error:
+            if _status(error) == 404:
+                return  # the operation's address has ended; whether the VM has, is asked of the VM itself
             raise self._after_accepting(error) from error
         except ComputeError as error:
             # Raised on our side of the wire: an address that is not followed, or no token any more.
@@ -212,7 +217,7 @@ class Change:
     def _after_accepting(self, error: AzureError) -> DSVMError:
         """A failed operation is Azure's answer; a lost contact is not, and the VM may be running and billed."""
         found = translate(error, f"{self._action.verb} {self._name}", self._endpoint)
-        if isinstance(error, _LOST) or _status(error) in _TRANSIENT:
+        if isinstance(error, _LOST) or _status(error) in _TRANSIENT | _NO_RIGHT:
             return self._accepted(found)
         return found
 

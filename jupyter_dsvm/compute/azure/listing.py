@@ -38,8 +38,8 @@ class Listed:
     machines: list[VirtualMachine] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     unheard: set[str] = field(default_factory=set)
-    """Ids (lower-case) of subscriptions that did not answer, or ``EVERYTHING``: what was known of them may still be so.
-    One that refuses has answered."""
+    """Ids (lower-case) of subscriptions that did not answer, or ``EVERYTHING`` of the tenant: what was known of them may
+    still be so. One that refuses has answered."""
 
 
 def of_tenant(client: ArmClient, tag: str) -> Listed:

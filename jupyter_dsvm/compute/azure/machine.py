@@ -45,7 +45,7 @@ class VirtualMachine:
     """``V1`` or ``V2``, once the VM itself was read."""
     zones: tuple[str, ...] = ()
     read_at: float | None = None
-    """When its state was last read from the VM itself, by ``time.monotonic``; None if only a list said so."""
+    """When its state was last read from the VM itself, by ``time.monotonic``; None if only lists ever did."""
 
     def in_state(self, state: PowerState) -> VirtualMachine:
         """The same VM, whose state was read just now."""

@@ -15,9 +15,9 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from ...errors import ComputeError
@@ -40,12 +40,20 @@ TIMEOUT = 10.0
 """Seconds for one request."""
 LARGEST_PAGE = 4 << 20
 
-Key: TypeAlias = "tuple[str, str, OS]"
-"""Region and size in lower case, and the operating system: Windows costs more."""
+
+@dataclass(frozen=True)
+class Key:
+    """Region and size in lower case, and the operating system: Windows costs more. ``key`` makes it."""
+
+    region: str
+    size: str
+    os: OS
+    spelled: str = field(default="", compare=False)
+    """The size as Azure spells it: the API compares with regard to case (since 2023-01-01-preview)."""
 
 
 def key(region: str, size: str, os: OS) -> Key:
-    return region.lower(), size.lower(), os
+    return Key(region.lower(), size.lower(), os, size)
 
 
 # -- pure -------------------------------------------------------------------------------------------------------------
@@ -173,8 +181,8 @@ class Prices:
 
     def _fetch(self, missing: Sequence[Key]) -> None:
         regions: dict[str, dict[str, None]] = {}
-        for region, size, _ in missing:
-            regions.setdefault(region, {})[size] = None
+        for one in missing:
+            regions.setdefault(one.region, {})[one.spelled] = None
         for region, sizes in regions.items():
             names = list(sizes)
             for start in range(0, len(names), SIZES_PER_REQUEST):

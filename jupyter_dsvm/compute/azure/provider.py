@@ -24,7 +24,7 @@ from ...errors import (
     UnknownCompute,
 )
 from ...models import OS, Compute, PowerState, SSHTarget
-from ..provider import Cancel, Listing, Report
+from ..provider import Cancel, Listing, Memo, Report
 from .account import AzureAccount
 from .credentials import cloud_of
 from .listing import EVERYTHING, Listed, of_tenant, problem
@@ -122,7 +122,7 @@ class AzureCompute(AzureAccount):
                 # The account's own tenant comes first: what it shows too is asked for there.
                 found.setdefault(machine.compute.id, _merged(machine, before.get(machine.compute.id)))
             for unheard in before.values():
-                if listed.unheard & {EVERYTHING, unheard.subscription.lower(), f"tenant:{unheard.tenant}"}:
+                if listed.unheard & {unheard.subscription.lower(), f"tenant:{unheard.tenant}"}:
                     found.setdefault(unheard.compute.id, unheard)
             self._machines = found
         rows = (self._settled(m, before.get(m.compute.id)) for m in found.values())
@@ -132,13 +132,13 @@ class AzureCompute(AzureAccount):
     def get(self, compute_id: str) -> Compute:
         return self._shown(self._fresh(compute_id).compute)
 
-    def start(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def start(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         return self._change("start", compute_id, report, cancel)
 
-    def stop(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def stop(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         return self._change("stop", compute_id, report, cancel)
 
-    def restart(self, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def restart(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         return self._change("restart", compute_id, report, cancel)
 
     def ssh_target(self, compute_id: str) -> SSHTarget:
@@ -205,7 +205,8 @@ class AzureCompute(AzureAccount):
                 continue
             together.machines.extend(replace(machine, tenant=tenant) for machine in part.machines)
             together.problems.extend(part.problems)
-            together.unheard |= part.unheard
+            # Of one tenant: what another has shown whole is known.
+            together.unheard |= {f"tenant:{tenant}" if one == EVERYTHING else one for one in part.unheard}
         if len(failed) == len(tenants):
             raise failed[0]
         return together
@@ -304,7 +305,7 @@ class AzureCompute(AzureAccount):
                 self._machines.pop(machine.compute.id, None)
             raise
 
-    def _change(self, kind: str, compute_id: str, report: Report, cancel: Cancel) -> Compute:
+    def _change(self, kind: str, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         from .lifecycle import ACTIONS, Change  # here, since they import the Azure libraries
         from .refusals import advise
 
@@ -364,9 +365,12 @@ class AzureCompute(AzureAccount):
                 public_id = (chosen.get("publicIPAddress") or {}).get("id")
                 public = (client.get(public_id, NETWORK_API).get("properties") or {}) if public_id else {}
                 return public.get("ipAddress"), chosen.get("privateIPAddress")
-        except (Forbidden, UnknownCompute, Throttled):
+        except (Forbidden, UnknownCompute, Throttled) as error:
             if machine.public_ip or machine.private_ip:
                 return machine.public_ip, machine.private_ip
+            if isinstance(error, UnknownCompute):
+                # The interface is gone, or the address: not the VM, and "unknown" would end what runs there.
+                raise ComputeError(error.message, advice=error.advice, code=error.code) from error
             raise
 
 
@@ -382,4 +386,5 @@ def _merged(new: VirtualMachine, old: VirtualMachine | None) -> VirtualMachine:
         generation=new.generation or old.generation,
         zones=new.zones or old.zones,
         tenant=new.tenant or old.tenant,
+        read_at=new.read_at or old.read_at,
     )

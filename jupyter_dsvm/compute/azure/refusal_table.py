@@ -58,14 +58,6 @@ TABLE = (
     _row(
         OperationRefused,
         _QUOTA,
-        "This subscription may not use that family of sizes at all: its quota is 0{of_family}.",
-        "Free, trial and student subscriptions have no quota for GPUs: upgrade to pay-as-you-go, or use a size without "
-        "GPU. With any other subscription, request quota{new_limit} at {quota_link}",
-        text=r"(current limit|maximum allowed): 0\b",
-    ),
-    _row(
-        OperationRefused,
-        _QUOTA,
         "The subscription's quota of cores for all sizes of the region is used up{counts}.",
         "Stop (deallocate) or delete another VM there, use another region, or request more{new_limit} at {quota_link}",
         text=r"total regional cores|exceeding quota limits of cores?\b",
@@ -76,6 +68,14 @@ TABLE = (
         "The subscription's quota of cores for Spot VMs is used up{counts}.",
         "Stop (deallocate) or delete another Spot VM, or request more{new_limit} at {quota_link}",
         text=r"lowprioritycores",
+    ),
+    _row(
+        OperationRefused,
+        _QUOTA,
+        "This subscription may not use that family of sizes at all: its quota is 0{of_family}.",
+        "Free, trial and student subscriptions have no quota for GPUs: upgrade to pay-as-you-go, or use a size without "
+        "GPU. With any other subscription, request quota{new_limit} at {quota_link}",
+        text=r"(current limit|maximum allowed): 0\b",
     ),
     _row(
         OperationRefused,
@@ -121,8 +121,8 @@ TABLE = (
         OperationRefused,
         "OperationNotAllowed",
         "One of the two sizes has a temporary disk and the other has none, and Azure does not change between such sizes.",
-        "Choose a size that has a temporary disk exactly if the present one has (a `d` in the name: D4ds_v5, D4ads_v5; all NC "
-        "sizes have one).",
+        "Choose a size that has a temporary disk exactly if the present one has (newer ones say so with a `d`: D4ds_v5, "
+        "D4ads_v5; all NC sizes have one).",
         text=r"resource disk to non-resource disk|non-resource disk to resource disk",
     ),
     _row(

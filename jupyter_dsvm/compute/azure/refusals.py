@@ -50,7 +50,10 @@ def advise(error: ComputeError, client: ArmClient, machine: VirtualMachine) -> N
     if quota is not None:
         quotas = {**quotas, **_as_refused(quota, quotas)}
     found = []
-    if (quota is not None and quota.limit == 0) or (like is not None and like.gpus and like.restricted):
+    refused_gpu = size is not None and size.gpus != 0  # or one whose name says nothing
+    if refused_gpu and (
+        (quota is not None and quota.limit == 0) or (like is not None and like.gpus and like.restricted)
+    ):
         found.append(_free_offer(client, machine.subscription))
     if like is not None and like.restricted:
         found.append(f"Azure does not offer {like.name} in {location} to this subscription ({like.restricted}).")
@@ -82,10 +85,10 @@ def _fault(error: ComputeError) -> AzureFault | None:
 def _free_offer(client: ArmClient, subscription: str) -> str:
     try:
         with client.translated("read the subscription"):
-            policies = client.get(f"/subscriptions/{subscription}", SUBSCRIPTIONS_API).get("subscriptionPolicies") or {}
+            policies = client.get(f"/subscriptions/{subscription}", SUBSCRIPTIONS_API).get("subscriptionPolicies")
     except ComputeError:
         return ""
-    offer = str(policies.get("quotaId") or "").lower()
+    offer = str(policies.get("quotaId") or "").lower() if isinstance(policies, Mapping) else ""
     kind = next((words for prefix, words in FREE_OFFERS.items() if offer.startswith(prefix)), None)
     return (
         f"This is {kind}, which gets no GPU sizes; its upgrade to pay-as-you-go is in the Azure portal." if kind else ""
@@ -97,9 +100,6 @@ def _offers(client: ArmClient, subscription: str, location: str) -> tuple[Mappin
     try:
         with client.translated("list the sizes"):
             offered = skus(client, subscription, location)
-    except ComputeError:
-        return {}, {}
-    try:
         with client.translated("list the quotas"):
             return offered, usages(client, subscription, location)
     except (ComputeError, TypeError, ValueError, AttributeError):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import BadRequest, ComputeError, ConfigurationError, DSVMError, NotFound, SignInRequired, printable
 from ...models import Problem, SignInState, SignInStatus
-from .aadsts import AGAIN, ends_sign_in
+from .aadsts import AGAIN, ends_sign_in, passes
 from .credentials import NOBODY
 from .signin_settings import AZURE_CLI_APP, SignInSettings
 from .signin_states import Attempt, Attempts, Event, Phase
@@ -42,9 +42,6 @@ CLOSE_PATIENCE = 2.0
 """Seconds in all that ending waits for threads, which look once a second whether they should."""
 ASK_AGAIN = 60
 """Seconds for which azure-core may keep a token: the account can change at any time, and it asks nobody but us again."""
-
-TRANSIENT = {"temporarily_unavailable", "server_error", "AADSTS90009", "AADSTS90033", "AADSTS7000110"}
-"""Refusals that say nothing about the account."""
 
 
 class Account(Protocol):
@@ -94,14 +91,15 @@ class Credential:
 
 class SignIn:
     def __init__(self, settings: SignInSettings, store: SignInStore) -> None:
-        """Asks nobody and imports nothing yet. Raises ``ConfigurationError`` if the settings contradict the two rules of
-        ``credentials``."""
+        """Asks nobody and imports nothing yet. Raises ``ConfigurationError`` or ``ComputeError`` if the settings contradict the
+        two rules of ``credentials``."""
         self._settings = settings
         settings.check()
         self._scope = settings.scope
         self._store = store
         self._lock = threading.RLock()  # protects all below, and is held for no request
         self._restoring = threading.Lock()
+        self._saving = threading.Lock()  # one at a time, so that what was signed out is not written after that
         self._restored = False
         self._entries: list[_Entry] = []
         self._attempts = Attempts()
@@ -123,13 +121,15 @@ class SignIn:
         self._restore()
         with self._lock:
             attempt = self._attempts.get(attempt_id) if attempt_id else None
-            entries = list(self._entries)
+            entries, closed = list(self._entries), self._closed
         if attempt_id and attempt is None:
             raise NotFound("That sign-in is not known any more.", advice=AGAIN, code="UnknownSignIn")
         if attempt is not None and attempt.phase in (Phase.ASKED, Phase.PROMPTING, Phase.FAILED):
             return self._of_attempt(attempt)
         if entries:
             return self._of_entries(entries, attempt_id)
+        if closed:
+            return SignInStatus(SignInState.SIGNED_OUT, self._settings.cloud_name, id=attempt_id)
         silent = self._silent.look(self._scope)
         with self._lock:
             open_attempts = self._attempts.open
@@ -143,9 +143,10 @@ class SignIn:
                 silent.tenant or None,
                 id=attempt_id,
             )
-        if open_attempts:
+        # Not for an attempt that has ended: its page would go on showing a code that is worth nothing any more.
+        if open_attempts and attempt is None:
             return SignInStatus(SignInState.PROMPTING, self._settings.cloud_name, id=attempt_id)
-        problem = silent.problem or (ended[-1].problem if ended else None)
+        problem = silent.problem or (ended[-1].problem if ended and attempt is None else None)
         state = SignInState.FAILED if problem else SignInState.SIGNED_OUT
         return SignInStatus(state, self._settings.cloud_name, id=attempt_id, error=problem)
 
@@ -177,6 +178,10 @@ class SignIn:
         deadline = time.monotonic() + CODE_PATIENCE
         while not ready.wait(LOOK_SECONDS) and self._is_open(attempt_id) and time.monotonic() < deadline:
             pass  # the server may stop meanwhile
+        if not ready.is_set():
+            # A code that came now would be shown to nobody.
+            late = Problem("Unreachable", "Could not get a code for signing in to Azure in time.", "Try again.")
+            self._happened(attempt_id, Event.REFUSED, problem=late)
         with self._lock:
             attempt = self._attempts.get(attempt_id)
         if attempt is None or attempt.phase is Phase.CANCELLED:
@@ -214,8 +219,11 @@ class SignIn:
         for entry in entries:
             entry.account.close()
         self._silent.forget()
-        self._store.save([])
-        self._changed(None, True)
+        try:
+            with self._saving:
+                self._store.save([])
+        finally:
+            self._changed(None, True)
 
     def close(self) -> None:
         """End what is under way; may be called again. What was kept stays kept."""
@@ -238,7 +246,8 @@ class SignIn:
         self._restore()
         with self._lock:
             entries = list(self._entries)
-        if not entries and self._settings.authority and not self._settings.token_file:
+        s = self._settings
+        if not entries and s.cloud is None and s.authority and not s.token_file:
             raise SignInRequired(f"Could not sign in to Azure: {NOBODY}.", advice=AGAIN)
         if not entries:
             return self._silent.token(scopes, tenant, claims)
@@ -252,7 +261,7 @@ class SignIn:
         except SignInRequired as error:
             # For another tenant or service it may be refused for reasons of theirs.
             home = not tenant or bool(own)
-            if home and error.code not in TRANSIENT and (scopes == (self._scope,) or ends_sign_in(error.code)):
+            if home and not passes(error.code) and (scopes == (self._scope,) or ends_sign_in(error.code)):
                 self._expired(entry, error)
             raise
         if entry.kept and getattr(entry.account, "has_changed", False):
@@ -327,13 +336,16 @@ class SignIn:
         self._changed(None, False)
 
     def _keep(self) -> None:
-        with self._lock:
-            accounts: list[Any] = [e.account for e in self._entries if e.kept]
-            named = [e.named for e in self._entries if e.kept]
-        try:
-            self._store.save([{**a.to_keep(), "named": n} for a, n in zip(accounts, named, strict=True)])
-        except Exception as error:  # the system's store can fail in its own ways; the sign-in itself is unaffected
-            log.warning("The sign-in could not be kept: %s.", type(error).__name__)
+        with self._saving:
+            with self._lock:
+                if self._closed:
+                    return  # what was kept stays kept, and nobody is in the list any more
+                kept: list[tuple[Any, bool]] = [(e.account, e.named) for e in self._entries if e.kept]
+                rows = [{**account.to_keep(), "named": named} for account, named in kept]
+            try:
+                self._store.save(rows)
+            except Exception as error:  # the system's store can fail in its own ways; the sign-in itself is unaffected
+                log.warning("The sign-in could not be kept: %s.", type(error).__name__)
 
     def _restore(self) -> None:
         """Once: what was kept by an earlier server, if it is for this authority."""
@@ -350,7 +362,7 @@ class SignIn:
                     if row.get("authority") != authority.host:
                         continue
                     account = Application(authority, str(row["client_id"]), self._scope, kept=row)
-                except (DSVMError, KeyError) as error:
+                except (DSVMError, KeyError, ValueError) as error:
                     log.warning("A kept sign-in cannot be used: %s.", type(error).__name__)
                     continue
                 with self._lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import ConfigurationError
-from .credentials import CLOUDS, Cloud, cloud_of, origin
+from .credentials import CLOUDS, Cloud, check_endpoint, cloud_of, origin
 
 AZURE_CLI_APP = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
 """The Azure CLI's application, which every tenant knows; azure-identity's default too."""
@@ -42,13 +42,15 @@ class SignInSettings:
     managed_identity: str = ""
 
     def check(self) -> None:
-        """Raises ``ConfigurationError``."""
+        """Raises ``ConfigurationError``, and ``ComputeError`` for an endpoint that no token may go to."""
+        check_endpoint(self.endpoint)
         if not self.authority:
             return
         try:
             scheme, host, _ = origin(self.authority)
         except ValueError as error:
             raise ConfigurationError(f"AzureCompute.authority cannot be used: {error}.") from None
+        host = host.rstrip(".")  # the same host, as DNS and TLS see it
         owner = next((c for c in CLOUDS.values() if host in {c.authority, *c.aliases}), None)
         if scheme != "https" or owner is not self.cloud:
             raise ConfigurationError(

@@ -86,7 +86,10 @@ class SilentAccount:
                 return self._found or Found(time.monotonic())
             return Found(time.monotonic(), problem=problem_of(error))
         except ComputeError as error:
-            return Found(time.monotonic(), problem=problem_of(error))
+            found = Found(time.monotonic(), problem=problem_of(error))
+            if self._cloud is not None:
+                self._keep(found)  # an Entra that does not answer takes long to ask
+            return found
         return self._found or Found(time.monotonic(), "token_file")
 
     def forget(self) -> None:

@@ -39,6 +39,8 @@ class Sku:
     max_data_disks: int | None
     max_interfaces: int | None
     trusted_launch: bool
+    confidential: bool
+    """For confidential VMs, which no other VM can become."""
     zones: frozenset[str]
     restricted: str
     """Why it cannot be had anywhere in the region (``NotAvailableForSubscription``, ``QuotaId``); empty if it can."""
@@ -73,6 +75,7 @@ def sku(item: Mapping[str, Any], location: str) -> Sku | None:
         max_data_disks=_whole(has.get("MaxDataDiskCount")),
         max_interfaces=_whole(has.get("MaxNetworkInterfaces")),
         trusted_launch=has.get("TrustedLaunchDisabled") != "True",
+        confidential=bool(has.get("ConfidentialComputingType")),
         zones=frozenset(
             str(z)
             for info in _mappings(item.get("locationInfo"))
@@ -169,6 +172,7 @@ def alternatives(
             and not one.name.lower().startswith("standard_nv")
             and (generation is None or generation in one.generations)
             and one.architecture == like.architecture
+            and one.confidential == like.confidential
             and bool(one.gpus) == bool(like.gpus)
             and one.temporary_disk == like.temporary_disk
             and one.disk_controllers >= like.disk_controllers

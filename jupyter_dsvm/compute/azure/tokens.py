@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from typing import Any
 
@@ -14,6 +15,9 @@ from ...errors import BadRequest, SignInRequired, printable
 from .aadsts import AGAIN
 
 LONGEST_TOKEN = 32 * 1024
+
+LETTERS = re.compile(r"[\w.~+/=-]*", re.ASCII)
+"""What a token is made of (RFC 6750): with anything else, requests refuses the header in words that hold the token."""
 
 
 class PastedToken:
@@ -23,8 +27,9 @@ class PastedToken:
 
     def __init__(self, token: str, endpoint: str, scope: str) -> None:
         """Raises ``BadRequest`` for what Azure would not take; Azure checks the rest."""
-        token = token.strip().removeprefix("Bearer ").strip()
-        claims = claims_of(token) if len(token) <= LONGEST_TOKEN else {}
+        # A terminal may have broken it into lines.
+        token = "".join(re.sub(r"^bearer\s", "", token.strip(), flags=re.IGNORECASE).split())
+        claims = claims_of(token) if len(token) <= LONGEST_TOKEN and LETTERS.fullmatch(token) else {}
         advice = "Print one with `az account get-access-token --query accessToken --output tsv`, and paste all of it."
         if not claims:
             raise BadRequest("What was pasted is no access token.", advice=advice, code="BadToken")

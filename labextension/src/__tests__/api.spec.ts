@@ -52,7 +52,9 @@ const EXAMPLES: [string, unknown][] = [
   ['KernelspecList', fixtures.kernelspecList],
   ['Operation', fixtures.attach],
   ['Operation', { ...fixtures.attach, state: 'failed', error: fixtures.problem, progress: null }],
-  ['OperationList', { revision: 2, operations: [fixtures.attach] }]
+  ['OperationList', { revision: 2, operations: [fixtures.attach] }],
+  ['SignIn', fixtures.signIn],
+  ['SizeOfferList', fixtures.sizeOffers]
 ];
 
 describe('the types of the REST API', () => {
@@ -74,7 +76,10 @@ describe('the types of the REST API', () => {
       KernelspecList: fixtures.kernelspecList,
       Step: fixtures.attach.steps[0],
       Operation: fixtures.attach,
-      OperationList: fixtures.operationList
+      OperationList: fixtures.operationList,
+      SignIn: fixtures.signIn,
+      SizeOffer: fixtures.sizeOffer,
+      SizeOfferList: fixtures.sizeOffers
     };
     expect(Object.keys(schemas).sort()).toEqual(Object.keys(examples).sort());
     for (const [name, example] of Object.entries(examples)) {
@@ -109,8 +114,18 @@ describe('the types of the REST API', () => {
       'start',
       'stop',
       'restart',
+      'resize',
+      'create',
+      'access',
+      'forget',
       'attach',
       'detach'
+    ]);
+    expect(schemas.SignIn.properties.state.enum).toEqual([
+      'signed_out',
+      'prompting',
+      'signed_in',
+      'failed'
     ]);
     expect(schemas.Operation.properties.state.enum).toEqual([
       'running',

@@ -8,7 +8,10 @@ import {
   IMoveRequest,
   IOperation,
   IOperationList,
-  IProblem
+  IProblem,
+  ISignIn,
+  ISizeOffer,
+  ISizeOfferList
 } from '../api';
 
 export const problem: IProblem = {
@@ -32,6 +35,7 @@ export const free: ICompute = {
   size: { name: 'free', vcpus: 2, memory_gib: 4, gpus: null, gpu_model: null },
   price: null,
   attached: ['work/analysis.ipynb'],
+  hibernated: false,
   problem: null
 };
 
@@ -48,6 +52,7 @@ export const gpu: ICompute = {
   size: { name: 'Standard_NC4as_T4_v3', vcpus: 4, memory_gib: 28, gpus: 1, gpu_model: 'T4' },
   price: { amount: 0.526, currency: 'USD', as_of: '2026-11-01' },
   attached: [],
+  hibernated: false,
   problem: null
 };
 
@@ -117,7 +122,8 @@ export const attach: IOperation = {
   error: null,
   started: '2026-11-21T10:00:00.000Z',
   ended: null,
-  notice: ''
+  notice: '',
+  elsewhere: false
 };
 
 export const computeList: IComputeList = {
@@ -139,3 +145,41 @@ export const kernelspecList: IKernelspecList = {
 };
 
 export const moveRequest: IMoveRequest = { compute: gpu.id, kernelspec: 'pytorch' };
+
+export const sizeOffer: ISizeOffer = {
+  size: { name: 'Standard_NC8as_T4_v3', vcpus: 8, memory_gib: 56, gpus: 1, gpu_model: 'T4' },
+  price: { amount: 0.94, currency: 'USD', as_of: '2026-11-01' },
+  current: false,
+  available: true,
+  reason: '',
+  warnings: []
+};
+
+export const sizeOffers: ISizeOfferList = {
+  sizes: [
+    sizeOffer,
+    {
+      ...sizeOffer,
+      size: { ...sizeOffer.size, name: 'Standard_NC24ads_A100_v4' },
+      available: false,
+      reason: 'The quota of its family is used up.'
+    }
+  ],
+  notice: 'gpu-vm is stopped for it, and started again.'
+};
+
+export const signIn: ISignIn = {
+  revision: 1,
+  state: 'prompting',
+  cloud: 'public',
+  method: null,
+  account: null,
+  tenant: null,
+  tenants: [],
+  kept: false,
+  id: 'attempt-1',
+  url: 'https://microsoft.com/devicelogin',
+  code: 'ABCD1234',
+  expires: '2026-11-21T10:15:00.000Z',
+  error: null
+};
