@@ -124,7 +124,8 @@ def looked_into(way: PipeEnd, vm: Machine, kernel: KernelEnd) -> dict[str, Any]:
     folder = next(f.parent.name for f in vm.kernels.glob("*/relay.json") if kernel.kernel_id in f.read_text())
     for own in (folder, str(pid(kernel)), kernel.messages.session):
         text = text.replace(own, "OWN")
-    seen: dict[str, Any] = json.loads(next(line for line in text.splitlines() if line.startswith("{")))
+    # What the probe writes to its descriptor takes a way of its own, and may come in between or right behind.
+    seen: dict[str, Any] = json.JSONDecoder().raw_decode(text, text.index("{"))[0]
     return seen
 
 
