@@ -55,7 +55,8 @@ class AzureCompute(AzureAccount):
     ).tag(config=True)
     tenants = List(
         Unicode(),
-        help="Ids of further tenants whose subscriptions are listed too. The account has to be able to sign in there.",
+        help="Ids of further tenants whose subscriptions are listed too. The account has to be able to sign in there. Tenants "
+        "that somebody signs in to by name are listed anyway.",
     ).tag(config=True)
     prices_endpoint = Unicode(
         help="Address of Azure's Retail Prices API, which is asked for regions and sizes only, without a token. The default "
@@ -192,7 +193,8 @@ class AzureCompute(AzureAccount):
         """Of all tenants. Raises if none could be asked: what was known before then stays."""
         together = Listed()
         failed: MutableSequence[ComputeError] = []
-        tenants = ("", *self.tenants)
+        named = {tenant.lower(): tenant for tenant in (*self.tenants, *self.sign_in.tenants)}
+        tenants = ("", *named.values())
         for tenant in tenants:
             try:
                 part = of_tenant(self._arm(tenant), self.tag)
