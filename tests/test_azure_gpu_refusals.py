@@ -153,7 +153,9 @@ def test_a_quota_of_nothing_with_an_ordinary_subscription(azure: AzureCompute, e
     assert "This is" not in error.advice
 
 
-@pytest.mark.parametrize(("name", "kind"), [("trial", "a free trial"), ("school", "an Azure for Students subscription")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("trial", "a free trial"), ("school", "an Azure for Students subscription")]
+)
 def test_a_free_account_gets_no_gpu(azure: AzureCompute, name: str, kind: str) -> None:
     error = refusal(azure, name)
     assert "its quota is 0" in error.message

@@ -39,6 +39,8 @@ NETWORK_API = "2023-11-01"
 PRICES_PATIENCE = 2.0
 """Seconds that a listing waits for prices. Later ones are in the next listing."""
 
+GONE = frozenset({"ResourceNotFound", "NotFound", "ResourceGroupNotFound"})
+
 GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
 
@@ -367,8 +369,10 @@ class AzureCompute(AzureAccount):
                 public_id = (chosen.get("publicIPAddress") or {}).get("id")
                 public = (client.get(public_id, NETWORK_API).get("properties") or {}) if public_id else {}
                 return public.get("ipAddress"), chosen.get("privateIPAddress")
-        except (Forbidden, UnknownCompute, Throttled) as error:
-            if machine.public_ip or machine.private_ip:
+        except ComputeError as error:
+            # An interface that is gone is a ComputeError too; the graph's address may still lead to the VM.
+            known = bool(machine.public_ip or machine.private_ip)
+            if known and (isinstance(error, (Forbidden, Throttled)) or error.code in GONE):
                 return machine.public_ip, machine.private_ip
             if isinstance(error, UnknownCompute):
                 # The interface is gone, or the address: not the VM, and "unknown" would end what runs there.
