@@ -1,6 +1,7 @@
 # make demo   the emulator and JupyterLab on it, ready to click
 # make test   everything that is tested: Python, TypeScript, and a real browser
 # make lint   ruff, mypy, eslint, prettier, stylelint
+# make judge  the judgement of the last tests' traffic again; `make test` ends with it
 # make bench  side by side with a local kernel and with sshpyk; writes benchmarks/RESULTS.md
 #
 # Each does the set-up that it needs, says what it is doing, and skips what is done. Everything goes into .venv,
@@ -17,9 +18,14 @@ PYTEST_WORKERS ?= 3
 BENCH_ARGS ?=
 UI_TEST_ARGS ?=
 
+# What the tests said to the emulated Azure, and Azure's own specification as the judge of it, where that is there.
+TRAFFIC := $(abspath $(STAMPS))/traffic
+JUDGE := $(BIN)/python tests/support/judge.py --modules $(STAMPS)/oav/node_modules
+OAV := $(if $(wildcard ../shared/tools/arm-judge/judge.cjs),$(STAMPS)/oav/done)
+
 SOURCES := $(shell find labextension/src labextension/style labextension/schema -type f 2>/dev/null)
 
-.PHONY: demo test lint format setup test-python test-js test-ui bench clean
+.PHONY: demo test lint format setup test-python judge test-js test-ui bench clean
 
 demo: setup
 	@scripts/need sshd openssh-server || echo "   (without OpenSSH's server the emulated machines use asyncssh)"
@@ -51,13 +57,16 @@ $(STAMPS)/install: $(STAMPS)/labextension pyproject.toml
 	@SKIP_JUPYTER_BUILDER=1 $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-test-python: setup
+test-python: setup $(OAV)
 	@scripts/need sshd openssh-server
 	@scripts/need ip iproute2
 	@scripts/need dropbear dropbear-bin || echo "   (the tests with dropbear are skipped)"
 	@scripts/need /usr/share/jupyter/kernels/ir r-cran-irkernel || echo "   (the test of the R kernel is skipped)"
 	@echo "== Python tests"
-	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+	@rm -rf $(TRAFFIC)/python
+	@DSVM_TESTS_TRAFFIC=$(TRAFFIC)/python $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+	@echo "== judging what the Python tests said to the emulated Azure"
+	@$(JUDGE) $(if $(PYTEST_ARGS),,--whole) $(TRAFFIC)/python
 
 test-js: $(STAMPS)/js
 	@echo "== TypeScript tests"
@@ -68,11 +77,24 @@ $(STAMPS)/ui: $(STAMPS)/python ui-tests/package.json ui-tests/package-lock.json
 	@cd ui-tests && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-test-ui: setup $(STAMPS)/ui
+test-ui: setup $(STAMPS)/ui $(OAV)
 	@scripts/need chromium chromium fonts-dejavu-core
 	@scripts/need sshd openssh-server
 	@echo "== browser tests"
-	@cd ui-tests && npx playwright test $(UI_TEST_ARGS)
+	@rm -rf $(TRAFFIC)/ui
+	@cd ui-tests && DSVM_TESTS_TRAFFIC=$(TRAFFIC)/ui npx playwright test $(UI_TEST_ARGS)
+	@echo "== judging what the browser tests said to the emulated Azure"
+	@$(JUDGE) $(TRAFFIC)/ui
+
+$(STAMPS)/oav/done: $(STAMPS)/python tests/judge/package.json tests/judge/package-lock.json
+	@echo "== installing Azure's validator"
+	@mkdir -p $(STAMPS)/oav
+	@cp tests/judge/package.json tests/judge/package-lock.json tests/judge/.npmrc $(STAMPS)/oav
+	@cd $(STAMPS)/oav && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+	@touch $@
+
+judge: $(OAV)
+	@$(JUDGE) $(TRAFFIC)/python $(TRAFFIC)/ui
 
 lint: $(STAMPS)/js
 	@echo "== ruff"

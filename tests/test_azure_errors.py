@@ -106,6 +106,33 @@ def test_a_404_that_is_not_azures_does_not_mean_that_the_vm_is_gone() -> None:
     assert "proxy says no" in error.message
 
 
+def gone(status: int, code: str, message: str, **more: Any) -> bool:
+    return isinstance(answered(status, code, message, **more), UnknownCompute)
+
+
+def test_only_the_vm_itself_can_be_gone() -> None:
+    """``UnknownCompute`` ends what runs there, so another resource that is missing must not be taken for the VM."""
+    vm = "The Resource 'Microsoft.Compute/virtualMachines/gpu-vm' under resource group 'lab' was not found."
+    assert gone(404, "ResourceNotFound", vm)
+    assert gone(
+        404, "ResourceNotFound", vm.replace("Microsoft.Compute/virtualMachines", "microsoft.compute/virtualmachines")
+    )
+    assert gone(404, "NotFound", "The entity was not found in this Azure location.")
+    assert gone(404, "ResourceGroupNotFound", "Resource group 'lab' could not be found.")
+    for message in (
+        "The Resource 'Microsoft.Network/networkInterfaces/gpu-vm-nic' under resource group 'lab' was not found.",
+        "The Resource 'Microsoft.Compute/disks/gpu-vm_OsDisk' under resource group 'lab' was not found.",
+        "The Resource 'Microsoft.Compute/virtualMachines/gpu-vm/extensions/x' under resource group 'lab' was not found.",
+        "The requested resource of type 'Microsoft.DevTestLab/schedules' with name 'x' was not found.",
+        "Disk gpu-vm_OsDisk is not found.",
+    ):
+        assert not gone(404, "ResourceNotFound", message), message
+        assert "the VM itself may still be there" in answered(404, "NotFound", message).advice
+    # Nor does a detail of something else say so, or an operation that failed.
+    assert not gone(400, "InvalidTemplateDeployment", "See details.", details=[{"code": "NotFound", "message": "No."}])
+    assert not gone(200, "NotFound", "The entity was not found in this Azure location.")
+
+
 def test_without_the_envelope() -> None:
     fault = parse_fault(409, '{"code": "AllocationFailed", "message": "No."}', {})
     assert (fault.code, fault.message) == ("AllocationFailed", "No.")
@@ -136,7 +163,6 @@ def test_no_json_makes_the_translation_fail(body: Any) -> None:
 @pytest.mark.skipif(not BODIES.exists(), reason="../shared/data with recorded error bodies is not there")
 def test_recorded_bodies() -> None:
     kinds = {
-        "ResourceNotFound": UnknownCompute,
         "AuthorizationFailed": Forbidden,
         "LinkedAuthorizationFailed": Forbidden,
         "ServerTimeout": ComputeError,
@@ -150,6 +176,9 @@ def test_recorded_bodies() -> None:
         assert error.code == body["code"]
         assert body["message"][:200].strip().replace("\r\n", "\n")[:60] in error.message
         assert issubclass(type(error), kinds.get(body["code"], ComputeError)), error
+        # None of these is about a VM, but for the two that do not say what they are about.
+        unsaid = body["message"].startswith(("The entity was not found", "The resource record"))
+        assert isinstance(error, UnknownCompute) is unsaid, error
         seen.add(body["code"])
         if body["code"] in {"AuthorizationFailed", "LinkedAuthorizationFailed"}:
             assert "/read" in error.message or "/action" in error.message or "policyDefinitions" in error.message

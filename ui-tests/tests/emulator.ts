@@ -18,6 +18,11 @@ const START_SECONDS = 420;
 export class Emulator {
   static async start(folder: string, args: string[] = []): Promise<Emulator> {
     fs.mkdirSync(folder, { recursive: true });
+    const gathered = process.env.DSVM_TESTS_TRAFFIC; // `make` has it judged afterwards
+    if (gathered) {
+      fs.mkdirSync(gathered, { recursive: true });
+      args = [...args, '--log-traffic', path.join(gathered, `${process.pid}-${Date.now()}.jsonl`)];
+    }
     const program = new Program(
       'The emulator',
       PYTHON,

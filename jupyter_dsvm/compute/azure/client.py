@@ -99,6 +99,11 @@ class InTenant:
         found: AccessToken = self._credential.get_token(*scopes, **{**options, "tenant_id": self._tenant})
         return found
 
+    def refused(self) -> None:
+        told = getattr(self._credential, "refused", None)
+        if told is not None:
+            told(self._tenant)
+
     def close(self) -> None:
         close = getattr(self._credential, "close", None)
         if close is not None:
@@ -116,7 +121,6 @@ class ArmClient:
         check_endpoint(endpoint)
         self.endpoint = endpoint.rstrip("/")
         self._credential: Any = credential or credential_for(endpoint, token_file)
-        refused = WhenRefused(self._credential)
         if tenant:
             self._credential = InTenant(self._credential, tenant)
         cloud = cloud_of(endpoint)
@@ -141,7 +145,7 @@ class ArmClient:
                 BriefRetry(),
                 SameEndpoint(self.endpoint),
                 ARMChallengeAuthenticationPolicy(self._credential, self._scope),
-                refused,
+                WhenRefused(self._credential),
                 ARMHttpLoggingPolicy(),
             ],
         )

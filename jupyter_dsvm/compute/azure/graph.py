@@ -28,6 +28,12 @@ PAGE = 1000
 PATIENCE = 15.0
 """Seconds to wait, over all pages of a listing, for a quota to be filled again; then the throttling is shown."""
 
+PASSING = frozenset({408, 500, 502, 503, 504})
+TRIES = 3
+"""How often a page is asked for that meets a fault of Azure's own or of the network: as often as what else only reads."""
+PAUSE = 0.4
+"""Seconds before the second try; twice that before the third."""
+
 
 def query(tag: str) -> str:
     """The query text. It narrows to the publishers of DSVM images and to our ``tag``; ``images.recognise`` decides.
@@ -80,8 +86,8 @@ Resources
 def rows(client: ArmClient, tag: str, sleep: Callable[[float], object] = time.sleep) -> Iterator[dict[str, Any]]:
     """Every row, page by page. Raises what ``client`` raises; a refusal (400, 403) makes the listing ask elsewhere.
 
-    A query only reads, so one that was throttled is asked again as soon as the graph says; the next page waits while the
-    user's quota is used up, since other programs of the same user draw on it.
+    A query only reads, so one that was throttled is asked again as soon as the graph says, and one that met a passing fault
+    soon; the next page waits while the user's quota is used up, since other programs of the same user draw on it.
     """
     from azure.core.exceptions import DecodeError  # imported already by whoever made the client
 
@@ -114,17 +120,27 @@ def _page(
     client: ArmClient, body: Mapping[str, Any], left: float, sleep: Callable[[float], object]
 ) -> tuple[dict[str, Any], Mapping[str, str], float]:
     """One page, its headers, and the seconds of patience that are left."""
-    from azure.core.exceptions import HttpResponseError
+    from azure.core.exceptions import HttpResponseError, ServiceRequestError, ServiceResponseError
 
+    tries = 1
     while True:
+        wait: float | None
         try:
             answer, headers = client.ask(PATH, API_VERSION, body)
             return answer, headers, left
-        except HttpResponseError as error:
-            if error.status_code != 429 or error.response is None:
+        except (ServiceRequestError, ServiceResponseError):
+            if tries == TRIES:
                 raise
+            wait = PAUSE * tries
+            tries += 1
+        except HttpResponseError as error:
             said: Mapping[str, str] = getattr(error.response, "headers", {})
             wait = seconds(said.get("Retry-After")) or seconds(said.get("x-ms-user-quota-resets-after"))
+            if error.status_code in PASSING and tries < TRIES:
+                wait = wait or PAUSE * tries
+                tries += 1
+            elif error.status_code != 429:
+                raise
             # Without a time there is no telling; with one beyond our patience the user is told it.
             if not wait or wait > left:
                 raise

@@ -39,6 +39,8 @@ NETWORK_API = "2023-11-01"
 PRICES_PATIENCE = 2.0
 """Seconds that a listing waits for prices. Later ones are in the next listing."""
 
+GONE = frozenset({"ResourceNotFound", "NotFound", "ResourceGroupNotFound"})
+
 GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
 
@@ -55,7 +57,8 @@ class AzureCompute(AzureAccount):
     ).tag(config=True)
     tenants = List(
         Unicode(),
-        help="Ids of further tenants whose subscriptions are listed too. The account has to be able to sign in there.",
+        help="Ids of further tenants whose subscriptions are listed too. The account has to be able to sign in there. Tenants "
+        "that somebody signs in to by name are listed anyway.",
     ).tag(config=True)
     prices_endpoint = Unicode(
         help="Address of Azure's Retail Prices API, which is asked for regions and sizes only, without a token. The default "
@@ -192,7 +195,8 @@ class AzureCompute(AzureAccount):
         """Of all tenants. Raises if none could be asked: what was known before then stays."""
         together = Listed()
         failed: MutableSequence[ComputeError] = []
-        tenants = ("", *self.tenants)
+        named = {tenant.lower(): tenant for tenant in (*self.tenants, *self.sign_in.tenants)}
+        tenants = ("", *named.values())
         for tenant in tenants:
             try:
                 part = of_tenant(self._arm(tenant), self.tag)
@@ -365,8 +369,10 @@ class AzureCompute(AzureAccount):
                 public_id = (chosen.get("publicIPAddress") or {}).get("id")
                 public = (client.get(public_id, NETWORK_API).get("properties") or {}) if public_id else {}
                 return public.get("ipAddress"), chosen.get("privateIPAddress")
-        except (Forbidden, UnknownCompute, Throttled) as error:
-            if machine.public_ip or machine.private_ip:
+        except ComputeError as error:
+            # An interface that is gone is a ComputeError too; the graph's address may still lead to the VM.
+            known = bool(machine.public_ip or machine.private_ip)
+            if known and (isinstance(error, (Forbidden, Throttled)) or error.code in GONE):
                 return machine.public_ip, machine.private_ip
             if isinstance(error, UnknownCompute):
                 # The interface is gone, or the address: not the VM, and "unknown" would end what runs there.

@@ -32,20 +32,38 @@ class Row:
     statuses: frozenset[int] = frozenset()
     text: str = ""
     """A pattern that has to be in the text as well."""
+    status: int | None = None
+    """The answer itself has this status and one of these codes; a detail that has it is not enough."""
 
     def fits(self, fault: AzureFault) -> bool:
         named = bool(self.codes & fault.codes) or fault.status in self.statuses
+        if self.status is not None:
+            named = fault.status == self.status and fault.code.lower() in self.codes
         return named and bool(re.search(self.text, fault.text, re.IGNORECASE))
 
 
 def _row(
-    error: type[DSVMError], codes: str, sentence: str, advice: str, *, statuses: tuple[int, ...] = (), text: str = ""
+    error: type[DSVMError],
+    codes: str,
+    sentence: str,
+    advice: str,
+    *,
+    statuses: tuple[int, ...] = (),
+    text: str = "",
+    status: int | None = None,
 ) -> Row:
-    return Row(error, sentence, advice, frozenset(codes.lower().split()), frozenset(statuses), text)
+    return Row(error, sentence, advice, frozenset(codes.lower().split()), frozenset(statuses), text, status)
 
 
 _QUOTA = "OperationNotAllowed QuotaExceeded"
 _QUOTA_TEXT = r"exceeding (approved|quota)|quota limits"
+
+_GONE = "ResourceNotFound NotFound ResourceGroupNotFound"
+_NOT_THE_VM = (
+    r"resource (of type )?'(?!(/subscriptions/[^']*/providers/)?microsoft\.compute/virtualmachines(/[^'/]*)?')"
+    r"|\b(disk|snapshot|image|network interface|extension)\b"
+)
+"""In what Azure says when it does not find something else: a disk, the network interface, an extension."""
 
 TABLE = (
     _row(
@@ -227,9 +245,17 @@ TABLE = (
     # By code only: a 404 without one is not Azure's word, and "unknown" ends what runs there.
     _row(
         UnknownCompute,
-        "ResourceNotFound NotFound ResourceGroupNotFound",
+        _GONE,
         "It is not in Azure any more.",
         "Reload the list of computes.",
+        text=rf"\A(?s:(?!.*({_NOT_THE_VM})))",
+        status=404,
+    ),
+    _row(
+        ComputeError,
+        _GONE,
+        "Something that belongs to it is not in Azure any more.",
+        "Look in the Azure portal for what Azure names; the VM itself may still be there.",
     ),
     _row(
         OperationRefused,

@@ -69,6 +69,15 @@ class _Entry:
     """Its token was refused: the next one is not to come from memory."""
 
 
+def _of(entry: _Entry, tenant: str) -> bool:
+    return entry.account.tenant.lower() == tenant.lower()
+
+
+def _whose(entries: list[_Entry], tenant: str | None) -> _Entry:
+    """The account whose token goes to that tenant: its own, else the first."""
+    return next((entry for entry in entries if tenant and _of(entry, tenant)), entries[0])
+
+
 class Credential:
     """What the Azure clients take: asks ``SignIn`` each time, so a change of account counts at once."""
 
@@ -81,9 +90,9 @@ class Credential:
         token, expires = self._sign_in.token(scopes, tenant_id, claims)
         return AccessToken(token, int(min(expires, time.time() + ASK_AGAIN)))
 
-    def refused(self) -> None:
+    def refused(self, tenant: str | None = None) -> None:
         """The other side did not take the token: the next one is to be fresh."""
-        self._sign_in.refused()
+        self._sign_in.refused(tenant)
 
     def close(self) -> None:
         """The clients' end is not the account's."""
@@ -251,8 +260,7 @@ class SignIn:
             raise SignInRequired(f"Could not sign in to Azure: {NOBODY}.", advice=AGAIN)
         if not entries:
             return self._silent.token(scopes, tenant, claims)
-        own = [e for e in entries if tenant and e.account.tenant.lower() == tenant.lower()]
-        entry = (own or entries)[0]
+        entry = _whose(entries, tenant)
         if entry.problem is not None:
             raise SignInRequired(entry.problem.message, advice=entry.problem.advice, code=entry.problem.code)
         try:
@@ -260,7 +268,7 @@ class SignIn:
             found = entry.account.token(scopes, tenant, claims, fresh)
         except SignInRequired as error:
             # For another tenant or service it may be refused for reasons of theirs.
-            home = not tenant or bool(own)
+            home = not tenant or _of(entry, tenant)
             if home and not passes(error.code) and (scopes == (self._scope,) or ends_sign_in(error.code)):
                 self._expired(entry, error)
             raise
@@ -268,11 +276,19 @@ class SignIn:
             self._keep()
         return found
 
-    def refused(self) -> None:
-        """Azure did not take a token of ours. Called on the thread of that request; asks nobody."""
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Those that somebody signed in to besides the one whose token goes where no tenant is named."""
+        self._restore()
         with self._lock:
-            for entry in self._entries:
-                entry.doubted = True
+            first, *others = [e.account.tenant for e in self._entries] or [""]
+        return tuple(tenant for tenant in others if tenant and tenant.lower() != first.lower())
+
+    def refused(self, tenant: str | None = None) -> None:
+        """Azure did not take the token that ``token`` gave for that tenant. Called on the thread of that request; asks nobody."""
+        with self._lock:
+            if self._entries:
+                _whose(self._entries, tenant).doubted = True
         self._silent.forget()
 
     # Accounts
