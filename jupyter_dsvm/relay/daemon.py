@@ -103,7 +103,13 @@ class Relay:
         self._waiting: Deque[Tuple[int, Channel, List[bytes]]] = deque()  # whole messages, for a kernel not there yet
         self._calls = CallServer(self._loop, os.path.join(folder, CALL_SOCKET), self._called)
         self._runner = Runner(
-            self._context, folder, self._calls.path, self._from_kernel, self._kernel_started, self._kernel_exited
+            self._context,
+            folder,
+            self._calls.path,
+            self._from_kernel,
+            self._kernel_started,
+            self._kernel_exited,
+            self._loop.used,
         )
         self._runs = Runs()
         self._polled: Optional[Any] = None
