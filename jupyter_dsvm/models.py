@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -20,7 +21,12 @@ T = TypeVar("T", bound="Shape")
 
 def utc_now() -> str:
     """Now, as every moment in a shape is written."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_at(time.time())
+
+
+def utc_at(moment: float) -> str:
+    """That moment (seconds since 1970) as it is written in a shape."""
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Shape:

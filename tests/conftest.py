@@ -14,12 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from jupyter_dsvm.kernels.registry import registry
 from support import judge
 from support.kernels import Notebook, default_provisioner
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
+
+# How long examples take to make says how busy the machine is, and nothing about what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a shell's background job; what the tests start would inherit it and hear no Ctrl+C.

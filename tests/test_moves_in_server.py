@@ -176,17 +176,15 @@ def test_the_vm_is_deallocated_under_an_open_page(configured: Emulator, server: 
         running = page.send("import time; time.sleep(300)")
         queued = page.send(WHERE)
         page.until(lambda: "busy" in page.of(running).states)
-        events.of_ours()
-        announced, before = len(events.seen), len(configured.traffic)
+        announced, before = len(events.of_ours()), len(configured.traffic)
         configured.power("gpu-vm", "deallocate")
         (lost,) = page.wait(running, timeout=PATIENCE)
         assert "gpu-vm is deallocated: what ran there has ended." in lost.content["evalue"]
         assert page.wait(queued)[0].status == "aborted"
-        assert {"what": "kernels", "id": kernel_id}.items() <= next(
-            e for e in events.of_ours()[announced:] if e["what"] == "kernels"
-        ).items()
-        row = server.row(kernel_id)
-        assert (row["link"]["state"], row["execution_state"]) == ("gone", "idle")
+        events.next_of_ours(announced, PATIENCE, what="kernels", id=kernel_id)
+        # The page may have its messages a moment before what the row is made of has been written.
+        until(lambda: server.row(kernel_id)["execution_state"] == "idle")
+        assert server.row(kernel_id)["link"]["state"] == "gone"
         with pytest.raises(RestError) as refused:
             server.rest("POST", f"api/kernels/{kernel_id}/restart", {})
         assert refused.value.status == 500

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jupyter_dsvm.relay.lateack import ACK_WAIT, LateAck
 from jupyter_dsvm.relay.session import (
     AHEAD,
     RECEIVABLE,
+    UNACKNOWLEDGED,
     Attached,
     EpochChanged,
     Gone,
@@ -348,6 +350,63 @@ def test_acknowledgements_are_coalesced() -> None:
     (ack,) = pair.server.session.frames_to_send(100)
     assert (ack.type, ack.body) == (Type.ACK, u64_body(100))
     assert pair.server.session.can_send is False
+
+
+def test_an_acknowledgement_that_may_be_late_goes_with_whatever_goes_next() -> None:
+    pair = attached()
+    server = pair.server.session
+    pair.relay.session.send(Type.DATA, b"x")
+    for frame in pair.relay.session.frames_to_send(100):
+        server.receive(frame)
+    server.delivered(1, lazily=True)
+    assert server.ack_waits
+    assert not server.can_send
+    server.send(Type.DATA, b"y")
+    assert [f.type for f in server.frames_to_send(100)] == [Type.ACK, Type.DATA]
+    assert not server.ack_waits
+
+
+@pytest.mark.parametrize("why", ["time is up", "somebody waits for it", "too much would be kept"])
+def test_an_acknowledgement_that_may_be_late_goes_alone_at_some_time(why: str) -> None:
+    pair = attached()
+    server = pair.server.session
+    size = UNACKNOWLEDGED // 2
+    for _ in range(2):
+        pair.relay.session.send(Type.DATA, bytes(size))
+    for frame in pair.relay.session.frames_to_send(1 << 20):
+        server.receive(frame)
+    server.delivered(1, lazily=True)
+    assert not server.can_send
+    if why == "time is up":
+        late = LateAck(server)
+        assert late.look(7.0) == pytest.approx(ACK_WAIT)
+        assert late.look(7.0 + ACK_WAIT / 2) == pytest.approx(ACK_WAIT / 2)
+        assert not server.can_send
+        assert late.look(7.001 + ACK_WAIT) == 0
+    else:
+        server.delivered(1 if why == "somebody waits for it" else 2, lazily=why != "somebody waits for it")
+    assert server.can_send
+    (ack,) = server.frames_to_send(100)
+    assert (ack.type, ack.body) == (Type.ACK, u64_body(2 if why == "too much would be kept" else 1))
+    assert not server.can_send
+
+
+def test_one_acknowledgement_waits_no_longer_because_others_went_before() -> None:
+    pair = attached()
+    server = pair.server.session
+    late = LateAck(server)
+    assert late.look(0.0) is None
+    for n in (1, 2):
+        pair.relay.session.send(Type.DATA, b"x")
+        for frame in pair.relay.session.frames_to_send(100):
+            server.receive(frame)
+        server.delivered(n, lazily=True)
+        assert late.look(float(n)) == pytest.approx(ACK_WAIT), "counted from when this one began to wait"
+        server.send(Type.DATA, b"y")
+        server.frames_to_send(100)
+    assert late.look(3.0) is None
+    server.detach()
+    assert late.look(4.0) is None
 
 
 def test_an_acknowledgement_lost_in_a_cut_is_told_again() -> None:

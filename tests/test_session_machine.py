@@ -226,19 +226,19 @@ class Conversation(RuleBasedStateMachine):
     def server_consumed(self, share: float) -> None:
         self.server.consumed(int(share * self.server.received) if not self.adopting else 0)
 
-    @rule(share=st.floats(0, 1))
-    def server_delivered(self, share: float) -> None:
+    @rule(share=st.floats(0, 1), lazily=st.booleans())
+    def server_delivered(self, share: float, lazily: bool) -> None:
         handed_on = self.waiting[0][0] - 1 if self.waiting else self.server.received
         if not self.adopting:
-            self.server.delivered(int(share * handed_on))
+            self.server.delivered(int(share * handed_on), lazily)
 
     @rule(share=st.floats(0, 1))
     def relay_consumed(self, share: float) -> None:
         self.relay.consumed(int(share * self.relay.received))
 
-    @rule(share=st.floats(0, 1))
-    def relay_delivered(self, share: float) -> None:
-        self.relay.delivered(int(share * self.relay.received))
+    @rule(share=st.floats(0, 1), lazily=st.booleans())
+    def relay_delivered(self, share: float, lazily: bool) -> None:
+        self.relay.delivered(int(share * self.relay.received), lazily)
 
     # What cannot be right
 
@@ -288,8 +288,10 @@ class Conversation(RuleBasedStateMachine):
             self.relay_puts(1 << 20)
             self.server_takes(1 << 22)
             self.server_hands_on(1_000)
-            self.server_delivered(1.0)
-            self.relay_delivered(1.0)
+            self.server_delivered(1.0, True)
+            self.relay_delivered(1.0, True)
+            self.server.acknowledge()  # as their owners do after a while
+            self.relay.acknowledge()
             line = self.servers_line
             assert line is not None
             if not (self.server.can_send or self.relay.can_send or any(line.bytes.values())):

@@ -280,3 +280,59 @@ def test_what_comes_on_a_channel_is_read_as_it_came() -> None:
     assert event.is_set()
     queue.feed(b"last")
     assert (queue.empty(), queue.read(1), len(queue)) == (b"last", b"", 0)
+
+
+def test_short_packets_are_taken_on_the_connections_thread_in_order_with_the_others() -> None:
+    from paramiko.buffered_pipe import PipeTimeout
+
+    from jupyter_dsvm.ssh.packets import DIRECT, MAX_TAKEN, PacketQueue, Taken
+
+    queue = PacketQueue()
+    got: list[bytes] = []
+    refuses: list[bool] = []
+
+    def take(packet: bytes) -> bool:
+        if refuses:
+            return False
+        got.append(packet)
+        return True
+
+    queue.feed(b"before")
+    queue.take_directly(take)
+    queue.feed(b"a")  # behind what was not read yet
+    assert queue.read(100, 1) == b"beforea"
+    queue.feed(b"b")  # the reader has not said yet that it has dealt with that
+    assert got == []
+    assert queue.read(100, 1) == b"b"
+    with pytest.raises(PipeTimeout):
+        queue.read(100, 0)
+    queue.feed(b"c")
+    queue.feed(b"x" * (DIRECT + 1))
+    queue.feed(b"d")
+    assert got == [b"c"]
+    spent = queue.read(1 << 20, 0)
+    assert isinstance(spent, Taken)
+    assert len(spent) == 1
+    assert queue.read(1 << 20, 0) == b"x" * (DIRECT + 1) + b"d"
+    with pytest.raises(PipeTimeout):
+        queue.read(100, 0)
+    refuses.append(True)
+    queue.feed(b"e")
+    assert queue.read(100, 0) == b"e"
+    with pytest.raises(PipeTimeout):
+        queue.read(100, 0)
+    refuses.clear()
+    piece = bytes(DIRECT)
+    feed = threading.Timer(0.1, lambda: [queue.feed(piece) for _ in range(MAX_TAKEN // DIRECT + 1)])
+    feed.start()
+    spent = queue.read(1, 10)  # woken although there is nothing to read: the window is to be made larger
+    assert isinstance(spent, Taken)
+    feed.join()
+    assert len(spent) + queue._taken == MAX_TAKEN + DIRECT
+    queue.take_directly(None)
+    taken = len(got)
+    queue.feed(b"late")
+    queue.close()
+    rest = [queue.read(100, 0) for _ in range(3)]
+    assert [r for r in rest if not isinstance(r, Taken)] == [b"late", b""] or rest == [b"late", b"", b""]
+    assert len(got) == taken

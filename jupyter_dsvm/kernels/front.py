@@ -77,10 +77,12 @@ class Front:
         if channel is Channel.IOPUB and not self._topics:
             # A server's pages subscribe to nothing, and ZeroMQ takes as long to drop a message as to send it. Somebody may
             # have subscribed since the last look.
+            self._io.used(s)
             if int(s.getsockopt(_EVENTS)) & _IN:
                 self._subscribed()
             if not self._topics:
                 return
+        self._io.used(s)
         multipart.send(s, parts)
 
     def _readable(self, channel: Channel, _events: int) -> None:

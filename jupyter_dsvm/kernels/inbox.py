@@ -36,11 +36,16 @@ class Inbox:
         self._draining = False
         self._open = False  # whether the reader is let pass whatever waits
 
-    # On the pipe's thread
+    # On the pipe's thread, or its connection's
 
     def post(self, function: Callable[[], None]) -> None:
         """To be called on the I/O thread, in its place among the frames."""
         self._put(0, function)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether ``frames`` would not wait now."""
+        return self._size <= LIMIT
 
     def frames(self, frames: list[Frame]) -> None:
         """Waits while too much waits already."""

@@ -6,7 +6,7 @@ future) or ``call_soon``. Callbacks must not block: what blocks (SSH, Azure, sta
 hands its result over.
 
 The thread starts with the first user and ends with the last (``IOThread.acquire`` and ``release``), so that a test or
-a short-lived nbclient process leaves none behind. It imports the standard library and pyzmq only.
+a short-lived nbclient process leaves none behind. It imports the standard library, pyzmq and ``relay.poller`` only.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import zmq
+
+from ..relay.poller import make_poller
 
 log = logging.getLogger("jupyter_dsvm.io")
 
@@ -90,7 +92,7 @@ class IOThread:
         self.context = zmq.Context()
         self.context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
         self._pid = os.getpid()
-        self._poller = zmq.Poller()
+        self._poller = make_poller()
         self._handlers: dict[Any, Callable[[int], object]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._count = itertools.count()
@@ -154,6 +156,10 @@ class IOThread:
         self._handlers[key] = handler
         self._poller.register(key, events)
 
+    def used(self, source: Any) -> None:
+        """A ZeroMQ socket that may be registered was used by other than its handler: see ``relay.poller``."""
+        self._poller.used(source)
+
     def unregister(self, source: Any) -> None:
         key = source if isinstance(source, (zmq.Socket, int)) else source.fileno()
         if self._handlers.pop(key, None) is not None:
@@ -180,6 +186,7 @@ class IOThread:
         self._poller.unregister(self._wake_receiver.fileno())
         self._wake_receiver.close()
         self._wake_sender.close()
+        self._poller.close()
         self.context.destroy(linger=0)
 
     def _wait_ms(self) -> int:

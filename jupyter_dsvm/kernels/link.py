@@ -27,6 +27,7 @@ from typing import Any
 from ..errors import ConfigurationError, DSVMError, printable
 from ..models import LinkPhase, LinkState, utc_now
 from ..relay.hello import ADOPTION
+from ..relay.lateack import LateAck
 from ..relay.session import Attached, EpochChanged, Event, Gone, HungUp, Received, Role, Session
 from ..relay.spec import KernelSpec
 from ..relay.wire import (
@@ -128,6 +129,7 @@ class RelayBackend:
         self._phase = Phase.NEW
         self._events: BackendEvents | None = None
         self._session = Session(Role.SERVER, self.tag)
+        self._late_ack = LateAck(self._session)
         self._assembler = MessageAssembler(max_message or MAX_MESSAGE)
         self._adopting = False
         self._settled = False
@@ -140,6 +142,7 @@ class RelayBackend:
         self._unread: deque[tuple[int, int]] = deque()
         self._unread_bytes = 0
         self._timer: Timer | None = None
+        self._ack_timer: Timer | None = None
         self._link: LinkState | None = None
         self._on_frame: dict[int, Callable[[Received], None]] = {
             Type.DATA: self._data,
@@ -169,6 +172,7 @@ class RelayBackend:
         )
         self.notice = kept.notice
         self._session = Session.adopting(self.tag, kept.epoch, kept.peer_epoch, handed_on)
+        self._late_ack = LateAck(self._session)
         self._runs = RunsThere(kept.runs, kept.run)
         self._adopting = True
         return self
@@ -239,11 +243,28 @@ class RelayBackend:
         if self._phase is not Phase.OVER and not self._adopting:
             self._handed = max(self._handed, min(upto, self._session.received))
             self._acknowledge()
-            self._pump_soon()
+            if self._session.can_send:
+                self._pump_soon()
 
     def _acknowledge(self) -> None:
-        """In order: what is no message is acknowledged with the messages before it."""
-        self._session.delivered(self._taken if self._handed >= self._asked else self._handed)
+        """In order: what is no message is acknowledged with the messages before it. At once where the relay waits for it."""
+        upto = self._taken if self._handed >= self._asked else self._handed
+        self._session.delivered(upto, lazily=self._phase is Phase.LIVE)
+        self._look_at_ack()
+
+    def _look_at_ack(self) -> None:
+        """What waits to be acknowledged has company in a moment, or goes alone."""
+        if self._ack_timer is None:
+            wait = self._late_ack.look(time.monotonic())
+            if wait:
+                self._ack_timer = self._io.call_later(wait, self._look_again)
+            elif wait is not None:
+                self._pump_soon()
+
+    def _look_again(self) -> None:
+        self._ack_timer = None
+        if self._phase is not Phase.OVER:
+            self._look_at_ack()
 
     def hold(self, on: bool) -> None:
         self._held = on
@@ -458,8 +479,9 @@ class RelayBackend:
         if self._phase is not Phase.NEW:
             ledger.over(self.tag.hex(), self._settled)
         self._phase = Phase.OVER
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._ack_timer):
+            if timer is not None:
+                timer.cancel()
         self._session.detach()
         self._pipe.router.remove(self, *last_words)
         self._events = None

@@ -110,7 +110,9 @@ class LocalBackend:
     def _spawn(self) -> None:
         waits = self._transport == "ipc" and is_ipykernel(self._argv)
         unread = UNREAD if waits else 0
-        self._channels = KernelChannels(self._io.context, str(self._folder), self._run, self._transport, unread)
+        self._channels = KernelChannels(
+            self._io.context, str(self._folder), self._run, self._transport, unread, used=self._io.used
+        )
         connection_file = str(self._folder / f"kernel-{self._run}.json")
         argv = kernel_argv(self._argv, connection_file, session=self._session)
         try:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DSVMError, ProtocolError, Unreachable, printable
 from ..models import SSHTarget
-from ..relay.wire import Frame, FrameDecoder, WireError
+from ..relay.wire import FrameDecoder, WireError
 from ..ssh.connection import SSHConnection
 from ..ssh.hostkeys import HostKeys
 from .bootstrap import Bootstrapped, RememberedPythons, bootstrap
+from .inbox import Inbox
 from .pipetimes import PipeTimes
 from .pipewriter import PipeWriter
 from .pulse import STEP, Pulse
@@ -42,6 +43,9 @@ class PipeConnection:
         self._ssh = SSHConnection(target)
         self._finishing = threading.Event()
         self._bootstrapped: Bootstrapped | None = None
+        self._decoder = FrameDecoder()
+        self._nonsense: WireError | None = None
+        """What came that is no frame."""
         self._writer: PipeWriter | None = None
 
     # On the pipe's thread
@@ -74,32 +78,47 @@ class PipeConnection:
             self._writer.finish()
         return self._writer
 
-    def read(self, on_frames: Callable[[list[Frame]], None]) -> DSVMError:
-        """Hand on what comes until nothing more does; why that is."""
+    def read(self, inbox: Inbox) -> DSVMError:
+        """Hand on what comes until nothing more does; why that is.
+
+        Short packets do not come this way: the SSH connection's own thread hands them on (``_take``).
+        """
+        from ..ssh.packets import PacketQueue  # which imports paramiko
+
         assert self._bootstrapped is not None
+        channel = self._bootstrapped.channel
+        queue = channel.in_buffer
+        self._inbox = inbox
+        self._hand_on(self._bootstrapped.received)
+        if not isinstance(queue, PacketQueue):
+            return self._read(channel)
+        queue.take_directly(self._take)
+        try:
+            return self._read(channel)
+        finally:
+            queue.take_directly(None)  # what came is not handed on once the end has been told
+
+    def _read(self, channel: paramiko.Channel) -> DSVMError:
+        from ..ssh.packets import Taken
+
         assert self._writer is not None
-        channel, data = self._bootstrapped.channel, self._bootstrapped.received
         channel.settimeout(min(STEP, self._times.ping) / 2)
-        decoder = FrameDecoder()
         pulse = Pulse(self._times.ping, self._times.deadline, time.monotonic(), first=self._times.start)
         said = b""
         finish_by: float | None = None
         while True:
-            try:
-                frames = list(decoder.feed(data))
-            except WireError as e:
+            if self._nonsense is not None:
                 return ProtocolError(
-                    f"{self.target.name} sent what is no message of the relay: {e}.",
+                    f"{self.target.name} sent what is no message of the relay: {self._nonsense}.",
                     advice="Something on the machine writes into the connection, or it is not what it seems to be.",
                 )
-            if frames:
-                self.heard = True
-                on_frames(frames)
             try:
                 data = channel.recv(READ)
                 ended = not data
             except TimeoutError:
                 data, ended = b"", False
+            if not isinstance(data, Taken):
+                self._hand_on(data)
             while channel.recv_stderr_ready():
                 said = (said + channel.recv_stderr(STDERR_KEPT))[-STDERR_KEPT:]
             if ended:
@@ -116,6 +135,26 @@ class PipeConnection:
                 finish_by = finish_by or time.monotonic() + self._times.close
                 if time.monotonic() > finish_by:
                     return Unreachable("closed")
+
+    def _hand_on(self, data: bytes) -> None:
+        """On one thread at a time: the queue sees to that, and to the order."""
+        if not data or self._nonsense is not None:
+            return
+        try:
+            frames = list(self._decoder.feed(data))
+        except WireError as e:
+            self._nonsense = e
+            return
+        if frames:
+            self.heard = True
+            self._inbox.frames(frames)
+
+    def _take(self, packet: bytes) -> bool:
+        """On the SSH connection's thread, which must not wait."""
+        if self._nonsense is not None or not self._inbox.has_room:
+            return False
+        self._hand_on(packet)
+        return self._nonsense is None  # or else the reader is woken, and says so
 
     def _ended(self, channel: paramiko.Channel, said: bytes) -> DSVMError:
         text = printable(said)

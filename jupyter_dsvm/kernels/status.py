@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..models import FREE, LinkPhase, LinkState, utc_now
+from ..models import FREE, LinkPhase, LinkState, utc_at, utc_now
 
 if TYPE_CHECKING:
     from .gate import Gate
@@ -22,11 +23,16 @@ class ProxyStatus:
     language: str = ""
     link: LinkState = field(default_factory=lambda: LinkState(LinkPhase.CONNECTING, utc_now()))
     execution_state: str = "starting"
-    last_activity: str = ""
+    changed: float = 0.0
+    """When (seconds since 1970); written as text only for who asks, since each cell changes it twice."""
     running: str | None = None
     """The id of the user's ``execute_request`` that runs now."""
     swap_to: str | None = None
     """The compute of a backend that waits for the running cell to end."""
+
+    @property
+    def last_activity(self) -> str:
+        return utc_at(self.changed) if self.changed else ""
 
 
 def status_of(gate: Gate, sides: Sides, before: ProxyStatus) -> ProxyStatus:
@@ -44,4 +50,4 @@ def status_of(gate: Gate, sides: Sides, before: ProxyStatus) -> ProxyStatus:
     b = before
     if now == (b.compute, b.compute_name, b.kernelspec, b.language, b.link, b.execution_state, b.running, b.swap_to):
         return before  # asked with each message
-    return ProxyStatus(*now[:6], last_activity=utc_now(), running=running, swap_to=swap_to)
+    return ProxyStatus(*now[:6], changed=time.time(), running=running, swap_to=swap_to)

@@ -335,7 +335,7 @@ class VMPipe:
             self._up_at = time.monotonic()
             self._inbox.post(partial(self._router.up, self.name, writer))
             self._opened.set()
-            ended = connection.read(self._inbox.frames)
+            ended = connection.read(self._inbox)
             if ended.code == PIPE_ENDED and not connection.heard and not self._closing.is_set() and self._pythons:
                 # One that has served is only asked whether it has pyzmq (``bootstrap``), which may be broken by now.
                 self._pythons.forget(target.compute)

@@ -35,6 +35,7 @@ from .attaching import Attaching
 from .calls import CallServer
 from .folders import lock_folder, private_folder
 from .journal import Journal, OutputLimit
+from .lateack import LateAck
 from .listening import listen
 from .loop import Loop
 from .process import GRACE
@@ -95,6 +96,7 @@ class Relay:
         self._context = zmq.Context()
         self._journal = Journal(folder)
         self._session = Session(Role.RELAY, tag, journal=self._journal)
+        self._late_ack = LateAck(self._session)
         self._attaching = Attaching(self._loop, self._session, listener, self._frame, self._adopted)
         self._limit = OutputLimit(0)
         self._journal_limit = 0  # START sets it
@@ -103,7 +105,13 @@ class Relay:
         self._waiting: Deque[Tuple[int, Channel, List[bytes]]] = deque()  # whole messages, for a kernel not there yet
         self._calls = CallServer(self._loop, os.path.join(folder, CALL_SOCKET), self._called)
         self._runner = Runner(
-            self._context, folder, self._calls.path, self._from_kernel, self._kernel_started, self._kernel_exited
+            self._context,
+            folder,
+            self._calls.path,
+            self._from_kernel,
+            self._kernel_started,
+            self._kernel_exited,
+            self._loop.used,
         )
         self._runs = Runs()
         self._polled: Optional[Any] = None
@@ -144,9 +152,10 @@ class Relay:
                 wait = self._runner.step()
                 self._watch_kernel()
                 self._hand_on()
+                late = self._late_ack.look(time.monotonic())
                 self._attaching.send()
                 lingering = self._attaching.close_lingering()
-                self._loop.turn(min(wait, lingering, 5.0 if self._shut_down_at is None else 0.1))
+                self._loop.turn(min(wait, lingering, late or 5.0, 5.0 if self._shut_down_at is None else 0.1))
         finally:
             self._close()
 
@@ -246,11 +255,12 @@ class Relay:
         while self._waiting and self._runner.send(*self._waiting[0][1:]):
             self._waiting.popleft()
         if self._waiting:
-            self._session.delivered(self._waiting[0][0] - 1)
+            upto = self._waiting[0][0] - 1
         elif self._incomplete is not None:
-            self._session.delivered(self._incomplete - 1)
+            upto = self._incomplete - 1
         else:
-            self._session.delivered(self._session.received)
+            upto = self._session.received
+        self._session.delivered(upto, lazily=True)
 
     def _start(self, event: Received) -> None:
         if self._runner.phase is not Phase.ABSENT:

@@ -22,7 +22,7 @@ import socket
 import stat
 import struct
 import uuid
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import zmq
 
@@ -53,11 +53,21 @@ RECONNECT_MAX_MS = 1000
 class KernelChannels:
     """The four message channels of one run of a kernel. Belongs to the thread that made it."""
 
-    def __init__(self, context: Any, folder: str, run: int = 1, transport: str = "ipc", unread: int = 0) -> None:
+    def __init__(
+        self,
+        context: Any,
+        folder: str,
+        run: int = 1,
+        transport: str = "ipc",
+        unread: int = 0,
+        used: Callable[[Any], None] = lambda _: None,
+    ) -> None:
         """``folder`` exists and is private; ``context`` is a ``zmq.Context``; ``transport`` is ``ipc`` or ``tcp``.
 
         ``unread``: messages of IOPub that may wait here until they are read, 0 for any number; others wait in the kernel.
+        ``used``: that of the loop which watches ``sockets``.
         """
+        self._used = used
         self.transport = transport
         self.sockets: Dict[Channel, Any] = {}
         self._waiting = set(PORTS)
@@ -145,12 +155,16 @@ class KernelChannels:
         """Hand a message on to the kernel's socket. False (not raised) where that channel is not connected."""
         if channel is Channel.IOPUB or channel in self._waiting or channel not in self.sockets:
             return False
+        self._used(self.sockets[channel])
         return multipart.send(self.sockets[channel], parts)
 
     def receive(self, channel: Channel, limit: int = RECEIVE_LIMIT) -> List[List[bytes]]:
         """Up to ``limit`` messages that are there now, each as its parts."""
         s = self.sockets.get(channel)
-        return multipart.receive(s, limit) if s is not None else []
+        if s is None:
+            return []
+        self._used(s)
+        return multipart.receive(s, limit)
 
     def hung_up(self) -> bool:
         """Whether the kernel has closed all its connections, so that what ``receive`` gives now is all there will be.

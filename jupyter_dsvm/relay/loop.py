@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any, Callable, Dict
 
-import zmq
+from .poller import ERR, IN, OUT, make_poller
+
+__all__ = ["ERR", "IN", "OUT", "Loop"]
 
 log = logging.getLogger("relay")
-
-IN, OUT, ERR = int(zmq.POLLIN), int(zmq.POLLOUT), int(zmq.POLLERR)
-"""As plain numbers: arithmetic with pyzmq's enumerations took a sixth of the attach pipe's time."""
 
 MAX_LOGGED = 100
 """A handler that fails each time it is called must not fill the disk."""
@@ -18,7 +17,7 @@ MAX_LOGGED = 100
 
 class Loop:
     def __init__(self) -> None:
-        self._poller = zmq.Poller()
+        self._poller = make_poller()
         self._handlers: Dict[Any, Callable[[int], None]] = {}
         self._events: Dict[Any, int] = {}
         self._failed = 0
@@ -42,6 +41,10 @@ class Loop:
         self._handlers.pop(source, None)
         if self._events.pop(source, 0):
             self._poller.unregister(source)
+
+    def used(self, source: Any) -> None:
+        """A ZeroMQ socket that is registered here was used by other than its handler: see ``poller``."""
+        self._poller.used(source)
 
     def turn(self, seconds: float) -> None:
         """Wait for at most ``seconds`` and call who is ready. A bug in one handler is logged and does not end the loop."""

@@ -76,7 +76,9 @@ class Runner:
         on_message: Callable[[Channel, List[bytes]], None],
         on_started: Callable[[Dict[str, Any]], None],
         on_exited: Callable[[int, str], None],
+        used: Callable[[Any], None],
     ) -> None:
+        """``used``: that of the loop, which watches the sockets of ``channels`` while RUNNING."""
         self.phase = Phase.ABSENT
         self.spec: Optional[KernelSpec] = None
         self.channels: Optional[KernelChannels] = None
@@ -89,6 +91,7 @@ class Runner:
         self._on_message = on_message
         self._on_started = on_started
         self._on_exited = on_exited
+        self._used = used
         self._tries = 0
         self._transport = "ipc"
         self._was_connected = False
@@ -205,7 +208,7 @@ class Runner:
         self._tries += 1
         self._again = self._ended_by_us = self._was_connected = False
         try:
-            self.channels = KernelChannels(self._context, self._folder, self._tries, self._transport)
+            self.channels = KernelChannels(self._context, self._folder, self._tries, self._transport, used=self._used)
             path = self.connection_file
             self.channels.write_connection_file(path, spec.key, spec.signature_scheme, spec.kernel_name)
             # From the zip, to where the kernel's own Python can read it.

@@ -62,6 +62,9 @@ CREDIT = 16 * 1024 * 1024
 AHEAD = 64 * 1024
 """Bytes that a server sends a relay which is just being made for it, before the relay has answered its HELLO."""
 
+UNACKNOWLEDGED = 64 * 1024
+"""Bytes that were handed on after which an ACK does not wait for company (``Session.delivered``)."""
+
 SINCE: Dict[int, int] = {Type.INTERRUPT: 2}
 """The first version that knows a type, where that is not 1."""
 
@@ -186,6 +189,8 @@ class Session:
         self._consumed_bytes = 0
         self._delivered = 0
         self._ack_told = 0
+        self._ack_due = False
+        self._acked_bytes = 0  # what was consumed when the last ACK went out
         self._credit_told = 0
 
     @classmethod
@@ -223,6 +228,7 @@ class Session:
             self._next = 1
         self._credit_told = self._consumed_bytes + self._window
         self._ack_told = 0  # an ACK that was under way may be lost: tell it again
+        self._ack_due = self._delivered > 0
 
     def add_to_hello(self, **more: Any) -> None:
         """Say more in our HELLO. For a relay that has just got the server's (``Attached``) and has not answered."""
@@ -284,7 +290,7 @@ class Session:
             frames.extend(self._sequenced_frames(max_bytes))
             return frames
         if self._delivered > self._ack_told:
-            self._ack_told = self._delivered
+            self._ack_told, self._acked_bytes, self._ack_due = self._delivered, self._consumed_bytes, False
             frames.append(Frame(Type.ACK, self.tag, 0, u64_body(self._delivered)))
         if self._credit_due():
             self._credit_told = self._consumed_bytes + self._window
@@ -317,7 +323,7 @@ class Session:
         if self._urgent or self._hello_due:
             return True
         attached = self.state is State.ATTACHED
-        if attached and (self._passing or self._delivered > self._ack_told or self._credit_due()):
+        if attached and (self._passing or (self._ack_due and self.ack_waits) or self._credit_due()):
             return True
         entry = self.journal.get(self._next) if self._credit else None
         return entry is not None and entry.end <= self._credit
@@ -349,10 +355,30 @@ class Session:
             self._consumed += 1
             self._consumed_bytes = self._ends.popleft()
 
-    def delivered(self, upto: int) -> None:
-        """Everything up to ``upto`` was handed on, so the peer may forget it. Implies ``consumed``."""
+    def delivered(self, upto: int, lazily: bool = False) -> None:
+        """Everything up to ``upto`` was handed on, so the peer may forget it. Implies ``consumed``.
+
+        ``lazily``: the ACK goes with whatever goes out next, or once that is due to ``UNACKNOWLEDGED`` bytes or to
+        ``acknowledge``. It costs its own way through five processes otherwise, and nobody waits for it.
+        """
         self.consumed(upto)
         self._delivered = max(self._delivered, upto)
+        if not lazily or self._consumed_bytes - self._acked_bytes >= UNACKNOWLEDGED:
+            self._ack_due = True
+
+    @property
+    def ack_waits(self) -> bool:
+        """Whether something was handed on that the peer, which is attached, was not told of."""
+        return self.state is State.ATTACHED and self._delivered > self._ack_told
+
+    @property
+    def ack_told(self) -> int:
+        """The number in the last ACK of this connection."""
+        return self._ack_told
+
+    def acknowledge(self) -> None:
+        """The ACK that waits has waited long enough (``lateack``)."""
+        self._ack_due = True
 
     def check_hello(self, frame: Frame) -> Union[EpochChanged, HungUp, None]:
         """Whether this HELLO can be resumed from, before anything is changed for it. Raises ``WireError`` like ``receive``."""
@@ -453,7 +479,7 @@ class Session:
                 f"the relay goes on after frame {base.seq}, and frame {self.received} was handed on already"
             )
         self.received = self._consumed = self._delivered = self._ack_told = base.seq
-        self._received_bytes = self._consumed_bytes = base.end
+        self._received_bytes = self._consumed_bytes = self._acked_bytes = base.end
         self._credit_told = base.end + self._window
         self.journal = Journal(after=base.received_upto, before=base.received_end)
         self.acked = self._sent = base.received_upto

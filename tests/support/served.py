@@ -265,6 +265,15 @@ class Events:
         self.seen += arriving(self._arrived, seconds)
         return [e for e in self.seen if e["schema_id"].endswith("jupyter_dsvm/changed")]
 
+    def next_of_ours(self, after: int, patience: float, **fields: str) -> dict[str, Any]:
+        """The first of jupyter_dsvm after so many of them that has these fields, however long others come before it."""
+        deadline = time.monotonic() + patience
+        while True:
+            for event in self.of_ours(0.1)[after:]:
+                if fields.items() <= event.items():
+                    return event
+            assert time.monotonic() < deadline, f"announced were only {self.seen}"
+
     def close(self) -> None:
         self._reader.close()
 
