@@ -8,8 +8,10 @@ on with (``resuming``).
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from .compute.provider import Cancel, Memo, Report
 from .errors import Cancelled, DSVMError, OperationRefused
 from .keptchanges import Kept, KeptChange, KeptChanges
-from .models import Compute
+from .models import Compute, Operation, OperationState, Step, StepState
 
 if TYPE_CHECKING:
     from .computes import Computes, PowerKind
@@ -84,6 +86,7 @@ class Changes:
         """Files of an earlier server's changes that are not under way yet."""
         self._left: set[str] = set()
         """Ids of the changes that the next server is to go on with, since this one stops."""
+        self._closing = False
         self.resumers: dict[str, Resumer] = dict.fromkeys(("start", "stop", "restart"), self._resume_power)
 
     # Power
@@ -111,7 +114,7 @@ class Changes:
                 remark = self._boot(row, cancel)
             return row
 
-        running.reach("ask", running.value.steps[0].text)
+        running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
         return self.run(running, act, lambda row: f"{_power_notice(kind, row, affected)} {remark}".strip())
 
     def _resume_power(self, running: Running) -> None:
@@ -142,7 +145,7 @@ class Changes:
         # Others may wait for the same start, and would ask for it again.
         waiting = [r for r in self._operations.running() if r.starts and r.value.compute == compute]
         stop.after = [r.finished for r in waiting]
-        for each in waiting:
+        for each in reversed(waiting):  # those who have joined first, so that none of them leads
             self._operations.cancel(
                 each.id, f"{self._computes.name(compute)} is released: the start was taken back.", quiet=True
             )
@@ -188,6 +191,22 @@ class Changes:
         running.done(notice(row))
         return row
 
+    @contextlib.contextmanager
+    def keeping_start(self, row: Compute) -> Iterator[Memo]:
+        """For a start that is part of something else, which ends with the server (an attach): the next one shows it as a start,
+        and goes on with that."""
+        steps = tuple(Step(name, text.format(row.name)) for name, text in POWER_STEPS["start"])
+        operation = Operation(uuid.uuid4().hex, "start", row.id, None, OperationState.RUNNING, steps, 0.0)
+        file = self._kept.open(operation.id)
+        ended = True
+        try:
+            yield Memo(keep=lambda facts: file.write(KeptChange(operation, row.name, {}, facts)))
+        except Cancelled:
+            ended = not self._closing
+            raise
+        finally:
+            file.close(ended)
+
     # What an earlier server has begun
 
     def adopt(self, found: Sequence[tuple[KeptChange, Kept]]) -> list[Running]:
@@ -203,6 +222,8 @@ class Changes:
             running = self._operations.resume(op, kept.arguments, kept.facts or facts.get((op.kind, op.compute), {}))
             with self._lock:
                 self._claimed[op.id] = file
+            if op.steps and not any(s.state is StepState.RUNNING for s in op.steps):
+                running.step(next((s.name for s in op.steps if s.state is StepState.PENDING), op.steps[-1].name))
             adopted.append(running)
         return adopted
 
@@ -243,6 +264,7 @@ class Changes:
 
     def leave(self) -> None:
         """The server stops: what is under way and was not cancelled is for the next one. Called before everything is cancelled."""
+        self._closing = True
         self._left |= {r.id for r in self._operations.running() if not r.cancel.is_set()}
 
     def close(self) -> None:

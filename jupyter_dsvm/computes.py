@@ -320,6 +320,8 @@ class Computes:
                 if cancel.is_set():
                     raise Cancelled("It was cancelled while waiting for the machine.") from None
             except Cancelled:
+                if cancel.is_set():
+                    raise  # both were: nobody may ask for it again
                 return None
 
     def _reread(self, compute_id: str) -> None:

@@ -20,10 +20,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from .compute.provider import Cancel, Report
+from .compute.provider import Cancel, Memo, Report
 from .computes import OFF, Computes
 from .connections import Connections
 from .errors import Cancelled, DSVMError, KernelStartError, OperationRefused
@@ -69,9 +70,12 @@ class Moves:
         start_timeout: Callable[[], float],
         changed: Callable[[str], None],
         spares: Callable[[], bool] = lambda: True,
+        keeping_start: Callable[[Compute], AbstractContextManager[Memo]] = lambda row: nullcontext(Memo()),
     ) -> None:
         """``kernel_env`` gives the names of this server's variables that a kernel on a VM gets; ``changed`` is called
-        with a kernel's id when where it is moving to has changed; ``spares`` says whether VMs keep a spare interpreter."""
+        with a kernel's id when where it is moving to has changed; ``spares`` says whether VMs keep a spare interpreter;
+        ``keeping_start`` is ``Changes.keeping_start``."""
+        self._keeping_start = keeping_start
         self._operations = operations
         self._computes = computes
         self._connections = connections
@@ -323,7 +327,8 @@ class Moves:
             step("start", f"Start {now.name}")
             if running is not None:
                 running.starts = True
-            now = self._computes.change_power("start", compute.id, say, cancel)
+            with self._keeping_start(now) as memo:
+                now = self._computes.change_power("start", compute.id, say, cancel, memo)
             step("boot", f"{now.name} boots")
             self._connections.wait_for_boot(now, cancel)  # a port that stays closed is for who connects to explain
         elif running is not None:

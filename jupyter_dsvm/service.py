@@ -127,6 +127,7 @@ class DSVMService(LoggingConfigurable):
             lambda: self.start_timeout,
             self._kernel_changed,
             lambda: self.spare_interpreters,
+            lambda row: self.changes.keeping_start(row),
         )
         kept = KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes")
         self.changes = Changes(
