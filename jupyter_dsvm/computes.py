@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .compute.naming import resolve
-from .compute.provider import Cancel, ComputeProvider, Memo, Report
+from .compute.provider import Cancel, ComputeProvider, Memo, Report, reach
 from .errors import Cancelled, ComputeNotRunning, DSVMError, OperationRefused, UnknownCompute
 from .models import FREE, Compute, ComputeKind, PowerState, Problem, SSHTarget, utc_now
 from .operations import problem_of
@@ -65,6 +65,21 @@ class _Known:
 
     rows: dict[str, Compute] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+
+
+class _Everybody:
+    """A ``provider.Report`` to all who wait for a change."""
+
+    def __init__(self, reports: list[Report]) -> None:
+        self._reports = reports
+
+    def __call__(self, text: str, fraction: float | None = None) -> None:
+        for report in list(self._reports):
+            report(text, fraction)
+
+    def reach(self, name: str, text: str) -> None:
+        for report in list(self._reports):
+            reach(report, name, text)
 
 
 @dataclass
@@ -163,6 +178,13 @@ class Computes:
         if not same:
             self._changed(row.id)
 
+    def forget(self, compute_id: str) -> None:
+        """It is confirmed that it is not there any more."""
+        with self._lock:
+            found = any(known.rows.pop(compute_id, None) is not None for known in self._known.values())
+        if found:
+            self._changed(None)
+
     # One of them
 
     def known(self, compute_id: str) -> Compute | None:
@@ -203,6 +225,18 @@ class Computes:
         self._keep(row)
         with self._lock:
             return self._shown(row)
+
+    def look(self, compute_id: str) -> Compute:
+        """Only its state, read now with as little as its provider can: for who looks every few seconds."""
+        provider = self.provider(compute_id)
+        row: Compute = getattr(provider, "look", provider.get)(compute_id)
+        self._keep(row)
+        return row
+
+    def is_changing(self, compute_id: str) -> bool:
+        """Whether a change of ours is under way."""
+        with self._lock:
+            return compute_id in self._changes
 
     def ssh_target(self, compute_id: str) -> SSHTarget:
         return self.provider(compute_id).ssh_target(compute_id)
@@ -262,12 +296,8 @@ class Computes:
         return self._lead(change, compute_id, act, cancel)
 
     def _lead(self, change: _Change, compute_id: str, act: Act, cancel: Cancel) -> Compute:
-        def report(text: str, fraction: float | None = None) -> None:
-            for each in list(change.reports):
-                each(text, fraction)
-
         try:
-            row = act(report, cancel)
+            row = act(_Everybody(change.reports), cancel)
         except BaseException as e:
             with self._lock:
                 del self._changes[compute_id]
@@ -290,6 +320,8 @@ class Computes:
                 if cancel.is_set():
                     raise Cancelled("It was cancelled while waiting for the machine.") from None
             except Cancelled:
+                if cancel.is_set():
+                    raise  # both were: nobody may ask for it again
                 return None
 
     def _reread(self, compute_id: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from . import booting
 from .compute.provider import Cancel
 from .computes import Computes
 from .errors import Cancelled, Unreachable
@@ -137,6 +138,10 @@ class Connections:
             if self._settling is None:
                 self._settling = Settling(self._borrow)
             return self._settling
+
+    def wait_for_boot(self, compute: Compute, cancel: Cancel) -> str:
+        """``booting.wait`` for a machine that has just been started."""
+        return booting.wait(compute, self._computes.ssh_target, self._computes.look, cancel)
 
     def stopped(self, compute_id: str) -> None:
         """We have just stopped that machine: its pipe need not find out. Blocks while the cloud confirms it."""

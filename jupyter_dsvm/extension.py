@@ -83,6 +83,10 @@ class DSVMExtension(ExtensionApp):
         if self.keep_kernels_movable:
             self._use_provisioner()
         self._look_for_kept_kernels()
+        try:
+            self.service.claim_changes()
+        except Exception as e:
+            self.log.warning("Changes of machines that an earlier server began are not gone on with: %s", e)
 
     def initialize_handlers(self) -> None:
         # Late: tornado's and jupyter_server's handler modules are imported by the server itself, ours with them.
@@ -233,6 +237,7 @@ class DSVMExtension(ExtensionApp):
         self._warming = asyncio.ensure_future(self._warm_up())
         if self._adopter is not None:
             await self._adopter.adopt()
+        self.service.resume_changes()
         from .kernels.leftovers import remove_leftovers
 
         await in_thread(remove_leftovers)

@@ -134,6 +134,8 @@ class Compute(Shape):
     """Paths of the notebooks whose kernels run there; filled in by the service."""
     hibernated: bool = False
     """Deallocated with its memory kept: it can be started as it is, and not be resized."""
+    updating: bool = field(default=False, metadata={"json": False})
+    """Whether the cloud works on it, by whomever that was asked for: what ``elsewhere`` looks for."""
     problem: Problem | None = None
 
     @property
@@ -223,7 +225,8 @@ class Step(Shape):
 
 @dataclass(frozen=True)
 class Operation(Shape):
-    """A long change: start, stop, restart, resize, create, access, forget, attach, detach."""
+    """A long change: start, stop, restart, resize, create, access, forget, attach, detach; or update, which is one that somebody
+    else makes and of which no more can be told."""
 
     id: str
     kind: str

@@ -4,6 +4,7 @@ Everything slow (start the machine, connect, start the kernel there, wait until 
 asked to change anything, so a failure anywhere leaves the notebook on the kernel it had. The steps, in order::
 
     start     only where the machine is off, and the caller may start it
+    boot      after that: until its SSH server greets
     connect   the VM's pipe, shared by all kernels there
     kernel    choose the kernelspec, start the kernel, wait until it has answered
     wait      the proxy changes over once nothing of the user's runs
@@ -19,14 +20,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from .compute.provider import Cancel, Report
+from .compute.provider import Cancel, Memo, Report
 from .computes import OFF, Computes
 from .connections import Connections
 from .errors import Cancelled, DSVMError, KernelStartError, OperationRefused
-from .models import FREE, OS, Compute, ComputeKind, PowerState
+from .models import FREE, OS, Compute, ComputeKind, PowerState, StepState
 from .operations import OperationStore, Running
 from .tables import place
 
@@ -68,9 +70,12 @@ class Moves:
         start_timeout: Callable[[], float],
         changed: Callable[[str], None],
         spares: Callable[[], bool] = lambda: True,
+        keeping_start: Callable[[Compute], AbstractContextManager[Memo]] = lambda row: nullcontext(Memo()),
     ) -> None:
         """``kernel_env`` gives the names of this server's variables that a kernel on a VM gets; ``changed`` is called
-        with a kernel's id when where it is moving to has changed; ``spares`` says whether VMs keep a spare interpreter."""
+        with a kernel's id when where it is moving to has changed; ``spares`` says whether VMs keep a spare interpreter;
+        ``keeping_start`` is ``Changes.keeping_start``."""
+        self._keeping_start = keeping_start
         self._operations = operations
         self._computes = computes
         self._connections = connections
@@ -96,7 +101,7 @@ class Moves:
         steps: list[tuple[str, str]] = []
         if compute.id != FREE:
             if compute.power_state in OFF or compute.power_state is PowerState.STARTING:
-                steps.append(("start", f"Start {compute.name}"))
+                steps += [("start", f"Start {compute.name}"), ("boot", f"{compute.name} boots")]
             steps.append(("connect", f"Connect to {compute.name}"))
         where = place(compute.id, compute.name)
         steps += [("kernel", f"Start the kernel on {where}"), ("wait", "Wait for what is running, then change over")]
@@ -216,6 +221,9 @@ class Moves:
 
     def _end(self, running: Running, proxy: Any, error: BaseException | None, notice: str = "") -> None:
         """The move is over. Also called on the I/O thread, so it must not block."""
+        if isinstance(error, DSVMError) and _has_started(running):
+            name = self._computes.name(running.value.compute or "")
+            error.advice += f" {name} was started for this and is billed: stop it unless you need it."
         if error is None:
             running.done(notice)
         elif isinstance(error, Cancelled):
@@ -317,9 +325,15 @@ class Moves:
             if may_start is not None:
                 may_start(now)
             step("start", f"Start {now.name}")
-            now = self._computes.change_power("start", compute.id, say, cancel)
+            if running is not None:
+                running.starts = True
+            with self._keeping_start(now) as memo:
+                now = self._computes.change_power("start", compute.id, say, cancel, memo)
+            step("boot", f"{now.name} boots")
+            self._connections.wait_for_boot(now, cancel)  # a port that stays closed is for who connects to explain
         elif running is not None:
             running.skip("start")
+            running.skip("boot")
         self._check(cancel)
         return now
 
@@ -327,6 +341,11 @@ class Moves:
     def _check(cancel: Cancel) -> None:
         if cancel.is_set():
             raise Cancelled("The move was cancelled.", advice="The notebook keeps the kernel it had.")
+
+
+def _has_started(running: Running) -> bool:
+    """Whether the move has had its machine started, which goes on when the move does not."""
+    return any(s.name == "boot" and s.state is not StepState.PENDING for s in running.value.steps)
 
 
 def _notice(compute: Compute, left: str) -> str:

@@ -17,10 +17,11 @@ import dataclasses
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from typing import Any
 
-from .compute.provider import Cancel
+from .compute.provider import Cancel, Memo
 from .errors import DSVMError, NotFound, OperationRefused
 from .models import Operation, OperationState, Problem, Step, StepState, utc_now
 
@@ -51,7 +52,15 @@ def problem_of(error: BaseException) -> Problem:
 class Running:
     """The worker's end of one operation: what it calls while it works. ``finished`` resolves with the last value."""
 
-    def __init__(self, store: OperationStore, operation: Operation, cancel: Cancel) -> None:
+    def __init__(
+        self, store: OperationStore, operation: Operation, cancel: Cancel, arguments: Mapping[str, Any] | None = None
+    ) -> None:
+        self.arguments = dict(arguments or {})
+        """What a later server has to know to go on with it, besides kind and compute: plain JSON, and no secrets."""
+        self.memo = Memo()
+        """What has been noted of it so far."""
+        self.starts = False
+        """Whether it asks for its machine to be started, which is billed from then on: then ``Changes.release`` takes it back."""
         self._store = store
         self._value = operation
         self.id = operation.id
@@ -60,6 +69,8 @@ class Running:
         self.cancel_reason = "It was cancelled."
         self.on_cancel: Callable[[str], object] | None = None
         """Called by ``OperationStore.cancel`` when nobody looks at ``cancel`` any more (a move that waits for a cell)."""
+        self.after: list[Future[Operation]] = []
+        """The ends of others that it waits for before it begins (a release)."""
         self.finished: Future[Operation] = Future()
         self.listeners: list[Callable[[str], None]] = []
         """Called with each new sentence: how the magic and the command line show progress."""
@@ -86,6 +97,13 @@ class Running:
             return dataclasses.replace(op, steps=tuple(steps), progress=at / len(steps))
 
         self._change(change)
+
+    def reach(self, name: str, text: str) -> None:
+        """A ``provider.reach``: the step ``name``, if it was announced and is not over; else the running step says so."""
+        if any(s.name == name and s.state in (StepState.PENDING, StepState.RUNNING) for s in self._value.steps):
+            self.step(name, text)
+        else:
+            self.report(text)
 
     def skip(self, name: str) -> None:
         """Take an announced step out: it turned out not to be needed."""
@@ -185,8 +203,11 @@ class OperationStore:
         kernel: str | None = None,
         steps: Sequence[tuple[str, str]] = (),
         cancel: Cancel | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        elsewhere: bool = False,
     ) -> Running:
-        """Start one. ``steps`` announces what will come, so that a page can say "2 of 4"."""
+        """Start one. ``steps`` announces what will come, so that a page can say "2 of 4". With ``arguments`` and its memo a later
+        server goes on with a change of a machine (``resuming``)."""
         operation = Operation(
             id=uuid.uuid4().hex,
             kind=kind,
@@ -195,12 +216,21 @@ class OperationStore:
             state=OperationState.RUNNING,
             steps=tuple(Step(name, text) for name, text in steps),
             progress=0.0,
+            elsewhere=elsewhere,
         )
-        running = Running(self, operation, cancel if cancel is not None else Cancel())
+        return self._added(Running(self, operation, cancel if cancel is not None else Cancel(), arguments))
+
+    def resume(self, operation: Operation, arguments: Mapping[str, Any], facts: Mapping[str, Any]) -> Running:
+        """One that an earlier server has begun, under its id and with the steps that it has come to."""
+        running = Running(self, operation, Cancel(), arguments)
+        running.memo.facts.update(facts)
+        return self._added(running)
+
+    def _added(self, running: Running) -> Running:
         with self.lock:
             self._prune()
             self._operations[running.id] = running
-        self.changed(operation)
+        self.changed(running.value)
         return running
 
     def all(self) -> list[Operation]:
@@ -225,20 +255,36 @@ class OperationStore:
             )
         return running
 
-    def cancel(self, operation_id: str, reason: str = "It was cancelled.") -> None:
-        """Ask it to stop. It ends when its worker has noticed; raises when it has ended already."""
+    def cancel(self, operation_id: str, reason: str = "It was cancelled.", quiet: bool = False) -> None:
+        """Ask it to stop. It ends when its worker has noticed; raises when it has ended already, unless ``quiet``."""
         running = self.get(operation_id)
+        try:
+            self.check_cancel(running)
+        except OperationRefused:
+            if quiet:
+                return
+            raise
+        running.cancel_reason = reason
+        running.cancel.set()
+        callback = running.on_cancel
+        if callback is not None:
+            callback(reason)
+
+    @staticmethod
+    def check_cancel(running: Running) -> None:
+        """Raises ``OperationRefused`` for what nobody here can cancel."""
         if running.value.state is not OperationState.RUNNING:
             raise OperationRefused(
                 f"The operation has ended already ({running.value.state.value}).",
                 advice="Start the opposite change instead.",
                 code="OperationEnded",
             )
-        running.cancel_reason = reason
-        running.cancel.set()
-        callback = running.on_cancel
-        if callback is not None:
-            callback(reason)
+        if running.value.elsewhere:
+            raise OperationRefused(
+                "It was begun elsewhere, and is only watched here.",
+                advice="Cancel it where it was begun; to stop the machine, use Stop.",
+                code="BegunElsewhere",
+            )
 
     # For ``Running``
 

@@ -66,6 +66,13 @@ class DSVMHandler(APIHandler):
             raise BadRequest("The request's body is no JSON object.", advice="Send one as openapi.yaml describes it.")
         return data
 
+    def flag(self, name: str) -> bool:
+        """Of the query: ``true`` or ``false``, and false where it is absent."""
+        value = self.get_query_argument(name, "false").lower()
+        if value not in ("true", "false"):
+            raise BadRequest(f"{name} is {value!r}.", advice="It is true or false.")
+        return value == "true"
+
     def answer(self, data: dict[str, Any], status: int = 200) -> None:
         self.set_status(status)
         self.finish(json.dumps(data))
@@ -110,11 +117,9 @@ class ComputesHandler(DSVMHandler):
     @web.authenticated
     @authorized
     async def get(self) -> None:
-        refresh = self.get_query_argument("refresh", "false").lower()
-        if refresh not in ("true", "false"):
-            raise BadRequest(f"refresh is {refresh!r}.", advice="It is true or false.")
+        refresh = self.flag("refresh")
         await self.refresh_paths()
-        self.answer((await self.run(self.service.computes, refresh == "true")).to_json())
+        self.answer((await self.run(self.service.computes, refresh)).to_json())
 
 
 class ComputeActionHandler(DSVMHandler):
@@ -173,6 +178,10 @@ class OperationHandler(DSVMHandler):
     @web.authenticated
     @authorized
     async def delete(self, operation: str) -> None:
+        release = self.flag("release")
+        if release:
+            self.begun(await self.run(self.service.release, operation))
+            return
         self.service.cancel(operation)
         self.set_status(204)
         self.finish()

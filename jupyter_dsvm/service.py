@@ -26,11 +26,14 @@ from .changes import Changes
 from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes, PowerKind
 from .connections import Connections
+from .elsewhere import Elsewhere
 from .errors import DSVMError, NotFound
+from .keptchanges import KeptChanges
 from .kernels.registry import Call, Registry, registry
 from .models import FREE, Compute, KernelRecord, LinkPhase, Operation, Problem
 from .moves import KernelFront, MayStart, Moves
 from .operations import OperationStore, Running
+from .resuming import Resuming
 
 if TYPE_CHECKING:
     from .kernels.backends import Backend
@@ -112,7 +115,8 @@ class DSVMService(LoggingConfigurable):
         self.registry = registry
         self.operations_store = OperationStore()
         self.operations_store.listen(lambda op: self._bump("operations", op.id))
-        self.known = Computes(providers or self._make_providers, lambda i: self._bump("computes", i))
+        self.known = Computes(providers or self._make_providers, self._compute_changed)
+        self.elsewhere = Elsewhere(self.operations_store, self.known)
         self.accounts = Accounts(lambda: self.known.providers, lambda i: self._bump("signin", i), self._account_changed)
         self.connections = connections or Connections(self.known, self._in_use, lambda: self.connection_idle)
         self.moves = Moves(
@@ -123,8 +127,18 @@ class DSVMService(LoggingConfigurable):
             lambda: self.start_timeout,
             self._kernel_changed,
             lambda: self.spare_interpreters,
+            lambda row: self.changes.keeping_start(row),
         )
-        self.changes = Changes(self.operations_store, self.known, self._notebooks_on, self.connections.stopped)
+        kept = KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes")
+        self.changes = Changes(
+            self.operations_store,
+            self.known,
+            self._notebooks_on,
+            self.connections.stopped,
+            self.connections.wait_for_boot,
+            kept,
+        )
+        self.resuming = Resuming(kept, self.changes, self.known, self.spawn)
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
@@ -170,6 +184,12 @@ class DSVMService(LoggingConfigurable):
         for listener in list(self._listeners):
             listener(what, thing, revision)
 
+    def _compute_changed(self, compute_id: str | None) -> None:
+        self._bump("computes", compute_id)
+        row = self.known.known(compute_id) if compute_id is not None else None
+        if row is not None:
+            self.elsewhere.seen([row])
+
     def _kernel_changed(self, kernel_id: str) -> None:
         """On the I/O thread, for every status of every kernel: only what a row's reader must know now becomes an event."""
         row = self._row(kernel_id)
@@ -207,6 +227,8 @@ class DSVMService(LoggingConfigurable):
         with self._lock:
             revision = self._revisions["computes"]
         snapshot = self.known.snapshot(refresh)
+        self.elsewhere.looked()
+        self.elsewhere.seen(snapshot.computes)
         attached: dict[str, list[str]] = {}
         for row in self.kernels()[0]:
             if row.link.state is not LinkPhase.GONE:
@@ -252,6 +274,7 @@ class DSVMService(LoggingConfigurable):
 
     def _account_changed(self) -> None:
         """Another account sees other machines: ask for them, so that the page need not."""
+        self.resuming.account_changed()
         try:
             self._work.submit(self.known.snapshot, True)
         except RuntimeError:
@@ -262,6 +285,7 @@ class DSVMService(LoggingConfigurable):
         return [s.to_json() for s in self.moves.kernelspecs(self.known.find(compute), Cancel())]
 
     def operations(self) -> tuple[list[Operation], int]:
+        self.elsewhere.looked()
         with self._lock:
             revision = self._revisions["operations"]
         return self.operations_store.all(), revision
@@ -271,6 +295,12 @@ class DSVMService(LoggingConfigurable):
 
     def cancel(self, operation_id: str) -> None:
         self.operations_store.cancel(operation_id)
+
+    def release(self, operation_id: str) -> Operation:
+        """Cancel what starts a machine, and stop (deallocate) that: the stop."""
+        running = self.changes.begin_release(operation_id)
+        self.spawn(running, lambda: self.changes.run_release(running))
+        return running.value
 
     # Changes of machines
 
@@ -373,6 +403,15 @@ class DSVMService(LoggingConfigurable):
         nothing connected here, so the machine may be off, gone, or not be known any more; the kernel's link tells."""
         return self.connections.adopt(kept, handed_on)
 
+    def claim_changes(self) -> None:
+        """What an earlier server was changing when it ended is shown again. Blocks for small files; called while the server
+        loads. Outside a server nobody goes on with it: such a process may end at any moment."""
+        self.resuming.claim()
+
+    def resume_changes(self) -> None:
+        """Go on with those. Does not block; called when the server runs."""
+        self.resuming.go_on()
+
     def end_left_kernels(self) -> None:
         """Those on VMs that nobody goes on with: an earlier server was killed, or could not reach them. Blocks for a moment; the
         extension calls it when the server has started."""
@@ -389,6 +428,9 @@ class DSVMService(LoggingConfigurable):
                 return
             self._closed = True
         self._unsubscribe()
+        self.changes.leave()
+        self.elsewhere.close()
+        self.resuming.close()
         for running in self.operations_store.running():
             running.cancel_reason = "The server is stopping."
             running.cancel.set()
@@ -397,6 +439,7 @@ class DSVMService(LoggingConfigurable):
         self.accounts.close()
         self._requests.shutdown(wait=True, cancel_futures=True)
         self._work.shutdown(wait=True, cancel_futures=True)
+        self.changes.close()
         self.connections.close()
         self.known.close()
         self._listeners.clear()

@@ -60,7 +60,14 @@ def test_start_and_stop_wait_until_it_is_done(terminal: Terminal, emulator: Emul
     out, err = terminal.run("start", "gpu-vm")
     assert emulator.vm("gpu-vm")["power_state"] == "running"
     assert out == ""  # only data goes there
-    assert "Start gpu-vm" in err
+    said = [
+        "Looking at gpu-vm",
+        "Asking Azure to start gpu-vm",
+        "Azure is starting gpu-vm",
+        "gpu-vm boots",
+        "gpu-vm runs.",
+    ]
+    assert err.splitlines() == said
     assert err.rstrip().endswith("gpu-vm runs.")
     assert terminal.json("stop", "gpu-vm")["power_state"] == "deallocated"
     assert emulator.vm("gpu-vm")["power_state"] == "deallocated"
@@ -85,12 +92,15 @@ def test_ctrl_c_gives_up_waiting(terminal: Terminal, emulator: Emulator):
             [*COMMAND, "start", "gpu-vm"], env=terminal.env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert process.stderr is not None
-        assert "Start gpu-vm" in process.stderr.readline()
-        process.stderr.readline()  # the request is under way
+        while "Azure is starting gpu-vm" not in process.stderr.readline():
+            pass
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 130, err
         assert "may still happen" in err
+        assert (
+            "Azure goes on starting it, and it is billed while it runs. `jupyter dsvm stop gpu-vm` releases it" in err
+        )
         assert "Traceback" not in err
     finally:
         emulator.set_timings(start=0.3)

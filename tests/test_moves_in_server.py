@@ -58,7 +58,7 @@ def test_a_page_keeps_its_kernel(configured: Emulator, server: JupyterServer):
 
         done, said = move(server, kernel_id, ids["gpu-vm"])
         assert (done["state"], done["progress"], done["error"]) == ("done", 1.0, None)
-        assert [s["name"] for s in done["steps"]] == ["start", "connect", "kernel", "wait"]
+        assert [s["name"] for s in done["steps"]] == ["start", "boot", "connect", "kernel", "wait"]
         assert {s["state"] for s in done["steps"]} == {"done"}
         assert any("gpu-vm" in text for text in said)
         assert "Variables stayed on the free tier" in done["notice"]
@@ -213,7 +213,7 @@ def test_errors_of_the_api(configured: Emulator, server: JupyterServer):
     configured.fault("gpu-vm", "start", code="AllocationFailed")
     done, _ = move(server, kernel_id, "gpu-vm")
     assert (done["state"], done["error"]["code"]) == ("failed", "AllocationFailed")
-    assert [s["state"] for s in done["steps"]] == ["failed", "pending", "pending", "pending"]
+    assert [s["state"] for s in done["steps"]] == ["failed", "pending", "pending", "pending", "pending"]
     assert server.row(kernel_id)["compute"] == "free"
     with Tab(server, kernel_id) as page:
         assert where(page) == HERE

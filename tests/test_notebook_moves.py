@@ -58,7 +58,7 @@ def test_the_sample_notebook_here_there_and_here_again(configured: Emulator):
         here = facts(notebook)
         assert float(here["accuracy"]) > 0.95
         operation = assert_moved(notebook, "gpu-vm")  # as the panel does it: the machine is off, so it is started
-        assert [s.name for s in operation.steps] == ["start", "connect", "kernel", "wait"]
+        assert [s.name for s in operation.steps] == ["start", "boot", "connect", "kernel", "wait"]
         assert all(s.state is StepState.DONE for s in operation.steps)
         assert "Variables stayed on the free tier" in operation.notice
         assert notebook.run("classifier").content["ename"] == "NameError"

@@ -137,7 +137,9 @@ def test_start_and_stop_are_operations_with_steps():
         s.cloud.gate.clear()
         operation = s.service.start("gpu-vm")
         until(lambda: s.service.operation(operation.id).steps[0].text == "start: asking")
-        assert s.service.operation(operation.id).progress == 0.5
+        steps = s.service.operation(operation.id).steps
+        assert [step.name for step in steps] == ["ask", "start", "boot"]
+        assert s.service.operation(operation.id).progress == pytest.approx(0.5 / 3)
         row = next(c for c in s.service.computes().computes if c.id == GPU.id)
         assert row.power_state is PowerState.STARTING  # whatever the cloud's list still says
         s.cloud.gate.set()
@@ -224,7 +226,7 @@ def test_the_page_may_start_a_machine_that_is_off():
     proxy = FakeProxy()
     with stage(proxy) as s:
         operation = s.service.attach("k1", "gpu-vm")
-        assert [step.name for step in operation.steps] == ["start", "connect", "kernel", "wait"]
+        assert [step.name for step in operation.steps] == ["start", "boot", "connect", "kernel", "wait"]
         assert s.ended(operation).state is OperationState.DONE
         assert f"start {GPU.id}" in s.cloud.asked
 

@@ -24,7 +24,18 @@ class Listing:
 
 
 Report = Callable[[str, "float | None"], None]
-"""Called with a sentence and the fraction done (or None) while a long change goes on."""
+"""Called with a sentence and the fraction done (or None) while a long change goes on. One that knows steps has a method
+``reach(name, text)`` as well: see ``reach``."""
+
+
+def reach(report: Report, name: str, text: str) -> None:
+    """A provider has come to the step ``name`` of a change (ask, start, stop, restart): whoever has announced such a step shows
+    it, everybody else only the sentence."""
+    known = getattr(report, "reach", None)
+    if known is not None:
+        known(name, text)
+    else:
+        report(text, None)
 
 
 class Cancel(threading.Event):
@@ -37,6 +48,10 @@ class Memo:
 
     The service hands one to each change and keeps it on disk (``keep`` is called after every note). A provider that is handed
     one with facts in it goes on from there in place of beginning. Facts are plain JSON values, and no secrets.
+
+    Of each request that changes something a provider notes two facts, so that several changes can share one memo:
+    ``ACTION_asked`` before it goes out, and ``ACTION_operation``, the address to ask how far it is, once it was accepted. Of one
+    that has the first alone nobody knows whether it arrived.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)

@@ -76,6 +76,7 @@ def row(record: Record) -> Json:
         "size": record.size,
         "vmSize": record.size,
         "powerState": f"PowerState/{record.power}" if record.machine.graph_power else "",
+        "provisioningState": record.provisioning,
         "privateIp": record.host or "",
         "publicIp": record.host or "",
         "fqdn": "",

@@ -167,6 +167,11 @@ class ArmClient:
         response = self._answered(request)
         return _json(response), response.headers
 
+    def read(self, address: str) -> Any:
+        """The answer to a GET of an address that the other side has given out, whatever its status: the operation's. Raises
+        azure-core's errors where there is none, and ours for an address at another host."""
+        return self._arm.send_request(HttpRequest("GET", address))
+
     def pages(self, path: str, api_version: str, **query: str) -> Iterator[dict[str, Any]]:
         """The items of an ARM list, following ``nextLink`` as far as it stays with the endpoint and leads on."""
         answer = self.get(path, api_version, **query)

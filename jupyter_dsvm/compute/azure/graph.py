@@ -78,6 +78,7 @@ Resources
     osType = tostring(properties.storageProfile.osDisk.osType),
     size = tostring(properties.hardwareProfile.vmSize),
     powerState = tostring(properties.extended.instanceView.powerState.code),
+    provisioningState = tostring(properties.provisioningState),
     privateIp, publicIp, fqdn
 | order by id asc
 """

@@ -2,7 +2,8 @@
 
 The POST goes out once and is never repeated. After it was accepted, Azure works on whether anybody listens or not:
 so a poll that fails is asked again for ``PATIENCE`` seconds, and an error or a cancel after that says that Azure goes
-on. Called by the provider, on a worker thread.
+on. A server that was killed meanwhile has left a memo, by which the next one goes on polling. Called by the provider, on a
+worker thread.
 """
 
 from __future__ import annotations
@@ -12,14 +13,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from azure.core.exceptions import AzureError, DecodeError, ServiceRequestError, ServiceResponseError
+from azure.core.exceptions import (
+    AzureError,
+    DecodeError,
+    HttpResponseError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
 from azure.core.polling.base_polling import BadStatus
 from azure.mgmt.core.polling.arm_polling import ARMPolling
 
 from ...errors import Cancelled, ComputeError, DSVMError, OperationRefused
-from ...models import PowerState
-from ..provider import Cancel, Report
+from ...models import PowerState, utc_now
+from ..provider import Cancel, Memo, Report, reach
+from .credentials import origin
 from .errors import translate
+from .faults import seconds
 
 PATIENCE = 120.0
 """Seconds without one good answer after which waiting is given up. Long enough for a change of network."""
@@ -53,6 +62,8 @@ class Action:
     done_already: bool
     """Whether nothing is asked of Azure if it is in the wanted state."""
     goes_on: str
+    again: bool = False
+    """Whether it is sent once more where a killed server may have sent it: what saves money is, what costs some is not."""
 
 
 ACTIONS = {
@@ -74,7 +85,8 @@ ACTIONS = {
         passing=frozenset({PowerState.DEALLOCATING, PowerState.STOPPING, PowerState.STOPPED, PowerState.UNKNOWN}),
         busy=frozenset(),  # stopping must not wait for anything: Azure lets a deallocation go before a start
         done_already=True,
-        goes_on="Azure goes on deallocating it, and it is billed until it is deallocated",
+        goes_on="Azure cannot call a stop back: it goes on deallocating it, which is billed until that is done",
+        again=True,
     ),
     "restart": Action(
         method="begin_restart",
@@ -84,7 +96,7 @@ ACTIONS = {
         passing=frozenset({PowerState.STARTING, PowerState.UNKNOWN}),
         busy=frozenset({PowerState.STOPPING, PowerState.DEALLOCATING, PowerState.STARTING}),
         done_already=False,
-        goes_on="Azure goes on restarting it",
+        goes_on="Azure cannot call a restart back, and goes on with it",
     ),
 }
 
@@ -96,7 +108,8 @@ class _GivenUp(Exception):
 class _Polling(ARMPolling):
     """azure-mgmt-core's polling, which can be cancelled and which outlives a fault of the network."""
 
-    def __init__(self, interval: float, cancel: Cancel, deadline: float) -> None:
+    def __init__(self, interval: float, cancel: Cancel, deadline: float, accepted: Callable[[str], object]) -> None:
+        """``accepted`` is called with the operation's address once Azure has accepted the request, if it gives one."""
         super().__init__(
             timeout=interval,
             # The operation's own address says whether it is done; the last GET of `Location` would add nothing.
@@ -106,6 +119,13 @@ class _Polling(ARMPolling):
         self._cancel = cancel
         self._deadline = deadline
         self._good = time.monotonic()
+        self._accepted = accepted
+
+    def initialize(self, client: Any, initial_response: Any, deserialization_callback: Any) -> None:
+        super().initialize(client, initial_response, deserialization_callback)
+        address = initial_response.http_response.headers.get("Azure-AsyncOperation")
+        if address:
+            self._accepted(address)
 
     def _sleep(self, delay: float) -> None:
         left = self._deadline - time.monotonic()
@@ -136,6 +156,7 @@ class Change:
         name: What users call the VM.
         begin: Sends the POST: azure-mgmt-compute's ``begin_…`` with the VM filled in.
         state: Reads the VM's power state now; raises our errors.
+        follow: GETs the address of an operation that an earlier server has begun; raises azure-core's errors and ours.
         endpoint: For messages.
         interval: Seconds between two polls where Azure does not say.
         timeout: Seconds after which waiting is given up.
@@ -148,14 +169,15 @@ class Change:
         begin: Callable[..., Any],
         state: Callable[[], PowerState],
         *,
+        follow: Callable[[str], Any],
         endpoint: str,
         interval: float,
         timeout: float,
     ) -> None:
         self._action, self._name, self._begin, self._state = action, name, begin, state
-        self._endpoint, self._interval, self._timeout = endpoint, interval, timeout
+        self._follow, self._endpoint, self._interval, self._timeout = follow, endpoint, interval, timeout
 
-    def run(self, report: Report, cancel: Cancel) -> PowerState:
+    def run(self, report: Report, cancel: Cancel, memo: Memo | None = None) -> PowerState:
         """Return the wanted state once the VM has it.
 
         What is reported changes only when something has happened: the panel shows it in a live region, where a screen
@@ -166,13 +188,21 @@ class Change:
             Cancelled: ``cancel`` was set; the message says whether Azure goes on.
         """
         self._began = time.monotonic()
+        memo = memo if memo is not None else Memo()
+        address = memo.facts.get(f"{self._action.verb}_operation")
+        if isinstance(address, str) and _same_host(address, self._endpoint):
+            reach(report, self._action.verb, self._progress)
+            self._poll(address, cancel)
+            return self._confirmed(report, cancel)
+        if was_asked(memo, self._action.verb) and not self._action.again:
+            return self._perhaps(report, cancel)
         state = self._settled(report, cancel)
         if state is self._action.wanted and self._action.done_already:
             return state
         if cancel.is_set():
             raise Cancelled(f"{self._name} was not {_past(self._action)}: cancelled before Azure was asked.")
-        report(f"Asking Azure to {self._action.verb} {self._name}", None)
-        self._operate(report, cancel)
+        reach(report, "ask", f"Asking Azure to {self._action.verb} {self._name}")
+        self._operate(report, cancel, memo)
         return self._confirmed(report, cancel)
 
     def _settled(self, report: Report, cancel: Cancel) -> PowerState:
@@ -192,8 +222,62 @@ class Change:
                 )
         return state
 
-    def _operate(self, report: Report, cancel: Cancel) -> None:
-        polling = _Polling(self._interval, cancel, self._began + self._timeout)
+    @property
+    def _progress(self) -> str:
+        return f"Azure is {self._action.doing} {self._name}"
+
+    def _perhaps(self, report: Report, cancel: Cancel) -> PowerState:
+        """An earlier server was killed while it asked: the VM may tell whether that arrived."""
+        state = self._state()
+        goes_on = self._action.done_already and state is not PowerState.UNKNOWN
+        if goes_on and state in {*self._action.passing, self._action.wanted}:
+            reach(report, self._action.verb, self._progress)
+            return self._confirmed(report, cancel)
+        raise OperationRefused(
+            f"The server ended while it asked Azure to {self._action.verb} {self._name}, so whether Azure has heard that is not "
+            f"known. It is {state.value} now.",
+            advice=f"{self._action.verb.capitalize()} it again if you still want that.",
+            code="Interrupted",
+        )
+
+    def _poll(self, address: str, cancel: Cancel) -> None:
+        """Wait for an operation that an earlier server has begun."""
+        what, good = f"{self._action.verb} {self._name}", time.monotonic()
+        while True:
+            delay: float = self._interval
+            lost: AzureError | None = None
+            try:
+                answer = self._follow(address)
+                status, said = answer.status_code, _said_status(answer)
+                if status == 404 or said == "succeeded":
+                    return  # 404: the address has ended; whether the VM has, is asked of the VM itself
+                if said in {"failed", "canceled"}:
+                    raise translate(HttpResponseError(response=answer), what, self._endpoint)
+                if status >= 400:
+                    lost = HttpResponseError(response=answer)
+                else:
+                    good = time.monotonic()
+                delay = min(seconds(answer.headers.get("Retry-After")) or delay, LONGEST_DELAY)
+            except _LOST as error:
+                lost = error
+            except AzureError as error:
+                raise self._accepted(translate(error, what, self._endpoint)) from error
+            if lost is not None:
+                brief = isinstance(lost, _LOST) or _status(lost) in _TRANSIENT
+                if not brief or time.monotonic() - good > PATIENCE:
+                    raise self._after_accepting(lost) from lost
+            if cancel.wait(delay) or self._late():
+                self._give_up(cancel)
+
+    def _operate(self, report: Report, cancel: Cancel, memo: Memo) -> None:
+        verb = self._action.verb
+        polling = _Polling(
+            self._interval,
+            cancel,
+            self._began + self._timeout,
+            lambda address: memo.note(**{f"{verb}_operation": address}),
+        )
+        memo.note(**{f"{verb}_asked": utc_now()})
         try:
             # Once: whether a POST whose answer was lost has had its effect cannot be known.
             poller = self._begin(polling=polling, retry_total=0)
@@ -201,7 +285,7 @@ class Change:
             raise translate(error, f"{self._action.verb} {self._name}", self._endpoint) from error
         try:
             while not poller.done():
-                report(f"Azure is {self._action.doing} {self._name}", None)
+                reach(report, verb, self._progress)
                 poller.wait(self._interval)
             poller.result()
         except _GivenUp:
@@ -246,7 +330,7 @@ class Change:
         if cancel.is_set():
             raise Cancelled(
                 f"Stopped waiting for {self._name} after {self._seconds()} s. {action.goes_on}.",
-                advice=f"`jupyter dsvm stop {self._name}` deallocates it."
+                advice=f"`jupyter dsvm stop {self._name}` releases it, so that it costs nothing but its disk."
                 if action.wanted is PowerState.RUNNING
                 else "",
             )
@@ -261,6 +345,30 @@ class Change:
 
     def _late(self) -> bool:
         return time.monotonic() - self._began > self._timeout
+
+
+def was_asked(memo: Memo | None, verb: str) -> bool:
+    """Whether an earlier server has sent that request, or may have."""
+    return memo is not None and f"{verb}_asked" in memo.facts
+
+
+def _same_host(address: str, endpoint: str) -> bool:
+    """A memo comes from a file: a token goes along to the endpoint that is configured now, and nowhere else."""
+    try:
+        return origin(address) == origin(endpoint)
+    except ValueError:
+        return False
+
+
+def _said_status(answer: Any) -> str:
+    """An operation's ``status``, in lower case."""
+    try:
+        body = answer.json()
+    except (ValueError, RecursionError) as error:
+        if answer.status_code >= 400:
+            return ""
+        raise DecodeError(f"No JSON: {error}") from error
+    return str(body.get("status") or "").lower() if isinstance(body, dict) else ""
 
 
 def _past(action: Action) -> str:

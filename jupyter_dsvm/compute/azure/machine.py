@@ -18,6 +18,9 @@ from .sizes import size
 
 PREFIX = "azure:"
 
+UNDER_WAY = frozenset({"creating", "updating", "deleting", "migrating"})
+"""Provisioning states of a VM on which Azure works: the enum of its specification, less those that are ends."""
+
 _VM_ID = re.compile(r"[0-9a-z-]{1,64}", re.ASCII)
 """A UUID, in fact. It goes into addresses and file names, so nothing else may be in it."""
 
@@ -47,9 +50,10 @@ class VirtualMachine:
     read_at: float | None = None
     """When its state was last read from the VM itself, by ``time.monotonic``; None if only lists ever did."""
 
-    def in_state(self, state: PowerState) -> VirtualMachine:
+    def in_state(self, state: PowerState, updating: bool = False) -> VirtualMachine:
         """The same VM, whose state was read just now."""
-        return replace(self, compute=replace(self.compute, power_state=state), read_at=time.monotonic())
+        compute = replace(self.compute, power_state=state, updating=updating)
+        return replace(self, compute=compute, read_at=time.monotonic())
 
 
 def from_graph(row: Mapping[str, Any], tag: str) -> VirtualMachine | None:
@@ -69,6 +73,7 @@ def from_graph(row: Mapping[str, Any], tag: str) -> VirtualMachine | None:
         purchase_plan=row.get("purchasePlan"),
         public_ip=_text(row.get("publicIp")),
         private_ip=_text(row.get("privateIp")),
+        updating=under_way(row.get("provisioningState")),
     )
 
 
@@ -95,6 +100,7 @@ def from_model(
         os_type=(storage.get("osDisk") or {}).get("osType"),
         size_name=(properties.get("hardwareProfile") or {}).get("vmSize"),
         state=power_state(properties.get("instanceView")) if state is None else state,
+        updating=under_way(properties.get("provisioningState")),
         tag=tag,
         gallery=(gallery_image or {}).get("identifier"),
         purchase_plan=(gallery_image or {}).get("purchasePlan"),
@@ -107,11 +113,24 @@ def from_model(
 
 def power_state(instance_view: Mapping[str, Any] | None) -> PowerState:
     """From an instance view's statuses, which hold provisioning states too."""
+    return PowerState.from_azure(_status(instance_view, "powerstate/"))
+
+
+def under_way(provisioning: Any) -> bool:
+    """Whether a provisioning state (``Updating``, ``ProvisioningState/updating``) is that of an operation which has not ended."""
+    return str(provisioning or "").rpartition("/")[2].lower() in UNDER_WAY
+
+
+def is_updating(instance_view: Mapping[str, Any] | None) -> bool:
+    return under_way(_status(instance_view, "provisioningstate/"))
+
+
+def _status(instance_view: Mapping[str, Any] | None, prefix: str) -> str | None:
     for status in (instance_view or {}).get("statuses") or ():
         code = str(status.get("code") or "")
-        if code.lower().startswith("powerstate/"):
-            return PowerState.from_azure(code)
-    return PowerState.UNKNOWN
+        if code.lower().startswith(prefix):
+            return code
+    return None
 
 
 def segments(resource_id: str) -> dict[str, str]:
@@ -134,6 +153,7 @@ def _machine(
     tag: str,
     gallery: Any = None,
     purchase_plan: Any = None,
+    updating: bool = False,
     **extra: Any,
 ) -> VirtualMachine | None:
     where = segments(resource_id)
@@ -156,6 +176,7 @@ def _machine(
         resource_group=group,
         image=known.image,
         size=size(str(size_name)) if size_name else None,
+        updating=updating,
     )
     return VirtualMachine(compute, vm_id, subscription, group, name, **extra)
 

@@ -28,7 +28,7 @@ from ..provider import Cancel, Listing, Memo, Report
 from .account import AzureAccount
 from .credentials import cloud_of
 from .listing import EVERYTHING, Listed, of_tenant, problem
-from .machine import PREFIX, VirtualMachine, from_model, power_state
+from .machine import PREFIX, VirtualMachine, from_model, is_updating, power_state
 from .prices import PUBLIC_ENDPOINT, Prices, key
 
 if TYPE_CHECKING:
@@ -135,14 +135,26 @@ class AzureCompute(AzureAccount):
     def get(self, compute_id: str) -> Compute:
         return self._shown(self._fresh(compute_id).compute)
 
+    def look(self, compute_id: str) -> Compute:
+        """Only what state it is in, from its instance view: for who looks every few seconds."""
+        machine = self._known(compute_id)
+        client = self._arm(machine.tenant)
+        with self._forgetting(machine), client.translated(f"read the state of {machine.name}"):
+            operations = client.virtual_machines(machine.subscription)
+            view = operations.instance_view(machine.group, machine.name).as_dict()
+        machine = machine.in_state(power_state(view), is_updating(view))
+        with self._lock:
+            self._machines[machine.compute.id] = machine
+        return self._shown(machine.compute)
+
     def start(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
-        return self._change("start", compute_id, report, cancel)
+        return self._change("start", compute_id, report, cancel, memo)
 
     def stop(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
-        return self._change("stop", compute_id, report, cancel)
+        return self._change("stop", compute_id, report, cancel, memo)
 
     def restart(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
-        return self._change("restart", compute_id, report, cancel)
+        return self._change("restart", compute_id, report, cancel, memo)
 
     def ssh_target(self, compute_id: str) -> SSHTarget:
         """Raises ``ComputeNotRunning`` without a running VM with an address, ``ComputeError`` for a Windows one."""
@@ -238,7 +250,8 @@ class AzureCompute(AzureAccount):
         if (
             before is None
             or before.read_at is None
-            or before.compute.power_state is listed.compute.power_state
+            or (before.compute.power_state, before.compute.updating)
+            == (listed.compute.power_state, listed.compute.updating)
             or time.monotonic() - before.read_at > GRAPH_LAG
         ):
             return listed.compute
@@ -292,9 +305,9 @@ class AzureCompute(AzureAccount):
                     advice="Reload the list of computes.",
                     code="Replaced",
                 )
-        state = power_state((model.get("properties") or {}).get("instanceView"))
+        view = (model.get("properties") or {}).get("instanceView")
         # Without its tag or its plan it is still the VM that was listed; the next listing leaves it out.
-        machine = _merged(from_model(model, self.tag) or known, known).in_state(state)
+        machine = _merged(from_model(model, self.tag) or known, known).in_state(power_state(view), is_updating(view))
         with self._lock:
             self._machines[known.compute.id] = machine
         return machine
@@ -310,7 +323,7 @@ class AzureCompute(AzureAccount):
             raise
 
     def _change(self, kind: str, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
-        from .lifecycle import ACTIONS, Change  # here, since they import the Azure libraries
+        from .lifecycle import ACTIONS, Change, was_asked  # here, since they import the Azure libraries
         from .refusals import advise
 
         machine = self._fresh(compute_id)  # also makes sure that the name still means the same VM
@@ -325,7 +338,8 @@ class AzureCompute(AzureAccount):
             with client.translated(f"read the state of {machine.name}"):
                 return power_state(operations.instance_view(machine.group, machine.name).as_dict())
 
-        if kind == "restart" and machine.compute.power_state in {PowerState.DEALLOCATED, PowerState.STOPPED}:
+        off = machine.compute.power_state in {PowerState.DEALLOCATED, PowerState.STOPPED}
+        if kind == "restart" and off and not was_asked(memo, kind):
             raise OperationRefused(
                 f"{machine.name} is {machine.compute.power_state.value}, so it cannot be restarted.",
                 advice="Start it instead.",
@@ -335,13 +349,14 @@ class AzureCompute(AzureAccount):
             machine.name,
             begin,
             state,
+            follow=client.read,
             endpoint=client.endpoint,
             interval=self.polling_interval,
             timeout=self.operation_timeout,
         )
         with self._forgetting(machine):
             try:
-                reached = change.run(report, cancel)
+                reached = change.run(report, cancel, memo)
             except OperationRefused as error:
                 advise(error, client, machine)
                 raise

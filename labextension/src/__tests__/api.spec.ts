@@ -119,7 +119,8 @@ describe('the types of the REST API', () => {
       'access',
       'forget',
       'attach',
-      'detach'
+      'detach',
+      'update'
     ]);
     expect(schemas.SignIn.properties.state.enum).toEqual([
       'signed_out',
