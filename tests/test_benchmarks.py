@@ -40,7 +40,7 @@ def test_a_quick_run(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     measured = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert set(measured) == {"import", "import-ssh", "gap", "gap-far"}
+    assert set(measured) == {"start", "import", "import-ssh", "gap", "gap-far"}
     for row in measured.values():
         assert row["samples"][OURS]["values"], (row, done.stderr)
     assert measured["gap-far"]["samples"][OURS]["values"][0] >= 40  # milliseconds: the way's own
@@ -48,6 +48,7 @@ def test_a_quick_run(tmp_path: Path) -> None:
     table = (tmp_path / "RESULTS.md").read_text()
     assert table in done.stdout
     assert "importing the extension at server start" in table
+    assert "what the extension adds to a server's start" in table
 
 
 def test_a_server_and_a_page(tmp_path: Path) -> None:
