@@ -15,7 +15,8 @@ import pytest
 
 from jupyter_dsvm.errors import ProtocolError
 from jupyter_dsvm.kernels.linkends import hung_up
-from jupyter_dsvm.relay.session import Attached, Gone, HungUp, Received, Role, Session
+from jupyter_dsvm.relay.events import Attached, Gone, HungUp, Received
+from jupyter_dsvm.relay.session import Role, Session
 from jupyter_dsvm.relay.wire import Channel, Frame, Type
 from support.relay_end import KernelEnd, Machine, PipeEnd, machine, pipe, ship
 from support.relay_vm import IPYKERNEL, PATIENCE, home, ready, say, shut_down, started
