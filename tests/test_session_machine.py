@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from jupyter_dsvm.relay.events import Attached, EpochChanged, Event, HungUp, Received
 from jupyter_dsvm.relay.journal import Journal
-from jupyter_dsvm.relay.session import Attached, EpochChanged, Event, HungUp, Received, Role, Session, State
+from jupyter_dsvm.relay.session import Role, Session, State
 from jupyter_dsvm.relay.wire import MAX_FRAME, Frame, FrameDecoder, Type, WireError, json_body, u64_body
 
 TAG = bytes(range(16))

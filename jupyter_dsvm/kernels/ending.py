@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import DSVMError
-from ..relay.session import EpochChanged, Event, Gone, HungUp, Received, Session
+from ..relay.events import EpochChanged, Event, Gone, HungUp, Received
+from ..relay.session import Session
 from ..relay.wire import Frame, Type, WireError, json_body
 from .owed import OwedEnd, settled_by, settled_by_goodbye
 

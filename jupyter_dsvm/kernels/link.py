@@ -26,9 +26,10 @@ from typing import Any
 
 from ..errors import ConfigurationError, DSVMError, printable
 from ..models import LinkPhase, LinkState, utc_now
+from ..relay.events import Attached, EpochChanged, Event, Gone, HungUp, Received
 from ..relay.hello import ADOPTION
 from ..relay.lateack import LateAck
-from ..relay.session import Attached, EpochChanged, Event, Gone, HungUp, Received, Role, Session
+from ..relay.session import Role, Session
 from ..relay.spec import KernelSpec
 from ..relay.wire import (
     MAX_BODY,

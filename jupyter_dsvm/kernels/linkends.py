@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import DSVMError, ProtocolError, RelayError, printable
-from ..relay.session import HungUp
+from ..relay.events import HungUp
 
 
 def hung_up(compute_name: str, event: HungUp) -> DSVMError:

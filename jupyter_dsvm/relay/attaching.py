@@ -16,10 +16,11 @@ import socket
 import time
 from typing import Callable, Dict, Optional
 
+from .events import Attached, EpochChanged, HungUp, Received
 from .journal import JournalError
 from .listening import accept_same_user
 from .loop import IN, OUT, Loop
-from .session import Attached, EpochChanged, HungUp, Received, Session
+from .session import Session
 from .stream import Stream
 from .wire import Frame, WireError
 

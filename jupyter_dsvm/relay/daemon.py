@@ -33,6 +33,7 @@ from . import memory
 from .archive import Archive
 from .attaching import Attaching
 from .calls import CallServer
+from .events import Received
 from .folders import lock_folder, private_folder
 from .journal import Journal, OutputLimit
 from .lateack import LateAck
@@ -42,7 +43,7 @@ from .process import GRACE
 from .record import write_record
 from .runner import Phase, Runner
 from .runs import Runs
-from .session import Received, Role, Session
+from .session import Role, Session
 from .spec import KernelSpec
 from .wire import (
     LONGEST_OUTPUT,

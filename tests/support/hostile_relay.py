@@ -22,7 +22,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jupyter_dsvm.relay.session import Received, Role, Session
+from jupyter_dsvm.relay.events import Received
+from jupyter_dsvm.relay.session import Role, Session
 from jupyter_dsvm.relay.wire import (
     PIPE,
     Channel,

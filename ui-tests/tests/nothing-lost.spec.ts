@@ -36,6 +36,25 @@ test('20,000 small outputs are all there', async ({ page, server }) => {
   expect(await notebook.outputsInModel(0)).toEqual([...Array(20_000).keys()].map(String));
 });
 
+test('100 MB of output are all there', async ({ page, server }) => {
+  test.setTimeout(300_000);
+  // Each with a megabyte that no renderer of JupyterLab shows, as plots carry their data: what is looked at is the notebook.
+  const display = "display({'text/plain': str(i), 'application/x-megabyte': chr(97 + i % 26) * 1_000_000}, raw=True)";
+  const notebook = await onVM(page, server, [`for i in range(100):\n    ${display}`]);
+  await notebook.run(0, 150_000);
+  expect(await notebook.outputsInModel(0)).toEqual([...Array(100).keys()].map(String));
+  const whole = await page.evaluate(() => {
+    // eslint-disable-next-line @typescript-eslint/no-explicit-any
+    const { shell } = (window as any).jupyterapp;
+    const outputs = shell.currentWidget.context.model.cells.get(0).outputs.toJSON();
+    return outputs.map((output: { data: Record<string, string> }, i: number) => {
+      const data = output.data['application/x-megabyte'];
+      return data === String.fromCharCode(97 + (i % 26)).repeat(1_000_000);
+    });
+  });
+  expect(whole).toEqual(Array(100).fill(true));
+});
+
 test('the toolbar interrupts a flood', async ({ page, server }) => {
   test.setTimeout(300_000);
   const flood = [
