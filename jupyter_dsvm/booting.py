@@ -88,7 +88,8 @@ def wait(
         if cancel.wait(PAUSE_SECONDS):
             raise Cancelled(
                 f"Stopped waiting for {compute.name} to boot. It runs, and is billed.",
-                advice=f"`jupyter dsvm stop {compute.name}` releases it, so that it costs nothing but its disk.",
+                advice=f"`jupyter dsvm stop {compute.name}` (in a notebook, `%dsvm stop {compute.name}`) releases it, so that it "
+                "costs nothing but its disk.",
             )
         if time.monotonic() - looked > LOOK_SECONDS:
             looked, there = time.monotonic(), None

@@ -243,11 +243,11 @@ def _power(kind: PowerKind) -> Callable[[DSVMService, Call, argparse.Namespace],
         _follow(running, call)
         try:
             service.changes.run_power(running, kind)
-        except Cancelled:
+        except Cancelled as e:
             raise Cancelled(
-                f"Waiting for {row.name} was interrupted.",
-                advice=f"What was asked of the cloud may still happen; look with %dsvm list. To be sure: %dsvm stop {row.name}."
-                if kind != "stop"
+                f"Waiting for {row.name} was interrupted. {e.message}",
+                advice=f"To release it, so that it costs nothing but its disk: %dsvm stop {row.name}."
+                if kind == "start"
                 else "What was asked of the cloud may still happen; look with %dsvm list.",
             ) from None
         return {"text": running.value.notice}

@@ -285,7 +285,9 @@ class Computes:
                 if (change.kind, change.target) != (kind, target):
                     raise OperationRefused(
                         f"{self.name(compute_id)} is being {GERUND.get(change.kind, 'changed')} just now.",
-                        advice="Wait until that has ended, or cancel it.",
+                        advice="Wait until that has ended, or cancel it and have the machine released."
+                        if change.kind == "start"
+                        else "Wait until that has ended, or cancel it.",
                         code="ChangeUnderWay",
                     )
                 change.reports.append(report)

@@ -30,6 +30,10 @@ PATIENCE = 120.0
 """Seconds for a cloud that does not answer, as while this machine's network comes up. Then the change itself says so."""
 
 
+CLOSE_SECONDS = 5.0
+"""For a question to the cloud that is under way as the service closes."""
+
+
 class Resuming:
     def __init__(
         self,
@@ -66,7 +70,7 @@ class Resuming:
         self._closed = True
         self._wake.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
         deadline = time.monotonic() + PATIENCE

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from jupyter_dsvm.compute.azure import AzureCompute
-from jupyter_dsvm.compute.provider import Cancel
+from jupyter_dsvm.compute.provider import Cancel, Memo
 from jupyter_dsvm.errors import (
     Cancelled,
     ComputeError,
@@ -269,6 +269,154 @@ def test_an_operation_at_another_host_gets_no_token(azure: tuple[Azure, ArmServe
         with pytest.raises(ComputeError, match="pointed there"):
             provider.start(ID, Reports(), Cancel())
     assert foreign.requests == []
+
+
+# Gone on with after the server was killed
+
+
+def address(play: Azure) -> str:
+    return f"{play.url}/subscriptions/s/providers/Microsoft.Compute/locations/westeurope/operations/operation?api-version=1"
+
+
+def posts(server: ArmServer) -> list[str]:
+    return [r.path.rpartition("/")[2] for r in server.asked("POST") if not r.path.endswith("resources")]
+
+
+def test_what_is_noted_before_and_after_azure_is_asked(azure: tuple[Azure, ArmServer, AzureCompute]) -> None:
+    play, server, provider = azure
+    noted: list[tuple[list[str], int]] = []
+    memo = Memo(keep=lambda facts: noted.append((sorted(facts), len(server.asked("POST", "/start")))))
+    provider.start(ID, Reports(), Cancel(), memo)
+    assert noted == [(["start_asked"], 0), (["start_asked", "start_operation"], 1)]
+    assert memo.facts["start_operation"] == address(play)
+    play.ends_in = None
+    provider.stop(ID, Reports(), Cancel(), memo)  # as a resize shares one
+    assert sorted(memo.facts) == ["start_asked", "start_operation", "stop_asked", "stop_operation"]
+
+
+@pytest.mark.parametrize("kind", ["start", "stop", "restart"])
+def test_an_accepted_operation_is_only_polled(azure: tuple[Azure, ArmServer, AzureCompute], kind: str) -> None:
+    play, server, provider = azure
+    play.ends_in = "deallocated" if kind == "stop" else "running"
+    play.operation = [Reply(503), fault(429, "TooMany", "Later.", Retry_After="0"), Reply(200, "no JSON")]
+    memo = Memo({f"{kind}_asked": "then", f"{kind}_operation": address(play)})
+    reports = Reports()
+    compute = getattr(provider, kind)(ID, reports, Cancel(), memo)
+    assert compute.power_state.value == play.ends_in
+    assert posts(server) == []
+    assert reports[0].startswith("Azure is ")
+    assert play.polls <= 0
+
+
+def test_an_accepted_operation_that_fails_says_why(azure: tuple[Azure, ArmServer, AzureCompute]) -> None:
+    play, server, provider = azure
+    play.error = {"code": "AllocationFailed", "message": "No room in zone 1."}
+    with pytest.raises(OperationRefused, match="No room in zone 1") as caught:
+        provider.start(ID, Reports(), Cancel(), Memo({"start_asked": "then", "start_operation": address(play)}))
+    assert caught.value.code == "AllocationFailed"
+    assert posts(server) == []
+
+
+def test_an_operation_that_azure_has_forgotten_leaves_the_vm_to_tell(
+    azure: tuple[Azure, ArmServer, AzureCompute],
+) -> None:
+    play, _, provider = azure
+    play.operation, play.stuck = [fault(404, "NotFound", "Gone.")], True
+    memo = Memo({"start_asked": "then", "start_operation": address(play)})
+    play.state = "running"
+    assert provider.start(ID, Reports(), Cancel(), memo).power_state is PowerState.RUNNING
+    play.state = "deallocated"
+    with pytest.raises(OperationRefused, match="but now it is deallocated"):
+        provider.start(ID, Reports(), Cancel(), memo)
+
+
+def test_no_rights_any_more_says_that_azure_goes_on(azure: tuple[Azure, ArmServer, AzureCompute]) -> None:
+    play, _, provider = azure
+    play.operation, play.stuck = [fault(403, "AuthorizationFailed", "You may not.")], True
+    with pytest.raises(Forbidden, match="Azure goes on starting it, and it is billed"):
+        provider.start(ID, Reports(), Cancel(), Memo({"start_asked": "then", "start_operation": address(play)}))
+
+
+def test_going_on_can_be_cancelled(azure: tuple[Azure, ArmServer, AzureCompute]) -> None:
+    play, _, provider = azure
+    play.stuck = True
+    cancel = Cancel()
+    threading.Timer(0.3, cancel.set).start()
+    with pytest.raises(Cancelled, match="Azure cannot call a stop back"):
+        provider.stop(ID, Reports(), cancel, Memo({"stop_asked": "then", "stop_operation": address(play)}))
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+def test_an_address_of_another_host_in_the_memo_gets_no_token(
+    azure: tuple[Azure, ArmServer, AzureCompute], foreign: bool
+) -> None:
+    play, server, provider = azure
+    play.state = "running"
+    with arm_server(lambda request: Reply(body={"status": "Succeeded"})) as other:
+        where: object = f"{other.url}/operation" if foreign else {"odd": 1}
+        memo = Memo({"start_asked": "then", "start_operation": where})
+        assert provider.start(ID, Reports(), Cancel(), memo).power_state is PowerState.RUNNING  # the VM itself says so
+    assert other.requests == []
+    assert posts(server) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "states", "expected"),
+    [
+        ("start", ["starting", "starting", "running"], "running"),  # it arrived
+        ("start", ["deallocated", "deallocated"], None),
+        ("restart", ["running", "running"], None),
+    ],
+)
+def test_whether_azure_heard_it_is_not_known(
+    azure: tuple[Azure, ArmServer, AzureCompute], kind: str, states: list[str], expected: str | None
+) -> None:
+    """What costs money, or ends kernels, is not asked for again."""
+    play, server, provider = azure
+    play.states, play.state = states, states[-1]
+    memo = Memo({f"{kind}_asked": "then"})
+    if expected is not None:
+        assert getattr(provider, kind)(ID, Reports(), Cancel(), memo).power_state.value == expected
+    else:
+        with pytest.raises(OperationRefused, match="whether Azure has heard that is not known") as caught:
+            getattr(provider, kind)(ID, Reports(), Cancel(), memo)
+        assert caught.value.code == "Interrupted"
+    assert posts(server) == []
+
+
+def test_a_stop_that_azure_may_not_have_heard_is_sent_again(azure: tuple[Azure, ArmServer, AzureCompute]) -> None:
+    play, server, provider = azure
+    play.state = "running"
+    assert provider.stop(ID, Reports(), Cancel(), Memo({"stop_asked": "then"})).power_state is PowerState.DEALLOCATED
+    assert posts(server) == ["deallocate"]
+
+
+def test_a_look_reads_the_instance_view_alone(azure: tuple[Azure, ArmServer, AzureCompute]) -> None:
+    play, server, provider = azure
+    provider.list()
+    before = len(server.requests)
+    play.state = "starting"
+    assert provider.look(ID).power_state is PowerState.STARTING
+    assert [r.path.rpartition("/")[2] for r in server.requests[before:]] == ["instanceView"]
+
+
+class StepReports(Reports):
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[str] = []
+
+    def reach(self, name: str, text: str) -> None:
+        self.steps.append(name)
+        self(text, None)
+
+
+@pytest.mark.parametrize("kind", ["start", "stop", "restart"])
+def test_steps(azure: tuple[Azure, ArmServer, AzureCompute], kind: str) -> None:
+    play, _, provider = azure
+    play.state = "deallocated" if kind == "start" else "running"
+    reports = StepReports()
+    getattr(provider, kind)(ID, reports, Cancel())
+    assert list(dict.fromkeys(reports.steps)) == ["ask", kind]
 
 
 class Replay:

@@ -111,6 +111,21 @@ def test_stopped_in_good_order_while_azure_works(server: JupyterServer, emulator
     assert emulator.vm("gpu-vm")["power_state"] == "running"
 
 
+def test_killed_while_an_attach_starts_the_machine(server: JupyterServer, emulator: Emulator, tmp_path: Path):
+    """The notebook's kernel ends with the server; what is billed does not, and is shown."""
+    emulator.set_timings(start=SLOW)
+    kernel = server.open("one.ipynb")["kernel"]["id"]
+    begun = server.rest("PUT", f"jupyter-dsvm/kernels/{kernel}/compute", {"compute": "gpu-vm"}, 202)
+    accepted(tmp_path, "start")
+    server.kill()
+    server.start()
+    (found,) = server.rest("GET", "jupyter-dsvm/operations")["operations"]
+    assert (found["kind"], found["compute"], found["state"]) == ("start", begun["compute"], "running")
+    done, _ = server.operation(found["id"], PATIENCE)
+    assert (done["state"], done["notice"]) == ("done", "gpu-vm runs.")
+    until(lambda: not kept(tmp_path))
+
+
 @pytest.mark.parametrize(("name", "action"), [("gpu-vm", "start"), ("cpu-vm", "stop")])
 def test_killed_before_azure_was_asked(
     server: JupyterServer, emulator: Emulator, tmp_path: Path, name: str, action: str

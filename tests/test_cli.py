@@ -99,7 +99,8 @@ def test_ctrl_c_gives_up_waiting(terminal: Terminal, emulator: Emulator):
         assert process.returncode == 130, err
         assert "may still happen" in err
         assert (
-            "Azure goes on starting it, and it is billed while it runs. `jupyter dsvm stop gpu-vm` releases it" in err
+            "Azure goes on starting it, and it is billed while it runs. `jupyter dsvm stop gpu-vm` (in a notebook"
+            in err
         )
         assert "Traceback" not in err
     finally:

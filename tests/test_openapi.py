@@ -143,6 +143,9 @@ async def test_every_operation_of_the_file(checked: Callable[..., Awaitable[Any]
     cloud.gate.clear()
     running = await ask("changeCompute", 202, "POST", f"computes/{GPU.id}/start")
     await ask("cancelOperation", 204, "DELETE", f"operations/{running['id']}")
+    running = await ask("changeCompute", 202, "POST", f"computes/{GPU.id}/start")
+    released = await ask("cancelOperation", 202, "DELETE", f"operations/{running['id']}", release="true")
+    assert (released["kind"], released["compute"]) == ("stop", GPU.id)
     cloud.gate.set()
     assert (await ask("getSignIn", 200, "GET", "signin"))["state"] == "signed_out"
     prompted = await ask("beginSignIn", 200, "POST", "signin", {"tenant": "example.com", "keep": False})
@@ -162,6 +165,12 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": None})
     await checked(404, "GET", "operations/none")
     await checked(404, "DELETE", "operations/none")
+    await checked(404, "DELETE", "operations/none", release="true")
+    await checked(400, "DELETE", "operations/none", release="maybe")
+    cloud.gate.clear()
+    stop = await checked(202, "POST", f"computes/{GPU.id}/stop")
+    assert (await checked(409, "DELETE", f"operations/{stop['id']}", release="true"))["code"] == "NothingToRelease"
+    cloud.gate.set()
     await checked(400, "GET", "computes", refresh="maybe")
     await checked(400, "POST", "signin", {"token": "nonsense"})
     await checked(404, "GET", "signin", id="none")

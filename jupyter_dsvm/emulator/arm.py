@@ -72,6 +72,12 @@ ANSWERS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
+PREEMPTED: Json = shapes.error(
+    "OperationPreempted", "Operation execution has been preempted by a more recent operation."
+)["error"]
+"""How an operation ends that a later one takes the place of: a deallocation, the end of the VM."""
+
+
 class Arm:
     """All subscriptions' VMs and what is going on with them. Lives on the emulator's event loop."""
 
@@ -273,12 +279,7 @@ class Arm:
         record = operation.record
         try:
             if before is not None:
-                before.end(
-                    "Failed",
-                    shapes.error(
-                        "OperationPreempted", "Operation execution has been preempted by a more recent operation."
-                    )["error"],
-                )
+                before.end("Failed", PREEMPTED)
                 if before.task is not None:
                     before.task.cancel()
                     await asyncio.wait([before.task])
@@ -346,6 +347,7 @@ class Arm:
     async def remove(self, record: Record, successor: Record | None = None) -> None:
         """Delete a VM as somebody else would, at once; ``successor`` is another one under its name."""
         if record.busy is not None and record.busy.task is not None:
+            record.busy.end("Failed", PREEMPTED)
             record.busy.task.cancel()
             await asyncio.wait([record.busy.task])
         if record.vm is not None:

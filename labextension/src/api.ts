@@ -16,7 +16,16 @@ export type PowerState =
 export type ComputeKind = 'free' | 'dsvm' | 'host';
 export type LinkPhase = 'local' | 'connecting' | 'connected' | 'reconnecting' | 'gone';
 export type OperationKind =
-  'start' | 'stop' | 'restart' | 'resize' | 'create' | 'access' | 'forget' | 'attach' | 'detach' | 'update';
+  | 'start'
+  | 'stop'
+  | 'restart'
+  | 'resize'
+  | 'create'
+  | 'access'
+  | 'forget'
+  | 'attach'
+  | 'detach'
+  | 'update';
 export type OperationPhase = 'running' | 'done' | 'failed' | 'cancelled';
 export type StepPhase = 'pending' | 'running' | 'done' | 'failed';
 export type ComputeAction = 'start' | 'stop' | 'restart';

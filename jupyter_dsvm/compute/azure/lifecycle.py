@@ -330,7 +330,8 @@ class Change:
         if cancel.is_set():
             raise Cancelled(
                 f"Stopped waiting for {self._name} after {self._seconds()} s. {action.goes_on}.",
-                advice=f"`jupyter dsvm stop {self._name}` releases it, so that it costs nothing but its disk."
+                advice=f"`jupyter dsvm stop {self._name}` (in a notebook, `%dsvm stop {self._name}`) releases it, so that it costs "
+                "nothing but its disk."
                 if action.wanted is PowerState.RUNNING
                 else "",
             )
