@@ -289,6 +289,16 @@ class DSVMService(LoggingConfigurable):
         self.spawn(running, lambda: self.changes.run_power(running, kind))
         return running.value
 
+    def sizes(self, compute: str) -> dict[str, Any]:
+        """The sizes that a machine could have, and what a resize does to it. Blocks while the cloud is asked."""
+        offers, notice = self.known.sizes(self.known.find(compute).id)
+        return {"sizes": [o.to_json() for o in offers], "notice": notice}
+
+    def resize(self, compute: str, size: str, end_kernels: bool = False) -> Operation:
+        running = self.changes.begin_resize(compute, size, end_kernels=end_kernels)
+        self.spawn(running, lambda: self.changes.run_resize(running, size))
+        return running.value
+
     def spawn(self, running: Running, work: Callable[[], object]) -> None:
         """Do ``work`` on a worker thread; ``running`` has the outcome."""
         self._work.submit(self._quietly, running, work)
@@ -391,6 +401,7 @@ class DSVMService(LoggingConfigurable):
         self._unsubscribe()
         for running in self.operations_store.running():
             running.cancel_reason = "The server is stopping."
+            running.cancel.leaving = True
             running.cancel.set()
             if running.on_cancel is not None:
                 running.on_cancel(running.cancel_reason)

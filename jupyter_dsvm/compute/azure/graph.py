@@ -72,6 +72,7 @@ Resources
     osType = tostring(properties.storageProfile.osDisk.osType),
     size = tostring(properties.hardwareProfile.vmSize),
     powerState = tostring(properties.extended.instanceView.powerState.code),
+    hibernation = tostring(properties.additionalCapabilities.hibernationEnabled),
     privateIp, publicIp, fqdn
 | order by id asc
 """
