@@ -95,10 +95,13 @@ class Changes:
     def _follow_stages(self, running: Running, compute_id: str, memo: Memo) -> None:
         """The stages that a provider notes are the operation's steps; once the machine is released, its kernels are gone."""
         keep, name = memo.keep, self._computes.name(compute_id)
+        released = False
 
         def follow(facts: dict[str, Any]) -> None:
+            nonlocal released
             keep(facts)
             stage = facts.get("stage")
+            released = released or stage == RELEASE
             if not facts.get("asked"):
                 if not facts.get("ran"):
                     running.skip(START)
@@ -108,6 +111,8 @@ class Changes:
                     running.step(AGAIN, f"Start {name} again")
                 elif stage in (RELEASE, CHANGE, START):
                     running.step(stage)
+                if not released:
+                    running.skip(RELEASE)  # it was off
                 if stage in (CHANGE, AGAIN):
                     self._stopped(compute_id)
 

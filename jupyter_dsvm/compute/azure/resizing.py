@@ -298,7 +298,7 @@ class Resize:
         now = "and runs again" if self._ran else "and is off, as before"
         kind = Cancelled if why.get("cancelled") else OperationRefused
         raise kind(
-            f"{why['message']} {self._name} has its old size, {self.old}, {now}.",
+            f"{_ended(why['message'])} {self._name} has its old size, {self.old}, {now}.",
             advice=why["advice"],
             code=why["code"],
         )
@@ -313,7 +313,7 @@ class Resize:
             else "it is billed until it is stopped"
         )
         raise OperationRefused(
-            f"{why['message']} It could not be put back either: {error.message} {self._name} is {seen.state.value} now, with {old} "
+            f"{_ended(why['message'])} It could not be put back either: {_ended(error.message)} {self._name} is {seen.state.value} now, with {old} "
             f"({seen.size}); its disks are kept, and {billed}.",
             advice=f"{error.advice} Start it later with `jupyter dsvm start {self._name}`, or give it a size that there is room "
             f"for: `jupyter dsvm sizes {self._name}`.".strip(),
@@ -331,7 +331,7 @@ class Resize:
             return Cancelled(
                 f"{self._name} has its new size, {self.new}, and is off: it was not started.", advice=start
             )
-        return Cancelled(f"{error.message} It has its new size, {self.new}.", advice=error.advice)
+        return Cancelled(f"{_ended(error.message)} It has its new size, {self.new}.", advice=error.advice)
 
     def _left(self, error: DSVMError) -> Cancelled:
         return Cancelled(
@@ -342,10 +342,16 @@ class Resize:
 
     @staticmethod
     def _said(error: DSVMError, more: str) -> DSVMError:
-        error.message = f"{error.message} {more}"
+        error.message = f"{_ended(error.message)} {more}"
         error.args = (error.message,)
         return error
 
 
 def _same(one: str, other: str) -> bool:
     return one.lower() == other.lower()
+
+
+def _ended(text: str) -> str:
+    """As a sentence, which what Azure says need not be."""
+    text = text.rstrip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
