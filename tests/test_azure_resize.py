@@ -41,6 +41,7 @@ MACHINES = (
     vm("gen1-vm", generation="V1"),
     vm("zoned-vm", T4, zones=("2",)),
     vm("asleep-vm", hibernation=True, hibernated=True, power="deallocated"),
+    vm("sleeper-vm", hibernation=True, hibernated=True, power="deallocated"),
     vm("ephemeral-vm", ephemeral=True),
     vm("trusted-vm", security="TrustedLaunch"),
     vm("confidential-vm", "Standard_DC4ads_v5", security="ConfidentialVM"),
@@ -218,10 +219,10 @@ def test_restrictions_of_region_and_zone(azure: AzureCompute, emulator: Emulator
 
 
 def test_hibernated_and_ephemeral_vms_cannot_be_resized_at_all(azure: AzureCompute, emulator: Emulator) -> None:
-    asleep = find(azure, "asleep-vm")
+    asleep = find(azure, "sleeper-vm")
     assert asleep.hibernated, "the list says so, though the graph does not"
     assert asleep.power_state is PowerState.DEALLOCATED
-    for name, says in (("asleep-vm", "is hibernated"), ("ephemeral-vm", "ephemeral OS disk")):
+    for name, says in (("sleeper-vm", "is hibernated"), ("ephemeral-vm", "ephemeral OS disk")):
         one = find(azure, name)
         rows, notice = azure.sizes(one.id)
         assert says in notice
@@ -236,6 +237,8 @@ def test_a_hibernated_vm_is_started_as_it_is_and_then_resized(azure: AzureComput
     asleep = find(azure, "asleep-vm")
     assert not azure.start(asleep.id, silent, Cancel()).hibernated
     assert azure.resize(asleep.id, CPU_8, silent, Cancel()).size.name == CPU_8
+    path = f"{emulator.vm('asleep-vm')['id']}/deallocate?hibernate=true&api-version=2024-07-01"
+    status, headers, _ = emulator.request("POST", path)
     assert status == 202
     while emulator.request("GET", headers["azure-asyncoperation"])[2]["status"] == "InProgress":
         time.sleep(0.03)
@@ -567,7 +570,7 @@ def test_a_cancel_while_the_release_goes_on_waits_for_it(azure: AzureCompute, em
         ("cpu-vm", "Standard_D4d_v5", 400, "storage account type"),
         ("full-vm", "Standard_B2s", 409, "number of data disks"),
         ("gen1-vm", A100, 400, "cannot boot Hypervisor Generation '1'"),
-        ("asleep-vm", "Standard_D2ds_v5", 409, "hibernated"),
+        ("sleeper-vm", "Standard_D2ds_v5", 409, "hibernated"),
         ("cpu-vm", "Standard_X", 400, "provided for the VM size is not valid"),
     ],
 )

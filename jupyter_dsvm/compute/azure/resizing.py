@@ -313,8 +313,8 @@ class Resize:
             else "it is billed until it is stopped"
         )
         raise OperationRefused(
-            f"{_ended(why['message'])} It could not be put back either: {_ended(error.message)} {self._name} is {seen.state.value} now, with {old} "
-            f"({seen.size}); its disks are kept, and {billed}.",
+            f"{_ended(why['message'])} It could not be put back either: {_ended(error.message)} {self._name} is "
+            f"{seen.state.value} now, with {old} ({seen.size}); its disks are kept, and {billed}.",
             advice=f"{error.advice} Start it later with `jupyter dsvm start {self._name}`, or give it a size that there is room "
             f"for: `jupyter dsvm sizes {self._name}`.".strip(),
             code=error.code,
