@@ -269,10 +269,10 @@ def _resize(service: DSVMService, call: Call, arguments: argparse.Namespace) -> 
     if not offer.current:
         # Also of one that is off: it is the next start that would cost more.
         service.allowance.take(replace(service.known.fresh(row.id), size=offer.size, price=offer.price), resize=True)
-    running = service.changes.begin_resize(row.id, offer.size.name, cast(Cancel, call.cancelled), arguments.yes)
+    running = service.resizes.begin(row.id, offer.size.name, cast(Cancel, call.cancelled), arguments.yes)
     _follow(running, call)
     call.progress({"text": notice})
-    service.changes.run_resize(running, offer.size.name)
+    service.resizes.run(running, offer.size.name)
     return {"text": running.value.notice}
 
 

@@ -195,10 +195,10 @@ def _resize(arguments: argparse.Namespace) -> int:
         row = s.known.find(arguments.name)
         offers, notice = s.known.sizes(row.id)
         size = chosen(arguments.size, offers, row.name, row.location).size.name
-        running = s.changes.begin_resize(row.id, size)
+        running = s.resizes.begin(row.id, size)
         running.listeners.append(say)
         say(notice)
-        s.spawn(running, lambda: s.changes.run_resize(running, size))
+        s.spawn(running, lambda: s.resizes.run(running, size))
         return _awaited(s, running, arguments.json)
 
 

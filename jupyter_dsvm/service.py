@@ -31,6 +31,7 @@ from .kernels.registry import Call, Registry, registry
 from .models import FREE, Compute, KernelRecord, LinkPhase, Operation, Problem
 from .moves import KernelFront, MayStart, Moves
 from .operations import OperationStore, Running
+from .resizes import Resizes
 
 if TYPE_CHECKING:
     from .kernels.backends import Backend
@@ -125,6 +126,9 @@ class DSVMService(LoggingConfigurable):
             lambda: self.spare_interpreters,
         )
         self.changes = Changes(self.operations_store, self.known, self._notebooks_on, self.connections.stopped)
+        self.resizes = Resizes(
+            self.operations_store, self.known, self.changes, self._notebooks_on, self.connections.stopped
+        )
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
@@ -295,8 +299,8 @@ class DSVMService(LoggingConfigurable):
         return {"sizes": [o.to_json() for o in offers], "notice": notice}
 
     def resize(self, compute: str, size: str, end_kernels: bool = False) -> Operation:
-        running = self.changes.begin_resize(compute, size, end_kernels=end_kernels)
-        self.spawn(running, lambda: self.changes.run_resize(running, size))
+        running = self.resizes.begin(compute, size, end_kernels=end_kernels)
+        self.spawn(running, lambda: self.resizes.run(running, size))
         return running.value
 
     def spawn(self, running: Running, work: Callable[[], object]) -> None:

@@ -19,7 +19,7 @@ LAYERS: list[tuple[int, list[str]]] = [
     (1, ["compute", "ssh"]),
     (2, ["kernels", "sync"]),
     (3, ["kernels.provisioner", "operations", "tables", "allowance", "settings"]),
-    (4, ["changes", "computes", "connections", "moves", "accounts", "service", "settling", "calls"]),
+    (4, ["changes", "resizes", "computes", "connections", "moves", "accounts", "service", "settling", "calls"]),
     (5, ["routes", "websocket", "frames", "cli", "signin_command", "remote_accounts", "demo", "doctor", "install"]),
     (6, ["activity", "adoption", "extension"]),
 ]

@@ -207,8 +207,7 @@ def test_a_resize_is_an_operation_with_three_steps_and_the_notebooks_are_told():
     with stage(proxy) as s:
         s.service.set_paths({"k1": "a.ipynb"})
         told: list[str] = []
-        s.connections.stopped = told.append  # type: ignore[method-assign]
-        s.service.changes._stopped = told.append
+        s.service.resizes._stopped = told.append
         s.ended(s.service.attach("k1", "cpu-vm"))
         with pytest.raises(KernelsRunning, match=r"a\.ipynb runs on cpu-vm"):
             s.service.resize("cpu-vm", "NC4as_T4_v3")

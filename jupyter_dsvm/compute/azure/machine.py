@@ -73,7 +73,7 @@ class VirtualMachine:
     read_at: float | None = None
     """When its state was last read from the VM itself, by ``time.monotonic``; None if only lists ever did."""
 
-    def in_state(self, state: PowerState, hibernated: bool | None = None) -> VirtualMachine:
+    def in_state(self, state: PowerState, *, hibernated: bool | None = None) -> VirtualMachine:
         """The same VM, whose state was read just now. One that runs is not hibernated."""
         asleep = state is PowerState.DEALLOCATED and (self.compute.hibernated if hibernated is None else hibernated)
         compute = replace(self.compute, power_state=state, hibernated=asleep)

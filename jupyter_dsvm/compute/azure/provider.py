@@ -298,7 +298,7 @@ class AzureCompute(Resizable, AzureAccount):
         view = (model.get("properties") or {}).get("instanceView")
         state = power_state(view)
         # Without its tag or its plan it is still the VM that was listed; the next listing leaves it out.
-        machine = _merged(from_model(model, self.tag) or known, known).in_state(state, is_hibernated(view))
+        machine = _merged(from_model(model, self.tag) or known, known).in_state(state, hibernated=is_hibernated(view))
         with self._lock:
             self._machines[known.compute.id] = machine
         return machine
