@@ -33,8 +33,10 @@ class Allowance:
         self._lock = threading.Lock()
         self._starts: list[tuple[float, str]] = []
 
-    def take(self, compute: Compute) -> None:
-        """Code is about to start ``compute``: count it, or raise ``NotAllowed`` with what to do instead."""
+    def take(self, compute: Compute, resize: bool = False) -> None:
+        """Code is about to start ``compute``, or to give it the size and price that it has here: count it, or raise
+        ``NotAllowed`` with what to do instead."""
+        do = "resize" if resize else "start"
         rule = self._rule()
         unknown = set(rule) - KEYS
         if unknown:
@@ -48,9 +50,9 @@ class Allowance:
         called = {n.lower() for n in (compute.name, f"{compute.resource_group}/{compute.name}", compute.long_name)}
         if not any(fnmatchcase(name, str(pattern).lower()) for pattern in names for name in called):
             raise NotAllowed(
-                f"{compute.name} is {compute.power_state.value}, and code may not start it.",
-                advice="Start it in the Compute panel or with `jupyter dsvm start "
-                f"{compute.name}`, or allow it in jupyter_dsvm_config.py: "
+                f"{compute.name} is {compute.power_state.value}, and code may not {do} it.",
+                advice=f"{do.title()} it in the Compute panel or with `jupyter dsvm {do} "
+                f"{compute.name}{' SIZE' if resize else ''}`, or allow it in jupyter_dsvm_config.py: "
                 f"c.DSVMService.kernel_may_start = {{'names': [{compute.name!r}]}}.",
             )
         self._check_price(compute, rule.get("price_per_hour"))

@@ -10,6 +10,7 @@ attach             yes; starting only as allowed       to a machine that runs
 detach             yes                                 yes
 stop               yes                                 no
 start restart      as ``kernel_may_start`` allows      no
+resize             the same, with the new size's price  no
 signin             yes; the code is in the cell        no
 =================  ==================================  =========================================================
 """
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .accounts import ended, outcome_text, prompt_text
 from .compute.provider import Cancel
+from .compute.sizing import chosen
 from .computes import OFF, PowerKind
 from .errors import BadRequest, Cancelled, DSVMError, NotAllowed
 from .kernels.registry import Call
@@ -47,6 +49,7 @@ HELP = """\
 %dsvm detach                     the following cells run on the free tier again
 %dsvm status                     where this notebook runs
 %dsvm start|stop|restart NAME    change a VM; stop releases it, so that it costs nothing but its disk
+%dsvm resize NAME SIZE [--yes]   give a VM another size; --yes: kernels that run there may end
 %dsvm signin [--tenant T]        sign in to Azure with a code; --new for another account than the present one
 %dsvm help                       this text"""
 
@@ -83,13 +86,17 @@ def _parser(verb: str) -> _Parser:
         "start": " NAME",
         "stop": " NAME",
         "restart": " NAME",
+        "resize": " NAME SIZE [--yes]",
         "signin": " [--tenant T] [--new]",
     }.get(verb, "")
     parser = _Parser(prog=f"%dsvm {verb}", usage=f"%(prog)s{words}", add_help=False, allow_abbrev=False)
-    if verb in ("attach", "start", "stop", "restart"):
+    if verb in ("attach", "start", "stop", "restart", "resize"):
         parser.add_argument("name", metavar="NAME")
     if verb == "attach":
         parser.add_argument("--kernel", metavar="K", default=None)
+    if verb == "resize":
+        parser.add_argument("size", metavar="SIZE")
+        parser.add_argument("--yes", action="store_true")
     if verb == "signin":
         # No token and no password: a cell's text is kept in the notebook.
         parser.add_argument("--tenant", metavar="T", default="")
@@ -255,6 +262,20 @@ def _power(kind: PowerKind) -> Callable[[DSVMService, Call, argparse.Namespace],
     return run
 
 
+def _resize(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
+    row = service.known.find(arguments.name)
+    offers, notice = service.known.sizes(row.id)
+    offer = chosen(arguments.size, offers, row.name, row.location)
+    if not offer.current:
+        # Also of one that is off: it is the next start that would cost more.
+        service.allowance.take(replace(service.known.fresh(row.id), size=offer.size, price=offer.price), resize=True)
+    running = service.resizes.begin(row.id, offer.size.name, cast(Cancel, call.cancelled), arguments.yes)
+    _follow(running, call)
+    call.progress({"text": notice})
+    service.resizes.run(running, offer.size.name)
+    return {"text": running.value.notice}
+
+
 def _signin(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
     if not arguments.new and not arguments.tenant:
         present = service.accounts.status()
@@ -289,5 +310,6 @@ VERBS: dict[str, Verb] = {
     "start": Verb(_power("start"), False),
     "stop": Verb(_power("stop"), False),
     "restart": Verb(_power("restart"), False),
+    "resize": Verb(_resize, False),
     "signin": Verb(_signin, False),
 }

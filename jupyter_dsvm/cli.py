@@ -21,9 +21,11 @@ from jupyter_core.paths import jupyter_data_dir
 
 from . import signin_command
 from .compute.provider import Cancel
+from .compute.sizing import chosen
 from .computes import PowerKind
 from .errors import Cancelled, ConfigurationError, DSVMError
 from .models import OperationState
+from .operations import Running
 from .service import DSVMService, load_service
 
 POLL_SECONDS = 0.2
@@ -87,6 +89,14 @@ def _parser() -> argparse.ArgumentParser:
         power.add_argument("name", metavar="NAME", help="NAME, GROUP/NAME or SUBSCRIPTION/GROUP/NAME")
         power.add_argument("--json", action="store_true", help="print the machine as JSON when it is done")
         power.set_defaults(kind=name)
+    sizes = command("sizes", _sizes, "List the sizes that a VM can have.")
+    sizes.add_argument("name", metavar="NAME", help="NAME, GROUP/NAME or SUBSCRIPTION/GROUP/NAME")
+    sizes.add_argument("--all", action="store_true", help="also those that it cannot have, with the reasons")
+    sizes.add_argument("--json", action="store_true", help="print the list, with all of them, as JSON")
+    resize = command("resize", _resize, "Give a VM another size and wait until it has it. What runs there ends.")
+    resize.add_argument("name", metavar="NAME", help="NAME, GROUP/NAME or SUBSCRIPTION/GROUP/NAME")
+    resize.add_argument("size", metavar="SIZE", help="such as NC4as_T4_v3; `jupyter dsvm sizes NAME` lists them")
+    resize.add_argument("--json", action="store_true", help="print the machine as JSON when it is done")
     kernelspec = commands.add_parser("kernelspec", help="Kernels that start on a VM.")
     parser_group = kernelspec.add_subparsers(metavar="COMMAND", required=True)
     install = command(
@@ -140,26 +150,56 @@ def _power(arguments: argparse.Namespace) -> int:
         running = s.changes.begin_power(kind, arguments.name)
         running.listeners.append(say)
         s.spawn(running, lambda: s.changes.run_power(running, kind))
-        while True:
-            try:
-                ended = running.finished.result(timeout=POLL_SECONDS)
-                break
-            except FutureTimeout:
-                continue
-            except KeyboardInterrupt:
-                if running.cancel.is_set():
-                    raise  # a second Ctrl-C
-                say("Giving up waiting; what was asked of the cloud may still happen.")
-                running.cancel.set()
-        if ended.state is OperationState.DONE:
-            say(ended.notice)
-            row = s.known.known(ended.compute or "")
-            if arguments.json and row is not None:
-                show(row.to_json())
-            return 0
-        problem = ended.error
-        say(f"jupyter dsvm: {problem.message} {problem.advice}".rstrip() if problem else "jupyter dsvm: it failed.")
-        return INTERRUPTED if ended.state is OperationState.CANCELLED else 1
+        return _awaited(s, running, arguments.json)
+
+
+def _awaited(s: DSVMService, running: Running, as_json: bool) -> int:
+    """The exit status of a change of a machine that has begun, once it has ended; Ctrl-C cancels it."""
+    while True:
+        try:
+            ended = running.finished.result(timeout=POLL_SECONDS)
+            break
+        except FutureTimeout:
+            continue
+        except KeyboardInterrupt:
+            if running.cancel.is_set():
+                raise  # a second Ctrl-C
+            say("Giving up waiting; what was asked of the cloud may still happen.")
+            running.cancel.set()
+    if ended.state is OperationState.DONE:
+        say(ended.notice)
+        row = s.known.known(ended.compute or "")
+        if as_json and row is not None:
+            show(row.to_json())
+        return 0
+    problem = ended.error
+    say(f"jupyter dsvm: {problem.message} {problem.advice}".rstrip() if problem else "jupyter dsvm: it failed.")
+    return INTERRUPTED if ended.state is OperationState.CANCELLED else 1
+
+
+def _sizes(arguments: argparse.Namespace) -> int:
+    from .tables import sizes_text
+
+    with service() as s:
+        offers, notice = s.known.sizes(s.known.find(arguments.name).id)
+    if arguments.json:
+        show({"sizes": [o.to_json() for o in offers], "notice": notice})
+    else:
+        print(sizes_text(offers, arguments.all))
+        say(notice)
+    return 0
+
+
+def _resize(arguments: argparse.Namespace) -> int:
+    with service() as s:
+        row = s.known.find(arguments.name)
+        offers, notice = s.known.sizes(row.id)
+        size = chosen(arguments.size, offers, row.name, row.location).size.name
+        running = s.resizes.begin(row.id, size)
+        running.listeners.append(say)
+        say(notice)
+        s.spawn(running, lambda: s.resizes.run(running, size))
+        return _awaited(s, running, arguments.json)
 
 
 def _install(arguments: argparse.Namespace) -> int:

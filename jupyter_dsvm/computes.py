@@ -19,7 +19,7 @@ from typing import Literal
 from .compute.naming import resolve
 from .compute.provider import Cancel, ComputeProvider, Memo, Report, reach
 from .errors import Cancelled, ComputeNotRunning, DSVMError, OperationRefused, UnknownCompute
-from .models import FREE, Compute, ComputeKind, PowerState, Problem, SSHTarget, utc_now
+from .models import FREE, Compute, ComputeKind, PowerState, Problem, SizeOffer, SSHTarget, utc_now
 from .operations import problem_of
 
 log = logging.getLogger("jupyter_dsvm.computes")
@@ -333,6 +333,19 @@ class Computes:
         except DSVMError:
             pass
         self._changed(compute_id)
+
+    def sizes(self, compute_id: str) -> tuple[Sequence[SizeOffer], str]:
+        """The sizes that a machine could have, and what a resize does to it. Blocks while the cloud is asked."""
+        return self.provider(compute_id).sizes(compute_id)
+
+    def resize(self, compute_id: str, size: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
+        """Return once it has that size, and runs if it ran. Blocks for minutes. ``size`` as ``sizing.canonical`` gives it, so
+        that two who want the same are joined."""
+
+        def act(report: Report, cancel: Cancel) -> Compute:
+            return self.provider(compute_id).resize(compute_id, size, report, cancel, memo)
+
+        return self.change("resize", compute_id, act, report, cancel, target=size)
 
     def close(self) -> None:
         with self._lock:

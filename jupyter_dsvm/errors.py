@@ -9,6 +9,7 @@
     │   ├── Forbidden              the account may see it but not do that
     │   ├── Throttled              asked too often; retry_after says when again
     │   ├── OperationRefused       Azure refused to start, stop or change a VM
+    │   │   └── KernelsRunning     notebooks run there, which the change would end
     │   └── ComputeNotRunning      it would have to be started first
     ├── SSHError                   the way to the machine
     │   ├── HostKeyError           unknown or changed host key, with both fingerprints
@@ -32,6 +33,7 @@ to people, in the page, in a cell and in a terminal, so they are whole sentences
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -104,6 +106,21 @@ class Throttled(ComputeError):
 class OperationRefused(ComputeError):
     code = "OperationRefused"
     status = 409
+
+
+class KernelsRunning(OperationRefused):
+    """Raised before anything is asked of the cloud; who asks again may say that the kernels may end."""
+
+    code = "KernelsRunning"
+
+    def __init__(self, name: str, notebooks: Sequence[str]) -> None:
+        some = f"{', '.join(notebooks[:5])}{f' and {len(notebooks) - 5} more' if len(notebooks) > 5 else ''}"
+        run, kernels = ("runs", "its kernel") if len(notebooks) == 1 else ("run", "their kernels")
+        super().__init__(
+            f"{some} {run} on {name}; a resize ends {kernels}, and what is in memory there is lost.",
+            advice="Save what you need and bring the notebooks back (`%dsvm detach`), or confirm that the kernels may end: "
+            "`end_kernels` in the REST API, `--yes` with %dsvm.",
+        )
 
 
 class ComputeNotRunning(ComputeError):

@@ -130,6 +130,27 @@ class ComputeActionHandler(DSVMHandler):
         self.begun(await self.run(method, compute))
 
 
+class SizesHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def get(self, compute: str) -> None:
+        self.answer(await self.run(self.service.sizes, compute))
+
+
+class ResizeHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def post(self, compute: str) -> None:
+        data = self.body()
+        size, end_kernels = data.get("size"), data.get("end_kernels", False)
+        if set(data) - {"size", "end_kernels"} or not isinstance(size, str) or not isinstance(end_kernels, bool):
+            raise BadRequest(
+                "The request's body does not say which size the machine is to have.",
+                advice='Send {"size": NAME}, and "end_kernels": true where notebooks run there whose kernels may end.',
+            )
+        self.begun(await self.run(self.service.resize, compute, size, end_kernels))
+
+
 class KernelspecsHandler(DSVMHandler):
     @web.authenticated
     @authorized
@@ -234,6 +255,8 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"computes", ComputesHandler),
     (r"computes/([^/]+)/(start|stop|restart)", ComputeActionHandler),
     (r"computes/([^/]+)/kernelspecs", KernelspecsHandler),
+    (r"computes/([^/]+)/sizes", SizesHandler),
+    (r"computes/([^/]+)/resize", ResizeHandler),
     (r"kernels", KernelsHandler),
     (r"kernels/([^/]+)/compute", KernelComputeHandler),
     (r"operations", OperationsHandler),

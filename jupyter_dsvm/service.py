@@ -33,6 +33,7 @@ from .kernels.registry import Call, Registry, registry
 from .models import FREE, Compute, KernelRecord, LinkPhase, Operation, Problem
 from .moves import KernelFront, MayStart, Moves
 from .operations import OperationStore, Running
+from .resizes import Resizes
 from .resuming import Resuming
 
 if TYPE_CHECKING:
@@ -139,6 +140,9 @@ class DSVMService(LoggingConfigurable):
             kept,
         )
         self.resuming = Resuming(kept, self.changes, self.known, self.spawn)
+        self.resizes = Resizes(
+            self.operations_store, self.known, self.changes, self._notebooks_on, self.connections.stopped
+        )
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
@@ -319,6 +323,16 @@ class DSVMService(LoggingConfigurable):
         self.spawn(running, lambda: self.changes.run_power(running, kind))
         return running.value
 
+    def sizes(self, compute: str) -> dict[str, Any]:
+        """The sizes that a machine could have, and what a resize does to it. Blocks while the cloud is asked."""
+        offers, notice = self.known.sizes(self.known.find(compute).id)
+        return {"sizes": [o.to_json() for o in offers], "notice": notice}
+
+    def resize(self, compute: str, size: str, end_kernels: bool = False) -> Operation:
+        running = self.resizes.begin(compute, size, end_kernels=end_kernels)
+        self.spawn(running, lambda: self.resizes.run(running, size))
+        return running.value
+
     def spawn(self, running: Running, work: Callable[[], object]) -> None:
         """Do ``work`` on a worker thread; ``running`` has the outcome."""
         self._work.submit(self._quietly, running, work)
@@ -433,6 +447,7 @@ class DSVMService(LoggingConfigurable):
         self.resuming.close()
         for running in self.operations_store.running():
             running.cancel_reason = "The server is stopping."
+            running.cancel.leaving = True
             running.cancel.set()
             if running.on_cancel is not None:
                 running.on_cancel(running.cancel_reason)

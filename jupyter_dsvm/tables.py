@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from .models import FREE, Compute, ComputeKind, PowerState, Price, Problem, Size
+from .models import FREE, Compute, ComputeKind, PowerState, Price, Problem, Size, SizeOffer
 
 STATE_WORDS = {
     PowerState.STOPPED: "stopped (still billed)",
@@ -79,6 +79,27 @@ def computes_html(
     table = "<table><thead>" + line("th", [h.capitalize() for h in head]) + "</thead><tbody>"
     table += "".join(line("td", r) for r in rows) + "</tbody></table>"
     return table + "".join(f"<p>{html.escape(_problem(p))}</p>" for p in problems)
+
+
+def sizes_text(offers: Sequence[SizeOffer], everything: bool = False) -> str:
+    """A table for a terminal: the sizes that can be had, or all with the reasons why not; the present one has a star."""
+    shown = [o for o in offers if o.available or o.current or everything]
+    head = ["", "SIZE", "CPU", "GB", "GPU", "PRICE", "NOTE"]
+    rows = []
+    for o in shown:
+        memory = "" if o.size.memory_gib is None else f"{o.size.memory_gib:g}"
+        gpus = f"{o.size.gpus} × {o.size.gpu_model or 'GPU'}" if o.size.gpus else ""
+        note = f"Not possible: {o.reason}" if not o.available else " ".join(o.warnings)
+        mark = "*" if o.current else "" if o.available else "-"
+        vcpus = "" if o.size.vcpus is None else str(o.size.vcpus)
+        rows.append([mark, o.size.name, vcpus, memory, gpus, price_words(o.price), note])
+    widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in [head, *rows]]
+    hidden = len(offers) - len(shown)
+    more = (
+        f"\n{hidden} more sizes of the region are not possible; --all shows them, with the reasons." if hidden else ""
+    )
+    return "\n".join(lines) + more
 
 
 def _problem(problem: Problem) -> str:

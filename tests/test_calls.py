@@ -227,7 +227,42 @@ def test_a_vm_is_heard_only_while_a_cell_runs_there():
     with stage() as s:
         for verb in VERBS:
             line = f"{verb} cpu-vm" if verb in ("attach", "start", "stop", "restart") else verb
+            line = "resize cpu-vm D4ds_v5" if verb == "resize" else line
             assert s.run(line, trusted=False, running=False).error["code"] == "NotAllowed", verb
+
+
+def test_resize_asks_what_code_may_spend_and_names_the_notebooks_it_would_end():
+    with stage() as s:
+        refused = s.run("resize cpu-vm NC4as_T4_v3").error
+        assert refused["message"] == "cpu-vm is running, and code may not resize it."
+        assert "jupyter dsvm resize cpu-vm SIZE" in refused["advice"]
+        assert s.run("resize cpu-vm NC24ads_A100_v4", trusted=False).error["code"] == "NotAllowed"
+        assert not [a for a in s.cloud.asked if a.startswith("resize")]
+    with stage(kernel_may_start={"names": ["*"], "price_per_hour": 0.5}) as s:
+        refused = s.run("resize cpu-vm NC4as_T4_v3").error
+        assert "of cpu-vm it costs about 0.66 USD an hour" in refused["message"]
+        assert (
+            s.run("resize gpu-vm NC4as_T4_v3").error["code"] == "NotAllowed"
+        )  # off, and dearer from its next start on
+        assert s.run("resize cpu-vm d4ds_v5").result is not None  # what it has
+    with stage(kernel_may_start={"names": ["cpu-vm"]}) as s:
+        assert "no name of a VM size" in s.run("resize cpu-vm ../x").error["message"]
+        assert "Did you mean Standard_NC4as_T4_v3" in s.run("resize cpu-vm nc4as_t4_v2").error["advice"]
+        assert s.run("resize cpu-vm nc24ads_a100_v4").error["code"] == "SizeNotPossible"
+        s.service.set_paths({"k1": "a.ipynb"})
+        s.service.moves.run(running := s.service.moves.begin(s.proxy, CPU), s.proxy, CPU, None, None)
+        s.proxy.cell_ended()
+        running.finished.result(5)
+        warned = s.run("resize cpu-vm nc4as_t4_v3").error
+        assert warned["code"] == "KernelsRunning"
+        assert "a.ipynb runs on cpu-vm; a resize ends its kernel" in warned["message"]
+        assert s.cloud.rows[CPU.id].size is None
+        call = s.run("resize cpu-vm nc4as_t4_v3 --yes")
+        assert call.result["text"].startswith(
+            "cpu-vm has the size Standard_NC4as_T4_v3 (4 CPU · 28 GB · 1 × T4) and is running."
+        )
+        assert "It is released, changed and started again." in call.said
+        assert s.cloud.rows[CPU.id].size.name == "Standard_NC4as_T4_v3"
 
 
 def test_a_vm_learns_no_path_and_no_secret():

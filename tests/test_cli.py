@@ -85,6 +85,32 @@ def test_what_fails_is_one_sentence_and_an_exit_status(terminal: Terminal, emula
     assert "usage" in terminal.run(status=2)[1]
 
 
+def test_sizes_and_resize(terminal: Terminal, emulator: Emulator):
+    out, err = terminal.run("sizes", "cpu-vm")
+    assert re.search(r"^\*\s+Standard_D4ds_v5\s+4\s+16\s", out, re.M)
+    assert re.search(r"Standard_NC4as_T4_v3\s+4\s+28\s+1 × NVIDIA T4 16 GB\s+~0.66 USD/h", out)
+    assert "Standard_D4ps_v5" not in out
+    assert "more sizes of the region are not possible; --all shows them" in out
+    assert "is released, changed and started again" in err
+    assert re.search(
+        r"^-\s+Standard_D4ps_v5 .*Not possible: .*Arm64", terminal.run("sizes", "cpu-vm", "--all")[0], re.M
+    )
+    listed = terminal.json("sizes", "cpu-vm")
+    assert set(listed) == {"sizes", "notice"}
+    assert {s["size"]["name"] for s in listed["sizes"] if s["current"]} == {"Standard_D4ds_v5"}
+    off = terminal.json("resize", "gpu-vm", "d8ds_v5")
+    assert (off["size"]["name"], off["power_state"]) == ("Standard_D8ds_v5", "deallocated")
+    out, err = terminal.run("resize", "gpu-vm", "nc4as_t4_v3")
+    assert out == ""
+    assert "Azure is resizing gpu-vm" in err
+    assert err.rstrip().endswith(
+        "gpu-vm has the size Standard_NC4as_T4_v3 (4 CPU · 28 GB · 1 × NVIDIA T4 16 GB) and is off."
+    )
+    assert "Arm64" in terminal.run("resize", "gpu-vm", "D4ps_v5", status=1)[1]
+    assert "Did you mean" in terminal.run("resize", "gpu-vm", "NC4as_T4_v4", status=1)[1]
+    assert "cannot be resized" in terminal.run("sizes", "free", status=1)[1]
+
+
 def test_ctrl_c_gives_up_waiting(terminal: Terminal, emulator: Emulator):
     emulator.set_timings(start=30.0)
     try:

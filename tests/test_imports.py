@@ -24,6 +24,7 @@ LAYERS: list[tuple[int, list[str]]] = [
         [
             "changes",
             "keptchanges",
+            "resizes",
             "resuming",
             "elsewhere",
             "booting",

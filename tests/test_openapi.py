@@ -132,6 +132,12 @@ async def test_every_operation_of_the_file(checked: Callable[..., Awaitable[Any]
         await ask("changeCompute", 202, "POST", f"computes/{GPU.id}/{action}")
         await asyncio.sleep(0.1)
     await ask("listKernelspecs", 200, "GET", "computes/azure:rich/kernelspecs")
+    assert len((await ask("listSizes", 200, "GET", f"computes/{GPU.id}/sizes"))["sizes"]) == 3
+    resized = await ask(
+        "resizeCompute", 202, "POST", f"computes/{GPU.id}/resize", {"size": "d4ds_v5", "end_kernels": False}
+    )
+    assert [s["name"] for s in resized["steps"]] == ["release", "change", "start"]
+    await asyncio.sleep(0.1)
     await ask("listKernels", 200, "GET", "kernels")
     operation = await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich"})
     operation = await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": "python3"})
@@ -172,6 +178,14 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     assert (await checked(409, "DELETE", f"operations/{stop['id']}", release="true"))["code"] == "NothingToRelease"
     cloud.gate.set()
     await checked(400, "GET", "computes", refresh="maybe")
+    await checked(404, "GET", "computes/nothing/sizes")
+    await checked(400, "POST", "computes/azure:rich/resize", {"size": 4})
+    await checked(400, "POST", "computes/azure:rich/resize", {"size": "D4ds_v5", "force": True})
+    await checked(400, "POST", "computes/azure:rich/resize", {"size": "../../x"})
+    await checked(202, "PUT", "kernels/k1/compute", {"compute": "rich"})
+    await asyncio.sleep(0.3)
+    running = await checked(409, "POST", "computes/azure:rich/resize", {"size": "D4ds_v5"})
+    assert running["code"] == "KernelsRunning"
     await checked(400, "POST", "signin", {"token": "nonsense"})
     await checked(404, "GET", "signin", id="none")
     await checked(404, "DELETE", "signin", id="none")

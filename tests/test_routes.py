@@ -154,6 +154,8 @@ PATHS = [
     "computes/free/stop",
     "computes/free/restart",
     "computes/free/kernelspecs",
+    "computes/free/sizes",
+    "computes/free/resize",
     "kernels",
     "kernels/k/compute",
     "operations",
@@ -227,6 +229,7 @@ async def test_a_cookie_without_its_xsrf_token_changes_nothing(
     assert await ask("GET", "kernels") == 200  # the cookie is good
     for method, path in [
         ("POST", f"computes/{GPU.id}/start"),
+        ("POST", f"computes/{GPU.id}/resize"),
         ("PUT", "kernels/k/compute"),
         ("DELETE", "operations/o"),
     ]:

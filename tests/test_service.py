@@ -7,13 +7,16 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from jupyter_dsvm.compute.provider import Cancel
 from jupyter_dsvm.errors import (
     AmbiguousCompute,
     Cancelled,
     ComputeError,
+    KernelsRunning,
     KernelStartError,
     LanguageMismatch,
     NotAllowed,
@@ -196,6 +199,62 @@ def test_stopping_a_machine_names_the_notebooks_that_ran_there():
         notice = s.ended(s.service.stop("cpu-vm")).notice
         assert "a.ipynb" in notice
         assert "free tier" in notice
+
+
+# Size
+
+
+def test_a_resize_is_an_operation_with_three_steps_and_the_notebooks_are_told():
+    proxy = FakeProxy()
+    with stage(proxy) as s:
+        s.service.set_paths({"k1": "a.ipynb"})
+        told: list[str] = []
+        s.service.resizes._stopped = told.append
+        s.ended(s.service.attach("k1", "cpu-vm"))
+        with pytest.raises(KernelsRunning, match=r"a\.ipynb runs on cpu-vm"):
+            s.service.resize("cpu-vm", "NC4as_T4_v3")
+        s.cloud.gate.clear()
+        operation = s.service.resize("cpu-vm", "nc4as_t4_v3", end_kernels=True)
+        assert [step.name for step in operation.steps] == ["release", "change", "start"]
+        until(lambda: s.service.operation(operation.id).steps[2].text == "resize: asking")
+        assert [step.state.value for step in s.service.operation(operation.id).steps] == ["done", "done", "running"]
+        assert told == [CPU.id], "once it is released"
+        joined = s.service.resize("cpu-vm", "Standard_NC4as_T4_v3", end_kernels=True)
+        other = s.ended(s.service.resize("cpu-vm", "D4ds_v5", end_kernels=True))
+        assert "being resized" in other.error.message
+        s.cloud.gate.set()
+        ended = s.ended(operation)
+        assert ended.state is s.ended(joined).state is OperationState.DONE
+        assert "Standard_NC4as_T4_v3" in ended.notice
+        assert "The kernel of a.ipynb ended with it" in ended.notice
+        assert s.service.known.known(CPU.id).size.name == "Standard_NC4as_T4_v3"
+        assert len([a for a in s.cloud.asked if a.startswith("resize")]) == 1
+
+
+def test_a_machine_that_is_off_has_one_step():
+    with stage() as s:
+        ended = s.ended(s.service.resize("gpu-vm", "D4ds_v5"))
+        assert ended.state is OperationState.DONE
+        assert [step.name for step in ended.steps] == ["release", "change"]  # the stand-in releases whatever its state
+        assert ended.notice == "gpu-vm has the size Standard_D4ds_v5 (4 CPU · 16 GB) and is off."
+
+
+def test_free_tier_and_hosts_have_no_sizes(tmp_path: Path):
+    from jupyter_dsvm.compute.free_tier import FreeTier
+    from jupyter_dsvm.compute.hosts import SSHHosts
+
+    (tmp_path / "config").write_text("Host lab\n")
+    hosts = SSHHosts(config_file=str(tmp_path / "config"))
+    for provider, compute, says in (
+        (FreeTier(), FREE, "The free tier cannot be resized"),
+        (hosts, "host:lab", "resized only by hand"),
+    ):
+        for ask in (
+            lambda p, c: p.sizes(c),
+            lambda p, c: p.resize(c, "standard_d4ds_v5", lambda text, done: None, Cancel()),
+        ):
+            with pytest.raises(OperationRefused, match=says):
+                ask(provider, compute)
 
 
 # Attach

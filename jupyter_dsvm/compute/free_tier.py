@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from traitlets import Float, Unicode
 from traitlets.config import Configurable
 
 from ..errors import OperationRefused, UnknownCompute
-from ..models import FREE, OS, Compute, ComputeKind, PowerState, Size, SSHTarget
+from ..models import FREE, OS, Compute, ComputeKind, PowerState, Size, SizeOffer, SSHTarget
 from .provider import Cancel, Listing, Memo, Report
 
 GIB = 1024**3
@@ -65,6 +65,12 @@ class FreeTier(Configurable):
 
     def restart(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         raise _refused("restarted")
+
+    def sizes(self, compute_id: str) -> tuple[Sequence[SizeOffer], str]:
+        raise _refused("resized")
+
+    def resize(self, compute_id: str, size: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
+        raise _refused("resized")
 
     def ssh_target(self, compute_id: str) -> SSHTarget:
         raise OperationRefused("The free tier is this server; there is no SSH to it.", advice="Name a VM or a host.")

@@ -19,7 +19,7 @@ from traitlets import List as ListTrait
 from traitlets.config import Configurable
 
 from ..errors import ComputeError, OperationRefused, UnknownCompute
-from ..models import Compute, ComputeKind, PowerState, Problem, SSHTarget
+from ..models import Compute, ComputeKind, PowerState, Problem, SizeOffer, SSHTarget
 from .provider import Cancel, Listing, Memo, Report
 
 if TYPE_CHECKING:
@@ -69,6 +69,12 @@ class SSHHosts(Configurable):
 
     def restart(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         raise self._by_hand(compute_id, "restarted")
+
+    def sizes(self, compute_id: str) -> tuple[Sequence[SizeOffer], str]:
+        raise self._by_hand(compute_id, "resized")
+
+    def resize(self, compute_id: str, size: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
+        raise self._by_hand(compute_id, "resized")
 
     def ssh_target(self, compute_id: str) -> SSHTarget:
         """From the configuration, as ``ssh ALIAS`` would take it, for the options that this package honours: HostName,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..models import Compute, Problem, SSHTarget
+from ..models import Compute, Problem, SizeOffer, SSHTarget
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ def reach(report: Report, name: str, text: str) -> None:
 
 class Cancel(threading.Event):
     """Set by whoever wants a long change to stop waiting; the change itself may go on in the cloud."""
+
+    leaving = False
+    """True before it is set where the server ends rather than somebody cancels: nothing is undone then, which would take
+    minutes; the change's ``Memo`` says how to go on."""
 
 
 @dataclass
@@ -81,6 +85,15 @@ class ComputeProvider(Protocol):
 
     def restart(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         """Return once it runs again."""
+
+    def sizes(self, compute_id: str) -> tuple[Sequence[SizeOffer], str]:
+        """The sizes there are, those that it could have first, and in sentences what a resize does to it, or why it cannot
+        be resized at all. Raises ``OperationRefused`` where there is nothing of the kind."""
+
+    def resize(self, compute_id: str, size: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
+        """Release it if it has hardware, give it that size, and start it again if it ran; its disks stay. What cannot work is
+        refused before anything is stopped. One that fails leaves it as it was, as far as the cloud has room for that, and the
+        error says what it is now. ``memo`` has the ``stage``: release, change, start, and back, again when it is undone."""
 
     def ssh_target(self, compute_id: str) -> SSHTarget:
         """Where to connect now: the address is read fresh, since it changes at every deallocation."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +24,7 @@ from .offers import Offers
 from .pacing import Latency, Throttle
 from .records import Operation, Record, Timings, utc
 from .refusal import Refusal
-from .resizing import checked_size
+from .resizing import check_release, checked_size
 from .vm import BootError
 
 Json = dict[str, Any]
@@ -157,6 +158,8 @@ class Arm:
         """By the name of the VM, of its network interface or of its public address, as ``kind`` says."""
         suffix = {"networkInterfaces": "-nic", "publicIPAddresses": "-ip"}.get(kind, "")
         provider = "Microsoft.Network" if suffix else "Microsoft.Compute"
+        if suffix == "-nic":
+            name = re.sub(r"-nic\d+$", "-nic", name, flags=re.IGNORECASE)  # its further ones are like the first
         for record in self.group(subscription_id, group):
             if f"{record.machine.name}{suffix}".lower() == name.lower():
                 return record
@@ -216,8 +219,8 @@ class Arm:
 
     # -- changing things ----------------------------------------------------------------------------------------------
 
-    def begin(self, action: str, record: Record, size: str | None = None) -> Operation:
-        """Accept an action, or raise what Azure would answer."""
+    def begin(self, action: str, record: Record, size: str | None = None, hibernate: bool = False) -> Operation:
+        """Accept an action, or raise what Azure would answer. ``hibernate``: deallocate with its memory kept."""
         self.raise_fault(action, record)
         subscription = self.known_subscription(record.machine.subscription)
         if subscription.state == "Disabled":
@@ -229,6 +232,8 @@ class Arm:
             )
         if size is not None:
             size = checked_size(record, size)
+        if action == "deallocate":
+            check_release(record, hibernate)
         answer = ANSWERS[action][record.state]
         if answer == RUN and action in ("start", "patch") and (size or not record.allocated):
             self.offers.check_offered(record, subscription, size or record.size)
@@ -246,6 +251,7 @@ class Arm:
         operation = Operation(action, record)
         self.operations[operation.id] = operation
         if answer == NOTHING:
+            record.hibernated = False  # to deallocate a hibernated VM is to forget its memory
             operation.end("Succeeded")
         elif answer == JOIN:
             operation.task = asyncio.create_task(self._follow(operation, record.busy))
@@ -255,6 +261,7 @@ class Arm:
             took_over = record.power
             record.power = ACTIONS[action].through or record.power
             record.provisioning = "Updating"
+            record.hibernate_next = hibernate
             record.note()
             seconds = getattr(self.timings, action)
             operation.due = utc() + timedelta(seconds=seconds)
@@ -333,6 +340,8 @@ class Arm:
             await vm.halt()
         if vm is not None and action == "deallocate":
             vm.release()
+        if action in ("start", "deallocate"):
+            record.hibernated = action == "deallocate" and record.hibernate_next
         if size is not None:
             record.size = size
             if vm is not None:

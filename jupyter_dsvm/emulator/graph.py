@@ -80,6 +80,7 @@ def row(record: Record) -> Json:
         "privateIp": record.host or "",
         "publicIp": record.host or "",
         "fqdn": "",
+        "hibernation": "true" if record.machine.hibernation else "",
     }
 
 

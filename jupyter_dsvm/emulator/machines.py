@@ -62,10 +62,35 @@ class SizeInfo:
     gpu_memory_mib: int = 0
     product: str = ""
     """Its name in the price list."""
+    architecture: str = "x64"
+    controllers: tuple[str, ...] = ()
+    """Disk controllers; none: the list of sizes does not say, which means SCSI."""
+    premium: bool = True
+    accelerated: bool = True
+    max_data_disks: int | None = None
+    """None: twice the vCPUs, up to 64."""
+    max_interfaces: int | None = None
+    """None: half the vCPUs, from 2 to 8."""
+    confidential: str = ""
+    """``SNP``: for confidential VMs only."""
+    retires: str = ""
+    """``MM/DD/YYYY``."""
+    cluster: str = "general"
+    """The hardware it is on: a VM that is not released can only be changed to sizes of the same."""
+
+    @property
+    def data_disks(self) -> int:
+        return min(2 * self.vcpus, 64) if self.max_data_disks is None else self.max_data_disks
+
+    @property
+    def interfaces(self) -> int:
+        return max(2, min(8, self.vcpus // 2)) if self.max_interfaces is None else self.max_interfaces
 
 
 _T4 = ("Tesla T4", 15360, "Virtual Machines NCasT4 v3 Series")
 _A100 = ("NVIDIA A100 80GB PCIe", 81920, "Virtual Machines NCadsA100v4 Series")
+_H100 = ("NVIDIA H100 NVL", 95830, "Virtual Machines NCadsH100v5 Series")
+_A10 = ("NVIDIA A10-24Q", 24512, "Virtual Machines NVadsA10v5 Series")
 _NCT4, _NCA100 = "Standard NCASv3_T4 Family", "StandardNCADSA100v4Family"
 _DDSV5, _DSV5 = "standardDDSv5Family", "standardDSv5Family"
 SIZES: dict[str, SizeInfo] = {
@@ -75,13 +100,81 @@ SIZES: dict[str, SizeInfo] = {
     "Standard_D16ds_v5": SizeInfo(16, 64, 600, _DDSV5, 1.088),
     "Standard_D2s_v5": SizeInfo(2, 8, 0, _DSV5, 0.115),
     "Standard_D4s_v5": SizeInfo(4, 16, 0, _DSV5, 0.23),
-    "Standard_B2s": SizeInfo(2, 4, 8, "standardBSFamily", 0.048),
+    "Standard_B2s": SizeInfo(2, 4, 8, "standardBSFamily", 0.048, max_data_disks=4, max_interfaces=3, accelerated=False),
+    "Standard_D2_v2": SizeInfo(
+        2, 7, 100, "standardDv2Family", None, ("V1",), premium=False, max_data_disks=8, max_interfaces=2
+    ),
+    "Standard_D4d_v5": SizeInfo(
+        4, 16, 150, "standardDDv5Family", None, premium=False, max_data_disks=8, max_interfaces=2
+    ),
+    "Standard_D4ps_v5": SizeInfo(
+        4,
+        16,
+        0,
+        "standardDPSv5Family",
+        None,
+        ("V2",),
+        architecture="Arm64",
+        max_data_disks=8,
+        max_interfaces=2,
+        cluster="arm",
+    ),
+    "Standard_D4s_v6": SizeInfo(
+        4,
+        16,
+        0,
+        "StandardDsv6Family",
+        0.242,
+        ("V2",),
+        controllers=("NVMe",),
+        max_data_disks=12,
+        max_interfaces=2,
+        cluster="v6",
+    ),
+    "Standard_DC4ads_v5": SizeInfo(
+        4,
+        16,
+        150,
+        "standardDCADSv5Family",
+        None,
+        ("V2",),
+        confidential="SNP",
+        accelerated=False,
+        cluster="confidential",
+    ),
     "Standard_E4ds_v5": SizeInfo(4, 32, 150, "standardEDSv5Family", None),
-    "Standard_NC4as_T4_v3": SizeInfo(4, 28, 176, _NCT4, 0.658, ("V1", "V2"), 1, *_T4),
-    "Standard_NC8as_T4_v3": SizeInfo(8, 56, 352, _NCT4, 0.94, ("V1", "V2"), 1, *_T4),
-    "Standard_NC64as_T4_v3": SizeInfo(64, 440, 2816, _NCT4, 5.44, ("V1", "V2"), 4, *_T4),
-    "Standard_NC24ads_A100_v4": SizeInfo(24, 220, 64, _NCA100, 4.775, ("V2",), 1, *_A100),
-    "Standard_NC48ads_A100_v4": SizeInfo(48, 440, 128, _NCA100, 9.55, ("V2",), 2, *_A100),
+    "Standard_NC4as_T4_v3": SizeInfo(
+        4, 28, 176, _NCT4, 0.658, ("V1", "V2"), 1, *_T4, max_data_disks=8, max_interfaces=2, cluster="t4"
+    ),
+    "Standard_NC8as_T4_v3": SizeInfo(
+        8, 56, 352, _NCT4, 0.94, ("V1", "V2"), 1, *_T4, max_data_disks=16, max_interfaces=4, cluster="t4"
+    ),
+    "Standard_NC64as_T4_v3": SizeInfo(
+        64, 440, 2816, _NCT4, 5.44, ("V1", "V2"), 4, *_T4, max_data_disks=32, cluster="t4"
+    ),
+    "Standard_NC24ads_A100_v4": SizeInfo(
+        24, 220, 64, _NCA100, 4.775, ("V2",), 1, *_A100, max_data_disks=8, max_interfaces=2, cluster="a100"
+    ),
+    "Standard_NC48ads_A100_v4": SizeInfo(
+        48, 440, 128, _NCA100, 9.55, ("V2",), 2, *_A100, max_data_disks=16, max_interfaces=4, cluster="a100"
+    ),
+    "Standard_NC40ads_H100_v5": SizeInfo(
+        40,
+        320,
+        3576,
+        "StandardNCadsH100v5Family",
+        9.08,
+        ("V2",),
+        1,
+        *_H100,
+        controllers=("SCSI", "NVMe"),
+        max_data_disks=8,
+        max_interfaces=2,
+        cluster="h100",
+    ),
+    "Standard_NV36ads_A10_v5": SizeInfo(
+        36, 440, 1440, "StandardNVADSA10v5Family", 4.16, ("V1", "V2"), 1, *_A10, max_data_disks=32, cluster="a10"
+    ),
 }
 """Prices are those of West Europe in June 2026, from the Retail Prices API by way of Azure/karpenter-provider-azure."""
 
@@ -119,6 +212,20 @@ class Machine:
     """Publisher, offer and sku in the gallery image that it was made from; then ``image`` is not in its model."""
     graph_power: bool = True
     """Whether the Resource Graph knows its power state."""
+    security: str = ""
+    """``TrustedLaunch`` or ``ConfidentialVM``."""
+    ephemeral: bool = False
+    """The OS disk is on the host: it cannot be deallocated."""
+    disk_controller: str = "SCSI"
+    os_disk: str = "Premium_LRS"
+    """Storage account type; those of the data disks are the same."""
+    data_disks: int = 0
+    interfaces: int = 1
+    accelerated_networking: bool = False
+    hibernation: bool = False
+    """Whether it can be hibernated."""
+    hibernated: bool = False
+    """It is, when the emulator starts: ``power`` is ``deallocated`` then."""
 
     @property
     def has_ssh(self) -> bool:

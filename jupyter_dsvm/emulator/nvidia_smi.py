@@ -16,6 +16,7 @@ try:
 except OSError:  # read where it is no program of a VM
     HARDWARE = {"count": 0, "model": "", "memory_mib": 0, "vm": ""}
 COUNT, MODEL, MEMORY, VM = HARDWARE["count"], HARDWARE["model"], HARDWARE["memory_mib"], HARDWARE["vm"]
+CAPABILITIES = {"T4": "7.5", "A100": "8.0", "A10": "8.6", "H100": "9.0"}
 POWER_LIMIT = 70.0 if "T4" in MODEL else 300.0
 
 
@@ -37,7 +38,7 @@ def value(field: str, index: int, units: bool) -> str:
         "pci.bus_id": f"{index + 1:08X}:00:00.0",
         "pstate": "P8",
         "temperature.gpu": "34",
-        "compute_cap": "7.5" if "T4" in MODEL else "8.0",
+        "compute_cap": next((c for name, c in CAPABILITIES.items() if name in MODEL), "8.0"),
     }
     measured = {
         "memory.total": (MEMORY, "MiB"),

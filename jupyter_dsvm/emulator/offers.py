@@ -49,6 +49,8 @@ class Capacity:
     size: str = ANY
     location: str = ANY
     vm: str = ANY
+    others: bool = False
+    """Others take at once what is given back."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Offers:
 
     def give_back(self, record: Record, size: str) -> None:
         rule = self._rule(record, size)
-        if rule is not None:
+        if rule is not None and not rule.others:
             rule.machines += 1
 
     def _rule(self, record: Record, size: str) -> Capacity | None:
@@ -262,18 +264,24 @@ def _sku(name: str, size: SizeInfo, location: str, rules: list[Restriction]) -> 
         "MemoryPreservingMaintenanceSupported": str(not size.gpus),
         "HyperVGenerations": ",".join(size.generations),
         "MemoryGB": str(size.memory_gib),
-        "MaxDataDiskCount": str(min(2 * size.vcpus, 64)),
-        "CpuArchitectureType": "x64",
+        "MaxDataDiskCount": str(size.data_disks),
+        "CpuArchitectureType": size.architecture,
         "LowPriorityCapable": "True",
-        "PremiumIO": "True",
+        "PremiumIO": str(size.premium),
         "VMDeploymentTypes": "IaaS",
         "vCPUsAvailable": str(size.vcpus),
         "vCPUsPerCore": "2",
         "EphemeralOSDiskSupported": str(size.temporary_disk_gib > 0),
-        "AcceleratedNetworkingEnabled": "True",
+        "AcceleratedNetworkingEnabled": str(size.accelerated),
         "RdmaEnabled": "False",
-        "MaxNetworkInterfaces": str(max(2, min(8, size.vcpus // 2))),
+        "MaxNetworkInterfaces": str(size.interfaces),
     }
+    if size.controllers:
+        capabilities["DiskControllerTypes"] = ", ".join(size.controllers)
+    if size.confidential:
+        capabilities["ConfidentialComputingType"] = size.confidential
+    if size.retires:
+        capabilities["RetirementDateUtc"] = size.retires
     if size.gpus:
         capabilities["GPUs"] = str(size.gpus)
     return {

@@ -49,6 +49,9 @@ class Record:
         self.vm = vm
         self.size = machine.size
         self.power = machine.power
+        self.hibernated = machine.hibernated and machine.power == "deallocated"
+        self.hibernate_next = False
+        """Whether the deallocation that is under way keeps the memory."""
         self.provisioning = "Succeeded"
         self.created = utc() - timedelta(days=90)
         self.changed = utc()

@@ -28,6 +28,7 @@ from .offer_routes import OFFER_ROUTES, PRICES_PATH, OfferRoutes
 from .pacing import delay, quota_headers, throttled
 from .records import Operation, Record
 from .refusal import Refusal
+from .resizing import immutable
 
 Json = dict[str, Any]
 
@@ -326,11 +327,12 @@ class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
     def on_vm_sizes(self, sub: str, group: str, name: str) -> Json:
         record = self._record(sub, group, name)
         self._spend("LowCostGet3Min;3999", "LowCostGet30Min;31999")
-        return shapes.vm_sizes(record.machine.generation)
+        return shapes.vm_sizes(record)
 
     def on_act(self, sub: str, group: str, name: str, action: str) -> None:
         action = ACTIONS[action.lower()]
-        operation = self.arm.begin(action, self._record(sub, group, name))
+        hibernate = action == "deallocate" and self.get_query_argument("hibernate", "").lower() == "true"
+        operation = self.arm.begin(action, self._record(sub, group, name), hibernate=hibernate)
         kind = "DeleteVM" if action == "deallocate" else "UpdateVM"  # deallocating spends the budget for deleting
         self._spend(f"{kind}3Min;239", f"{kind}30Min;1199")
         self.set_status(202)
@@ -344,6 +346,9 @@ class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
         properties = self.asked.get("properties") or {}
         size = (properties.get("hardwareProfile") or {}).get("vmSize")
         others = set(properties) - {"hardwareProfile"} or set(self.asked) - {"properties"}
+        changed = immutable(record, self.asked)
+        if changed is not None:
+            raise changed
         if others or not isinstance(size, str):
             raise Refusal(409, "PropertyChangeNotAllowed", "Here only hardwareProfile.vmSize can be changed.")
         operation = self.arm.begin("patch", record, size)

@@ -45,6 +45,9 @@ LIVE = ("latency", "throttles", "capacity", "quotas", "restrictions", "prices", 
 POWER = ("running", "stopped", "deallocated")
 SYSTEMS = ("Linux", "Windows")
 GENERATIONS = ("V1", "V2")
+SECURITY = ("", "TrustedLaunch", "ConfidentialVM")
+CONTROLLERS = ("SCSI", "NVMe")
+DISKS = ("Premium_LRS", "StandardSSD_LRS", "Standard_LRS")
 STATES = ("Enabled", "Disabled", "Warned")
 MOST_MACHINES = 20_000
 
@@ -177,6 +180,15 @@ def _machines(rows: Any, subscriptions: Sequence[Subscription]) -> list[Machine]
         _one_of(one.power, POWER, f"{where}.power")
         _one_of(one.os, SYSTEMS, f"{where}.os")
         _one_of(one.generation, GENERATIONS, f"{where}.generation")
+        _one_of(one.security, SECURITY, f"{where}.security")
+        _one_of(one.disk_controller, CONTROLLERS, f"{where}.disk_controller")
+        _one_of(one.os_disk, DISKS, f"{where}.os_disk")
+        if one.data_disks < 0 or one.interfaces < 1:
+            raise ScenarioError(
+                f"{where} has {one.data_disks} data disks and {one.interfaces} interfaces; it needs 0 and 1."
+            )
+        if one.hibernated and not (one.hibernation and one.power == "deallocated"):
+            raise ScenarioError(f"{where}.hibernated needs hibernation, and the power deallocated.")
         if count > 1 and "{n}" not in one.name:
             raise ScenarioError(f"{where}.name needs {{n}} in it, since there are {count} of them.")
         for n in range(1, count + 1):

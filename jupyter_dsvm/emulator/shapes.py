@@ -128,19 +128,36 @@ def virtual_machine(record: Record, instance: bool = False) -> Json:
                     "createOption": "FromImage",
                     "caching": "ReadWrite",
                     "managedDisk": {
-                        "storageAccountType": "Premium_LRS",
+                        "storageAccountType": machine.os_disk,
                         "id": f"{record.group_id}/providers/Microsoft.Compute/disks/{disk_name}",
                     },
                     "diskSizeGB": 150,
                 },
-                "dataDisks": [],
+                "dataDisks": [_data_disk(record, lun) for lun in range(machine.data_disks)],
             },
             "osProfile": os_profile,
-            "networkProfile": {"networkInterfaces": [{"id": record.nic_id, "properties": {"primary": True}}]},
+            "networkProfile": {
+                "networkInterfaces": [
+                    {"id": f"{record.nic_id}{n or ''}", "properties": {"primary": n == 0}}
+                    for n in range(machine.interfaces)
+                ]
+            },
             "provisioningState": record.provisioning,
             "timeCreated": moment(record.created),
         },
     }
+    properties = body["properties"]
+    if machine.ephemeral:
+        properties["storageProfile"]["osDisk"]["diffDiskSettings"] = {"option": "Local", "placement": "CacheDisk"}
+    if machine.disk_controller != "SCSI":
+        properties["storageProfile"]["diskControllerType"] = machine.disk_controller
+    if machine.security:
+        properties["securityProfile"] = {
+            "securityType": machine.security,
+            "uefiSettings": {"secureBootEnabled": True, "vTpmEnabled": True},
+        }
+    if machine.hibernation:
+        properties["additionalCapabilities"] = {"hibernationEnabled": True}
     if machine.tags:
         body["tags"] = dict(machine.tags)
     if machine.plan is not None:
@@ -150,6 +167,21 @@ def virtual_machine(record: Record, instance: bool = False) -> Json:
     if instance:
         body["properties"]["instanceView"] = instance_view(record)
     return body
+
+
+def _data_disk(record: Record, lun: int) -> Json:
+    name = f"{record.machine.name}_data{lun}"
+    return {
+        "lun": lun,
+        "name": name,
+        "createOption": "Attach",
+        "caching": "None",
+        "managedDisk": {
+            "storageAccountType": record.machine.os_disk,
+            "id": f"{record.group_id}/providers/Microsoft.Compute/disks/{name}",
+        },
+        "diskSizeGB": 128,
+    }
 
 
 def plan(given: tuple[str, str, str]) -> Json:
@@ -168,6 +200,8 @@ def statuses(record: Record) -> list[Json]:
         },
         {"code": f"PowerState/{record.power}", "level": "Info", "displayStatus": f"VM {record.power}"},
     ]
+    if record.hibernated:
+        rows.append({"code": "HibernationState/Hibernated", "level": "Info", "displayStatus": "VM hibernated"})
     return rows
 
 
@@ -247,7 +281,7 @@ def network_interface(record: Record) -> Json:
             "provisioningState": "Succeeded",
             "ipConfigurations": [configuration],
             "primary": True,
-            "enableAcceleratedNetworking": False,
+            "enableAcceleratedNetworking": record.machine.accelerated_networking,
             "virtualMachine": {"id": record.id},
         },
     }
@@ -273,7 +307,8 @@ def public_ip_address(record: Record) -> Json:
     }
 
 
-def vm_sizes(generation: str) -> Json:
+def vm_sizes(record: Record) -> Json:
+    """Those that it can be changed to: of the region once it is released, otherwise of the hardware it is on."""
     rows = [
         {
             "name": name,
@@ -281,9 +316,10 @@ def vm_sizes(generation: str) -> Json:
             "osDiskSizeInMB": 1047552,
             "resourceDiskSizeInMB": size.temporary_disk_gib * 1024,
             "memoryInMB": size.memory_gib * 1024,
-            "maxDataDiskCount": min(2 * size.vcpus, 64),
+            "maxDataDiskCount": size.data_disks,
         }
         for name, size in SIZES.items()
-        if generation in size.generations
+        if record.machine.generation in size.generations
+        and (not record.allocated or size.cluster == SIZES[record.size].cluster)
     ]
     return {"value": rows}

@@ -94,6 +94,7 @@ def dsvm(line: str) -> None:
     %dsvm detach                     the following cells run on the free tier again
     %dsvm status                     where this notebook runs
     %dsvm start|stop|restart NAME    change a VM
+    %dsvm resize NAME SIZE           give a VM another size
     %dsvm signin                     sign in to Azure with a code
     %dsvm help                       all of this
     """

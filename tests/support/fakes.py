@@ -19,6 +19,9 @@ from jupyter_dsvm.models import (
     LinkPhase,
     LinkState,
     PowerState,
+    Price,
+    Size,
+    SizeOffer,
     SSHTarget,
     utc_now,
 )
@@ -41,6 +44,13 @@ class FakeCompute:
         self.gate = threading.Event()
         self.gate.set()
         self.asked: list[str] = []
+        self.offers = [
+            SizeOffer(Size("Standard_D4ds_v5", 4, 16.0, 0), Price(0.27, "USD", "2026-01-01T00:00:00Z"), current=True),
+            SizeOffer(Size("Standard_NC4as_T4_v3", 4, 28.0, 1, "T4"), Price(0.66, "USD", "2026-01-01T00:00:00Z")),
+            SizeOffer(
+                Size("Standard_NC24ads_A100_v4", 24, 220.0, 1, "A100"), available=False, reason="Its quota is 0."
+            ),
+        ]
         self.closed = False
 
     def list(self) -> Listing:
@@ -75,6 +85,24 @@ class FakeCompute:
             raise self.refuse
         row = self.rows[compute_id] = dataclasses.replace(self.rows[compute_id], power_state=power)
         return row
+
+    def sizes(self, compute_id: str) -> tuple[list[SizeOffer], str]:
+        self.asked.append(f"sizes {compute_id}")
+        return self.offers, "It is released, changed and started again."
+
+    def resize(self, compute_id: str, size: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
+        """As Azure's goes: its stages are noted, and ``gate`` holds up the last."""
+        memo = memo or Memo()
+        row = self.rows[compute_id]
+        ran = row.power_state is PowerState.RUNNING
+        chosen = next(o.size for o in self.offers if o.size.name.lower() == size)
+        memo.note(stage="release", size=chosen.name, old=row.size.name if row.size else "", ran=ran, asked=False)
+        self.rows[compute_id] = dataclasses.replace(row, power_state=PowerState.DEALLOCATED)
+        memo.note(stage="change")
+        self.rows[compute_id] = dataclasses.replace(self.rows[compute_id], size=chosen)
+        if ran:
+            memo.note(stage="start")
+        return self._change("resize", compute_id, row.power_state, report, cancel)
 
     def ssh_target(self, compute_id: str) -> SSHTarget:
         # Nobody can tell through a command whether it has booted, so nothing of this computer is asked.

@@ -79,6 +79,7 @@ Resources
     size = tostring(properties.hardwareProfile.vmSize),
     powerState = tostring(properties.extended.instanceView.powerState.code),
     provisioningState = tostring(properties.provisioningState),
+    hibernation = tostring(properties.additionalCapabilities.hibernationEnabled),
     privateIp, publicIp, fqdn
 | order by id asc
 """

@@ -373,7 +373,9 @@ def _said_status(answer: Any) -> str:
 
 
 def _past(action: Action) -> str:
-    return {"start": "started", "stop": "stopped", "restart": "restarted"}[action.verb]
+    return {"start": "started", "stop": "stopped", "restart": "restarted", "release": "released", "resize": "resized"}[
+        action.verb
+    ]
 
 
 def _status(error: AzureError) -> int | None:

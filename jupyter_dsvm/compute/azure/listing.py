@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ComputeError, DSVMError, Forbidden, SignInRequired
-from ...models import PowerState, Problem
+from ...models import Problem
 from . import graph
 from .images import gallery_image
-from .machine import VirtualMachine, from_graph, from_model, power_state
+from .machine import VirtualMachine, from_graph, from_model, is_hibernated, power_state
 
 if TYPE_CHECKING:
     from .client import ArmClient
@@ -110,18 +110,20 @@ def _of_subscription(client: ArmClient, tag: str, subscription_id: str) -> Itera
     """Two lists: the models, and the power states, which ``statusOnly`` gives without the rest of the model."""
     operations = client.virtual_machines(subscription_id)
     models = [model.as_dict() for model in operations.list_all()]
-    states = {
-        str(status.get("id")).lower(): power_state((status.get("properties") or {}).get("instanceView"))
+    views = {
+        str(status.get("id")).lower(): (status.get("properties") or {}).get("instanceView")
         for status in (model.as_dict() for model in operations.list_all(status_only="true"))
     }
     galleries: dict[str, Mapping[str, Any]] = {}
     for model in models:
-        state = states.get(str(model.get("id")).lower(), PowerState.UNKNOWN)
-        machine = from_model(model, tag, state)
+        view = views.get(str(model.get("id")).lower())
+        state, asleep = power_state(view), is_hibernated(view)
+        machine = from_model(model, tag, state, hibernated=asleep)
         if machine is None:
             image = gallery_image(((model.get("properties") or {}).get("storageProfile") or {}).get("imageReference"))
             if image is not None:
-                machine = from_model(model, tag, state, _gallery_properties(client, image, galleries))
+                properties = _gallery_properties(client, image, galleries)
+                machine = from_model(model, tag, state, properties, asleep)
         if machine is not None:
             yield machine
 

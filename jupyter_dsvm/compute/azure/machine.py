@@ -26,6 +26,28 @@ _VM_ID = re.compile(r"[0-9a-z-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True)
+class Hardware:
+    """What of a VM decides which sizes it can have. Read from its own model; lists do not have all of it."""
+
+    disk_controller: str = "SCSI"
+    """``SCSI`` or ``NVMe``; a model that says nothing means the first."""
+    disk_types: frozenset[str] = frozenset()
+    """Storage account types of its disks, such as ``Premium_LRS``."""
+    data_disks: int = 0
+    ephemeral: bool = False
+    """Its OS disk is on the host: it goes when the VM is deallocated, so Azure does not allow that."""
+    interfaces: tuple[str, ...] = ()
+    """Resource ids of its network interfaces."""
+    security: str = ""
+    """``TrustedLaunch``, ``ConfidentialVM``; empty for neither."""
+    secure_boot: bool = False
+    availability_set: bool = False
+    spot: bool = False
+    provisioning: str = ""
+    """``Succeeded``, ``Updating``, ``Failed``: whether an operation is under way on it."""
+
+
+@dataclass(frozen=True)
 class VirtualMachine:
     """A DSVM as last seen."""
 
@@ -47,12 +69,17 @@ class VirtualMachine:
     generation: str | None = None
     """``V1`` or ``V2``, once the VM itself was read."""
     zones: tuple[str, ...] = ()
+    may_hibernate: bool = False
+    """Hibernation is switched on: when it is off, only its instance view says whether it is hibernated."""
+    hardware: Hardware | None = None
+    """None until its model was read."""
     read_at: float | None = None
     """When its state was last read from the VM itself, by ``time.monotonic``; None if only lists ever did."""
 
-    def in_state(self, state: PowerState, updating: bool = False) -> VirtualMachine:
-        """The same VM, whose state was read just now."""
-        compute = replace(self.compute, power_state=state, updating=updating)
+    def in_state(self, state: PowerState, *, updating: bool = False, hibernated: bool | None = None) -> VirtualMachine:
+        """The same VM, whose state was read just now. One that runs is not hibernated."""
+        asleep = state is PowerState.DEALLOCATED and (self.compute.hibernated if hibernated is None else hibernated)
+        compute = replace(self.compute, power_state=state, updating=updating, hibernated=asleep)
         return replace(self, compute=compute, read_at=time.monotonic())
 
 
@@ -74,6 +101,7 @@ def from_graph(row: Mapping[str, Any], tag: str) -> VirtualMachine | None:
         public_ip=_text(row.get("publicIp")),
         private_ip=_text(row.get("privateIp")),
         updating=under_way(row.get("provisioningState")),
+        may_hibernate=str(row.get("hibernation")).lower() == "true",
     )
 
 
@@ -82,14 +110,16 @@ def from_model(
     tag: str,
     state: PowerState | None = None,
     gallery_image: Mapping[str, Any] | None = None,
+    hibernated: bool | None = None,
 ) -> VirtualMachine | None:
-    """The SDK's ``VirtualMachine.as_dict()``; ``state`` where it came from elsewhere, and the properties of the gallery
-    image it was made from, if it was. None as in ``from_graph``."""
+    """The SDK's ``VirtualMachine.as_dict()``; ``state`` and ``hibernated`` where they came from elsewhere, and the
+    properties of the gallery image it was made from, if it was. None as in ``from_graph``."""
     properties = model.get("properties") or {}
     storage = properties.get("storageProfile") or {}
     interfaces = (properties.get("networkProfile") or {}).get("networkInterfaces") or []
     primary = next((i for i in interfaces if (i.get("properties") or {}).get("primary")), None)
     interface = primary or (interfaces[0] if interfaces else {})
+    view = properties.get("instanceView")
     return _machine(
         resource_id=str(model.get("id") or ""),
         vm_id=properties.get("vmId"),
@@ -99,8 +129,9 @@ def from_model(
         tags=model.get("tags"),
         os_type=(storage.get("osDisk") or {}).get("osType"),
         size_name=(properties.get("hardwareProfile") or {}).get("vmSize"),
-        state=power_state(properties.get("instanceView")) if state is None else state,
+        state=power_state(view) if state is None else state,
         updating=under_way(properties.get("provisioningState")),
+        hibernated=is_hibernated(view) if hibernated is None else hibernated,
         tag=tag,
         gallery=(gallery_image or {}).get("identifier"),
         purchase_plan=(gallery_image or {}).get("purchasePlan"),
@@ -108,6 +139,40 @@ def from_model(
         interface=interface.get("id"),
         generation=(properties.get("instanceView") or {}).get("hyperVGeneration"),
         zones=tuple(str(zone) for zone in model.get("zones") or ()),
+        may_hibernate=(properties.get("additionalCapabilities") or {}).get("hibernationEnabled") is True,
+        hardware=hardware(model),
+    )
+
+
+def hardware(model: Mapping[str, Any]) -> Hardware:
+    """From the SDK's ``VirtualMachine.as_dict()``."""
+    properties = model.get("properties") or {}
+    storage = properties.get("storageProfile") or {}
+    os_disk, data_disks = storage.get("osDisk") or {}, storage.get("dataDisks") or []
+    security = properties.get("securityProfile") or {}
+    kinds = (str((disk.get("managedDisk") or {}).get("storageAccountType") or "") for disk in (os_disk, *data_disks))
+    interfaces = (properties.get("networkProfile") or {}).get("networkInterfaces") or []
+    return Hardware(
+        disk_controller="NVMe" if str(storage.get("diskControllerType")).lower() == "nvme" else "SCSI",
+        disk_types=frozenset(filter(None, kinds)),
+        data_disks=len(data_disks),
+        ephemeral=str((os_disk.get("diffDiskSettings") or {}).get("option")).lower() == "local",
+        interfaces=tuple(str(one["id"]) for one in interfaces if one.get("id")),
+        security={"trustedlaunch": "TrustedLaunch", "confidentialvm": "ConfidentialVM"}.get(
+            str(security.get("securityType")).lower(), ""
+        ),
+        secure_boot=(security.get("uefiSettings") or {}).get("secureBootEnabled") is True,
+        availability_set=bool((properties.get("availabilitySet") or {}).get("id")),
+        spot=str(properties.get("priority")).lower() in ("spot", "low"),
+        provisioning=str(properties.get("provisioningState") or ""),
+    )
+
+
+def is_hibernated(instance_view: Mapping[str, Any] | None) -> bool:
+    """It is deallocated as well, says its power state."""
+    return any(
+        str(status.get("code")).lower() == "hibernationstate/hibernated"
+        for status in (instance_view or {}).get("statuses") or ()
     )
 
 
@@ -154,6 +219,7 @@ def _machine(
     gallery: Any = None,
     purchase_plan: Any = None,
     updating: bool = False,
+    hibernated: bool = False,
     **extra: Any,
 ) -> VirtualMachine | None:
     where = segments(resource_id)
@@ -177,6 +243,7 @@ def _machine(
         image=known.image,
         size=size(str(size_name)) if size_name else None,
         updating=updating,
+        hibernated=hibernated and state is PowerState.DEALLOCATED,
     )
     return VirtualMachine(compute, vm_id, subscription, group, name, **extra)
 

@@ -28,8 +28,9 @@ from ..provider import Cancel, Listing, Memo, Report
 from .account import AzureAccount
 from .credentials import cloud_of
 from .listing import EVERYTHING, Listed, of_tenant, problem
-from .machine import PREFIX, VirtualMachine, from_model, is_updating, power_state
+from .machine import PREFIX, VirtualMachine, from_model, is_hibernated, is_updating, power_state
 from .prices import PUBLIC_ENDPOINT, Prices, key
+from .resizable import Resizable
 
 if TYPE_CHECKING:
     from .client import ArmClient
@@ -41,12 +42,15 @@ PRICES_PATIENCE = 2.0
 
 GONE = frozenset({"ResourceNotFound", "NotFound", "ResourceGroupNotFound"})
 
+MOST_LOOKS = 20
+"""VMs that a listing asks whether they are hibernated; the next asks more of them, and ``get`` each."""
+
 GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
 
 
-class AzureCompute(AzureAccount):
-    """Data Science VMs in Azure: list, start, stop, restart, and where to reach them over SSH."""
+class AzureCompute(Resizable, AzureAccount):
+    """Data Science VMs in Azure: list, start, stop, restart, resize, and where to reach them over SSH."""
 
     prefix = PREFIX
 
@@ -91,10 +95,11 @@ class AzureCompute(AzureAccount):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._lock = threading.Lock()  # protects the three below, and is held for no request
+        self._lock = threading.Lock()  # protects the four below, and is held for no request
         self._clients: dict[str, ArmClient] = {}
         self._price_list: Prices | None = None
         self._machines: dict[str, VirtualMachine] = {}
+        self._sku_lists = {}
 
     @default("prices_endpoint")
     def _default_prices_endpoint(self) -> str:
@@ -128,7 +133,8 @@ class AzureCompute(AzureAccount):
                 if listed.unheard & {unheard.subscription.lower(), f"tenant:{unheard.tenant}"}:
                     found.setdefault(unheard.compute.id, unheard)
             self._machines = found
-        rows = (self._settled(m, before.get(m.compute.id)) for m in found.values())
+        asleep = [i for i, m in found.items() if _may_be_asleep(m, before.get(i))][:MOST_LOOKS]
+        rows = (self._settled(m, before.get(i), i in asleep) for i, m in found.items())
         computes = [c for c in rows if c is not None]
         return Listing(tuple(self._priced(computes, PRICES_PATIENCE)), tuple(listed.problems))
 
@@ -142,7 +148,7 @@ class AzureCompute(AzureAccount):
         with self._forgetting(machine), client.translated(f"read the state of {machine.name}"):
             operations = client.virtual_machines(machine.subscription)
             view = operations.instance_view(machine.group, machine.name).as_dict()
-        machine = machine.in_state(power_state(view), is_updating(view))
+        machine = machine.in_state(power_state(view), updating=is_updating(view), hibernated=is_hibernated(view))
         with self._lock:
             self._machines[machine.compute.id] = machine
         return self._shown(machine.compute)
@@ -242,12 +248,13 @@ class AzureCompute(AzureAccount):
                 self._price_list = Prices(self.prices_endpoint, self.currency)
             return self._price_list
 
-    def _settled(self, listed: VirtualMachine, before: VirtualMachine | None) -> Compute | None:
-        """The row of a listed VM; asked for itself where the list contradicts what it said itself a short while ago.
+    def _settled(self, listed: VirtualMachine, before: VirtualMachine | None, look: bool = False) -> Compute | None:
+        """The row of a listed VM; asked for itself where the list contradicts what it said itself a short while ago, or
+        to ``look``.
 
         The graph lags behind, so that a VM just started would be shown as deallocated. None if it is gone.
         """
-        if (
+        if not look and (
             before is None
             or before.read_at is None
             or (before.compute.power_state, before.compute.updating)
@@ -307,7 +314,9 @@ class AzureCompute(AzureAccount):
                 )
         view = (model.get("properties") or {}).get("instanceView")
         # Without its tag or its plan it is still the VM that was listed; the next listing leaves it out.
-        machine = _merged(from_model(model, self.tag) or known, known).in_state(power_state(view), is_updating(view))
+        machine = _merged(from_model(model, self.tag) or known, known).in_state(
+            power_state(view), updating=is_updating(view), hibernated=is_hibernated(view)
+        )
         with self._lock:
             self._machines[known.compute.id] = machine
         return machine
@@ -395,11 +404,28 @@ class AzureCompute(AzureAccount):
             raise
 
 
+def _may_be_asleep(listed: VirtualMachine, before: VirtualMachine | None) -> bool:
+    """Off, and hibernated perhaps, which the graph does not say; once the VM itself was read, ``_merged`` knows."""
+    return (
+        listed.may_hibernate
+        and listed.compute.power_state is PowerState.DEALLOCATED
+        and not listed.compute.hibernated
+        and (before is None or before.read_at is None or before.compute.power_state is not listed.compute.power_state)
+    )
+
+
 def _merged(new: VirtualMachine, old: VirtualMachine | None) -> VirtualMachine:
     if old is None:
         return new
+    asleep = new.compute.hibernated or (
+        new.hardware is None  # from the graph
+        and old.compute.hibernated
+        and new.compute.power_state is PowerState.DEALLOCATED
+    )
     return replace(
         new,
+        compute=replace(new.compute, hibernated=asleep),
+        hardware=new.hardware or old.hardware,
         admin=new.admin or old.admin,
         interface=new.interface or old.interface,
         public_ip=new.public_ip or old.public_ip,

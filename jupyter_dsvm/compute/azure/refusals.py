@@ -54,7 +54,7 @@ def advise(error: ComputeError, client: ArmClient, machine: VirtualMachine) -> N
     if refused_gpu and (
         (quota is not None and quota.limit == 0) or (like is not None and like.gpus and like.restricted)
     ):
-        found.append(_free_offer(client, machine.subscription))
+        found.append(free_offer(client, machine.subscription))
     if like is not None and like.restricted:
         found.append(f"Azure does not offer {like.name} in {location} to this subscription ({like.restricted}).")
     names = alternatives(offered, quotas, like.name, machine.generation, machine.zones) if like is not None else []
@@ -82,7 +82,8 @@ def _fault(error: ComputeError) -> AzureFault | None:
     return fault_of(cause) if isinstance(cause, HttpResponseError) and cause.response is not None else None
 
 
-def _free_offer(client: ArmClient, subscription: str) -> str:
+def free_offer(client: ArmClient, subscription: str) -> str:
+    """A sentence if the subscription is of a kind that gets no GPU; empty if it is not, or may not be read."""
     try:
         with client.translated("read the subscription"):
             policies = client.get(f"/subscriptions/{subscription}", SUBSCRIPTIONS_API).get("subscriptionPolicies")

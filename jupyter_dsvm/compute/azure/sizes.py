@@ -11,6 +11,7 @@ import re
 
 from ...models import Size
 
+_V100, _V100_16 = "NVIDIA V100 32 GB", "NVIDIA V100 16 GB"
 _T4, _A100, _H100 = "NVIDIA T4 16 GB", "NVIDIA A100 80 GB", "NVIDIA H100 NVL 94 GB"
 _RTX = "NVIDIA RTX PRO 6000 Blackwell 96 GB"
 
@@ -38,8 +39,26 @@ _GPU_SIZES: dict[str, tuple[int, float | None, int | None, str]] = {
     "nd96isr_h200_v5": (96, 1850, 8, "NVIDIA H200 141 GB"),
     "nd96is_mi300x_v5": (96, 1850, 8, "AMD MI300X 192 GB"),
     "nd96isr_mi300x_v5": (96, 1850, 8, "AMD MI300X 192 GB"),
+    "nd40rs_v2": (40, 672, 8, _V100),
+    "nc6s_v3": (6, 112, 1, _V100_16),
+    "nc12s_v3": (12, 224, 2, _V100_16),
+    "nc24s_v3": (24, 448, 4, _V100_16),
+    "nc24rs_v3": (24, 448, 4, _V100_16),
     "nv6": (6, 56, 1, "NVIDIA M60 8 GB"),
 }
+
+# Of sizes that the table does not have: pattern of the name → model. What else such a size has, Azure's list says.
+_GPU_MODELS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"n[cv]\d+adm?s_a10_v\d$"), "NVIDIA A10 24 GB"),
+    (re.compile(r"nc\d+l?ds_xl_rtxpro6000bse_v6$"), _RTX),
+    (re.compile(r"nv\d+adm?s_v710_v5$"), "AMD Radeon Pro V710"),
+    (re.compile(r"ng\d+adm?s_v620_v1$"), "AMD Radeon Pro V620"),
+    (re.compile(r"nv\d+as_v4$"), "AMD Radeon MI25"),
+    (re.compile(r"nv\d+s?(_v[23])?$"), "NVIDIA M60 8 GB"),
+    (re.compile(r"nd\d+isr_ndr_gb200_v6$"), "NVIDIA GB200"),
+    (re.compile(r"nd\d+isr_gb300_v6$"), "NVIDIA GB300"),
+    (re.compile(r"np\d+s$"), "AMD Alveo U250 (FPGA)"),
+)
 
 # Name: (vCPUs, memory GiB). The older families, whose memory follows no rule.
 _CPU_SIZES: dict[str, tuple[int, float]] = {
@@ -64,7 +83,7 @@ _FAMILIES: tuple[tuple[re.Pattern[str], float], ...] = (
 
 def size(name: str) -> Size:
     """The size as the page shows it; fields that this table does not know are None."""
-    key = name.lower().removeprefix("standard_").removesuffix("_promo")
+    key = short(name)
     if key in _GPU_SIZES:
         vcpus, memory, gpus, model = _GPU_SIZES[key]
         return Size(name, vcpus, memory, gpus, model)
@@ -74,4 +93,17 @@ def size(name: str) -> Size:
         if match := pattern.match(key):
             vcpus = int(next(group for group in match.groups() if group))
             return Size(name, vcpus, vcpus * gib_per_vcpu, 0)
-    return Size(name)
+    return Size(name, gpu_model=gpu_model(name))
+
+
+def short(name: str) -> str:
+    """The name as the tables of this package have it: ``nc4as_t4_v3``."""
+    return name.lower().removeprefix("standard_").removesuffix("_promo")
+
+
+def gpu_model(name: str) -> str | None:
+    """The model of the GPU that a size of this name has; None where it has none, or it is not known."""
+    key = short(name)
+    if key in _GPU_SIZES:
+        return _GPU_SIZES[key][3]
+    return next((model for pattern, model in _GPU_MODELS if pattern.match(key)), None)

@@ -7,6 +7,7 @@ are pure. Capabilities: https://learn.microsoft.com/rest/api/compute/resource-sk
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,12 @@ class Sku:
     restricted: str
     """Why it cannot be had anywhere in the region (``NotAvailableForSubscription``, ``QuotaId``); empty if it can."""
     restricted_zones: frozenset[str]
+    accelerated: bool | None = None
+    """Whether it has accelerated networking."""
+    usable_vcpus: int | None = None
+    """Of a constrained size fewer than ``vcpus``, which is what its quota counts."""
+    retires: str = ""
+    """Day on which Azure retires it, ISO 8601; empty where the list does not say."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,48 @@ def sku(item: Mapping[str, Any], location: str) -> Sku | None:
         ),
         restricted=restricted,
         restricted_zones=restricted_zones,
+        accelerated={"True": True, "False": False}.get(has.get("AcceleratedNetworkingEnabled", "")),
+        usable_vcpus=_whole(has.get("vCPUsAvailable")),
+        retires=_day(has.get("RetirementDateUtc", "")),
     )
+
+
+def from_vm_sizes(item: Mapping[str, Any]) -> Sku | None:
+    """One item of ``GET …/virtualMachines/NAME/vmSizes``: the sizes that this VM can be changed to, as far as Azure checks that
+    itself. What the item does not say is None, or as wide as can be. Spellings are those of the API."""
+    if not item.get("name"):
+        return None
+    disk = item.get("resourceDiskSizeInMB")
+    memory = item.get("memoryInMB")
+    return Sku(
+        name=str(item["name"]),
+        family="",
+        vcpus=_integer(item.get("numberOfCores")),
+        memory_gib=memory / 1024 if isinstance(memory, (int, float)) else None,
+        gpus=0,
+        generations=frozenset(),
+        temporary_disk=disk > 0 if isinstance(disk, (int, float)) else None,
+        architecture="",
+        disk_controllers=frozenset(),
+        premium_disks=True,
+        max_data_disks=_integer(item.get("maxDataDiskCount")),
+        max_interfaces=None,
+        trusted_launch=True,
+        confidential=False,
+        zones=frozenset(),
+        restricted="",
+        restricted_zones=frozenset(),
+    )
+
+
+def _integer(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _day(text: str) -> str:
+    """``08/31/2023`` as ``2023-08-31``; empty for anything else."""
+    match = re.fullmatch(r"(\d\d)/(\d\d)/(\d{4})", text.strip())
+    return f"{match[3]}-{match[1]}-{match[2]}" if match else ""
 
 
 def _restrictions(item: Mapping[str, Any], location: str) -> tuple[str, frozenset[str]]:

@@ -1,0 +1,118 @@
+"""Resizing machines, as operations: a part of ``DSVMService``.
+
+The work is the provider's, which notes its stages in the change's ``Memo``; here they become the operation's steps, the notebooks
+that run there are named before anything is asked of the cloud, and told once the machine is released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .compute.provider import Cancel, Memo, Report
+from .compute.sizing import canonical
+from .errors import KernelsRunning
+from .models import Compute, ComputeKind
+from .tables import size_words, state_words
+
+if TYPE_CHECKING:
+    from .changes import Changes
+    from .computes import Computes
+    from .operations import OperationStore, Running
+
+RELEASE, CHANGE, START, BACK, AGAIN = "release", "change", "start", "back", "again"
+"""Stages of a resize, as a provider notes them, and the names of the operation's steps. The last two are there only when it is
+put back."""
+
+
+class Resizes:
+    def __init__(
+        self,
+        operations: OperationStore,
+        computes: Computes,
+        changes: Changes,
+        notebooks_on: Callable[[str], list[str]],
+        stopped: Callable[[str], None],
+    ) -> None:
+        """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
+        we have just released, and may block for a moment."""
+        self._operations = operations
+        self._computes = computes
+        self._changes = changes
+        self._notebooks_on = notebooks_on
+        self._stopped = stopped
+        changes.resumers["resize"] = self._resume
+
+    def begin(self, compute: str, size: str, cancel: Cancel | None = None, end_kernels: bool = False) -> Running:
+        """May block to find the compute by its name. Raises ``KernelsRunning`` with the notebooks that run there, unless their
+        kernels may end, and ``BadRequest`` for what cannot be a size's name."""
+        row = self._computes.find(compute)
+        target = canonical(size)
+        if row.kind is not ComputeKind.DSVM:
+            self._computes.sizes(row.id)  # which says why not
+        notebooks = self._notebooks_on(row.id)
+        if notebooks and not end_kernels:
+            raise KernelsRunning(row.name, notebooks)
+        shown = target.removeprefix("standard_")
+        steps = [
+            (RELEASE, f"Release {row.name}"),
+            (CHANGE, f"Change {row.name} to {shown}"),
+            (START, f"Start {row.name}"),
+        ]
+        return self._operations.begin("resize", compute=row.id, steps=steps, cancel=cancel, arguments={"size": target})
+
+    def run(self, running: Running, size: str) -> Compute:
+        """Do it on this thread. The operation ends with what is returned or raised."""
+        compute_id = running.value.compute or ""
+        affected = self._notebooks_on(compute_id)
+
+        def act(report: Report, cancel: Cancel, memo: Memo) -> Compute:
+            self._follow_stages(running, compute_id, memo)
+            return self._computes.resize(compute_id, canonical(size), report, cancel, memo)
+
+        running.step(RELEASE)
+        return self._changes.run(running, act, lambda row: _notice(row, affected))
+
+    def _resume(self, running: Running) -> None:
+        """Go on with one that an earlier server has begun. Before the provider's first note nothing had been asked of the cloud."""
+        if running.memo.facts:
+            self.run(running, str(running.arguments["size"]))
+        else:
+            self._changes.interrupted(running)
+
+    def _follow_stages(self, running: Running, compute_id: str, memo: Memo) -> None:
+        """The stages that a provider notes are the operation's steps; once the machine is released, its kernels are gone."""
+        keep, name = memo.keep, self._computes.name(compute_id)
+        released = False
+
+        def follow(facts: dict[str, Any]) -> None:
+            nonlocal released
+            keep(facts)
+            stage = facts.get("stage")
+            released = released or stage == RELEASE
+            if facts.get("asked"):
+                return  # the same stage still
+            if not facts.get("ran"):
+                running.skip(START)
+            if stage == BACK:
+                running.step(BACK, f"Put {name} back")
+            elif stage == AGAIN:
+                running.step(AGAIN, f"Start {name} again")
+            elif stage in (RELEASE, CHANGE, START):
+                running.step(stage)
+            if not released:
+                running.skip(RELEASE)  # it was off
+            if stage in (CHANGE, AGAIN):
+                self._stopped(compute_id)
+
+        memo.keep = follow
+
+
+def _notice(row: Compute, affected: list[str]) -> str:
+    size = size_words(row.size)
+    name = row.size.name if row.size is not None else "the new size"
+    has = f"{row.name} has the size {name}{f' ({size})' if size and size != name else ''} and is {state_words(row)}."
+    if not affected:
+        return has
+    ended = f"The kernel of {affected[0]}" if len(affected) == 1 else f"The kernels of {', '.join(affected)}"
+    return f"{has} {ended} ended with it; attach again, or return to the free tier."
