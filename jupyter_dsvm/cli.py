@@ -12,18 +12,19 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir
 
-from . import signin_command
+from . import create_command, signin_command
 from .compute.provider import Cancel
 from .computes import PowerKind
 from .errors import Cancelled, ConfigurationError, DSVMError
 from .models import OperationState
+from .operations import Running
 from .service import DSVMService, load_service
 
 POLL_SECONDS = 0.2
@@ -87,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         power.add_argument("name", metavar="NAME", help="NAME, GROUP/NAME or SUBSCRIPTION/GROUP/NAME")
         power.add_argument("--json", action="store_true", help="print the machine as JSON when it is done")
         power.set_defaults(kind=name)
+    create_command.add_arguments(
+        command("create", _create, "Make a Data Science VM. It costs money from when it runs.")
+    )
     kernelspec = commands.add_parser("kernelspec", help="Kernels that start on a VM.")
     parser_group = kernelspec.add_subparsers(metavar="COMMAND", required=True)
     install = command(
@@ -138,28 +142,55 @@ def _power(arguments: argparse.Namespace) -> int:
     kind: PowerKind = arguments.kind
     with service() as s:
         running = s.changes.begin_power(kind, arguments.name)
-        running.listeners.append(say)
-        s.spawn(running, lambda: s.changes.run_power(running, kind))
-        while True:
-            try:
-                ended = running.finished.result(timeout=POLL_SECONDS)
-                break
-            except FutureTimeout:
-                continue
-            except KeyboardInterrupt:
-                if running.cancel.is_set():
-                    raise  # a second Ctrl-C
-                say("Giving up waiting; what was asked of the cloud may still happen.")
-                running.cancel.set()
-        if ended.state is OperationState.DONE:
-            say(ended.notice)
-            row = s.known.known(ended.compute or "")
-            if arguments.json and row is not None:
-                show(row.to_json())
-            return 0
-        problem = ended.error
-        say(f"jupyter dsvm: {problem.message} {problem.advice}".rstrip() if problem else "jupyter dsvm: it failed.")
-        return INTERRUPTED if ended.state is OperationState.CANCELLED else 1
+        return _followed(
+            s,
+            running,
+            lambda: s.changes.run_power(running, kind),
+            arguments.json,
+            "Giving up waiting; what was asked of the cloud may still happen.",
+        )
+
+
+def _create(arguments: argparse.Namespace) -> int:
+    new = create_command.wanted(arguments)
+    with service() as s:
+        if not create_command.agreed(s, new, arguments.yes, say):
+            say("Nothing was made.")
+            return 1
+        running = s.creations.begin(new)
+        return _followed(
+            s,
+            running,
+            lambda: s.creations.run(running, new),
+            arguments.json,
+            "Cancelling; what was made is being deleted again.",
+        )
+
+
+def _followed(s: DSVMService, running: Running, work: Callable[[], object], as_json: bool, cancelling: str) -> int:
+    """Do ``work``, say how it goes, and give the exit status. Ctrl-C cancels, with the sentence ``cancelling``."""
+    running.listeners.append(say)
+    s.spawn(running, work)
+    while True:
+        try:
+            ended = running.finished.result(timeout=POLL_SECONDS)
+            break
+        except FutureTimeout:
+            continue
+        except KeyboardInterrupt:
+            if running.cancel.is_set():
+                raise  # a second Ctrl-C
+            say(cancelling)
+            running.cancel.set()
+    if ended.state is OperationState.DONE:
+        say(ended.notice)
+        row = s.known.known(ended.compute or "")
+        if as_json and row is not None:
+            show(row.to_json())
+        return 0
+    problem = ended.error
+    say(f"jupyter dsvm: {problem.message} {problem.advice}".rstrip() if problem else "jupyter dsvm: it failed.")
+    return INTERRUPTED if ended.state is OperationState.CANCELLED else 1
 
 
 def _install(arguments: argparse.Namespace) -> int:

@@ -163,6 +163,10 @@ class Computes:
         if not same:
             self._changed(row.id)
 
+    def learn(self, row: Compute) -> None:
+        """A machine that was made just now."""
+        self._keep(row)
+
     # One of them
 
     def known(self, compute_id: str) -> Compute | None:

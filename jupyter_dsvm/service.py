@@ -23,9 +23,11 @@ from traitlets.config import Config, LoggingConfigurable
 from .accounts import Accounts
 from .allowance import Allowance
 from .changes import Changes
+from .compute.creating import Creation, NewCompute
 from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes, PowerKind
 from .connections import Connections
+from .creations import Creations
 from .errors import DSVMError, NotFound
 from .kernels.registry import Call, Registry, registry
 from .models import FREE, Compute, KernelRecord, LinkPhase, Operation, Problem
@@ -125,6 +127,7 @@ class DSVMService(LoggingConfigurable):
             lambda: self.spare_interpreters,
         )
         self.changes = Changes(self.operations_store, self.known, self._notebooks_on, self.connections.stopped)
+        self.creations = Creations(self.operations_store, self.known, self.changes)
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
@@ -289,6 +292,15 @@ class DSVMService(LoggingConfigurable):
         self.spawn(running, lambda: self.changes.run_power(running, kind))
         return running.value
 
+    def creation(self, location: str | None, subscription: str | None) -> Creation:
+        """What a new machine can be like. Blocks while the cloud is asked."""
+        return self.creations.choices(location, subscription)
+
+    def create(self, wanted: NewCompute) -> Operation:
+        running = self.creations.begin(wanted)
+        self.spawn(running, lambda: self.creations.run(running, wanted))
+        return running.value
+
     def spawn(self, running: Running, work: Callable[[], object]) -> None:
         """Do ``work`` on a worker thread; ``running`` has the outcome."""
         self._work.submit(self._quietly, running, work)
@@ -391,6 +403,7 @@ class DSVMService(LoggingConfigurable):
         self._unsubscribe()
         for running in self.operations_store.running():
             running.cancel_reason = "The server is stopping."
+            running.cancel.leaving = True
             running.cancel.set()
             if running.on_cancel is not None:
                 running.on_cancel(running.cancel_reason)

@@ -77,7 +77,7 @@ def row(record: Record) -> Json:
         "vmSize": record.size,
         "powerState": f"PowerState/{record.power}" if record.machine.graph_power else "",
         "privateIp": record.host or "",
-        "publicIp": record.host or "",
+        "publicIp": record.public or "",
         "fqdn": "",
     }
 
