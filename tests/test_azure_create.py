@@ -1,141 +1,27 @@
-"""DSVMs made in one deployment, against the emulator over real HTTP: what is made, what is refused beforehand, and that nothing is
-left of what could not be finished."""
+"""DSVMs made in one deployment, against the emulator over real HTTP: what is made, chosen and refused."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from traitlets.config import Config
-from traitlets.config.loader import JSONFileConfigLoader
 
-from jupyter_dsvm.compute.azure import AzureCompute
-from jupyter_dsvm.compute.creating import NewCompute
-from jupyter_dsvm.compute.provider import Cancel, Memo
+from jupyter_dsvm.compute.provider import Cancel
 from jupyter_dsvm.emulator.client import Emulator
-from jupyter_dsvm.emulator.machines import RESEARCH, STANDARD, TEACHING
-from jupyter_dsvm.errors import DSVMError
-from jupyter_dsvm.models import Compute, PowerState
+from jupyter_dsvm.errors import BadRequest, ConfigurationError, DSVMError, NotAllowed, OperationRefused
+from jupyter_dsvm.models import PowerState
+from support.creating import Make, Said, created, emulator, everything, failed, make, resource, spec
 from support.emulated import writes
 
-MACHINES = tuple(
-    replace(machine, requirements=(), kernelspecs=(), ssh=False)
-    for machine in STANDARD
-    if machine.name in ("cpu-vm", "old-vm", "web-server")
-)
-FREE = {
-    "id": "9d1c6b1e-4a5f-4f3e-8f0b-6f1f6f0c7a11",
-    "name": "Trial",
-    "quota_id": "FreeTrial_2014-09-01",
-}
-GROUPS = ("notebooks", "made", "jupyter-dsvm")
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    scenario = {
-        "subscriptions": [{"id": s.id, "name": s.name} for s in (RESEARCH, TEACHING)] + [FREE],
-    }
-    scenario["machines"] = [
-        {
-            "name": m.name,
-            "resource_group": m.resource_group,
-            "subscription": "Research" if m.subscription == RESEARCH.id else "Teaching",
-            "size": m.size,
-            "image": ":".join(m.image),
-            "location": m.location,
-            "power": m.power,
-            "generation": m.generation,
-            "ssh": False,
-        }
-        for m in MACHINES
-    ]
-    with Emulator(tmp_path_factory.mktemp("azure"), scenario=scenario, timeout=120) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def make(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AzureCompute]]:
-    """An ``AzureCompute`` as the emulator's configuration has it, with other options on top."""
-    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
-    made: list[AzureCompute] = []
-
-    def azure(**options: Any) -> AzureCompute:
-        config = Config()
-        for file in emulator.config_dir.glob("*.json"):
-            config.merge(JSONFileConfigLoader(file.name, path=str(file.parent)).load_config())
-        values = {"polling_interval": 0.05, "create_source_address": "203.0.113.7", "ssh_user": "azureuser", **options}
-        made.append(AzureCompute(config=config, **values))
-        return made[-1]
-
-    yield azure
-    for one in made:
-        one.close()
-    emulator.clear_faults()
-    emulator.set_scenario(quotas=[], restrictions=[], capacity=[])
-    emulator.set_timings(create=0.2, network=0.05, delete=0.1, nic_reserved=0, graph_lag=0)
-    for group in ("made", "jupyter-dsvm"):
-        path = f"/subscriptions/{RESEARCH.id}/resourcegroups/{group}?api-version=2021-04-01"
-        emulator.request("DELETE", path)
-        while emulator.request("GET", path)[0] == 200:
-            time.sleep(0.05)
-
-
-def spec(name: str = "new-vm", **other: Any) -> NewCompute:
-    return NewCompute(
-        **{"name": name, "location": "westeurope", "size": "Standard_D2ds_v5", "subscription": "Research", **other}
-    )
-
-
-class Said:
-    """What was reported."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def __call__(self, text: str, fraction: float | None = None) -> None:
-        assert fraction is None or 0 <= fraction <= 1
-        if text not in self.texts:
-            self.texts.append(text)
-
-
-def everything(emulator: Emulator, subscription: str = RESEARCH.id) -> list[str]:
-    """Ids of all that there is in the groups that these tests use, and the groups."""
-    found = []
-    for group in GROUPS:
-        path = f"/subscriptions/{subscription}/resourcegroups/{group}"
-        status, _, body = emulator.request("GET", f"{path}?api-version=2021-04-01")
-        if status == 200:
-            found.append(body["id"])
-            found += [r["id"] for r in emulator.request("GET", f"{path}/resources?api-version=2021-04-01")[2]["value"]]
-    return sorted(found)
-
-
-def created(azure: AzureCompute, wanted: NewCompute, memo: Memo | None = None) -> Compute:
-    return azure.create(wanted, Said(), Cancel(), memo)
-
-
-def failed(azure: AzureCompute, wanted: NewCompute, memo: Memo | None = None) -> DSVMError:
-    with pytest.raises(DSVMError) as caught:
-        created(azure, wanted, memo)
-    return caught.value
-
-
-def resource(emulator: Emulator, kind: str, name: str, group: str = "made") -> Any:
-    provider = "Microsoft.Compute" if kind in ("virtualMachines", "disks") else "Microsoft.Network"
-    path = f"/subscriptions/{RESEARCH.id}/resourceGroups/{group}/providers/{provider}/{kind}/{name}"
-    status, _, body = emulator.request("GET", f"{path}?api-version=2023-11-01")
-    return body if status == 200 else None
-
+__all__ = ["emulator", "make"]
 
 # -- what is made -----------------------------------------------------------------------------------------------------
 
 
-def test_a_vm_with_all_that_it_needs(make: Callable[..., AzureCompute], emulator: Emulator):
+def test_a_vm_with_all_that_it_needs(make: Make, emulator: Emulator):
     azure, said, before = make(create_owner="ada"), Said(), len(emulator.traffic)
     row = azure.create(spec(resource_group="made", disk_gib=200), said, Cancel())
     assert (row.name, row.power_state, row.location) == ("new-vm", PowerState.RUNNING, "westeurope")
@@ -169,7 +55,7 @@ def test_a_vm_with_all_that_it_needs(make: Callable[..., AzureCompute], emulator
     assert any("network (2 of 5)" in text for text in said.texts)
 
 
-def test_the_new_vm_is_in_the_list_before_the_graph_knows_it(make: Callable[..., AzureCompute], emulator: Emulator):
+def test_the_new_vm_is_in_the_list_before_the_graph_knows_it(make: Make, emulator: Emulator):
     emulator.set_timings(graph_lag=60)
     azure = make()
     row = created(azure, spec(resource_group="made"))
@@ -180,3 +66,161 @@ def test_the_new_vm_is_in_the_list_before_the_graph_knows_it(make: Callable[...,
     emulator.set_timings(graph_lag=60)
     emulator.remove("new-vm")
     assert row.id not in {c.id for c in azure.list().computes}
+
+
+def test_without_a_public_address(make: Make, emulator: Emulator):
+    azure = make(create_source_address="")
+    row = created(azure, spec(resource_group="made", private=True))
+    assert resource(emulator, "publicIPAddresses", "new-vm-ip") is None
+    assert resource(emulator, "networkSecurityGroups", "new-vm-nsg")["properties"]["securityRules"] == []
+    interface = resource(emulator, "networkInterfaces", "new-vm-nic")
+    assert "publicIPAddress" not in interface["properties"]["ipConfigurations"][0]["properties"]
+    assert (
+        azure.ssh_target(row.id).host
+        == interface["properties"]["ipConfigurations"][0]["properties"]["privateIPAddress"]
+    )
+
+
+def test_into_a_subnet_that_is_there(make: Make, emulator: Emulator):
+    first = make()
+    created(first, spec("first-vm", resource_group="made"))
+    subnet = resource(emulator, "virtualNetworks", "first-vm-vnet")["properties"]["subnets"][0]["id"]
+    azure = make(create_subnet=subnet, create_private_only=True, create_source_address="")
+    created(azure, spec("second-vm", resource_group="made"))
+    assert resource(emulator, "virtualNetworks", "second-vm-vnet") is None
+    assert resource(emulator, "publicIPAddresses", "second-vm-ip") is None
+    interface = resource(emulator, "networkInterfaces", "second-vm-nic")
+    assert interface["properties"]["ipConfigurations"][0]["properties"]["subnet"]["id"] == subnet
+
+
+def test_trusted_launch_is_said_and_secure_boot_off(make: Make, emulator: Emulator):
+    created(make(create_security_type="TrustedLaunch"), spec(resource_group="made"))
+    assert resource(emulator, "virtualMachines", "new-vm")["properties"]["securityProfile"] == {
+        "securityType": "TrustedLaunch",
+        "uefiSettings": {"secureBootEnabled": False, "vTpmEnabled": True},
+    }
+
+
+def test_ssh_is_open_to_our_key_and_the_address_stays(make: Make, emulator: Emulator):
+    azure = make(ssh_key_file="")
+    row = created(azure, spec(resource_group="made"))
+    target = azure.ssh_target(row.id)
+    (key,) = target.key_files
+    assert key.endswith("/jupyter-dsvm/id_ed25519")
+    assert Path(key).stat().st_mode & 0o077 == 0
+    assert target.pinned_key_id == row.id.removeprefix("azure:")
+    assert target.user == "azureuser"
+    with socket.create_connection((target.host, target.port), timeout=5) as connection:
+        assert connection.recv(8) == b"SSH-2.0-"
+    azure.stop(row.id, Said(), Cancel())
+    azure.start(row.id, Said(), Cancel())
+    assert azure.ssh_target(row.id).host == target.host
+
+
+# -- what is refused before anything exists -----------------------------------------------------------------------------
+
+
+def quota(family: str, limit: int) -> Callable[[Emulator], None]:
+    return lambda emulator: emulator.set_scenario(quotas=[{"family": family, "limit": limit}])
+
+
+def restricted(size: str) -> Callable[[Emulator], None]:
+    return lambda emulator: emulator.set_scenario(restrictions=[{"size": size}])
+
+
+def as_it_is(emulator: Emulator) -> None:
+    pass
+
+
+REFUSED: dict[str, tuple[Callable[[Emulator], None], dict[str, Any], dict[str, Any], type[DSVMError], str]] = {
+    "the family's quota": (quota("standardDDSv5Family", 5), {}, {}, OperationRefused, "4 of 5 are in use, 2 more are needed"),
+    "the region's quota": (quota("cores", 5), {}, {}, OperationRefused, "all sizes of the region"),
+    "a size that this subscription does not get": (
+        restricted("Standard_D2ds_v5"), {}, {}, OperationRefused, "does not offer it to this subscription"
+    ),
+    "a GPU for a free trial": (
+        as_it_is, {"subscription": "Trial", "size": "Standard_NC4as_T4_v3"}, {}, OperationRefused, "free trial"
+    ),
+    "a region that there is not": (as_it_is, {"location": "atlantis"}, {}, BadRequest, "There is no region 'atlantis'"),
+    "a region that is not allowed": (
+        as_it_is, {}, {"create_locations": ["North Europe"]}, BadRequest, "northeurope"
+    ),
+    "a size that there is not": (as_it_is, {"size": "Standard_X1"}, {}, BadRequest, "There is no size Standard_X1"),
+    "a size that is not allowed": (
+        as_it_is, {}, {"create_sizes": ["Standard_NC*"]}, OperationRefused, "The administrator does not allow this size."
+    ),
+    "a subscription that there is not": (as_it_is, {"subscription": "Elsewhere"}, {}, BadRequest, "no subscription 'Elsewhere'"),
+    "a subscription that is not allowed": (
+        as_it_is, {}, {"create_subscriptions": ["Teaching"]}, NotAllowed, "The administrator does not allow"
+    ),
+    "no subscription among several": (as_it_is, {"subscription": None}, {}, BadRequest, "Research, Teaching, Trial"),
+    "a group that there is not and may not be made": (
+        as_it_is, {"resource_group": "nowhere"}, {"create_resource_group": False}, NotAllowed, "no resource group nowhere"
+    ),
+    "a VM that is there": (
+        as_it_is, {"name": "cpu-vm", "resource_group": "notebooks"}, {}, OperationRefused, "There is a VM cpu-vm"
+    ),
+    "nothing at all may be made": (as_it_is, {}, {"may_create": False}, NotAllowed, "does not allow VMs to be made here"),
+    "nobody says who may reach it": (as_it_is, {}, {"create_source_address": ""}, BadRequest, "--from ADDRESS"),
+    "the whole internet": (
+        as_it_is, {"source_address": "0.0.0.0/0"}, {"create_source_address": ""}, BadRequest, "whole internet"
+    ),
+    "any address": (as_it_is, {"source_address": "*"}, {"create_source_address": ""}, BadRequest, "neither an IPv4 address"),
+    "half a continent": (
+        as_it_is, {"source_address": "203.0.0.0/16"}, {"create_source_address": ""}, BadRequest, "more addresses than a /24"
+    ),
+    "another address than the administrator's": (
+        as_it_is, {"source_address": "198.51.100.1"}, {}, NotAllowed, "203.0.113.7/32 alone"
+    ),
+    "an account that Azure does not take": (as_it_is, {}, {"ssh_user": "root"}, ConfigurationError, "AzureCompute.ssh_user"),
+    "a name that cannot be": (as_it_is, {"name": "new_vm"}, {}, BadRequest, "letters, digits and hyphens"),
+    "a disk that is too small": (as_it_is, {"disk_gib": 5}, {}, BadRequest, "30 to 4095 GiB"),
+    "an image of Windows": (
+        as_it_is, {}, {"create_image": "microsoft-dsvm:dsvm-win-2022:winserver-2022"}, ConfigurationError, "Windows"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_before_anything_is_written(case: str, make: Make, emulator: Emulator):
+    arrange, wanted, options, kind, words = REFUSED[case]
+    arrange(emulator)
+    azure, before = make(**options), len(emulator.traffic)
+    error = failed(azure, spec(**{"resource_group": "made", **wanted}))
+    assert type(error) is kind
+    assert words in str(error)
+    assert error.advice or kind is NotAllowed
+    assert writes(emulator, before) == []
+
+
+def test_what_is_there_under_one_of_the_names_is_left_alone(make: Make, emulator: Emulator):
+    created(make(), spec(resource_group="made"))
+    emulator.remove("new-vm")  # as somebody deletes the VM alone
+    there, before = everything(emulator), len(emulator.traffic)
+    error = failed(make(), spec(resource_group="made"))
+    assert error.code == "NameTaken"
+    assert "new-vm-nic" in error.message
+    assert writes(emulator, before) == []
+    assert everything(emulator) == there
+
+
+# -- what can be chosen -------------------------------------------------------------------------------------------------
+
+
+def test_what_can_be_chosen(make: Make, emulator: Emulator):
+    azure = make(create_locations=["westeurope"], create_source_address="")
+    first = azure.creation()
+    assert [s.name for s in first.subscriptions] == ["Research", "Teaching", "Trial"]
+    assert (first.allowed, first.subscription, first.sizes) == (True, None, ())
+    found = azure.creation("West Europe", "Trial")
+    assert found.location == "westeurope"
+    assert [place.text for place in found.locations] == ["West Europe"]
+    offers = {o.size.name: o for o in found.sizes}
+    assert "free trial" in offers["Standard_NC4as_T4_v3"].reason
+    assert offers["Standard_D2ds_v5"].available
+    assert offers["Standard_D2ds_v5"].price is not None
+    assert not offers["Standard_D8ds_v5"].available
+    assert [o.available for o in found.sizes] == sorted((o.available for o in found.sizes), reverse=True)
+    with pytest.raises(BadRequest):
+        azure.creation("northeurope", "Trial")
+    assert make(may_create=False).creation().allowed is False
