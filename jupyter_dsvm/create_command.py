@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from .compute.creating import Creation, NewCompute
-from .errors import BadRequest, NotAllowed
+from .errors import NotAllowed
 from .models import SizeOffer
 from .service import DSVMService
 from .tables import price_words, size_words
@@ -78,11 +78,6 @@ def agreed(
     choices = service.creation(new.location, new.subscription)
     if not choices.allowed:
         raise NotAllowed(choices.reason)
-    if choices.subscription is None:
-        raise BadRequest(
-            "There are several subscriptions, so the one for the new VM has to be named.",
-            advice=f"Add --subscription with one of {', '.join(s.name for s in choices.subscriptions if s.available)}.",
-        )
     offer = next((o for o in choices.sizes if o.size.name.lower() == new.size.lower()), None)
     if offer is not None and not offer.available:
         return True  # creating it says why it cannot be, and what can

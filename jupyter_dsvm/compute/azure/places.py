@@ -108,7 +108,7 @@ def which(usable: list[Subscription]) -> BadRequest:
         )
     return BadRequest(
         "There are several subscriptions, so the one for the new VM has to be named.",
-        advice=f"Name one of {', '.join(one.name for one in usable)}.",
+        advice=f"Name one of {', '.join(one.name for one in usable)} (`--subscription` on the command line).",
         code="WhichSubscription",
     )
 
