@@ -12,14 +12,14 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir
 
-from . import signin_command
+from . import create_command, signin_command
 from .compute.provider import Cancel
 from .compute.sizing import chosen
 from .computes import PowerKind
@@ -97,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     resize.add_argument("name", metavar="NAME", help="NAME, GROUP/NAME or SUBSCRIPTION/GROUP/NAME")
     resize.add_argument("size", metavar="SIZE", help="such as NC4as_T4_v3; `jupyter dsvm sizes NAME` lists them")
     resize.add_argument("--json", action="store_true", help="print the machine as JSON when it is done")
+
+    create_command.add_arguments(
+        command("create", _create, "Make a Data Science VM. It costs money from when it runs.")
+    )
     kernelspec = commands.add_parser("kernelspec", help="Kernels that start on a VM.")
     parser_group = kernelspec.add_subparsers(metavar="COMMAND", required=True)
     install = command(
@@ -148,13 +152,35 @@ def _power(arguments: argparse.Namespace) -> int:
     kind: PowerKind = arguments.kind
     with service() as s:
         running = s.changes.begin_power(kind, arguments.name)
-        running.listeners.append(say)
-        s.spawn(running, lambda: s.changes.run_power(running, kind))
-        return _awaited(s, running, arguments.json)
+        return _followed(
+            s,
+            running,
+            lambda: s.changes.run_power(running, kind),
+            arguments.json,
+            "Giving up waiting; what was asked of the cloud may still happen.",
+        )
 
 
-def _awaited(s: DSVMService, running: Running, as_json: bool) -> int:
-    """The exit status of a change of a machine that has begun, once it has ended; Ctrl-C cancels it."""
+def _create(arguments: argparse.Namespace) -> int:
+    new = create_command.wanted(arguments)
+    with service() as s:
+        if not create_command.agreed(s, new, arguments.yes, say):
+            say("Nothing was made.")
+            return 1
+        running = s.creations.begin(new)
+        return _followed(
+            s,
+            running,
+            lambda: s.creations.run(running, new),
+            arguments.json,
+            "Cancelling; what was made is being deleted again.",
+        )
+
+
+def _followed(s: DSVMService, running: Running, work: Callable[[], object], as_json: bool, cancelling: str) -> int:
+    """Do ``work``, say how it goes, and give the exit status. Ctrl-C cancels, with the sentence ``cancelling``."""
+    running.listeners.append(say)
+    s.spawn(running, work)
     while True:
         try:
             ended = running.finished.result(timeout=POLL_SECONDS)
@@ -164,7 +190,7 @@ def _awaited(s: DSVMService, running: Running, as_json: bool) -> int:
         except KeyboardInterrupt:
             if running.cancel.is_set():
                 raise  # a second Ctrl-C
-            say("Giving up waiting; what was asked of the cloud may still happen.")
+            say(cancelling)
             running.cancel.set()
     if ended.state is OperationState.DONE:
         say(ended.notice)
@@ -196,10 +222,14 @@ def _resize(arguments: argparse.Namespace) -> int:
         offers, notice = s.known.sizes(row.id)
         size = chosen(arguments.size, offers, row.name, row.location).size.name
         running = s.resizes.begin(row.id, size)
-        running.listeners.append(say)
         say(notice)
-        s.spawn(running, lambda: s.resizes.run(running, size))
-        return _awaited(s, running, arguments.json)
+        return _followed(
+            s,
+            running,
+            lambda: s.resizes.run(running, size),
+            arguments.json,
+            "Cancelling; what was begun is put back as far as Azure can.",
+        )
 
 
 def _install(arguments: argparse.Namespace) -> int:

@@ -185,6 +185,10 @@ class Computes:
         if found:
             self._changed(None)
 
+    def learn(self, row: Compute) -> None:
+        """A machine that was made just now."""
+        self._keep(row)
+
     # One of them
 
     def known(self, compute_id: str) -> Compute | None:

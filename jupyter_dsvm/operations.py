@@ -105,6 +105,10 @@ class Running:
         else:
             self.report(text)
 
+    def about(self, compute: str) -> None:
+        """The compute's id, where it was not known at the beginning: a new machine's."""
+        self._change(lambda op: dataclasses.replace(op, compute=compute))
+
     def skip(self, name: str) -> None:
         """Take an announced step out: it turned out not to be needed."""
         self._change(lambda op: dataclasses.replace(op, steps=tuple(s for s in op.steps if s.name != name)))

@@ -19,6 +19,7 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 from .accounts import checked
+from .compute.creating import NewCompute
 from .errors import BadRequest, DSVMError
 from .models import Operation, SignInStatus
 from .service import DSVMService
@@ -120,6 +121,22 @@ class ComputesHandler(DSVMHandler):
         refresh = self.flag("refresh")
         await self.refresh_paths()
         self.answer((await self.run(self.service.computes, refresh)).to_json())
+
+    @web.authenticated
+    @authorized
+    async def post(self) -> None:
+        self.begun(await self.run(self.service.create, NewCompute.from_json(self.body())))
+
+
+class CreationHandler(DSVMHandler):
+    """What a new machine can be like."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        location = self.get_query_argument("location", None) or None
+        subscription = self.get_query_argument("subscription", None) or None
+        self.answer((await self.run(self.service.creation, location, subscription)).to_json())
 
 
 class ComputeActionHandler(DSVMHandler):
@@ -253,6 +270,7 @@ class UnknownHandler(DSVMHandler):
 
 ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"computes", ComputesHandler),
+    (r"creation", CreationHandler),
     (r"computes/([^/]+)/(start|stop|restart)", ComputeActionHandler),
     (r"computes/([^/]+)/kernelspecs", KernelspecsHandler),
     (r"computes/([^/]+)/sizes", SizesHandler),

@@ -23,9 +23,11 @@ from traitlets.config import Config, LoggingConfigurable
 from .accounts import Accounts
 from .allowance import Allowance
 from .changes import Changes
+from .compute.creating import Creation, NewCompute
 from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes, PowerKind
 from .connections import Connections
+from .creations import Creations
 from .elsewhere import Elsewhere
 from .errors import DSVMError, NotFound
 from .keptchanges import KeptChanges
@@ -143,6 +145,7 @@ class DSVMService(LoggingConfigurable):
         self.resizes = Resizes(
             self.operations_store, self.known, self.changes, self._notebooks_on, self.connections.stopped
         )
+        self.creations = Creations(self.operations_store, self.known, self.changes)
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
@@ -331,6 +334,15 @@ class DSVMService(LoggingConfigurable):
     def resize(self, compute: str, size: str, end_kernels: bool = False) -> Operation:
         running = self.resizes.begin(compute, size, end_kernels=end_kernels)
         self.spawn(running, lambda: self.resizes.run(running, size))
+        return running.value
+
+    def creation(self, location: str | None, subscription: str | None) -> Creation:
+        """What a new machine can be like. Blocks while the cloud is asked."""
+        return self.creations.choices(location, subscription)
+
+    def create(self, wanted: NewCompute) -> Operation:
+        running = self.creations.begin(wanted)
+        self.spawn(running, lambda: self.creations.run(running, wanted))
         return running.value
 
     def spawn(self, running: Running, work: Callable[[], object]) -> None:

@@ -23,7 +23,7 @@ from jupyter_dsvm.models import Compute, ComputeKind, PowerState, Price, Problem
 from jupyter_dsvm.routes import ROUTES
 from jupyter_dsvm.service import DSVMService
 from support.entra import Entra, entra_server
-from support.fakes import FakeCompute, FakeConnections, FakeFree, FakeProxy, FakeRegistry, dsvm
+from support.fakes import FakeCompute, FakeConnections, FakeFree, FakeMaker, FakeProxy, FakeRegistry, dsvm
 from support.server import jp_asyncio_loop, jp_server_cleanup  # noqa: F401
 
 FILE = Path(jupyter_dsvm.__file__).parent / "openapi.yaml"
@@ -53,7 +53,7 @@ def entra(tmp_path: Path) -> Iterator[Entra]:
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch, entra: Entra) -> Iterator[FakeCompute]:
     """A server whose one kernel is a front without a process, so that every answer comes at once."""
-    made = FakeCompute(RICH, GPU)
+    made = FakeMaker(RICH, GPU)
     kernels = FakeRegistry(FakeProxy("k1"))
     original = DSVMService.__init__
 
@@ -131,6 +131,14 @@ async def test_every_operation_of_the_file(checked: Callable[..., Awaitable[Any]
     for action in ("start", "restart", "stop"):
         await ask("changeCompute", 202, "POST", f"computes/{GPU.id}/{action}")
         await asyncio.sleep(0.1)
+    assert (await ask("getCreation", 200, "GET", "creation"))["sizes"] == []
+    there = await ask("getCreation", 200, "GET", "creation", location="westeurope", subscription="sub1")
+    assert there["sizes"][0]["available"]
+    wanted = {"name": "new-vm", "location": "westeurope", "size": "Standard_D2ds_v5"}
+    operation = await ask("createCompute", 202, "POST", "computes", wanted)
+    assert (operation["kind"], operation["compute"]) == ("create", None)
+    await asyncio.sleep(0.2)
+    assert (await ask("getOperation", 200, "GET", f"operations/{operation['id']}"))["compute"] == "azure:new-vm-id"
     await ask("listKernelspecs", 200, "GET", "computes/azure:rich/kernelspecs")
     assert len((await ask("listSizes", 200, "GET", f"computes/{GPU.id}/sizes"))["sizes"]) == 3
     resized = await ask(
@@ -169,6 +177,9 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await checked(404, "PUT", "kernels/nobody/compute", {"compute": "free"})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": 1})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": None})
+    await checked(400, "POST", "computes", {"name": "x"})
+    await checked(400, "POST", "computes", {"name": "x", "location": "l", "size": "s", "private": "yes"})
+    await checked(400, "POST", "computes", {"name": "x", "location": "l", "size": "s", "image": "mine"})
     await checked(404, "GET", "operations/none")
     await checked(404, "DELETE", "operations/none")
     await checked(404, "DELETE", "operations/none", release="true")

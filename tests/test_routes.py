@@ -150,6 +150,7 @@ async def test_retry_after_is_a_header_too(jp_fetch: Fetch, cloud: FakeCompute, 
 
 PATHS = [
     "computes",
+    "creation",
     "computes/free/start",
     "computes/free/stop",
     "computes/free/restart",

@@ -10,9 +10,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..models import Compute, Problem, SizeOffer, SSHTarget
+from .creating import Creation, NewCompute
 
 
 @dataclass(frozen=True)
@@ -100,3 +101,16 @@ class ComputeProvider(Protocol):
 
     def close(self) -> None:
         """Release clients and threads; called once, at the end."""
+
+
+@runtime_checkable
+class Maker(Protocol):
+    """A provider that can make new computes."""
+
+    prefix: str
+
+    def creation(self, location: str | None = None, subscription: str | None = None) -> Creation:
+        """What one can be like; the sizes of ``location``, if it is named."""
+
+    def create(self, wanted: NewCompute, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
+        """Return once it runs. Nothing is left of one that could not be made, or the error names what is."""

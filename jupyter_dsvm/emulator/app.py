@@ -37,7 +37,7 @@ from .control import vm_row
 from .directory import Directory
 from .entra import EntraServer
 from .machines import STANDARD, Machine
-from .network import can_isolate
+from .network import can_isolate, free_port
 from .records import Record, Timings
 from .routes import Gate, application
 from .scenario import Scenario
@@ -113,6 +113,9 @@ class _Server:
         self.config = directory / "config"
         self.key = self.config / "id_ed25519"
         self.images = environment.Images(options.cache or environment.cache_folder())
+        self.newcomers = 0
+        self.newcomer_port = free_port()
+        """Of VMs that are made later and share this computer's network: known to the configuration beforehand."""
         self.stopped: asyncio.Event
 
     async def run(self) -> None:
@@ -124,6 +127,7 @@ class _Server:
             scenario = self.options.scenario or Scenario()
             arm = Arm(self._records(), self.options.timings, scenario.subscriptions, scenario.tenants)
             scenario.apply(arm)
+            arm.deployments.new_vm = self._new_vm
             if not await self._prepared(arm):
                 return
             server: httpserver.HTTPServer | None = None
@@ -226,6 +230,7 @@ class _Server:
             new_key(self.key)
         client_key = public_line(self.key)
         isolated, ssh_server = self._isolated(), self._ssh_server()
+        self.isolated, self.ssh_server = isolated, ssh_server
         state_file = self.directory / "state.json"
         known: dict[str, str] = json.loads(state_file.read_text("utf-8")) if state_file.exists() else {}
         names = collections.Counter(m.name for m in self.options.machines)
@@ -251,6 +256,27 @@ class _Server:
             records.append(Record(machine, vm_id, vm))
         state_file.write_text(json.dumps(known, indent=1), encoding="utf-8")
         return records
+
+    def _new_vm(self, machine: Machine, vm_id: str, key: str, account: str) -> VirtualMachine | None:
+        """The machine behind a VM that is made in a deployment. It lives as long as the emulator runs."""
+        folder = f"{machine.name}-{vm_id[:8]}"
+        self.newcomers += 1
+        vm = VirtualMachine(
+            machine,
+            vm_id,
+            self.directory / "machines" / folder,
+            self.directory / "disks" / folder,
+            key,
+            isolated=self.isolated,
+            uid=FIRST_UID + len(self.options.machines) + self.newcomers,
+            ssh_server=self.ssh_server,
+            images=self.images,
+            account=account,
+            port=self.newcomer_port,
+        )
+        with open(self.config / "host_keys", "a", encoding="utf-8") as file:
+            file.write(f"{vm.vm_id} {public_line(vm.host_key)}\n")
+        return vm
 
     def _isolated(self) -> bool:
         if self.options.isolate is False:
@@ -302,7 +328,7 @@ class _Server:
                 "prices_endpoint": f"{base}/{gate.prices_door}",
                 "ssh_user": vms[0].user if vms else None,
                 "ssh_key_file": str(self.key),
-                "ssh_ports": {vm.vm_id: vm.port for vm in vms},
+                "ssh_ports": {vm.vm_id: vm.port for vm in vms} | ({} if self.isolated else {"*": self.newcomer_port}),
                 "host_keys_file": str(host_keys),
             }
         }

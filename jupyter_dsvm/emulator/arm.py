@@ -18,6 +18,8 @@ from datetime import timedelta
 from typing import Any
 
 from . import shapes
+from .deployments import Deployments
+from .estate import Estate
 from .faults import Fault, Faults
 from .machines import HOME, SIZES, SUBSCRIPTIONS, Subscription, Tenant
 from .offers import Offers
@@ -99,6 +101,10 @@ class Arm:
         self.throttles: dict[str, Throttle] = {}
         """By operation."""
         self.operations: dict[str, Operation] = {}
+        self.estate = Estate(self.records)
+        self.deployments = Deployments(self, self.estate)
+        self.newcomers: Json = {}
+        """What VMs that are made in deployments have beside what their template says: fields of ``Machine``."""
         self._removed: list[tuple[float, Record]] = []
         """Deleted VMs and when, for the graph."""
 
@@ -150,7 +156,7 @@ class Arm:
 
     def group(self, subscription_id: str, group: str) -> list[Record]:
         found = [r for r in self.subscription(subscription_id) if r.machine.resource_group.lower() == group.lower()]
-        if not found:
+        if not found and not self.estate.has_group(subscription_id, group):
             raise Refusal(404, "ResourceGroupNotFound", f"Resource group '{group}' could not be found.")
         return found
 
@@ -161,7 +167,7 @@ class Arm:
         if suffix == "-nic":
             name = re.sub(r"-nic\d+$", "-nic", name, flags=re.IGNORECASE)  # its further ones are like the first
         for record in self.group(subscription_id, group):
-            if f"{record.machine.name}{suffix}".lower() == name.lower():
+            if f"{record.machine.name}{suffix}".lower() == name.lower() and not (suffix and record.made):
                 return record
         raise Refusal(
             404,
@@ -183,6 +189,17 @@ class Arm:
                 return record
         raise Refusal(404, "ResourceNotFound", f"There is no VM {name!r}.")
 
+    def by_id(self, resource_id: str) -> Record | None:
+        return next((r for r in self.records if r.id.lower() == resource_id.lower()), None)
+
+    @property
+    def locations(self) -> dict[str, str]:
+        """Regions by name, each with what people read."""
+        known = {"westeurope": "West Europe", "northeurope": "North Europe"}
+        return known | {
+            r.machine.location: r.machine.location.title() for r in self.records if r.machine.location not in known
+        }
+
     def graph_rows(self, tenant: str | None) -> list[Json]:
         seen_at = asyncio.get_running_loop().time() - self.timings.graph_lag
         shown = {one.id for one in self.visible(tenant) if not one.forbidden}
@@ -191,7 +208,10 @@ class Arm:
         for record in (*self.records, *still_seen):
             if record.machine.subscription in shown:
                 past = [row for since, row in record.rows if since <= seen_at]
-                rows.append(past[-1] if past else record.rows[0][1])
+                if record.made is None:
+                    rows.append(past[-1] if past else record.rows[0][1])
+                elif past:  # of one that was made just now the graph knows nothing
+                    rows.append(past[-1])
         return rows
 
     def raise_fault(self, operation: str, record: Record | None = None) -> None:
@@ -199,10 +219,10 @@ class Arm:
         name, size = (record.machine.name, record.size) if record else ("*", "*")
         fault = self.faults.take(operation, "request", name, size)
         if fault is not None:
-            raise Refusal(fault.status, fault.code, self._words(fault, record), retry_after=fault.retry_after)
+            raise Refusal(fault.status, fault.code, self.words(fault, record), retry_after=fault.retry_after)
 
     @staticmethod
-    def _words(fault: Fault, record: Record | None) -> str:
+    def words(fault: Fault, record: Record | None) -> str:
         words = {"operation": fault.operation}
         if record is not None:
             words |= {
@@ -292,7 +312,7 @@ class Arm:
                     await asyncio.wait([before.task])
             fault = self.faults.take(operation.action, "operation", record.machine.name, record.size)
             if fault is not None:
-                error: Json | None = shapes.error(fault.code, self._words(fault, record))["error"]
+                error: Json | None = shapes.error(fault.code, self.words(fault, record))["error"]
             else:
                 error = self._place(operation.action, record, took_over, size)
             if error is not None:
@@ -338,8 +358,8 @@ class Arm:
         was_running = record.power == "running"
         if vm is not None and (action in ("deallocate", "powerOff", "restart") or (action == "patch" and was_running)):
             await vm.halt()
-        if vm is not None and action == "deallocate":
-            vm.release()
+        if vm is not None and action == "deallocate" and record.made is None:
+            vm.release()  # an address that is static, as those that deployments make, stays
         if action in ("start", "deallocate"):
             record.hibernated = action == "deallocate" and record.hibernate_next
         if size is not None:
@@ -382,6 +402,7 @@ class Arm:
 
     async def power_off(self) -> None:
         """End every process of every VM."""
+        await self.deployments.close()
         tasks = [o.task for o in self.operations.values() if o.task is not None and not o.task.done()]
         for task in tasks:
             task.cancel()

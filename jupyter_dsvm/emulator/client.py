@@ -30,7 +30,17 @@ from .machines import STANDARD, Machine
 
 Json = dict[str, Any]
 
-QUICK = {"start": 0.3, "deallocate": 0.2, "restart": 0.3, "powerOff": 0.2, "patch": 0.2, "retry_after": 0}
+QUICK = {
+    "start": 0.3,
+    "deallocate": 0.2,
+    "restart": 0.3,
+    "powerOff": 0.2,
+    "patch": 0.2,
+    "retry_after": 0,
+    "network": 0.05,
+    "create": 0.2,
+    "delete": 0.1,
+}
 """Timings for tests: no second is waited for nothing."""
 
 

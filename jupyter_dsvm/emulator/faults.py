@@ -12,11 +12,14 @@ OPERATIONS = (
     "start", "deallocate", "restart", "powerOff", "patch",
     "get", "instanceView", "list", "graph", "subscriptions", "operation", "network",
     "tenants", "sizes", "skus", "usages", "prices", "gallery",
+    "locations", "group", "deployment", "deployments", "vm", "delete",
 )  # fmt: skip
 """``get`` is one VM, ``operation`` the address of a long-running operation, ``network`` an interface or public address,
-``sizes`` those that a VM could have, ``skus`` those of a subscription, ``gallery`` an image in one."""
+``sizes`` those that a VM could have, ``skus`` those of a subscription, ``gallery`` an image in one. ``group`` makes a resource
+group; ``deployment`` is one that is validated or begun, ``deployments`` a look at one; ``network`` and ``vm`` as operations are
+what a deployment makes; ``delete`` is the deletion of anything."""
 
-LONG_RUNNING = frozenset({"start", "deallocate", "restart", "powerOff", "patch"})
+LONG_RUNNING = frozenset({"start", "deallocate", "restart", "powerOff", "patch", "deployment", "network", "vm"})
 
 PRESETS: dict[str, tuple[int, str]] = {
     "AllocationFailed": (

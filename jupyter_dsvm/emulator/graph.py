@@ -78,7 +78,7 @@ def row(record: Record) -> Json:
         "powerState": f"PowerState/{record.power}" if record.machine.graph_power else "",
         "provisioningState": record.provisioning,
         "privateIp": record.host or "",
-        "publicIp": record.host or "",
+        "publicIp": record.public or "",
         "fqdn": "",
         "hibernation": "true" if record.machine.hibernation else "",
     }

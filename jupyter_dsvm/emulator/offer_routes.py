@@ -43,7 +43,7 @@ class OfferRoutes:
         match = re.fullmatch(r"\s*location eq '([^']*)'\s*", text)
         if text and match is None:
             raise Refusal(400, "InvalidFilterInQueryString", f"Invalid $filter '{text}' specified in the query string.")
-        places = sorted({r.machine.location for r in self.arm.records} | {"westeurope", "northeurope"})
+        places = sorted(self.arm.locations)
         wanted = [match[1].lower()] if match else places
         return {"value": self.arm.offers.skus(subscription, [p for p in wanted if p in places])}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import graph
 from .machines import Machine
+from .made import Made
 from .vm import VirtualMachine
 
 Json = dict[str, Any]
@@ -43,8 +44,10 @@ class Operation:
 class Record:
     """A VM as ARM sees it; ``vm`` is the machine itself, None with Windows, which nobody can log in to here."""
 
-    def __init__(self, machine: Machine, vm_id: str, vm: VirtualMachine | None) -> None:
+    def __init__(self, machine: Machine, vm_id: str, vm: VirtualMachine | None, made: Made | None = None) -> None:
         self.machine = machine
+        self.made = made
+        """What the template said, of a VM that was made in a deployment."""
         self.vm_id = vm_id
         self.vm = vm
         self.size = machine.size
@@ -60,12 +63,25 @@ class Record:
         self.id = f"{self.group_id}/providers/Microsoft.Compute/virtualMachines/{machine.name}"
         self.nic_id = f"{self.group_id}/providers/Microsoft.Network/networkInterfaces/{machine.name}-nic"
         self.public_ip_id = f"{self.group_id}/providers/Microsoft.Network/publicIPAddresses/{machine.name}-ip"
+        if made is not None:
+            self.nic_id, self.public_ip_id = made.interface_id, made.address_id
         self.rows: deque[tuple[float, Json]] = deque(maxlen=100)
         """What the Resource Graph could see, and since when; the graph lags behind."""
 
     @property
     def host(self) -> str | None:
         return self.vm.address.host if self.vm is not None and self.vm.address is not None else None
+
+    @property
+    def disk_name(self) -> str:
+        if self.made is not None:
+            return self.made.disk_id.rsplit("/", 1)[-1]
+        return f"{self.machine.name}_OsDisk_1_{self.vm_id.replace('-', '')}"
+
+    @property
+    def public(self) -> str | None:
+        """Its public address, if it has one."""
+        return self.host if self.public_ip_id else None
 
     @property
     def allocated(self) -> bool:
@@ -97,6 +113,13 @@ class Timings:
     restart: float = 3.0
     powerOff: float = 2.0
     patch: float = 2.0
+    network: float = 0.5
+    """A network resource of a deployment."""
+    create: float = 5.0
+    """A VM of a deployment."""
+    delete: float = 2.0
+    nic_reserved: float = 0.0
+    """How long the interface of a VM that could not be made stays reserved for it; Azure's 180."""
     retry_after: int | None = None
     """``Retry-After`` of operations; None: what is left of the operation, from 1 to 10 s."""
     graph_lag: float = 0.0

@@ -22,6 +22,7 @@ from tornado import web
 from . import graph, shapes
 from .arm import Arm
 from .control import CONTROL, ControlRoutes
+from .deploy_routes import DEPLOY_ROUTES, DeployRoutes
 from .directory import Directory
 from .machines import TENANT_ID
 from .offer_routes import OFFER_ROUTES, PRICES_PATH, OfferRoutes
@@ -36,6 +37,7 @@ _VM = r"/subscriptions/(?P<sub>[^/]+)/resourcegroups/(?P<group>[^/]+)/providers/
 ROUTES: list[tuple[str, re.Pattern[str], str]] = [
     (method, re.compile(pattern + "/?", re.IGNORECASE), name)
     for method, pattern, name in (
+        *DEPLOY_ROUTES,
         ("GET", r"/tenants", "tenants"),
         ("GET", r"/subscriptions", "subscriptions"),
         ("GET", r"/subscriptions/(?P<sub>[^/]+)", "subscription"),
@@ -97,7 +99,7 @@ class Gate:
         return known or (not control and self.directory.accepts(secret.strip(), self._audience))
 
 
-class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
+class Handler(DeployRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
     """One handler for all: tornado's own routing would tell apart what Azure does not (case)."""
 
     def initialize(self, arm: Arm, gate: Gate, base: str, traffic: TextIO | None, budgets: dict[str, int]) -> None:

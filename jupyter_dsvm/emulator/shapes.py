@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from . import made
 from .machines import SIZES, Subscription, Tenant
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def virtual_machine(record: Record, instance: bool = False) -> Json:
             "enableAutomaticUpdates": True,
             "patchSettings": {"patchMode": "AutomaticByOS"},
         }
-    disk_name = f"{machine.name}_OsDisk_1_{record.vm_id.replace('-', '')}"
+    disk_name = record.disk_name
     body: Json = {
         "name": machine.name,
         "id": record.id,
@@ -164,6 +165,8 @@ def virtual_machine(record: Record, instance: bool = False) -> Json:
         body["plan"] = plan(machine.plan)
     if machine.zones:
         body["zones"] = list(machine.zones)
+    if record.made is not None:
+        made.apply(body, record.made, image_reference(record))
     if instance:
         body["properties"]["instanceView"] = instance_view(record)
     return body
@@ -189,8 +192,9 @@ def plan(given: tuple[str, str, str]) -> Json:
 
 
 def statuses(record: Record) -> list[Json]:
-    provisioning = "Updating" if record.provisioning == "Updating" else "Provisioning succeeded"
-    word = {"Succeeded": "succeeded", "Updating": "updating", "Failed": "failed"}[record.provisioning]
+    busy = record.provisioning in ("Updating", "Creating", "Deleting")
+    provisioning = record.provisioning if busy else "Provisioning succeeded"
+    word = record.provisioning.lower()
     rows: list[Json] = [
         {
             "code": f"ProvisioningState/{word}",

@@ -78,7 +78,10 @@ class VirtualMachine:
         uid: int,
         ssh_server: str,
         images: environment.Images,
+        account: str = ACCOUNT,
+        port: int | None = None,
     ) -> None:
+        """``account`` and ``port`` are another than the usual ones; the account counts on isolated VMs only, the port on others."""
         self.machine = machine
         self.vm_id = vm_id
         self.folder = folder
@@ -87,8 +90,8 @@ class VirtualMachine:
         """What survives deallocation."""
         self.isolated = isolated
         self.uid = uid if isolated else os.getuid()
-        self.user = ACCOUNT if isolated else pwd.getpwuid(os.getuid()).pw_name
-        self.port = 22 if isolated else free_port()
+        self.user = account if isolated else pwd.getpwuid(os.getuid()).pw_name
+        self.port = 22 if isolated else port or free_port()
         self.ssh_server = ssh_server
         """``openssh`` or ``asyncssh``."""
         self.images = images

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from jupyter_dsvm.compute.creating import Creation, LocationOffer, NewCompute, SubscriptionOffer
 from jupyter_dsvm.compute.provider import Cancel, Listing, Memo, Report
 from jupyter_dsvm.errors import Cancelled, DSVMError, UnknownCompute
 from jupyter_dsvm.kernels.proxy import ProxyStatus
@@ -110,6 +111,29 @@ class FakeCompute:
 
     def close(self) -> None:
         self.closed = True
+
+
+class FakeMaker(FakeCompute):
+    """One that can make new computes."""
+
+    def creation(self, location: str | None = None, subscription: str | None = None) -> Creation:
+        offers = (SizeOffer(Size("Standard_D2ds_v5", 2, 8.0, 0), Price(0.1, "USD", utc_now())),) if location else ()
+        return Creation(
+            True,
+            subscriptions=(SubscriptionOffer("sub1", "Research"),),
+            subscription=subscription or "sub1",
+            locations=(LocationOffer("westeurope", "West Europe"),),
+            location=location,
+            sizes=offers,
+            image="microsoft-dsvm:ubuntu-2204:2204-gen2",
+            resource_group="lab",
+            notice="Its disk costs extra.",
+        )
+
+    def create(self, wanted: NewCompute, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
+        self.rows[f"azure:{wanted.name}-id"] = dsvm(wanted.name, PowerState.DEALLOCATED)
+        self.memo = memo
+        return self._change("create", f"azure:{wanted.name}-id", PowerState.RUNNING, report, cancel)
 
 
 class FakeFree(FakeCompute):

@@ -172,6 +172,14 @@ class ArmClient:
         azure-core's errors where there is none, and ours for an address at another host."""
         return self._arm.send_request(HttpRequest("GET", address))
 
+    def send(
+        self, method: str, path: str, api_version: str, body: Mapping[str, Any] | None = None
+    ) -> tuple[int, dict[str, Any], Mapping[str, str]]:
+        """A request that changes something: status, body (empty where there is none) and headers of its answer."""
+        request = HttpRequest(method, self._url(path), params={"api-version": api_version}, json=body)
+        response = self._answered(request)
+        return response.status_code, _json(response) if response.text().strip() else {}, response.headers
+
     def pages(self, path: str, api_version: str, **query: str) -> Iterator[dict[str, Any]]:
         """The items of an ARM list, following ``nextLink`` as far as it stays with the endpoint and leads on."""
         answer = self.get(path, api_version, **query)

@@ -24,8 +24,10 @@ from ...errors import (
     UnknownCompute,
 )
 from ...models import OS, Compute, PowerState, SSHTarget
+from ..creating import Creation, NewCompute
 from ..provider import Cancel, Listing, Memo, Report
 from .account import AzureAccount
+from .createsettings import CreateSettings
 from .credentials import cloud_of
 from .listing import EVERYTHING, Listed, of_tenant, problem
 from .machine import PREFIX, VirtualMachine, from_model, is_hibernated, is_updating, power_state
@@ -49,8 +51,8 @@ GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
 
 
-class AzureCompute(Resizable, AzureAccount):
-    """Data Science VMs in Azure: list, start, stop, restart, resize, and where to reach them over SSH."""
+class AzureCompute(Resizable, CreateSettings, AzureAccount):
+    """Data Science VMs in Azure: list, create, start, stop, restart, resize, and where to reach them over SSH."""
 
     prefix = PREFIX
 
@@ -77,7 +79,9 @@ class AzureCompute(Resizable, AzureAccount):
     ssh_key_file = Unicode(
         "", help="Private key for SSH on the VMs. The default is what SSH tries by itself: the agent and ~/.ssh/id_*."
     ).tag(config=True)
-    ssh_ports = Dict(help="SSH port of single VMs: {vmId: port}. The default is 22.").tag(config=True)
+    ssh_ports = Dict(
+        help='SSH port of single VMs: {vmId: port}, and of all others: {"*": port}. The default is 22.'
+    ).tag(config=True)
     host_keys_file = Unicode(
         "", help="File with the VMs' host keys as in known_hosts, each under its vmId instead of an address."
     ).tag(config=True)
@@ -100,6 +104,8 @@ class AzureCompute(Resizable, AzureAccount):
         self._price_list: Prices | None = None
         self._machines: dict[str, VirtualMachine] = {}
         self._sku_lists = {}
+        self._new: dict[str, float] = {}
+        """Ids of VMs that were made here, and when: the graph takes a while to know them."""
 
     @default("prices_endpoint")
     def _default_prices_endpoint(self) -> str:
@@ -132,9 +138,11 @@ class AzureCompute(Resizable, AzureAccount):
             for unheard in before.values():
                 if listed.unheard & {unheard.subscription.lower(), f"tenant:{unheard.tenant}"}:
                     found.setdefault(unheard.compute.id, unheard)
-            self._machines = found
+            unlisted = self._made_lately(before, found)
+            self._machines = {**found, **{m.compute.id: m for m in unlisted}}
         asleep = [i for i, m in found.items() if _may_be_asleep(m, before.get(i))][:MOST_LOOKS]
-        rows = (self._settled(m, before.get(i), i in asleep) for i, m in found.items())
+        rows = [self._settled(m, before.get(i), i in asleep) for i, m in found.items()]
+        rows += [self._still_there(m) for m in unlisted]
         computes = [c for c in rows if c is not None]
         return Listing(tuple(self._priced(computes, PRICES_PATIENCE)), tuple(listed.problems))
 
@@ -161,6 +169,22 @@ class AzureCompute(Resizable, AzureAccount):
 
     def restart(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         return self._change("restart", compute_id, report, cancel, memo)
+
+    def creation(self, location: str | None = None, subscription: str | None = None) -> Creation:
+        """What a new VM can be like."""
+        from .preflight import choices  # here, since it is for few
+
+        return choices(self, location, subscription)
+
+    def create(self, wanted: NewCompute, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
+        """Make a VM in one deployment: return once it runs. ``create.py`` has the rest."""
+        from .create import create
+
+        machine = create(self, wanted, report, cancel, memo or Memo())
+        with self._lock:
+            self._machines[machine.compute.id] = machine
+            self._new[machine.compute.id] = time.monotonic()
+        return self._priced((machine.compute,), PRICES_PATIENCE)[0]
 
     def ssh_target(self, compute_id: str) -> SSHTarget:
         """Raises ``ComputeNotRunning`` without a running VM with an address, ``ComputeError`` for a Windows one."""
@@ -190,9 +214,9 @@ class AzureCompute(Resizable, AzureAccount):
             compute=compute_id,
             name=machine.name,
             host=host,
-            port=self.ssh_ports.get(machine.vm_id, 22),
+            port=self.ssh_ports.get(machine.vm_id, self.ssh_ports.get("*", 22)),
             user=self.ssh_user or machine.admin,
-            key_files=(self.ssh_key_file,) if self.ssh_key_file else (),
+            key_files=self._key_files(),
             pinned_key_id=machine.vm_id,
             python=self.python or None,
         )
@@ -268,6 +292,29 @@ class AzureCompute(Resizable, AzureAccount):
             return None
         except ComputeError:
             return listed.compute
+
+    def _made_lately(
+        self, before: dict[str, VirtualMachine], found: dict[str, VirtualMachine]
+    ) -> MutableSequence[VirtualMachine]:
+        """VMs that were made here a short while ago and are in no list yet."""
+        now = time.monotonic()
+        self._new = {one: at for one, at in self._new.items() if one not in found and now - at < GRAPH_LAG}
+        return [before[one] for one in self._new if one in before]
+
+    def _still_there(self, machine: VirtualMachine) -> Compute | None:
+        try:
+            return self._fresh(machine.compute.id).compute
+        except UnknownCompute:
+            return None
+        except ComputeError:
+            return machine.compute
+
+    def _key_files(self) -> tuple[str, ...]:
+        """The keys to log in with. Ours is on every VM that was made here."""
+        from .create import key_folder
+        from .preflight import key_files
+
+        return key_files(self.ssh_key_file, key_folder())
 
     # One VM
 

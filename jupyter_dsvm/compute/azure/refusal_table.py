@@ -58,7 +58,7 @@ def _row(
 _QUOTA = "OperationNotAllowed QuotaExceeded"
 _QUOTA_TEXT = r"exceeding (approved|quota)|quota limits"
 
-_GONE = "ResourceNotFound NotFound ResourceGroupNotFound"
+_GONE = "ResourceNotFound NotFound ResourceGroupNotFound DeploymentNotFound"
 _NOT_THE_VM = (
     r"resource (of type )?'(?!(/subscriptions/[^']*/providers/)?microsoft\.compute/virtualmachines(/[^'/]*)?')"
     r"|\b(disk|snapshot|image|network interface|extension)\b"

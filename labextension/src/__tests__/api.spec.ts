@@ -54,7 +54,10 @@ const EXAMPLES: [string, unknown][] = [
   ['Operation', { ...fixtures.attach, state: 'failed', error: fixtures.problem, progress: null }],
   ['OperationList', { revision: 2, operations: [fixtures.attach] }],
   ['SignIn', fixtures.signIn],
-  ['SizeOfferList', fixtures.sizeOffers]
+  ['SizeOfferList', fixtures.sizeOffers],
+  ['NewCompute', fixtures.newCompute],
+  ['Creation', fixtures.creation],
+  ['Creation', { ...fixtures.creation, subscription: null, location: null, sizes: [] }]
 ];
 
 describe('the types of the REST API', () => {
@@ -79,7 +82,11 @@ describe('the types of the REST API', () => {
       OperationList: fixtures.operationList,
       SignIn: fixtures.signIn,
       SizeOffer: fixtures.sizeOffer,
-      SizeOfferList: fixtures.sizeOffers
+      SizeOfferList: fixtures.sizeOffers,
+      NewCompute: fixtures.newCompute,
+      SubscriptionOffer: fixtures.creation.subscriptions[0],
+      LocationOffer: fixtures.creation.locations[0],
+      Creation: fixtures.creation
     };
     expect(Object.keys(schemas).sort()).toEqual(Object.keys(examples).sort());
     for (const [name, example] of Object.entries(examples)) {
