@@ -16,6 +16,7 @@ from jupyter_dsvm.emulator.client import Emulator
 from jupyter_dsvm.emulator.machines import RESEARCH
 from jupyter_dsvm.errors import Cancelled, OperationRefused
 from jupyter_dsvm.models import PowerState
+from support import judge
 from support.creating import Make, Said, created, emulator, everything, failed, kept_memo, make, resource, spec
 from support.emulated import writes
 
@@ -293,3 +294,12 @@ def test_a_lost_answer_is_no_second_deployment(arrived: bool, make: Make, emulat
         assert everything(emulator) == there
     puts = [line for line in writes(emulator, before) if line.startswith("PUT") and "/deployments/" in line]
     assert len(puts) == int(arrived)
+
+
+def test_all_of_it_fits_azures_specification(make: Make, emulator: Emulator):
+    """What was said of VMs above, and here of one that is made, stopped, started and deleted."""
+    azure = make()
+    row = created(azure, spec(resource_group="made"))
+    azure.stop(row.id, Said(), Cancel())
+    azure.start(row.id, Said(), Cancel())
+    judge.assert_fits(emulator.traffic_file, 10)

@@ -37,6 +37,9 @@ IN_USE = frozenset(
 PATIENCE = 420.0
 """Seconds for one resource: the reservation, and the deletion itself."""
 
+FIRST_PATIENCE = 45.0
+"""Seconds for one resource while others may still appear that use it; a second look has all the patience."""
+
 REPEAT = 30.0
 """Seconds after which a deletion that was accepted and has not come true is asked for again."""
 
@@ -86,8 +89,11 @@ class Cleaner:
         """A resource group that we made, if nothing is in it. Why it is left, or empty."""
         path = group_path(subscription, group)
         try:
-            if is_there(self.client, path, RESOURCES_API) is None:
+            found = is_there(self.client, path, RESOURCES_API)
+            if found is None:
                 return ""
+            if (found.get("tags") or {}).get(DEPLOYMENT_TAG) != self.deployment:
+                return "it is another one: it does not have this deployment's tag"
             with self.client.translated(f"look into the resource group {group}"):
                 inside = list(self.client.pages(f"{path}/resources", RESOURCES_API))
         except ComputeError as error:

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from jupyter_core.paths import jupyter_data_dir
 
-from ...errors import Cancelled, ComputeError, DSVMError, Forbidden, OperationRefused, UnknownCompute
+from ...errors import Cancelled, ComputeError, DSVMError, Forbidden, OperationRefused, Throttled, UnknownCompute
 from ...ssh.keys import ensure_key
 from ..creating import NewCompute
 from ..provider import Cancel, Memo, Report
 from . import template
-from .cleanup import WORDS, Cleaner, made_by
+from .cleanup import FIRST_PATIENCE, WORDS, Cleaner, made_by
 from .errors import fault_of, from_fault
 from .faults import parse_fault
 from .machine import VirtualMachine, from_model
@@ -43,6 +43,8 @@ DEPLOYMENTS_API = "2021-04-01"
 ENDED = frozenset({"succeeded", "failed", "canceled", "deleted"})
 SILENCE = 120.0
 """Seconds without one good answer after which following is given up; the deployment goes on in Azure."""
+LONGEST_WAIT = 30.0
+"""Seconds between two looks at most, whatever ``Retry-After`` says."""
 LONGEST = 3600.0
 """Seconds for a deployment. Azure itself gives a VM some 20 minutes to come up."""
 
@@ -129,10 +131,7 @@ class _Deployment:
             ids=plan.ids,
         )
         if not found.group_is_there:
-            self.report(f"Making the resource group {plan.group}", None)
-            body = {"location": plan.location, "tags": dict(plan.tags)}
-            with self.client.translated(f"make the resource group {plan.group}"):
-                self.client.send("PUT", group_path(plan.subscription, plan.group), RESOURCES_API, body)
+            self._make_group()
         body = template.deployment(plan)
         self.report(f"Asking Azure whether {plan.name} can be made", None)
         try:
@@ -155,6 +154,15 @@ class _Deployment:
                 self._drop_group(error)
                 raise error from error.__cause__
         return self.follow()
+
+    def _make_group(self) -> None:
+        plan = self.plan
+        self.report(f"Making the resource group {plan.group}", None)
+        body = {"location": plan.location, "tags": dict(plan.tags)}
+        with self.client.translated(f"make the resource group {plan.group}"):
+            status, _, _ = self.client.send("PUT", group_path(plan.subscription, plan.group), RESOURCES_API, body)
+        if status != 201:
+            self.memo.note(group_made=False)  # somebody else was faster: it is theirs
 
     def _validate(self, body: Mapping[str, Any]) -> None:
         """What Azure itself refuses: policies, the marketplace's terms, a quota that was used up meanwhile."""
@@ -206,6 +214,8 @@ class _Deployment:
             except ComputeError as unheard:
                 if time.monotonic() - heard > SILENCE:
                     raise self._still_going(unheard) from unheard
+                if isinstance(unheard, Throttled):
+                    self.cancel.wait(min(unheard.retry_after or 0.0, LONGEST_WAIT))
             if state == "succeeded" and not stopping:
                 return self._finished()
             if state in ENDED:
@@ -301,15 +311,13 @@ class _Deployment:
     def _clean(self, because: DSVMError) -> NoReturn:
         """Delete what the deployment made, and raise ``because`` with what has become of it."""
         self.memo.note(stage="cleaning", because=because.to_json())
-        ids = self.plan.ids
-        try:
-            made = made_by(self._operations(), ids)
-        except UnknownCompute:
-            made = {}
-        except ComputeError:
-            made = ids  # none of them was there before, and each is looked at before it is deleted
         cleaner = Cleaner(self.client, self.name, self.azure.polling_interval, self.report)
-        left = cleaner.delete(made)
+        if isinstance(because, Cancelled):
+            # What its provider had begun when the deployment was cancelled is made nevertheless, and may not be there yet.
+            brief = replace(cleaner, patience=FIRST_PATIENCE)
+            brief.delete(self._made())
+            time.sleep(self.azure.polling_interval)
+        left = cleaner.delete(self._made())
         if self.memo.facts.get("group_made") and not left.ids:
             why = cleaner.delete_group(self.plan.subscription, self.plan.group)
             if why:
@@ -319,6 +327,16 @@ class _Deployment:
             because, f"{left.sentence()}." if left.ids else "What had been made was deleted again.", bool(left.ids)
         )
         raise because
+
+    def _made(self) -> dict[str, str]:
+        """What the deployment has made or begun to, as far as it says so."""
+        ids = self.plan.ids
+        try:
+            return made_by(self._operations(), ids)
+        except UnknownCompute:
+            return {}
+        except ComputeError:
+            return ids  # none of them was there before, and each is looked at before it is deleted
 
     def _drop_group(self, error: DSVMError) -> None:
         """Nothing was begun; a group that we made for it goes again."""

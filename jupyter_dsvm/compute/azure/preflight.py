@@ -38,7 +38,7 @@ NOTICE = "The disk and a public address are billed beside that, also while the V
 
 def choices(azure: AzureCompute, location: str | None, subscription: str | None) -> Creation:
     """Raises ``BadRequest`` for a subscription or region that there is not, and what Azure answers."""
-    if not azure.may_create:
+    if not (azure.may_create and azure.enabled):
         return Creation(False, _not_allowed().message)
     found = template.image(azure.create_image, azure.create_image_plan)
     every = subscriptions(azure)
@@ -88,7 +88,7 @@ def checked(azure: AzureCompute, wanted: NewCompute, public_key: str, deployment
         BadRequest: A name, region or address that cannot be.
         OperationRefused: Azure has no size, quota or name for it.
     """
-    if not azure.may_create:
+    if not (azure.may_create and azure.enabled):
         raise _not_allowed()
     template.check_name(wanted.name)
     group = wanted.resource_group or azure.create_group
