@@ -4,6 +4,7 @@
     ├── ConfigurationError         a setting cannot work
     ├── ComputeError               what a cloud or a machine said
     │   ├── UnknownCompute         no compute has that name (the nearest names are in the advice)
+    │   ├── MissingResource        something else of a cloud's is not there: a network interface, an image
     │   ├── AmbiguousCompute       several have it (the longer names are in the advice)
     │   ├── SignInRequired         no credential, or it has expired
     │   ├── Forbidden              the account may see it but not do that
@@ -80,6 +81,11 @@ class ComputeError(DSVMError):
 
 class UnknownCompute(ComputeError):
     code = "UnknownCompute"
+    status = 404
+
+
+class MissingResource(ComputeError):
+    code = "MissingResource"
     status = 404
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ComputeError, Throttled, UnknownCompute
+from ...errors import ComputeError, Throttled
 from . import template
-from .errors import fault_of
+from .errors import NOT_THERE, fault_of
 from .preflight import DEPLOYMENT_TAG, RESOURCES_API, group_path, is_there
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Cleaner:
                 try:
                     with self.client.translated(what):
                         self.client.send("DELETE", path, version)
-                except UnknownCompute:
+                except NOT_THERE:
                     return ""
                 except ComputeError as error:
                     why = error.message

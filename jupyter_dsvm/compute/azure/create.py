@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from jupyter_core.paths import jupyter_data_dir
 
-from ...errors import Cancelled, ComputeError, DSVMError, Forbidden, OperationRefused, Throttled, UnknownCompute
+from ...errors import Cancelled, ComputeError, DSVMError, Forbidden, OperationRefused, Throttled
 from ...ssh.keys import ensure_key
 from ..creating import NewCompute
 from ..provider import Cancel, Memo, Report
 from . import template
 from .cleanup import FIRST_PATIENCE, WORDS, Cleaner, made_by
-from .errors import fault_of, from_fault
+from .errors import NOT_THERE, fault_of, from_fault
 from .faults import parse_fault
 from .machine import VirtualMachine, from_model
 from .preflight import RESOURCES_API, Checked, checked, group_path
@@ -209,7 +209,7 @@ class _Deployment:
                 if state not in ENDED and not stopping:
                     self._progress()
                 heard = time.monotonic()
-            except UnknownCompute as gone:
+            except NOT_THERE as gone:
                 state, error = "deleted", {"code": gone.code, "message": gone.message}
             except ComputeError as unheard:
                 if time.monotonic() - heard > SILENCE:
@@ -249,7 +249,7 @@ class _Deployment:
         while True:
             try:
                 return self._state()[0]
-            except UnknownCompute:
+            except NOT_THERE:
                 return None
             except ComputeError as error:
                 if time.monotonic() - heard > SILENCE:
@@ -333,7 +333,7 @@ class _Deployment:
         ids = self.plan.ids
         try:
             return made_by(self._operations(), ids)
-        except UnknownCompute:
+        except NOT_THERE:
             return {}
         except ComputeError:
             return ids  # none of them was there before, and each is looked at before it is deleted
@@ -382,7 +382,7 @@ class _Deployment:
         if error.code.lower() in NO_ROOM and error.code.lower() != "quotaexceeded":
             # The table's words are about a VM that is there already.
             error.advice = "Try again later, or choose another size or another region."
-        if isinstance(error, UnknownCompute):
+        if isinstance(error, NOT_THERE):
             # Something that the VM needs is not there; it is not the VM that is unknown.
             return OperationRefused(
                 error.message, advice="Check the image and the subnet in the configuration.", code=error.code

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from ...errors import (
     ComputeError,
     DSVMError,
+    MissingResource,
     SignInRequired,
     Throttled,
+    UnknownCompute,
     printable,
 )
 from .aadsts import SIGN_IN_ADVICE
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
 
 __all__ = ["SIGN_IN_ADVICE", "TABLE", "AzureFault", "fault_of", "from_fault", "parse_fault", "translate", "translated"]
+
+NOT_THERE = (UnknownCompute, MissingResource)
+"""What a request for any kind of resource ends with when Azure says that there is none."""
 
 LONGEST_TEXT = 8000
 """Characters of Azure's text that are looked into."""

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BadRequest, NotAllowed, OperationRefused, UnknownCompute
+from ...errors import BadRequest, NotAllowed, OperationRefused
 from ...models import SizeOffer
 from ..creating import Creation, NewCompute, SubscriptionOffer
 from . import template
+from .errors import NOT_THERE
 from .newsizes import checked_size, offers
 from .places import Subscription, chosen_subscription, locations, place, subscriptions, unusable, which
 from .template import Plan
@@ -202,7 +203,7 @@ def is_there(client: ArmClient, resource_id: str, api_version: str) -> dict[str,
     try:
         with client.translated(f"look for {resource_id.rsplit('/', 1)[-1]}"):
             return client.get(resource_id, api_version)
-    except UnknownCompute:
+    except NOT_THERE:
         return None
 
 

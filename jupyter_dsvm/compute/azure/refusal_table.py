@@ -13,6 +13,7 @@ from ...errors import (
     ComputeError,
     DSVMError,
     Forbidden,
+    MissingResource,
     OperationRefused,
     SignInRequired,
     Throttled,
@@ -252,7 +253,7 @@ TABLE = (
         status=404,
     ),
     _row(
-        ComputeError,
+        MissingResource,
         _GONE,
         "Something that belongs to it is not in Azure any more.",
         "Look in the Azure portal for what Azure names; the VM itself may still be there.",
