@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from jupyter_dsvm.errors import DSVMError, Forbidden, OperationRefused, SignInRe
 from support.arm_server import VM_ID, Reply, Request, arm_server, fault, graph_row, token_file, vm_model
 
 ID = f"azure:{VM_ID.lower()}"
+FACTS = Path(__file__).parents[2] / "shared/facts/arm-errors.md"
 SKUS = Path(__file__).parents[2] / "shared/data/skewer/eastus.json"
 LINK = "https://aka.ms/ProdportalCRP/#blade/Microsoft_Azure_Capacity/UsageAndQuota.ReactView/Parameters/%7B%7D"
 
@@ -143,6 +145,28 @@ def test_rows_with_their_facts(error: DSVMError, kind: type[DSVMError], says: st
     assert says in error.message
     assert advises in error.advice
     assert set(error.to_json()) >= {"code", "message", "advice"}
+
+
+@pytest.mark.skipif(not FACTS.exists(), reason="../shared/facts with Azure's refusals is not there")
+def test_every_row_of_the_facts_is_explained() -> None:
+    """Each code with each status that it comes with, and the text that was seen with it; the wrappers say nothing by themselves."""
+    wrappers = {"BadRequest", "InvalidTemplateDeployment"}
+    explained = set()
+    for line in FACTS.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
+        if not line.startswith("| ") or len(cells) < 4:
+            continue
+        statuses = [int(status) for status in re.findall(r"\b[2345]\d\d\b", cells[1])]
+        for code in re.findall(r"\b[A-Z][A-Za-z]{6,}\b", cells[2]):
+            for status in statuses:
+                error = refused(status, code, cells[3])
+                if code in wrappers and "Azure answered" in error.message:
+                    continue
+                assert "Azure answered" not in error.message, (code, status)
+                assert error.advice, (code, status)
+                assert error.code == code
+                explained.add(code)
+    assert len(explained) > 25
 
 
 def test_no_placeholder_is_left() -> None:

@@ -403,3 +403,13 @@ def test_graph_lags_behind(emulator: Emulator) -> None:
     assert seen() == "PowerState/deallocated"
     emulator.set_timings(graph_lag=0)
     assert seen() == "PowerState/running"
+
+
+def test_the_sizes_that_a_vm_can_have(emulator: Emulator) -> None:
+    """As far as ``vmSizes`` goes; whoever chooses one has to look at the list of sizes as well."""
+    vm = emulator.vm("cpu-vm")
+    status, _, body = emulator.request("GET", f"{vm['id']}/vmSizes?{API}")
+    assert status == 200
+    sizes = {row["name"]: row for row in body["value"]}
+    assert sizes["Standard_D4ds_v5"]["numberOfCores"] == 4
+    assert sizes["Standard_NC4as_T4_v3"]["memoryInMB"] == 28 * 1024

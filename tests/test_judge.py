@@ -96,9 +96,12 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
 
 @needs_judge
 def test_what_fits_is_not_complained_about() -> None:
-    """The size in a PATCH is as Azure documents it; the copy of the specification alone says otherwise."""
-    judged, complaints = judge.verdict([START, RESIZE], MODULES)
-    assert (judged, complaints) == (2, [])
+    """The size in a PATCH is as Azure documents it, the kind of disk controller as it has documented since; the copy of the
+    specification alone says otherwise."""
+    newer = copy.deepcopy(RESIZE)
+    newer["response"]["body"]["properties"]["storageProfile"] = {"diskControllerType": "NVMe"}
+    judged, complaints = judge.verdict([START, RESIZE, newer], MODULES)
+    assert (judged, complaints) == (3, [])
 
 
 @needs_judge

@@ -31,15 +31,16 @@ FOLDER = "DSVM_TESTS_TRAFFIC"
 """The environment variable that names where traffic is gathered; without it none is."""
 
 PASSED_OVER = (
-    # The judge's copy of the specification is oav's test data, and there somebody has put ``"readOnly": true`` at
-    # ``HardwareProfile.vmSize``. Azure's published specification of that very version has no such line (azure-rest-api-specs at
-    # 87bc40c1, ``ComputeRP/stable/2021-11-01/compute.json``); by the copy no VM could ever be given a size, while the real
-    # recordings send ``vmSize`` in a PUT and are answered 201.
-    "request: READONLY_PROPERTY_NOT_ALLOWED_IN_REQUEST /properties/hardwareProfile/vmSize ",
-    # Azure has this property since 2022-08-01, and the copy is of 2021-11-01.
-    "OBJECT_ADDITIONAL_PROPERTIES /properties/storageProfile/diskControllerType",
+    re.compile(r"request: READONLY_PROPERTY_NOT_ALLOWED_IN_REQUEST /properties/hardwareProfile/vmSize "),
+    re.compile(r"OBJECT_ADDITIONAL_PROPERTIES \S*/properties/storageProfile/diskControllerType "),
 )
-"""The complaints that are passed over, and why."""
+"""The only complaints that are passed over, for the judge's copy of the specification is wrong or too old there.
+
+The copy is oav's test data, and in that somebody has put ``"readOnly": true`` at ``HardwareProfile.vmSize``. Azure's published
+specification of that very version has no such line (azure-rest-api-specs at 87bc40c1: ComputeRP/stable/2021-11-01/compute.json);
+by the copy no VM could ever be given a size, while the real recordings send ``vmSize`` in a PUT and are answered 201.
+
+``diskControllerType`` came into ``StorageProfile`` after 2021-11-01; the versions that we ask for have it."""
 
 EXPECTED = {
     "GET virtualMachines",
@@ -158,7 +159,7 @@ def verdict(exchanges: Iterable[Json], modules: Path) -> tuple[int, list[str]]:
     for line in done.stdout.splitlines():
         if not line.startswith("  "):
             about = line
-        elif not any(known in line for known in PASSED_OVER):
+        elif not any(known.search(line) for known in PASSED_OVER):
             complaints.append(f"{about}: {line.strip()}")
     return int(judged[1]), complaints
 
