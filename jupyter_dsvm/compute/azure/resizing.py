@@ -285,9 +285,8 @@ class Resize:
     # -- what is said ---------------------------------------------------------------------------------------------------
 
     def _why(self, error: DSVMError) -> None:
-        """Noted once: what is said when all is put back."""
-        if "why" not in self._memo.facts:
-            self._memo.note(why={**error.to_json(), "cancelled": isinstance(error, Cancelled)})
+        """What is said when all is put back. Kept with the next stage, so that nobody finds the one without the other."""
+        self._memo.facts.setdefault("why", {**error.to_json(), "cancelled": isinstance(error, Cancelled)})
 
     def _reason(self) -> dict[str, Any]:
         why: dict[str, Any] = self._memo.facts.get("why") or {}
