@@ -126,13 +126,13 @@ class DSVMService(LoggingConfigurable):
             lambda: self.spare_interpreters,
         )
         self.changes = Changes(self.operations_store, self.known, self._notebooks_on, self.connections.stopped)
-        self.resizes = Resizes(
-            self.operations_store, self.known, self.changes, self._notebooks_on, self.connections.stopped
-        )
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
         self._unsubscribe = self.registry.subscribe(self._kernel_changed)
+        self.resizes = Resizes(
+            self.operations_store, self.known, self.changes, self._notebooks_on, self.connections.stopped
+        )
 
     def _make_providers(self) -> list[ComputeProvider]:
         # Late: the cloud's libraries take time and memory, and most sessions begin without needing them.

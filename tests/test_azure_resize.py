@@ -233,6 +233,12 @@ def test_hibernated_and_ephemeral_vms_cannot_be_resized_at_all(azure: AzureCompu
         assert writes(emulator, since) == []
 
 
+def test_without_the_graph_the_list_knows_who_is_hibernated(azure: AzureCompute, emulator: Emulator) -> None:
+    emulator.fault("*", "graph", code="AccessDenied", status=403, message="No.")
+    assert find(azure, "sleeper-vm").hibernated
+    assert not find(azure, "gpu-vm").hibernated
+
+
 def test_a_hibernated_vm_is_started_as_it_is_and_then_resized(azure: AzureCompute, emulator: Emulator) -> None:
     asleep = find(azure, "asleep-vm")
     assert not azure.start(asleep.id, silent, Cancel()).hibernated

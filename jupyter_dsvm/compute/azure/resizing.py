@@ -88,7 +88,7 @@ class Held(Cancel):
         self._of, self._held = cancel, held
 
     def is_set(self) -> bool:
-        return self._of.is_set() and (self._of.leaving or not self._held())
+        return self._of.is_set() and (_leaving(self._of) or not self._held())
 
     def wait(self, timeout: float | None = None) -> bool:
         until = None if timeout is None else time.monotonic() + timeout
@@ -155,7 +155,7 @@ class Resize:
         try:
             self._ask(stage, report, held)
         except Cancelled as error:
-            if cancel.leaving:
+            if _leaving(cancel):
                 raise self._left(error) from error
             if stage == RELEASE:
                 raise Cancelled(f"{self._name} was not resized, and nothing was changed. {error.message}") from error
@@ -223,7 +223,7 @@ class Resize:
         try:
             seen = self._settled(report, cancel)
         except Cancelled as error:
-            if not cancel.leaving:
+            if not _leaving(cancel):
                 raise
             raise self._left(error) from error
         asked = bool(self._memo.facts.get("asked"))
@@ -344,6 +344,11 @@ class Resize:
         error.message = f"{_ended(error.message)} {more}"
         error.args = (error.message,)
         return error
+
+
+def _leaving(cancel: Cancel) -> bool:
+    """A cell's cancel is a plain event, which the server's end sets as well."""
+    return bool(getattr(cancel, "leaving", False))
 
 
 def _same(one: str, other: str) -> bool:
