@@ -21,7 +21,6 @@ from jupyter_core.paths import jupyter_data_dir
 
 from . import signin_command
 from .compute.provider import Cancel
-from .compute.sizing import chosen
 from .computes import PowerKind
 from .errors import Cancelled, ConfigurationError, DSVMError
 from .models import OperationState
@@ -30,6 +29,9 @@ from .service import DSVMService, load_service
 
 POLL_SECONDS = 0.2
 INTERRUPTED = 130
+
+GIVING_UP = {"resize": "It is put back, unless its size has changed already; Ctrl-C once more leaves at once."}
+"""What Ctrl-C does to a change, where that is not the usual."""
 
 
 def say(text: str) -> None:
@@ -164,7 +166,7 @@ def _awaited(s: DSVMService, running: Running, as_json: bool) -> int:
         except KeyboardInterrupt:
             if running.cancel.is_set():
                 raise  # a second Ctrl-C
-            say("Giving up waiting; what was asked of the cloud may still happen.")
+            say(GIVING_UP.get(running.value.kind, "Giving up waiting; what was asked of the cloud may still happen."))
             running.cancel.set()
     if ended.state is OperationState.DONE:
         say(ended.notice)
@@ -193,12 +195,10 @@ def _sizes(arguments: argparse.Namespace) -> int:
 def _resize(arguments: argparse.Namespace) -> int:
     with service() as s:
         row = s.known.find(arguments.name)
-        offers, notice = s.known.sizes(row.id)
-        size = chosen(arguments.size, offers, row.name, row.location).size.name
-        running = s.resizes.begin(row.id, size)
+        running = s.resizes.begin(row.id, arguments.size)
         running.listeners.append(say)
-        say(notice)
-        s.spawn(running, lambda: s.resizes.run(running, size))
+        say(s.known.sizes(row.id)[1])
+        s.spawn(running, lambda: s.resizes.run(running, arguments.size))
         return _awaited(s, running, arguments.json)
 
 

@@ -262,6 +262,12 @@ def test_without_a_role_on_the_subscription_azures_own_list_for_the_vm_has_to_do
     assert T4 not in rows, "while it runs, Azure lists the sizes of its own hardware"
     assert "may not read what this size can do" in rows[CPU_8].warnings[0]
     assert rows[CPU_8].size.memory_gib == 32
+    assert "once it is stopped, all of them" in azure.sizes(cpu.id)[1]
+    since = len(emulator.traffic)
+    with pytest.raises(OperationRefused, match=f"Whether cpu-vm can have the size {T4} is not known") as caught:
+        azure.resize(cpu.id, T4, silent, Cancel())
+    assert "jupyter dsvm stop cpu-vm" in caught.value.advice
+    assert writes(emulator, since) == []
     assert azure.resize(cpu.id, CPU_8, silent, Cancel()).size.name == CPU_8
 
 

@@ -201,6 +201,22 @@ def test_a_change_that_azure_reports_as_failed_is_put_back() -> None:
     check(park, RUNNING, error)
 
 
+def test_a_fault_of_ours_is_put_back_too() -> None:
+    park = Park(RUNNING, [])
+    change = park.change
+
+    def broken(size: str, *rest: Any) -> None:
+        if size == NEW:
+            raise KeyError("oops")
+        change(size, *rest)
+
+    park.change = broken  # type: ignore[method-assign]
+    error = outcome(park, Memo())
+    assert error is not None
+    assert error.code == "Internal"
+    check(park, RUNNING, error)
+
+
 def test_what_it_is_now_may_not_be_known() -> None:
     park = Park(RUNNING, [OK, LOST])
 

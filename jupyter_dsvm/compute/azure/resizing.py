@@ -14,14 +14,17 @@ Called by ``resizable`` on a worker thread. Nothing here imports Azure's librari
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from ...errors import Cancelled, DSVMError, OperationRefused
+from ...errors import Cancelled, ComputeError, DSVMError, OperationRefused
 from ...models import PowerState
 from ..provider import Cancel, Memo, Report
+
+log = logging.getLogger("jupyter_dsvm.azure")
 
 RELEASE, CHANGE, START, BACK, AGAIN = "release", "change", "start", "back", "again"
 DONE, UNDONE = "done", "undone"
@@ -164,6 +167,11 @@ class Resize:
             raise self._goes_on(stage, error) from error
         except DSVMError as error:
             return self._failed(stage, error, report, cancel)
+        except Exception as error:
+            # A fault of ours or of a library's must not leave the VM lying about either.
+            log.exception("resizing %s failed", self._name)
+            said = f"{self._name}: an error inside jupyter-dsvm, {type(error).__name__}: {error}"
+            return self._failed(stage, ComputeError(said, code="Internal"), report, cancel)
         if stage == RELEASE and cancel.is_set():
             return self._called_off()
         return row.then
