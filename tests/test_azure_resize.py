@@ -21,7 +21,6 @@ from jupyter_dsvm.emulator.machines import RESEARCH, STANDARD, UBUNTU_2204_DSVM,
 from jupyter_dsvm.errors import BadRequest, Cancelled, ComputeError, DSVMError, OperationRefused
 from jupyter_dsvm.models import Compute, PowerState, SizeOffer
 from support.emulated import writes
-from support.judge import assert_fits
 
 T4, T4_8, A100, H100 = (
     "Standard_NC4as_T4_v3", "Standard_NC8as_T4_v3", "Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5",
@@ -616,8 +615,3 @@ def test_what_cannot_be_changed_or_released(emulator: Emulator) -> None:
 def test_a_stopped_ephemeral_vm_says_why(azure: AzureCompute) -> None:
     with pytest.raises(ComputeError, match="ephemeral"):
         azure.stop(find(azure, "ephemeral-vm").id, silent, Cancel())
-
-
-def test_traffic_fits_the_specification(emulator: Emulator) -> None:
-    """Last in the module: everything above is judged."""
-    assert_fits(emulator.traffic_file, 100)
