@@ -40,11 +40,12 @@ NETWORK_API = "2023-11-01"
 PRICES_PATIENCE = 2.0
 """Seconds that a listing waits for prices. Later ones are in the next listing."""
 
-MOST_LOOKS = 20
-"""VMs that a listing asks whether they are hibernated; the next asks more of them, and ``get`` each."""
-
 GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
+
+
+MOST_LOOKS = 20
+"""VMs that a listing asks whether they are hibernated; the next asks more of them, and ``get`` each."""
 
 
 class AzureCompute(Resizable, AzureAccount):
