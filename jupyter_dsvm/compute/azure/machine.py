@@ -85,6 +85,7 @@ def from_graph(row: Mapping[str, Any], tag: str) -> VirtualMachine | None:
     return _machine(
         resource_id=str(row.get("id") or ""),
         vm_id=row.get("vmId"),
+        may_hibernate=str(row.get("hibernation")).lower() == "true",
         location=row.get("location"),
         image=row.get("image"),
         plan=row.get("plan"),
@@ -97,7 +98,6 @@ def from_graph(row: Mapping[str, Any], tag: str) -> VirtualMachine | None:
         purchase_plan=row.get("purchasePlan"),
         public_ip=_text(row.get("publicIp")),
         private_ip=_text(row.get("privateIp")),
-        may_hibernate=str(row.get("hibernation")).lower() == "true",
     )
 
 
@@ -119,14 +119,14 @@ def from_model(
     return _machine(
         resource_id=str(model.get("id") or ""),
         vm_id=properties.get("vmId"),
+        hibernated=is_hibernated(view) if hibernated is None else hibernated,
         location=model.get("location"),
         image=storage.get("imageReference"),
         plan=model.get("plan"),
         tags=model.get("tags"),
         os_type=(storage.get("osDisk") or {}).get("osType"),
         size_name=(properties.get("hardwareProfile") or {}).get("vmSize"),
-        state=power_state(view) if state is None else state,
-        hibernated=is_hibernated(view) if hibernated is None else hibernated,
+        state=power_state(properties.get("instanceView")) if state is None else state,
         tag=tag,
         gallery=(gallery_image or {}).get("identifier"),
         purchase_plan=(gallery_image or {}).get("purchasePlan"),
@@ -198,9 +198,9 @@ def _machine(
     size_name: Any,
     state: PowerState,
     tag: str,
+    hibernated: bool = False,
     gallery: Any = None,
     purchase_plan: Any = None,
-    hibernated: bool = False,
     **extra: Any,
 ) -> VirtualMachine | None:
     where = segments(resource_id)
@@ -217,13 +217,13 @@ def _machine(
         name=name,
         kind=ComputeKind.DSVM,
         power_state=state,
+        hibernated=hibernated and state is PowerState.DEALLOCATED,
         os=known.os,
         location=_text(location),
         subscription=subscription,
         resource_group=group,
         image=known.image,
         size=size(str(size_name)) if size_name else None,
-        hibernated=hibernated and state is PowerState.DEALLOCATED,
     )
     return VirtualMachine(compute, vm_id, subscription, group, name, **extra)
 
