@@ -21,7 +21,6 @@ from jupyter_core.paths import jupyter_data_dir
 
 from . import create_command, signin_command
 from .compute.provider import Cancel
-from .compute.sizing import chosen
 from .computes import PowerKind
 from .errors import Cancelled, ConfigurationError, DSVMError
 from .models import OperationState
@@ -30,6 +29,12 @@ from .service import DSVMService, load_service
 
 POLL_SECONDS = 0.2
 INTERRUPTED = 130
+
+GIVING_UP = {
+    "create": "Cancelling; what was made is being deleted again.",
+    "resize": "It is put back, unless its size has changed already; Ctrl-C once more leaves at once.",
+}
+"""What Ctrl-C does to a change, where that is not the usual."""
 
 
 def say(text: str) -> None:
@@ -152,13 +157,7 @@ def _power(arguments: argparse.Namespace) -> int:
     kind: PowerKind = arguments.kind
     with service() as s:
         running = s.changes.begin_power(kind, arguments.name)
-        return _followed(
-            s,
-            running,
-            lambda: s.changes.run_power(running, kind),
-            arguments.json,
-            "Giving up waiting; what was asked of the cloud may still happen.",
-        )
+        return _followed(s, running, lambda: s.changes.run_power(running, kind), arguments.json)
 
 
 def _create(arguments: argparse.Namespace) -> int:
@@ -168,17 +167,11 @@ def _create(arguments: argparse.Namespace) -> int:
             say("Nothing was made.")
             return 1
         running = s.creations.begin(new)
-        return _followed(
-            s,
-            running,
-            lambda: s.creations.run(running, new),
-            arguments.json,
-            "Cancelling; what was made is being deleted again.",
-        )
+        return _followed(s, running, lambda: s.creations.run(running, new), arguments.json)
 
 
-def _followed(s: DSVMService, running: Running, work: Callable[[], object], as_json: bool, cancelling: str) -> int:
-    """Do ``work``, say how it goes, and give the exit status. Ctrl-C cancels, with the sentence ``cancelling``."""
+def _followed(s: DSVMService, running: Running, work: Callable[[], object], as_json: bool) -> int:
+    """Do ``work``, say how it goes, and give the exit status. Ctrl-C cancels."""
     running.listeners.append(say)
     s.spawn(running, work)
     while True:
@@ -190,7 +183,7 @@ def _followed(s: DSVMService, running: Running, work: Callable[[], object], as_j
         except KeyboardInterrupt:
             if running.cancel.is_set():
                 raise  # a second Ctrl-C
-            say(cancelling)
+            say(GIVING_UP.get(running.value.kind, "Giving up waiting; what was asked of the cloud may still happen."))
             running.cancel.set()
     if ended.state is OperationState.DONE:
         say(ended.notice)
@@ -219,17 +212,9 @@ def _sizes(arguments: argparse.Namespace) -> int:
 def _resize(arguments: argparse.Namespace) -> int:
     with service() as s:
         row = s.known.find(arguments.name)
-        offers, notice = s.known.sizes(row.id)
-        size = chosen(arguments.size, offers, row.name, row.location).size.name
-        running = s.resizes.begin(row.id, size)
-        say(notice)
-        return _followed(
-            s,
-            running,
-            lambda: s.resizes.run(running, size),
-            arguments.json,
-            "Cancelling; what was begun is put back as far as Azure can.",
-        )
+        running = s.resizes.begin(row.id, arguments.size)
+        say(s.known.sizes(row.id)[1])
+        return _followed(s, running, lambda: s.resizes.run(running, arguments.size), arguments.json)
 
 
 def _install(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ that run there are named before anything is asked of the cloud, and told once th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from .changes import Changes
     from .computes import Computes
     from .operations import OperationStore, Running
+
+log = logging.getLogger("jupyter_dsvm.resizes")
 
 RELEASE, CHANGE, START, BACK, AGAIN = "release", "change", "start", "back", "again"
 """Stages of a resize, as a provider notes them, and the names of the operation's steps. The last two are there only when it is
@@ -103,7 +106,10 @@ class Resizes:
             if not released:
                 running.skip(RELEASE)  # it was off
             if stage in (CHANGE, AGAIN):
-                self._stopped(compute_id)
+                try:
+                    self._stopped(compute_id)
+                except Exception:
+                    log.exception("telling the notebooks on %s failed", name)  # which must not break the resize off
 
         memo.keep = follow
 

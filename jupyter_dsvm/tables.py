@@ -23,6 +23,8 @@ def place(compute_id: str, name: str) -> str:
 def state_words(compute: Compute) -> str:
     if compute.kind is not ComputeKind.DSVM and compute.power_state is PowerState.UNKNOWN:
         return "—"  # nobody can tell whether a host is on before it is asked
+    if compute.hibernated:
+        return "asleep (memory kept)"
     return STATE_WORDS.get(compute.power_state, compute.power_state.value)
 
 

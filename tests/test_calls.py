@@ -287,6 +287,8 @@ def test_names_are_text_in_a_table():
 
 
 def test_stopped_is_said_to_be_billed():
-    text = computes_text([dsvm("a", PowerState.STOPPED), dsvm("b", PowerState.DEALLOCATED)], [])
+    asleep = dsvm("c", PowerState.DEALLOCATED, hibernated=True)
+    text = computes_text([dsvm("a", PowerState.STOPPED), dsvm("b", PowerState.DEALLOCATED), asleep], [])
     assert "still billed" in text
+    assert "asleep (memory kept)" in text
     assert "off" in text

@@ -364,8 +364,9 @@ def test_graph_answers_the_query_of_this_package(emulator: Emulator) -> None:
     assert set(rows) == {"cpu-vm", "gpu-vm", "old-vm", "win-vm", "twin"}  # the web server is no DSVM
     cpu = rows["cpu-vm"]
     assert set(cpu) == {
+        "hibernation",
         "id", "name", "subscriptionId", "resourceGroup", "location", "tags", "plan", "image", "vmId", "osType", "size",
-        "powerState", "privateIp", "publicIp", "fqdn", "gallery", "purchasePlan", "hibernation",
+        "powerState", "privateIp", "publicIp", "fqdn", "gallery", "purchasePlan",
     }  # fmt: skip
     assert (cpu["vmId"], cpu["publicIp"]) == (emulator.vm("cpu-vm")["vm_id"], emulator.vm("cpu-vm")["host"])
     assert cpu["powerState"] == "PowerState/running"

@@ -154,6 +154,28 @@ def test_no_room_for_the_new_size_ends_at_the_old_one_and_running(configured: Em
         attached(notebook, "cpu-vm")
 
 
+def test_an_interrupted_cell_puts_it_back(configured: Emulator):
+    configured.set_timings(deallocate=2.0)
+    try:
+        with Notebook() as notebook:
+            before = len(configured.traffic)
+            running = notebook.send(f"%dsvm resize cpu-vm {GPU}")
+            notebook.until(lambda: "Azure is releasing cpu-vm" in notebook.of(running).text, PATIENCE)
+            notebook.km.interrupt_kernel()
+            assert notebook.wait(running, timeout=PATIENCE)[0].status == "error"
+            operation = next(o for o in service().operations()[0] if o.kind == "resize")
+            ended = service().operations_store.get(operation.id).finished.result(PATIENCE)
+            assert ended.state is OperationState.CANCELLED
+            assert ended.error is not None
+            assert f"cpu-vm has its old size, {CPU}, and runs again." in ended.error.message
+            assert [w.partition("?")[0].rpartition("/")[2] for w in writes(configured, before)] == [
+                "deallocate",
+                "start",
+            ]
+    finally:
+        configured.set_timings(deallocate=0.2)
+
+
 @pytest.mark.parametrize(("stage", "asked"), [("release", True), ("change", False), ("change", True), ("start", True)])
 def test_a_server_killed_in_the_middle_is_gone_on_with(configured: Emulator, tmp_path, stage: str, asked: bool):
     file = tmp_path / "facts.json"

@@ -75,11 +75,11 @@ Resources
   ) on publicIpId
 | project id, name, subscriptionId, resourceGroup, location, tags, plan, image, gallery, purchasePlan,
     vmId = tostring(properties.vmId),
+    hibernation = tostring(properties.additionalCapabilities.hibernationEnabled),
     osType = tostring(properties.storageProfile.osDisk.osType),
     size = tostring(properties.hardwareProfile.vmSize),
     powerState = tostring(properties.extended.instanceView.powerState.code),
     provisioningState = tostring(properties.provisioningState),
-    hibernation = tostring(properties.additionalCapabilities.hibernationEnabled),
     privateIp, publicIp, fqdn
 | order by id asc
 """

@@ -88,6 +88,7 @@ def from_graph(row: Mapping[str, Any], tag: str) -> VirtualMachine | None:
     return _machine(
         resource_id=str(row.get("id") or ""),
         vm_id=row.get("vmId"),
+        may_hibernate=str(row.get("hibernation")).lower() == "true",
         location=row.get("location"),
         image=row.get("image"),
         plan=row.get("plan"),
@@ -101,7 +102,6 @@ def from_graph(row: Mapping[str, Any], tag: str) -> VirtualMachine | None:
         public_ip=_text(row.get("publicIp")),
         private_ip=_text(row.get("privateIp")),
         updating=under_way(row.get("provisioningState")),
-        may_hibernate=str(row.get("hibernation")).lower() == "true",
     )
 
 
@@ -123,6 +123,7 @@ def from_model(
     return _machine(
         resource_id=str(model.get("id") or ""),
         vm_id=properties.get("vmId"),
+        hibernated=is_hibernated(view) if hibernated is None else hibernated,
         location=model.get("location"),
         image=storage.get("imageReference"),
         plan=model.get("plan"),
@@ -131,7 +132,6 @@ def from_model(
         size_name=(properties.get("hardwareProfile") or {}).get("vmSize"),
         state=power_state(view) if state is None else state,
         updating=under_way(properties.get("provisioningState")),
-        hibernated=is_hibernated(view) if hibernated is None else hibernated,
         tag=tag,
         gallery=(gallery_image or {}).get("identifier"),
         purchase_plan=(gallery_image or {}).get("purchasePlan"),
@@ -216,10 +216,10 @@ def _machine(
     size_name: Any,
     state: PowerState,
     tag: str,
+    hibernated: bool = False,
     gallery: Any = None,
     purchase_plan: Any = None,
     updating: bool = False,
-    hibernated: bool = False,
     **extra: Any,
 ) -> VirtualMachine | None:
     where = segments(resource_id)
@@ -236,6 +236,7 @@ def _machine(
         name=name,
         kind=ComputeKind.DSVM,
         power_state=state,
+        hibernated=hibernated and state is PowerState.DEALLOCATED,
         os=known.os,
         location=_text(location),
         subscription=subscription,
@@ -243,7 +244,6 @@ def _machine(
         image=known.image,
         size=size(str(size_name)) if size_name else None,
         updating=updating,
-        hibernated=hibernated and state is PowerState.DEALLOCATED,
     )
     return VirtualMachine(compute, vm_id, subscription, group, name, **extra)
 

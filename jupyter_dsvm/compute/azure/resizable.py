@@ -41,6 +41,11 @@ class _Offered:
     skus: Sequence[Sku]
     impossible: str
 
+    @property
+    def partial(self) -> bool:
+        """Whether these are but the sizes of the hardware that the VM is on."""
+        return self.question.running and not any(one.family for one in self.skus)
+
 
 class Resizable:
     """Mixed into ``AzureCompute``, whose members it uses."""
@@ -66,7 +71,8 @@ class Resizable:
         offers = fitting.offers(offered.question, offered.skus, {}, offered.impossible)
         prices = self._size_prices(machine, offers)
         priced = [replace(one, price=prices.get(one.size.name.lower())) for one in offers]
-        return priced, fitting.notice(machine, offered.question.hardware)
+        said = fitting.notice(machine, offered.question.hardware)
+        return priced, f"{said} {_partial(machine)}" if offered.partial and not offered.impossible else said
 
     def resize(self, compute_id: str, size: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         memo = memo if memo is not None else Memo()
@@ -109,7 +115,16 @@ class Resizable:
             )
         offered = self._offered(machine)
         offers = fitting.offers(offered.question, offered.skus, {})
-        return chosen(size, offers, machine.name, machine.compute.location).size.name
+        try:
+            return chosen(size, offers, machine.name, machine.compute.location).size.name
+        except OperationRefused as error:
+            if error.code != "UnknownSize" or not offered.partial:
+                raise
+            raise OperationRefused(
+                f"Whether {machine.name} can have the size {size} is not known. {_partial(machine)}",
+                advice=f"Stop it (`jupyter dsvm stop {machine.name}`), then resize it.",
+                code=error.code,
+            ) from None
 
     def _offered(self, machine: VirtualMachine) -> _Offered:
         client = self._arm(machine.tenant)
@@ -269,6 +284,13 @@ def _accelerated(client: ArmClient, hardware: Hardware) -> bool | None:
         if properties.get("enableAcceleratedNetworking") is True:
             return True
     return known
+
+
+def _partial(machine: VirtualMachine) -> str:
+    return (
+        f"This account may not read the region's list of sizes, and while {machine.name} runs, Azure names those of the hardware "
+        "that it is on; once it is stopped, all of them."
+    )
 
 
 def _no_quota(sku: Sku, quotas: Mapping[str, Usage]) -> bool:

@@ -14,14 +14,17 @@ Called by ``resizable`` on a worker thread. Nothing here imports Azure's librari
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from ...errors import Cancelled, DSVMError, OperationRefused
+from ...errors import Cancelled, ComputeError, DSVMError, OperationRefused
 from ...models import PowerState
 from ..provider import Cancel, Memo, Report
+
+log = logging.getLogger("jupyter_dsvm.azure")
 
 RELEASE, CHANGE, START, BACK, AGAIN = "release", "change", "start", "back", "again"
 DONE, UNDONE = "done", "undone"
@@ -88,7 +91,7 @@ class Held(Cancel):
         self._of, self._held = cancel, held
 
     def is_set(self) -> bool:
-        return self._of.is_set() and (self._of.leaving or not self._held())
+        return self._of.is_set() and (_leaving(self._of) or not self._held())
 
     def wait(self, timeout: float | None = None) -> bool:
         until = None if timeout is None else time.monotonic() + timeout
@@ -155,7 +158,7 @@ class Resize:
         try:
             self._ask(stage, report, held)
         except Cancelled as error:
-            if cancel.leaving:
+            if _leaving(cancel):
                 raise self._left(error) from error
             if stage == RELEASE:
                 raise Cancelled(f"{self._name} was not resized, and nothing was changed. {error.message}") from error
@@ -164,6 +167,11 @@ class Resize:
             raise self._goes_on(stage, error) from error
         except DSVMError as error:
             return self._failed(stage, error, report, cancel)
+        except Exception as error:
+            # A fault of ours or of a library's must not leave the VM lying about either.
+            log.exception("resizing %s failed", self._name)
+            said = f"{self._name}: an error inside jupyter-dsvm, {type(error).__name__}: {error}"
+            return self._failed(stage, ComputeError(said, code="Internal"), report, cancel)
         if stage == RELEASE and cancel.is_set():
             return self._called_off()
         return row.then
@@ -223,7 +231,7 @@ class Resize:
         try:
             seen = self._settled(report, cancel)
         except Cancelled as error:
-            if not cancel.leaving:
+            if not _leaving(cancel):
                 raise
             raise self._left(error) from error
         asked = bool(self._memo.facts.get("asked"))
@@ -285,9 +293,8 @@ class Resize:
     # -- what is said ---------------------------------------------------------------------------------------------------
 
     def _why(self, error: DSVMError) -> None:
-        """Noted once: what is said when all is put back."""
-        if "why" not in self._memo.facts:
-            self._memo.note(why={**error.to_json(), "cancelled": isinstance(error, Cancelled)})
+        """What is said when all is put back. Kept with the next stage, so that nobody finds the one without the other."""
+        self._memo.facts.setdefault("why", {**error.to_json(), "cancelled": isinstance(error, Cancelled)})
 
     def _reason(self) -> dict[str, Any]:
         why: dict[str, Any] = self._memo.facts.get("why") or {}
@@ -345,6 +352,11 @@ class Resize:
         error.message = f"{_ended(error.message)} {more}"
         error.args = (error.message,)
         return error
+
+
+def _leaving(cancel: Cancel) -> bool:
+    """A cell's cancel is a plain event, which the server's end sets as well."""
+    return bool(getattr(cancel, "leaving", False))
 
 
 def _same(one: str, other: str) -> bool:
