@@ -119,7 +119,6 @@ class Changes:
 
     def _resume_power(self, running: Running) -> None:
         kind, facts = cast("PowerKind", running.value.kind), running.memo.facts
-        running.starts = kind == "start"
         again = kind == "stop" and _age(running.value.started) <= STOP_AGAIN_SECONDS
         # What a provider makes of a request that may have arrived, it knows best; one that was not made costs money.
         if f"{kind}_operation" in facts or again or (kind != "stop" and f"{kind}_asked" in facts):
@@ -222,6 +221,7 @@ class Changes:
             running = self._operations.resume(op, kept.arguments, kept.facts or facts.get((op.kind, op.compute), {}))
             with self._lock:
                 self._claimed[op.id] = file
+            running.starts = op.kind == "start"
             if op.steps and not any(s.state is StepState.RUNNING for s in op.steps):
                 running.step(next((s.name for s in op.steps if s.state is StepState.PENDING), op.steps[-1].name))
             adopted.append(running)

@@ -127,9 +127,10 @@ class Elsewhere:
         return time.monotonic() - self._looked_at > LOOKED_SECONDS
 
     def _is_ours(self, compute: str) -> bool:
-        """Whether an operation of this server changes it. An attach does only where it starts it."""
+        """Whether an operation of this server changes it. An attach does only where it starts it; a machine that is only being
+        made here has no id yet that could tell."""
         return self._computes.is_changing(compute) or any(
-            r.value.compute == compute
+            r.value.compute in (compute, None)
             and not r.value.elsewhere
             and (r.starts or r.value.kind not in ("attach", "detach"))
             for r in self._operations.running()
@@ -178,10 +179,7 @@ class Elsewhere:
         try:
             row = self._computes.look(compute)
         except UnknownCompute as e:
-            if e.code in DELETED:
-                self._computes.forget(compute)
-            self._end(one, notice=f"{one.name} is gone: {e.message}")
-            return True
+            return self._gone(compute, one, e)
         except DSVMError as e:
             one.not_before = now + (e.retry_after or 0.0)
             if now - one.heard > max(PATIENCE, e.retry_after or 0.0):
@@ -193,8 +191,7 @@ class Elsewhere:
             return False  # begun meanwhile: said at the next look
         kind = kind_of(row)
         if kind is None:
-            self._end(one, notice=_settled(row))
-            return True
+            return self._settle(compute, one, row)
         if one.running is None or kind != one.kind:
             self._end(one, notice=f"Another operation on {one.name} has taken its place.")
             one.kind, one.since = kind, now
@@ -213,6 +210,24 @@ class Elsewhere:
             )
             return True
         return False
+
+    def _settle(self, compute: str, one: _Followed, row: Compute) -> bool:
+        """Read all of it once: it may have another size now, or be another machine under the same name."""
+        if one.running is not None:
+            try:
+                row = self._computes.fresh(compute)
+            except UnknownCompute as e:
+                return self._gone(compute, one, e)
+            except DSVMError:
+                pass  # its state was heard
+        self._end(one, notice=_settled(row))
+        return True
+
+    def _gone(self, compute: str, one: _Followed, error: UnknownCompute) -> bool:
+        if error.code in DELETED:
+            self._computes.forget(compute)
+        self._end(one, notice=f"{one.name} is gone: {error.message}")
+        return True
 
     def _begin(self, row: Compute, kind: str) -> Running:
         begun = (

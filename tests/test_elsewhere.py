@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from jupyter_dsvm import elsewhere
+from jupyter_dsvm.compute.azure.machine import from_graph, from_model, is_updating, power_state
 from jupyter_dsvm.elsewhere import kind_of
 from jupyter_dsvm.emulator import Emulator
 from jupyter_dsvm.errors import ComputeError, OperationRefused, Throttled, UnknownCompute
 from jupyter_dsvm.models import Compute, Operation, OperationState, PowerState
 from jupyter_dsvm.service import DSVMService, load_service
+from support.arm_server import graph_row, vm_model
 from support.emulated import PATIENCE, configured, emulator
 from support.fakes import FakeCompute, FakeConnections, FakeFree, FakeProxy, FakeRegistry, dsvm
 from support.kernels import until
@@ -43,6 +45,30 @@ GPU = dsvm("gpu-vm", PowerState.DEALLOCATED)
 )
 def test_what_a_state_tells(state: PowerState, updating: bool, kind: str | None):
     assert kind_of(dataclasses.replace(GPU, power_state=state, updating=updating)) == kind
+
+
+@pytest.mark.parametrize(
+    ("word", "updating"),
+    [
+        ("Updating", True),
+        ("updating", True),
+        ("Creating", True),
+        ("Deleting", True),
+        ("Succeeded", False),
+        (None, False),
+    ],
+)
+def test_where_azure_says_that_it_works_on_a_vm(word: str | None, updating: bool):
+    row = from_graph(graph_row(provisioningState=word), "dsvm")
+    assert row is not None
+    assert row.compute.updating is updating
+    model = from_model(vm_model(provisioningState=word), "dsvm")
+    assert model is not None
+    assert model.compute.updating is updating
+    view = {"statuses": [{"code": f"ProvisioningState/{(word or '').lower()}"}, {"code": "PowerState/running"}]}
+    assert is_updating(view) is updating
+    assert power_state(view) is PowerState.RUNNING
+    assert "updating" not in row.compute.to_json()  # what REST shows is the operation
 
 
 class Cloud(FakeCompute):

@@ -366,7 +366,7 @@ def test_graph_answers_the_query_of_this_package(emulator: Emulator) -> None:
     assert set(cpu) == {
         "hibernation",
         "id", "name", "subscriptionId", "resourceGroup", "location", "tags", "plan", "image", "vmId", "osType", "size",
-        "powerState", "privateIp", "publicIp", "fqdn", "gallery", "purchasePlan",
+        "powerState", "provisioningState", "privateIp", "publicIp", "fqdn", "gallery", "purchasePlan",
     }  # fmt: skip
     assert (cpu["vmId"], cpu["publicIp"]) == (emulator.vm("cpu-vm")["vm_id"], emulator.vm("cpu-vm")["host"])
     assert cpu["powerState"] == "PowerState/running"

@@ -141,20 +141,34 @@ def test_one_resizes_what_the_other_wants_to_restart_or_start(
     ada, _ = both
     row = configured.vm("cpu-vm")
     configured.set_timings(patch=2.0)
-    body = {"properties": {"hardwareProfile": {"vmSize": "Standard_D4ds_v5"}}}
-    try:
-        path = f"{row['id']}?api-version=2024-07-01"
-        status, _, answer = configured.request("PATCH", path, body)
+
+    def resize(size: str) -> None:
+        body = {"properties": {"hardwareProfile": {"vmSize": size}}}
+        status, _, answer = configured.request("PATCH", f"{row['id']}?api-version=2024-07-01", body)
         assert status in (200, 202), answer
+
+    try:
+        resize("Standard_D2ds_v5")
         restart = ended(ada, ada.restart("cpu-vm"))
         assert (restart.state, restart.error.code) == (FAILED, "Conflict")
         assert "Another operation on this VM, started elsewhere" in restart.error.message
         ada.computes(refresh=True)
         until(lambda: [o.kind for o in ada.operations()[0] if o.elsewhere] == ["update"], PATIENCE)
         until(lambda: all(o.ended for o in ada.operations()[0]), PATIENCE)
+        (now,) = [c for c in ada.computes().computes if c.name == "cpu-vm"]
+        assert now.size is not None
+        assert now.size.name == "Standard_D2ds_v5"  # though no list was asked for again
         assert ended(ada, ada.restart("cpu-vm")).state is DONE
     finally:
         configured.set_timings(patch=0.2)
+        resize("Standard_D4ds_v5")
+        until(
+            lambda: (
+                configured.request("GET", f"{row['id']}?api-version=2024-07-01")[2]["properties"]["provisioningState"]
+                == "Succeeded"
+            ),
+            PATIENCE,
+        )
 
 
 @pytest.mark.parametrize("how", ["remove", "replace"])

@@ -108,7 +108,9 @@ class _GivenUp(Exception):
 class _Polling(ARMPolling):
     """azure-mgmt-core's polling, which can be cancelled and which outlives a fault of the network."""
 
-    def __init__(self, interval: float, cancel: Cancel, deadline: float, accepted: Callable[[str], object]) -> None:
+    def __init__(
+        self, interval: float, cancel: Cancel, deadline: float, accepted: Callable[[str], object] = lambda address: None
+    ) -> None:
         """``accepted`` is called with the operation's address once Azure has accepted the request, if it gives one."""
         super().__init__(
             timeout=interval,
