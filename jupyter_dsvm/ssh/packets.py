@@ -19,8 +19,8 @@ from typing import Any
 from paramiko.buffered_pipe import PipeTimeout
 
 DIRECT = 8 * 1024
-"""Bytes of a packet that may be taken on the transport's thread: a cell's few messages. Of a flood's packets, of 32 KiB, it has enough
-to do with deciphering."""
+"""Bytes of a packet that may be taken on the transport's thread: a cell's few messages. With a flood's packets, of 32 KiB, it has
+enough to do in deciphering them."""
 MAX_TAKEN = 256 * 1024
 """Bytes that were taken there after which the reader is woken to say so."""
 
