@@ -69,11 +69,12 @@ class Moves:
         kernel_env: Callable[[], Sequence[str]],
         start_timeout: Callable[[], float],
         changed: Callable[[str], None],
-        spares: Callable[[], bool] = lambda: True,
+        start_settings: Callable[[], Mapping[str, Any]] = lambda: {"spare": True},
         keeping_start: Callable[[Compute], AbstractContextManager[Memo]] = lambda row: nullcontext(Memo()),
     ) -> None:
         """``kernel_env`` gives the names of this server's variables that a kernel on a VM gets; ``changed`` is called
-        with a kernel's id when where it is moving to has changed; ``spares`` says whether VMs keep a spare interpreter;
+        with a kernel's id when where it is moving to has changed; ``start_settings`` gives what else a
+        relay is told of its kernel (``relay.spec``): whether to keep a spare interpreter, and how much of what it says;
         ``keeping_start`` is ``Changes.keeping_start``."""
         self._keeping_start = keeping_start
         self._operations = operations
@@ -82,7 +83,7 @@ class Moves:
         self._kernel_env = kernel_env
         self._start_timeout = start_timeout
         self._changed = changed
-        self._spares = spares
+        self._start_settings = start_settings
         self._lock = threading.Lock()
         self._latest: dict[str, Running] = {}
         """The newest move of each kernel; it decides what ``Proxy.moving`` says."""
@@ -307,7 +308,7 @@ class Moves:
             session=front.session,
             env=environment,
         )
-        return {**start, "spare": self._spares()}
+        return {**start, **self._start_settings()}
 
     def _ensure_running(
         self,

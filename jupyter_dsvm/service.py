@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jupyter_core.paths import jupyter_data_dir
-from traitlets import Bool, Dict, Enum, Float, List, Unicode
+from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
 from traitlets.config import Config, LoggingConfigurable
 
 from .accounts import Accounts
@@ -91,6 +91,13 @@ class DSVMService(LoggingConfigurable):
         help="""Whether a VM that runs a Python kernel keeps one more interpreter ready, which becomes the next kernel of
         that kind in a tenth of a second. It takes about 60 MB there, and ends with the last such kernel.""",
     ).tag(config=True)
+    journal_limit_mib = Int(
+        1024,
+        min=0,
+        help="""MiB of what one kernel on a VM has said that its machine keeps, on disk, until this server and the pages have it:
+        while a laptop sleeps, or the server is away. What is beyond it is left out, and the cell says how much. 0: no limit
+        but the VM's disk, of which 512 MiB always stay free.""",
+    ).tag(config=True)
     compute_providers = List(
         Enum(["free", "hosts", "azure"]),
         default_value=["free", "azure", "hosts"],
@@ -129,7 +136,7 @@ class DSVMService(LoggingConfigurable):
             lambda: self.kernel_env,
             lambda: self.start_timeout,
             self._kernel_changed,
-            lambda: self.spare_interpreters,
+            lambda: {"spare": self.spare_interpreters, "journal_limit": self.journal_limit_mib << 20},
             lambda row: self.changes.keeping_start(row),
         )
         kept = KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes")

@@ -134,18 +134,18 @@ def test_a_stranger_with_the_wrong_word_ends_nothing(server: SSHServer):
 
 
 def test_patience_ends_and_what_is_owed_stays(server: SSHServer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ending, "PATIENCE", 0.5)
     end = left(server)
     server.stop_listening()
     try:
-        assert settle(server, end) == [False]
+        with monkeypatch.context() as patch:  # undoing all would undo the folder, too
+            patch.setattr(ending, "PATIENCE", 0.5)
+            assert settle(server, end) == [False]
     finally:
         server.start()
     ledger.leave(end.tag, settled=False)
     assert len(entries()) == 1
     (again,) = ledger.claim()
     assert again == end
-    monkeypatch.undo()
     assert settle(server, end) == [True]
     ledger.leave(end.tag, settled=True)
     assert not server.wait_until_idle(10)

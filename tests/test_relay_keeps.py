@@ -10,14 +10,18 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from jupyter_dsvm.kernels.kernelspecs import RemoteSpec
+from jupyter_dsvm.relay.spec import KernelSpec
 from jupyter_dsvm.relay.wire import (
     Type,
 )
+from jupyter_dsvm.service import DSVMService
 from support.relay_end import KernelEnd, Machine, PipeEnd, machine, pipe, until
-from support.relay_vm import end_of_relay, home, say, shut_down, started, vm, way
+from support.relay_vm import IPYKERNEL, end_of_relay, home, say, shut_down, started, vm, way
 
 __all__ = ["home", "vm", "way"]
 
@@ -159,3 +163,14 @@ def test_a_relay_whose_kernel_has_ended_stays_while_something_is_unheard(home: P
             way.wait(lambda: not adopter.session.can_send)
             way.ping()
         vm.wait_empty()
+
+
+@pytest.mark.parametrize(("mib", "limit"), [(None, 1 << 30), (7, 7 << 20), (0, 0)])
+def test_the_limit_is_the_users_to_set(mib: int | None, limit: int) -> None:
+    front = SimpleNamespace(kernel_id="k", key=b"k", signature_scheme="hmac-sha256", session="s")
+    service = DSVMService(**({} if mib is None else {"journal_limit_mib": mib}))
+    try:
+        body = service.moves._start(front, RemoteSpec("python3", "Python 3", "python", tuple(IPYKERNEL)))
+    finally:
+        service.close()
+    assert KernelSpec.from_json(body).journal_limit == limit

@@ -24,9 +24,9 @@ One ``Side`` is one kernel process behind the gate; ``current`` is the one that 
     any --exited--> ENDED     any --gone--> GONE     READY, ENDED --started (restarted in place)--> ASKING
     (added) --adopt--> READY: the kernel of an earlier server process
 
-``own_requests.py`` takes a side from STARTING to READY, ``flow.py`` keeps the requests that wait or are with the kernel,
-``control.py`` sees to the control channel, ``hearing.py`` to what kernels say, ``subshells.py`` to the ids of subshells,
-and ``answers.py`` writes what the gate says to clients.
+``own_requests.py`` takes a side from STARTING to READY, ``swapping.py`` to its place, ``flow.py`` keeps the requests that wait
+or are with the kernel, ``control.py`` sees to the control channel, ``hearing.py`` to what kernels say, ``subshells.py`` to the
+ids of subshells, and ``answers.py`` writes what the gate says to clients.
 
 Every method is one event; what is to be done about it is appended to ``actions``, which the caller drains in order.
 """
@@ -43,7 +43,6 @@ from ..relay.wire import Channel
 from .actions import (
     Action,
     Arrived,
-    Failed,
     KeptRequest,
     Key,
     Phase,
@@ -51,7 +50,6 @@ from .actions import (
     Request,
     Side,
     Signal,
-    Swapped,
     ToBackend,
     UserCancelled,
 )
@@ -63,6 +61,7 @@ from .hearing import Hearing
 from .messages import MalformedMessage, Message, Signer
 from .own_requests import language_problem
 from .subshells import subshell_of
+from .swapping import Swapping
 
 log = logging.getLogger("jupyter_dsvm.gate")
 
@@ -78,6 +77,7 @@ class Gate:
         self._hearing = Hearing(state)
         self._control = Control(state, self.user_ends, self._user_cancel, self.interrupt)
         self._adoption = Adoption(state, self._control)
+        self._swapping = Swapping(state)
         self._refusing = False
 
     @property
@@ -220,7 +220,7 @@ class Gate:
             self._state.execution_state = "dead"
             self._settle(None if self.ending else error)
         else:
-            self._drop(side, error)
+            self._swapping.drop(side, error)
 
     def gone(self, number: int, error: DSVMError) -> None:
         """Confirmed: the machine no longer has that side's kernel. The front stays, and says so to whoever asks."""
@@ -231,7 +231,7 @@ class Gate:
         if side.replaced:
             self._state.sides.pop(number)
         elif side is not self.current:
-            self._drop(side, error)
+            self._swapping.drop(side, error)
         else:
             self._state.gone = error
             self._state.execution_state = "idle"
@@ -252,24 +252,12 @@ class Gate:
 
     def swap(self, number: int) -> None:
         """Make a READY side the current one as soon as all that was forwarded is answered. A later swap replaces an earlier."""
-        side = self._state.sides.get(number)
-        if side is not None and side is self.current:
-            return
-        if side is None or side.phase is not Phase.READY or side.replaced:
-            self.actions.append(
-                Failed(number, KernelStartError("The new kernel ended before the notebook could move to it."))
-            )
-            return
-        if self._state.target is not None and self._state.target is not side:
-            self._drop(self._state.target, Cancelled("A later attach took the place of this one."))
-        self._state.target = side
-        self._advance()
+        if self._swapping.ask(number):
+            self._advance()
 
     def cancel_swap(self, number: int, error: DSVMError) -> None:
         """Forget a side that has not been swapped in."""
-        side = self._state.sides.get(number)
-        if side is not None and side is not self.current and not side.replaced:
-            self._drop(side, error)
+        if self._swapping.cancel(number, error):
             self._advance()
 
     def hurry(self) -> None:
@@ -278,12 +266,6 @@ class Gate:
             return
         self._flow.settle(KernelStartError("The notebook moved before this request was answered."))
         self._advance()
-
-    def _drop(self, side: Side, error: DSVMError) -> None:
-        self._state.sides.pop(side.number, None)
-        if self._state.target is side:
-            self._state.target = None
-        self.actions.append(Failed(side.number, error))
 
     # From clients
 
@@ -349,9 +331,7 @@ class Gate:
         self._user_cancel(reason)
 
     def _user_cancel(self, reason: str) -> None:
-        for side in list(self._state.sides.values()):
-            if side is not self.current and not side.replaced:
-                self._drop(side, Cancelled(f"The move was cancelled: the kernel was {reason}."))
+        self._swapping.cancel_all(Cancelled(f"The move was cancelled: the kernel was {reason}."))
         self.actions.append(UserCancelled(reason))
 
     # The flow of requests
@@ -367,7 +347,8 @@ class Gate:
         return self._in_touch and self._state.target is None and self._flow.occupied_by is None
 
     def _advance(self) -> None:
-        self._try_swap()
+        if self._swapping.take_place():
+            self._control.release()
         side = self.current
         if side is not None and self._in_touch:
             self._to_subshells(side)
@@ -396,22 +377,6 @@ class Gate:
             else:
                 self._state.forward(side, Channel.SHELL, message, front, there)
         self._state.subshells.close(side, lambda: self._flow.subshells_in_use)
-
-    def _try_swap(self) -> None:
-        state, new, old = self._state, self._state.target, self.current
-        if new is None or old is None:
-            return
-        if old.phase in (Phase.READY, Phase.GONE, Phase.ENDED) and not self._flow.with_kernel:
-            self._flow.leave()
-            state.target, state.current = None, new
-            state.info, state.gone = new.info, None
-            state.execution_state = "idle"
-            old.replaced = True
-            if old.phase is not Phase.READY:
-                del state.sides[old.number]
-            self._flow.close_comms()
-            state.actions.append(Swapped(old.number, new.number))
-            self._control.release()
 
     def farewell(self, number: int) -> None:
         """Ask the kernel on a side that is not needed any more to end by itself, so that what it does at exit is done."""
@@ -468,7 +433,7 @@ class Gate:
         """The side may have become READY, or be of no use."""
         problem = language_problem(side, self.current)
         if problem is not None and not side.replaced:
-            self._drop(side, problem)
+            self._swapping.drop(side, problem)
         elif self._state.own.progress(side):
             self._state.actions.append(Ready(side.number))
             if side is self.current:

@@ -8,8 +8,8 @@ lost goes through its ``relay.session.Session``, which knows what the other end 
     LIVE     ENDING (end), OVER (close, gone)
     ENDING   OVER: the relay has confirmed the end and hung up, or time is up
 
-What the kernel said is acknowledged, and so forgotten by the relay, once the clients have it (``handed_on``): a server that is
-killed before takes up where they are. Credit goes back at once, unless the clients are too far behind (``hold``).
+What the kernel said is acknowledged, and so forgotten by the relay, once the clients have it (``acknowledging``).
+Credit goes back at once, unless the clients are too far behind (``hold``).
 
 The VM is not trusted. A frame that cannot be right makes this kernel ``gone`` with ``ProtocolError``; whether a message
 answers a request of ours is the proxy's to check.
@@ -28,7 +28,6 @@ from ..errors import ConfigurationError, DSVMError, printable
 from ..models import LinkPhase, LinkState, utc_now
 from ..relay.events import Attached, EpochChanged, Event, Gone, HungUp, Received
 from ..relay.hello import ADOPTION
-from ..relay.lateack import LateAck
 from ..relay.session import Role, Session
 from ..relay.spec import KernelSpec
 from ..relay.wire import (
@@ -46,6 +45,7 @@ from ..relay.wire import (
     read_json,
     signal_body,
 )
+from .acknowledging import Acknowledging
 from .backends import BackendEvents, RelayEnds, on_loopback_tcp
 from .iothread import Timer
 from .keptfiles import KeptKernel
@@ -130,20 +130,17 @@ class RelayBackend:
         self._phase = Phase.NEW
         self._events: BackendEvents | None = None
         self._session = Session(Role.SERVER, self.tag)
-        self._late_ack = LateAck(self._session)
+        self._acks = Acknowledging(self._session, self._io, self._pump_soon)
         self._assembler = MessageAssembler(max_message or MAX_MESSAGE)
         self._adopting = False
         self._settled = False
         """Nothing is owed of it any more (``kernels.owed``)."""
         self._held = self._pumping = False
-        self._asked = self._handed = self._taken = 0
-        """Numbers: of the last message given out, of the last that all clients have, of the last frame that was dealt with."""
         self._pings = 0
         self._runs = RunsThere()
         self._unread: deque[tuple[int, int]] = deque()
         self._unread_bytes = 0
         self._timer: Timer | None = None
-        self._ack_timer: Timer | None = None
         self._link: LinkState | None = None
         self._on_frame: dict[int, Callable[[Received], None]] = {
             Type.DATA: self._data,
@@ -173,7 +170,7 @@ class RelayBackend:
         )
         self.notice = kept.notice
         self._session = Session.adopting(self.tag, kept.epoch, kept.peer_epoch, handed_on)
-        self._late_ack = LateAck(self._session)
+        self._acks = Acknowledging(self._session, self._io, self._pump_soon)
         self._runs = RunsThere(kept.runs, kept.run)
         self._adopting = True
         return self
@@ -242,30 +239,7 @@ class RelayBackend:
 
     def handed_on(self, upto: int) -> None:
         if self._phase is not Phase.OVER and not self._adopting:
-            self._handed = max(self._handed, min(upto, self._session.received))
-            self._acknowledge()
-            if self._session.can_send:
-                self._pump_soon()
-
-    def _acknowledge(self) -> None:
-        """In order: what is no message is acknowledged with the messages before it. At once where the relay waits for it."""
-        upto = self._taken if self._handed >= self._asked else self._handed
-        self._session.delivered(upto, lazily=self._phase is Phase.LIVE)
-        self._look_at_ack()
-
-    def _look_at_ack(self) -> None:
-        """What waits to be acknowledged has company in a moment, or goes alone."""
-        if self._ack_timer is None:
-            wait = self._late_ack.look(time.monotonic())
-            if wait:
-                self._ack_timer = self._io.call_later(wait, self._look_again)
-            elif wait is not None:
-                self._pump_soon()
-
-    def _look_again(self) -> None:
-        self._ack_timer = None
-        if self._phase is not Phase.OVER:
-            self._look_at_ack()
+            self._acks.handed_on(upto)
 
     def hold(self, on: bool) -> None:
         self._held = on
@@ -374,7 +348,7 @@ class RelayBackend:
         self._give(event.seq, channel, parts)
 
     def _give(self, number: int, channel: Channel, parts: list[bytes]) -> None:
-        self._asked = self._taken = number
+        self._acks.given(number)
         if self._phase is Phase.ENDING:
             self._nobody_waits()
         if self._events is not None:
@@ -382,22 +356,20 @@ class RelayBackend:
 
     def _take(self, number: int) -> None:
         """A frame that is no message was dealt with, or will be in a moment."""
-        self._taken = number
+        self._acks.taken(number)
         if self._phase is Phase.ENDING:
             self._nobody_waits()
-        else:
-            self._acknowledge()
 
     def _nobody_waits(self) -> None:
         """Nobody will adopt it: the relay may forget everything, and needs to hear so before it leaves."""
-        self._handed = self._asked
+        self._acks.at_once = True
         if not self._adopting:
-            self._acknowledge()
+            self._acks.all_handed_on()
 
     def _adopted(self, hello: dict[str, Any]) -> None:
         """The relay's answer to an adoption: where both go on, and what was told of the kernel up to there."""
         self._adopting = False
-        self._asked = self._handed = self._taken = self._session.received
+        self._acks.begin_after(self._session.received)
         kernel = hello.get("kernel")
         if not isinstance(kernel, dict):
             raise WireError("an adopted relay that does not tell of its kernel")
@@ -480,9 +452,9 @@ class RelayBackend:
         if self._phase is not Phase.NEW:
             ledger.over(self.tag.hex(), self._settled)
         self._phase = Phase.OVER
-        for timer in (self._timer, self._ack_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._acks.close()
         self._session.detach()
         self._pipe.router.remove(self, *last_words)
         self._events = None

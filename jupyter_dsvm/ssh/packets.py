@@ -18,8 +18,9 @@ from typing import Any
 
 from paramiko.buffered_pipe import PipeTimeout
 
-DIRECT = 32 * 1024
-"""Bytes of a packet that may be taken on the transport's thread, which has other channels to serve."""
+DIRECT = 8 * 1024
+"""Bytes of a packet that may be taken on the transport's thread: a cell's few messages. With a flood's packets, of 32 KiB, it has
+enough to do in deciphering them."""
 MAX_TAKEN = 256 * 1024
 """Bytes that were taken there after which the reader is woken to say so."""
 
