@@ -15,14 +15,21 @@ import {
   IMoveRequest,
   IOperation,
   IOperationList,
-  IProblem
+  IProblem,
+  IResizeRequest,
+  ISignIn,
+  ISizeOfferList
 } from './api';
 import { RevisionedList } from './lists';
 import { asProblem, NO_ANSWER, request, SERVER_EXTENSION_MISSING } from './request';
-import { IComputeModel, IKernelMoved, ModelStatus } from './tokens';
+import { SignInModel } from './signin';
+import { IComputeModel, IKernelMoved, ISignInModel, ModelStatus } from './tokens';
+
+/** What there is to show without knowing who is signed in, which can take longer: it may start the Azure CLI. */
+const NEEDED = ['computes', 'kernels', 'operations'];
 
 /**
- * The page's copy of the server's three lists.
+ * The page's copy of the server's three lists, and of who is signed in.
  *
  * Each list is fetched once, and again only when a Jupyter event names a newer revision, when the event stream had been
  * away (`resync`), or when a person asks (`refresh`). Nothing polls.
@@ -33,14 +40,18 @@ export class ComputeModel implements IComputeModel {
     this._trans = options.trans;
     this._stream = options.stream;
     const gap = options.minimumGap ?? 100;
-    const list = <T extends { revision: number }>(path: string, take: (answer: T) => void) =>
+    const list = <T extends { revision: number }>(
+      path: string,
+      take: (answer: T) => void,
+      fetch = () => request<T>(path, this._settings, this._trans)
+    ) =>
       new RevisionedList<T>({
-        fetch: () => request<T>(path, this._settings, this._trans),
+        fetch,
         accept: answer => {
           take(answer);
           this._received.add(path);
           this._errors.delete(path);
-          if (this._received.size === 3) {
+          if (NEEDED.every(name => this._received.has(name))) {
             this._status = 'ready';
           }
           this._changed();
@@ -50,6 +61,12 @@ export class ComputeModel implements IComputeModel {
         isUnreached: reason => asProblem(reason).code === NO_ANSWER,
         retry: options.retry ?? { first: 1000, longest: 30_000 }
       });
+    this._signIn = new SignInModel({
+      serverSettings: this._settings,
+      trans: this._trans,
+      changed: () => this._changed(),
+      fetchAgain: () => this._lists.signin.fetchAgain()
+    });
     this._lists = {
       computes: list<IComputeList>('computes', answer => {
         this._computes = answer.computes;
@@ -59,7 +76,12 @@ export class ComputeModel implements IComputeModel {
       kernels: list<IKernelList>('kernels', answer => this._takeKernels(answer.kernels)),
       operations: list<IOperationList>('operations', answer => {
         this._operations = answer.operations;
-      })
+      }),
+      signin: list<ISignIn>(
+        'signin',
+        answer => this._signIn.accept(answer),
+        () => this._signIn.fetch()
+      )
     };
     this._stream.connect(this._onEvent, this);
     this.resync();
@@ -91,6 +113,10 @@ export class ComputeModel implements IComputeModel {
 
   get operations(): readonly IOperation[] {
     return this._operations;
+  }
+
+  get signIn(): ISignInModel {
+    return this._signIn;
   }
 
   get stateChanged(): ISignal<this, void> {
@@ -155,16 +181,22 @@ export class ComputeModel implements IComputeModel {
     });
   }
 
-  async cancel(operation: string): Promise<void> {
-    await request<void>(
-      `operations/${encodeURIComponent(operation)}`,
-      this._settings,
-      this._trans,
-      {
-        method: 'DELETE'
-      }
-    );
+  async cancel(operation: string, release = false): Promise<void> {
+    const path = `operations/${encodeURIComponent(operation)}${release ? '?release=true' : ''}`;
+    await request<void>(path, this._settings, this._trans, { method: 'DELETE' });
     this._lists.operations.fetchAgain();
+  }
+
+  async sizes(compute: string): Promise<ISizeOfferList> {
+    const path = `computes/${encodeURIComponent(compute)}/sizes`;
+    return request<ISizeOfferList>(path, this._settings, this._trans);
+  }
+
+  async resize(compute: string, body: IResizeRequest): Promise<IOperation> {
+    return this._begin(`computes/${encodeURIComponent(compute)}/resize`, {
+      method: 'POST',
+      body: JSON.stringify(body)
+    });
   }
 
   async kernelspecs(compute: string): Promise<IKernelspec[]> {
@@ -255,6 +287,7 @@ export class ComputeModel implements IComputeModel {
     IChanged['what'],
     Pick<RevisionedList<never>, 'expect' | 'fetchAgain' | 'dispose'>
   >;
+  private readonly _signIn: SignInModel;
   private readonly _received = new Set<string>();
   /** Why a list could not be fetched, by its path, until it could. */
   private readonly _errors = new Map<string, IProblem>();

@@ -31,7 +31,12 @@ describe('ComputeModel', () => {
 
   it('fetches each list once and is ready', async () => {
     await start();
-    expect([...server.asked].sort()).toEqual(['GET computes', 'GET kernels', 'GET operations']);
+    expect([...server.asked].sort()).toEqual([
+      'GET computes',
+      'GET kernels',
+      'GET operations',
+      'GET signin'
+    ]);
     expect(model.status).toBe('ready');
     expect(model.computes.map(c => c.name)).toEqual([
       'Free tier',
@@ -42,7 +47,7 @@ describe('ComputeModel', () => {
       'lab'
     ]);
     await settle(100);
-    expect(server.asked).toHaveLength(3);
+    expect(server.asked).toHaveLength(4);
   });
 
   it('fetches a list again when an event names a newer revision of it, and only that list', async () => {
@@ -71,7 +76,7 @@ describe('ComputeModel', () => {
     server.emit({ what: 'computes', revision: 9 }, 'https://events.jupyter.org/somebody/else');
     server.emit({ what: 'nonsense' as 'computes', revision: 9 });
     await settle();
-    expect(server.asked).toHaveLength(3);
+    expect(server.asked).toHaveLength(4);
   });
 
   it('turns a burst of events during a fetch into one more fetch', async () => {
@@ -207,9 +212,20 @@ describe('ComputeModel', () => {
       body: { ...fixtures.attach, kind: 'start' }
     });
     server.answers.set('DELETE operations/op-1', { status: 204, body: null });
+    server.answers.set('DELETE operations/op-1?release=true', { status: 204, body: null });
+    server.answers.set('GET computes/azure%3A6b1a/sizes', { body: fixtures.sizeOffers });
+    server.answers.set('POST computes/azure%3A6b1a/resize', {
+      status: 202,
+      body: { ...fixtures.attach, kind: 'resize' }
+    });
     server.answers.set('GET computes/azure%3A6b1a/kernelspecs', { body: fixtures.kernelspecList });
     expect((await model.change(fixtures.gpu.id, 'start')).kind).toBe('start');
     await model.cancel('op-1');
+    await model.cancel('op-1', true);
+    expect(await model.sizes(fixtures.gpu.id)).toEqual(fixtures.sizeOffers);
+    const request = { size: 'Standard_NC8as_T4_v3', end_kernels: true };
+    expect((await model.resize(fixtures.gpu.id, request)).kind).toBe('resize');
+    expect(server.bodies).toEqual([request]);
     expect(await model.kernelspecs(fixtures.gpu.id)).toHaveLength(2);
   });
 
@@ -260,6 +276,6 @@ describe('ComputeModel', () => {
     server.emit({ what: 'computes', revision: 2 });
     model.resync();
     await settle();
-    expect(server.asked).toHaveLength(3);
+    expect(server.asked).toHaveLength(4);
   });
 });

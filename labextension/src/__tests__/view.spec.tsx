@@ -25,7 +25,8 @@ function show(model: FakeModel, notebook = new FakeCurrent().notebook) {
       menuOf={compute => (compute.kind === 'dsvm' ? ['dsvm:start'] : [])}
       onMenu={(compute, items) => note('menu')(compute.name, items)}
       onDetach={() => note('detach')()}
-      onCancel={operation => note('cancel')(operation.id)}
+      onCancel={(operation, choice) => note('cancel')(operation.id, choice)}
+      onAccountMenu={() => note('account')()}
       onRefresh={() => note('refresh')()}
       trans={trans}
     />
@@ -90,7 +91,7 @@ describe('the panel', () => {
     expect(card('gpu-vm').getByRole<HTMLProgressElement>('progressbar').value).toBe(0.25);
     expect(card('gpu-vm').queryByRole('button', { name: 'Start and attach' })).toBeNull();
     fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Cancel' }));
-    expect(done).toEqual([['cancel', 'op-1']]);
+    expect(done).toEqual([['cancel', 'op-1', 'cancel']]);
   });
 
   it('offers the way back from the machine the notebook runs on', () => {

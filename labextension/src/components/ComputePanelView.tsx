@@ -2,12 +2,15 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import { refreshIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
+import { CancelChoice } from '../actions';
 import { FREE, ICompute, IOperation } from '../api';
 import { INotebook } from '../current';
+import { isSignInProblem } from '../signin';
 import { IComputeModel } from '../tokens';
 import { clockText, PrimaryAction } from '../words';
 import { Card } from './Card';
 import { Problem } from './Problem';
+import { SignIn } from './SignIn';
 import { ThisNotebook } from './ThisNotebook';
 
 export interface IComputePanelViewProps {
@@ -18,7 +21,8 @@ export interface IComputePanelViewProps {
   menuOf: (compute: ICompute, primary: PrimaryAction | null) => string[];
   onMenu: (compute: ICompute, items: readonly string[], anchor: HTMLElement) => void;
   onDetach: () => void;
-  onCancel: (operation: IOperation) => void;
+  onCancel: (operation: IOperation, choice: CancelChoice) => void;
+  onAccountMenu: (anchor: HTMLElement) => void;
   onRefresh: () => void;
   trans: TranslationBundle;
 }
@@ -29,7 +33,7 @@ export function ComputePanelView(props: IComputePanelViewProps): React.ReactElem
   const loading = model.status === 'loading';
   return (
     <div className="jp-Dsvm-view" aria-busy={loading}>
-      <header className="jp-Dsvm-header">
+      <div className="jp-Dsvm-header">
         <h2>{trans.__('Compute')}</h2>
         {model.status !== 'loading' && (
           <button
@@ -43,7 +47,7 @@ export function ComputePanelView(props: IComputePanelViewProps): React.ReactElem
             </span>
           </button>
         )}
-      </header>
+      </div>
       {loading && <Skeleton trans={trans} />}
       {(model.status === 'missing' || model.status === 'failed') && (
         <Problem problem={model.error} onRetry={props.onRefresh} trans={trans} />
@@ -57,6 +61,10 @@ function Lists(props: IComputePanelViewProps): React.ReactElement {
   const { model, notebook, trans } = props;
   const machines = model.computes.filter(compute => compute.kind !== 'free');
   const current = model.kernel(notebook?.kernelId ?? null);
+  const isSignInNeeded = model.problems.some(isSignInProblem);
+  // Before anybody is signed in, the sign-in says it better, and says it once.
+  const isSignedIn = model.signIn.status?.state === 'signed_in';
+  const problems = model.problems.filter(problem => isSignedIn || !isSignInProblem(problem));
   return (
     <>
       {model.error && <Problem problem={model.error} onRetry={props.onRefresh} trans={trans} />}
@@ -77,8 +85,19 @@ function Lists(props: IComputePanelViewProps): React.ReactElement {
       </section>
       <section aria-labelledby="jp-dsvm-machines">
         <h3 id="jp-dsvm-machines">{trans.__('Your machines')}</h3>
-        {model.problems.map((problem, index) => (
-          <Problem key={index} problem={problem} trans={trans} />
+        <SignIn
+          model={model.signIn}
+          isNeeded={isSignInNeeded}
+          onMenu={props.onAccountMenu}
+          trans={trans}
+        />
+        {problems.map((problem, index) => (
+          <Problem
+            key={index}
+            problem={problem}
+            onSignIn={isSignInProblem(problem) ? () => model.signIn.choose() : undefined}
+            trans={trans}
+          />
         ))}
         {machines.length === 0 && model.problems.length === 0 && (
           <p className="jp-Dsvm-empty">
@@ -112,9 +131,9 @@ function Lists(props: IComputePanelViewProps): React.ReactElement {
         </ul>
       </section>
       {model.asOf && (
-        <footer className="jp-Dsvm-footer">
+        <p className="jp-Dsvm-footer">
           {trans.__('Azure was last asked at %1.', clockText(model.asOf))}
-        </footer>
+        </p>
       )}
     </>
   );
