@@ -2,6 +2,19 @@
  * What can be done to a compute in the state it is in: one table for the commands, the menus and the cards. Pure.
  */
 import { ComputeAction, FREE, ICompute, IKernel, IOperation, ISignIn, PowerState } from './api';
+import { IComputeModel } from './tokens';
+
+/**
+ * The machines there are to choose from. The server goes on knowing those of somebody who has signed out; only those with
+ * notebooks on them still matter to a person then.
+ */
+export function machinesOf(model: Pick<IComputeModel, 'computes' | 'signIn'>): ICompute[] {
+  const isSignedOut = model.signIn.status?.state === 'signed_out';
+  return model.computes.filter(
+    ({ kind, attached }) =>
+      kind !== 'free' && (kind !== 'dsvm' || !isSignedOut || attached.length > 0)
+  );
+}
 
 /** In which power states Azure is worth asking. `stop` deallocates, so it also releases a machine that is stopped. */
 const POSSIBLE: Record<ComputeAction, readonly PowerState[]> = {

@@ -4,7 +4,7 @@ import { checkIcon, refreshIcon } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
 import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
-import { canAttach, canChange, canDetach, canResize, canSignOut } from './actions';
+import { canAttach, canChange, canDetach, canResize, canSignOut, machinesOf } from './actions';
 import { ComputeAction, FREE, ICompute, IKernel } from './api';
 import { ICurrentNotebook } from './current';
 import { computeIcon } from './icons';
@@ -99,7 +99,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
       const compute = computeOf(args);
       return compute && possible(compute) ? compute : undefined;
     }
-    const choices = model.computes.filter(possible);
+    const choices = machinesOf(model).filter(possible);
     const labels = choices.map(c => [c.name, sizeText(c.size, trans)].filter(Boolean).join(' · '));
     const answer = await InputDialog.getItem({
       title,

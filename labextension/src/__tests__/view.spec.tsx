@@ -150,6 +150,61 @@ describe('the panel', () => {
     expect(card('gpu-vm')).toBeTruthy();
   });
 
+  it('leads from a refusal that a sign-in may help with to the sign-in', () => {
+    const model = new FakeModel();
+    model.problems = [{ ...fixtures.signInRequired, code: 'InvalidAuthenticationToken' }];
+    const done = show(model);
+    fireEvent.click(within(screen.getByRole('alert')).getByRole('button'));
+    expect(model.done).toEqual([['choose']]);
+    expect(done).toEqual([]);
+  });
+
+  it('says once that nobody is signed in, and goes on showing machines of others', () => {
+    const model = new FakeModel();
+    model.computes = [fixtures.free, fixtures.host];
+    model.problems = [fixtures.signInRequired, fixtures.problem];
+    model.signIn.status = fixtures.signedOut;
+    show(model);
+    expect(
+      screen.getByText('Connect your Azure subscription to use bigger machines.')
+    ).toBeTruthy();
+    const alerts = screen.getAllByRole('alert').map(alert => alert.textContent);
+    expect(alerts).toEqual([expect.stringContaining(fixtures.problem.message)]);
+    expect(card('lab')).toBeTruthy();
+    expect(screen.queryByText(/^No machines yet\./)).toBeNull();
+  });
+
+  it('forgets the machines of somebody who has signed out, but not where notebooks run', () => {
+    const model = new FakeModel();
+    model.computes = [fixtures.gpu, { ...fixtures.cpu, attached: ['a.ipynb'] }, fixtures.host];
+    model.signIn.status = fixtures.signedOut;
+    show(model);
+    const names = screen.getAllByRole('heading', { level: 4 }).map(heading => heading.textContent);
+    expect(names).toEqual(['cpu-vm', 'lab']);
+  });
+
+  it('lets a person stop waiting for a start, and have the machine released', () => {
+    const model = new FakeModel();
+    model.operations = [{ ...fixtures.attach, kind: 'start', kernel: null }];
+    const done = show(model);
+    fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Stop waiting' }));
+    fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Stop waiting and release' }));
+    expect(done).toEqual([
+      ['cancel', 'op-1', 'wait'],
+      ['cancel', 'op-1', 'release']
+    ]);
+  });
+
+  it('offers no cancel of what was started elsewhere', () => {
+    const model = new FakeModel();
+    model.operations = [{ ...fixtures.attach, kind: 'stop', kernel: null, elsewhere: true }];
+    show(model);
+    expect(
+      card('gpu-vm').getByText('Started elsewhere, for example in the Azure portal.')
+    ).toBeTruthy();
+    expect(card('gpu-vm').queryByRole('button', { name: /Cancel|waiting/ })).toBeNull();
+  });
+
   it('tells machines of the same name apart', () => {
     const model = new FakeModel();
     model.computes = [fixtures.gpu, { ...fixtures.gpu, id: 'azure:2', resource_group: 'teaching' }];

@@ -2,7 +2,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import { refreshIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
-import { CancelChoice } from '../actions';
+import { CancelChoice, machinesOf } from '../actions';
 import { FREE, ICompute, IOperation } from '../api';
 import { INotebook } from '../current';
 import { isSignInProblem } from '../signin';
@@ -59,7 +59,7 @@ export function ComputePanelView(props: IComputePanelViewProps): React.ReactElem
 
 function Lists(props: IComputePanelViewProps): React.ReactElement {
   const { model, notebook, trans } = props;
-  const machines = model.computes.filter(compute => compute.kind !== 'free');
+  const machines = machinesOf(model);
   const current = model.kernel(notebook?.kernelId ?? null);
   const isSignInNeeded = model.problems.some(isSignInProblem);
   // Before anybody is signed in, the sign-in says it better, and says it once.
