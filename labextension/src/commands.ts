@@ -1,11 +1,12 @@
 import { InputDialog, showDialog, Dialog } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
-import { checkIcon, refreshIcon } from '@jupyterlab/ui-components';
+import { addIcon, checkIcon, refreshIcon } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
 import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
 import { canAttach, canChange, canDetach, canResize, canSignOut, machinesOf } from './actions';
 import { ComputeAction, FREE, ICompute, IKernel } from './api';
+import { create } from './create';
 import { ICurrentNotebook } from './current';
 import { computeIcon } from './icons';
 import { askToMove, IKnownComputes } from './move';
@@ -23,6 +24,7 @@ export namespace CommandIDs {
   export const stop = 'dsvm:stop';
   export const restart = 'dsvm:restart';
   export const resize = 'dsvm:resize';
+  export const create = 'dsvm:create';
   export const signIn = 'dsvm:sign-in';
   export const signOut = 'dsvm:sign-out';
   export const refresh = 'dsvm:refresh';
@@ -299,6 +301,15 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
         await resize({ model, compute, trans });
       }
     }
+  });
+
+  commands.addCommand(CommandIDs.create, {
+    label: trans.__('Create a Machine…'),
+    caption: trans.__('Have a new Data Science VM made; it is billed from when it runs'),
+    icon: args => (args.isPalette ? undefined : addIcon),
+    isEnabled: () => model.canCreate,
+    describedBy: { args: { type: 'object', properties: {} } },
+    execute: () => create({ model, trans })
   });
 
   commands.addCommand(CommandIDs.signIn, {

@@ -8,11 +8,13 @@ import {
   IChanged,
   ICompute,
   IComputeList,
+  ICreation,
   IKernel,
   IKernelList,
   IKernelspec,
   IKernelspecList,
   IMoveRequest,
+  INewCompute,
   IOperation,
   IOperationList,
   IProblem,
@@ -79,7 +81,10 @@ export class ComputeModel implements IComputeModel {
       }),
       signin: list<ISignIn>(
         'signin',
-        answer => this._signIn.accept(answer),
+        answer => {
+          this._signIn.accept(answer);
+          void this._learnCreation(answer);
+        },
         () => this._signIn.fetch()
       )
     };
@@ -117,6 +122,19 @@ export class ComputeModel implements IComputeModel {
 
   get signIn(): ISignInModel {
     return this._signIn;
+  }
+
+  get canCreate(): boolean {
+    return this._canCreate;
+  }
+
+  get creations(): readonly IOperation[] {
+    return this._operations.filter(
+      ({ id, kind, compute, state }) =>
+        kind === 'create' &&
+        !this.compute(compute) &&
+        (state === 'running' || (state === 'failed' && !this._dismissed.has(id)))
+    );
   }
 
   get stateChanged(): ISignal<this, void> {
@@ -199,6 +217,18 @@ export class ComputeModel implements IComputeModel {
     });
   }
 
+  async creation(subscription: string | null, location: string | null): Promise<ICreation> {
+    const where = Object.entries({ subscription, location })
+      .filter(([, value]) => value)
+      .map(([name, value]) => `${name}=${encodeURIComponent(value ?? '')}`);
+    const path = ['creation', where.join('&')].filter(Boolean).join('?');
+    return request<ICreation>(path, this._settings, this._trans);
+  }
+
+  async create(wanted: INewCompute): Promise<IOperation> {
+    return this._begin('computes', { method: 'POST', body: JSON.stringify(wanted) });
+  }
+
   async kernelspecs(compute: string): Promise<IKernelspec[]> {
     const path = `computes/${encodeURIComponent(compute)}/kernelspecs`;
     return (await request<IKernelspecList>(path, this._settings, this._trans)).kernelspecs;
@@ -252,6 +282,21 @@ export class ComputeModel implements IComputeModel {
     }
   }
 
+  /** Once for each account: whether it may have machines made. A server that cannot say cannot make any. */
+  private async _learnCreation({ state, account, tenant }: ISignIn): Promise<void> {
+    const who = state === 'signed_in' ? `${account}@${tenant}` : '';
+    if (who === this._creator) {
+      return;
+    }
+    this._creator = who;
+    this._canCreate = false;
+    const allowed = who !== '' && (await this.creation(null, null).catch(() => null))?.allowed;
+    if (allowed && this._creator === who) {
+      this._canCreate = true;
+      this._changed();
+    }
+  }
+
   private _takeKernels(kernels: IKernel[]): void {
     const before = new Map(this._kernels.map(kernel => [kernel.id, kernel.compute]));
     this._kernels = kernels;
@@ -300,6 +345,9 @@ export class ComputeModel implements IComputeModel {
   private _asOf: string | null = null;
   private _kernels: IKernel[] = [];
   private _operations: IOperation[] = [];
+  /** Whose `_canCreate` is known. */
+  private _creator = '';
+  private _canCreate = false;
   private _isDisposed = false;
 }
 

@@ -115,7 +115,11 @@ export function describeOperation(
   model: Pick<IComputeModel, 'compute' | 'kernel'>,
   trans: TranslationBundle
 ): IOperationSaid {
-  const name = nameOf(model.compute(operation.compute), operation.compute, trans);
+  const compute = model.compute(operation.compute);
+  const name =
+    operation.kind === 'create' && !compute
+      ? trans.__('a new machine')
+      : nameOf(compute, operation.compute, trans);
   const kernel = model.kernel(operation.kernel);
   const notebook = kernel?.path?.split('/').pop() ?? trans.__('the notebook');
   const isMove = operation.kind === 'attach' || operation.kind === 'detach';
@@ -153,7 +157,7 @@ export function describeOperation(
         stop: trans.__('%1 is off and released after %2.', name, time),
         restart: trans.__('%1 is on again after %2.', name, time),
         resize: trans.__('%1 has its new size after %2.', name, time),
-        create: trans.__('%1 was created in %2.', name, time),
+        create: trans.__('Created %1 in %2.', name, time),
         access: trans.__('Access to %1 is set up.', name),
         forget: trans.__('The access to %1 was taken away.', name)
       }[operation.kind];

@@ -61,6 +61,7 @@ export class ComputePanel extends ReactWidget {
                 onDetach={() => void commands.execute(CommandIDs.detach)}
                 onCancel={(operation, choice) => void this._cancel(operation, choice)}
                 onAccountMenu={anchor => this._openAccountMenu(anchor)}
+                onCreate={() => void commands.execute(CommandIDs.create)}
                 onRefresh={() => void commands.execute(CommandIDs.refresh)}
                 trans={trans}
               />

@@ -1,10 +1,11 @@
-import { Dialog, ReactWidget } from '@jupyterlab/apputils';
+import { ReactWidget } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { ICompute, IProblem, ISizeOfferList } from './api';
 import { SizeChoice } from './components/SizeChoice';
 import { asProblem } from './request';
+import { ISubmitting, SubmittingDialog } from './submitting';
 import { IComputeModel } from './tokens';
 
 export interface IResizeOptions {
@@ -16,56 +17,17 @@ export interface IResizeOptions {
 /** Let the person choose a size, and have it changed. The dialog stays open, with the reason, where that is refused. */
 export async function resize(options: IResizeOptions): Promise<void> {
   const body = new ResizeBody(options);
-  const dialog = new ResizeDialog(body, options);
+  const { compute, trans } = options;
+  const title = trans.__('Resize %1', compute.name);
+  const dialog = new SubmittingDialog(body, { title, submit: trans.__('Resize'), trans });
   void body.load();
   await dialog.launch();
 }
 
-/** A dialog that closes once the server has taken the change. */
-class ResizeDialog extends Dialog<void> {
-  constructor(
-    private readonly _resize: ResizeBody,
-    { compute, trans }: IResizeOptions
-  ) {
-    super({
-      title: trans.__('Resize %1', compute.name),
-      body: _resize,
-      buttons: [
-        Dialog.cancelButton({ label: trans.__('Cancel') }),
-        Dialog.okButton({ label: trans.__('Resize') })
-      ],
-      defaultButton: 1,
-      focusNodeSelector: 'input[type="search"]'
-    });
-    this.addClass('jp-Dsvm-resizeDialog');
-  }
-
-  /** Enter chooses nothing from within the body: a resize may end kernels, and is to be asked for on its button. */
-  handleEvent(event: Event): void {
-    const isEnter = event.type === 'keydown' && (event as KeyboardEvent).key === 'Enter';
-    if (!(isEnter && this._resize.node.contains(event.target as Node))) {
-      super.handleEvent(event);
-    }
-  }
-
-  /** A button was pressed. */
-  resolve(index?: number): void {
-    if (index === 1) {
-      void this._resize.submit().then(isTaken => {
-        if (isTaken) {
-          super.resolve(1);
-        }
-      });
-    } else {
-      super.resolve(index);
-    }
-  }
-}
-
-class ResizeBody extends ReactWidget {
+class ResizeBody extends ReactWidget implements ISubmitting {
   constructor(private readonly _options: IResizeOptions) {
     super();
-    this.addClass('jp-Dsvm-resize');
+    this.addClass('jp-Dsvm-submittingBody');
     // Which notebooks run there may change while the person reads.
     _options.model.stateChanged.connect(this._onState, this);
   }

@@ -5,8 +5,10 @@ import { ISignal } from '@lumino/signaling';
 import {
   ComputeAction,
   ICompute,
+  ICreation,
   IKernel,
   IKernelspec,
+  INewCompute,
   IOperation,
   IProblem,
   IResizeRequest,
@@ -89,6 +91,10 @@ export interface IComputeModel extends IDisposable {
   readonly operations: readonly IOperation[];
 
   readonly signIn: ISignInModel;
+  /** Whether who is signed in may have machines made. */
+  readonly canCreate: boolean;
+  /** Machines that are being made, or whose making failed and nobody has dismissed it; those that are listed are not among them. */
+  readonly creations: readonly IOperation[];
 
   readonly stateChanged: ISignal<IComputeModel, void>;
   readonly kernelMoved: ISignal<IComputeModel, IKernelMoved>;
@@ -112,6 +118,9 @@ export interface IComputeModel extends IDisposable {
   /** The sizes that a machine could have. */
   sizes(compute: string): Promise<ISizeOfferList>;
   resize(compute: string, request: IResizeRequest): Promise<IOperation>;
+  /** What a new machine can be like there; null leaves the choice to the server. */
+  creation(subscription: string | null, location: string | null): Promise<ICreation>;
+  create(wanted: INewCompute): Promise<IOperation>;
   kernelspecs(compute: string): Promise<IKernelspec[]>;
 }
 

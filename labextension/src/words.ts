@@ -76,6 +76,11 @@ export function memoryText(gib: number, trans: TranslationBundle): string {
   return trans.__('%1 GB', gib >= 10 ? Math.round(gib) : Math.round(gib * 10) / 10);
 }
 
+/** “NC4as_T4_v3” of “Standard_NC4as_T4_v3”: all have that in front. */
+export function shortSizeName(name: string): string {
+  return name.replace(/^Standard_/, '');
+}
+
 /** “~$0.53/h”; an estimate, hence the tilde. */
 export function priceText(price: IPrice, trans: TranslationBundle): string {
   let amount: string;

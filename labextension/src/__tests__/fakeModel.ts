@@ -3,8 +3,10 @@ import { Signal } from '@lumino/signaling';
 import {
   ComputeAction,
   ICompute,
+  ICreation,
   IKernel,
   IKernelspec,
+  INewCompute,
   IOperation,
   IProblem,
   IResizeRequest,
@@ -118,6 +120,29 @@ export class FakeModel implements IComputeModel {
 
   async resize(compute: string, request: IResizeRequest): Promise<IOperation> {
     this.done.push(['resize', compute, request]);
+    return fixtures.attach;
+  }
+
+  canCreate = false;
+  places: unknown[][] = [];
+  choices: ICreation = fixtures.creation;
+
+  get creations(): IOperation[] {
+    return this.operations.filter(
+      ({ id, kind, compute, state }) =>
+        kind === 'create' &&
+        !this.compute(compute) &&
+        (state === 'running' || (state === 'failed' && !this._dismissed.has(id)))
+    );
+  }
+
+  async creation(subscription: string | null, location: string | null): Promise<ICreation> {
+    this.places.push([subscription, location]);
+    return this.choices;
+  }
+
+  async create(wanted: INewCompute): Promise<IOperation> {
+    this.done.push(['create', wanted]);
     return fixtures.attach;
   }
 

@@ -1,11 +1,13 @@
 import {
   ICompute,
   IComputeList,
+  ICreation,
   IKernel,
   IKernelList,
   IKernelspecList,
   ILinkState,
   IMoveRequest,
+  INewCompute,
   IOperation,
   IOperationList,
   IProblem,
@@ -166,6 +168,31 @@ export const sizeOffers: ISizeOfferList = {
     }
   ],
   notice: 'gpu-vm is stopped for it, and started again.'
+};
+
+export const newCompute: INewCompute = {
+  name: 'new-vm',
+  location: 'westeurope',
+  size: 'Standard_NC8as_T4_v3',
+  subscription: 'Research',
+  resource_group: null,
+  private: null,
+  source_address: '203.0.113.7',
+  disk_gib: 200
+};
+
+export const creation: ICreation = {
+  allowed: true,
+  reason: '',
+  subscriptions: [{ id: 'sub1', name: 'Research', available: true, reason: '' }],
+  subscription: 'sub1',
+  locations: [{ name: 'westeurope', text: 'West Europe' }],
+  location: 'westeurope',
+  sizes: [sizeOffer],
+  image: 'microsoft-dsvm:ubuntu-2204:2204-gen2',
+  resource_group: 'jupyter-dsvm',
+  source_address: '',
+  notice: 'The disk and a public address are billed beside that.'
 };
 
 export const signIn: ISignIn = {

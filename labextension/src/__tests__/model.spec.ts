@@ -33,6 +33,7 @@ describe('ComputeModel', () => {
     await start();
     expect([...server.asked].sort()).toEqual([
       'GET computes',
+      'GET creation',
       'GET kernels',
       'GET operations',
       'GET signin'
@@ -47,7 +48,7 @@ describe('ComputeModel', () => {
       'lab'
     ]);
     await settle(100);
-    expect(server.asked).toHaveLength(4);
+    expect(server.asked).toHaveLength(5);
   });
 
   it('fetches a list again when an event names a newer revision of it, and only that list', async () => {
@@ -76,7 +77,7 @@ describe('ComputeModel', () => {
     server.emit({ what: 'computes', revision: 9 }, 'https://events.jupyter.org/somebody/else');
     server.emit({ what: 'nonsense' as 'computes', revision: 9 });
     await settle();
-    expect(server.asked).toHaveLength(4);
+    expect(server.asked).toHaveLength(5);
   });
 
   it('turns a burst of events during a fetch into one more fetch', async () => {
@@ -270,12 +271,52 @@ describe('ComputeModel', () => {
     expect(model.failedOn(fixtures.gpu.id)).toBeUndefined();
   });
 
+  it('asks once for each account whether it may have machines made', async () => {
+    await start();
+    expect(model.canCreate).toBe(false);
+    server.answers.set('GET creation', { body: fixtures.creation });
+    server.emit({ what: 'signin', revision: 2 });
+    await settle();
+    expect(server.count('GET creation')).toBe(1);
+    server.answers.set('GET signin', { body: { ...fixtures.signedIn, account: 'grace@x.org' } });
+    server.emit({ what: 'signin', revision: 3 });
+    await settle(50);
+    expect(model.canCreate).toBe(true);
+    server.answers.set('GET signin', { body: fixtures.signedOut });
+    server.emit({ what: 'signin', revision: 4 });
+    await settle(50);
+    expect(model.canCreate).toBe(false);
+    expect(server.count('GET creation')).toBe(2);
+  });
+
+  it('has a machine made, and shows it before it is listed', async () => {
+    await start();
+    const making = { ...fixtures.attach, kind: 'create' as const, compute: null, kernel: null };
+    server.answers.set('POST computes', { status: 202, body: making });
+    server.answers.set('GET operations', { body: { revision: 2, operations: [making] } });
+    server.answers.set('GET creation?subscription=sub1&location=westeurope', {
+      body: fixtures.creation
+    });
+    expect(await model.creation('sub1', 'westeurope')).toEqual(fixtures.creation);
+    await model.create(fixtures.newCompute);
+    expect(server.bodies).toEqual([fixtures.newCompute]);
+    expect(model.creations).toEqual([making]);
+    await settle();
+    const failed = { ...making, state: 'failed' as const, error: fixtures.problem };
+    server.answers.set('GET operations', { body: { revision: 3, operations: [failed] } });
+    server.emit({ what: 'operations', revision: 3 });
+    await settle();
+    expect(model.creations).toEqual([failed]);
+    model.dismiss(failed.id);
+    expect(model.creations).toEqual([]);
+  });
+
   it('asks nothing any more once it is disposed', async () => {
     await start();
     model.dispose();
     server.emit({ what: 'computes', revision: 2 });
     model.resync();
     await settle();
-    expect(server.asked).toHaveLength(4);
+    expect(server.asked).toHaveLength(5);
   });
 });

@@ -103,7 +103,7 @@ describe('notifications of operations', () => {
     [
       'create',
       'Creating gpu-vm.',
-      'gpu-vm was created in 1 min 52 s.',
+      'Created gpu-vm in 1 min 52 s.',
       'Could not create gpu-vm.',
       'Creating gpu-vm was cancelled.'
     ],
@@ -136,6 +136,20 @@ describe('notifications of operations', () => {
     expect(said({ ...ended, state: 'done' })).toBe(done);
     expect(said({ ...ended, state: 'failed' })).toBe(failed);
     expect(said({ ...ended, state: 'cancelled' })).toBe(cancelled);
+  });
+
+  it('call a machine new while it is in no list', () => {
+    const operation = { ...fixtures.attach, kind: 'create' as const, compute: null, kernel: null };
+    const trans = nullTranslator.load('jupyter_dsvm');
+    expect(describeOperation(operation, new FakeModel(), trans).message).toMatch(
+      /^Creating a new machine\. Step 2 of 4/
+    );
+    const { message } = describeOperation(
+      { ...operation, ...ended, state: 'failed' },
+      new FakeModel(),
+      trans
+    );
+    expect(message).toBe('Could not create a new machine.');
   });
 
   it('say nothing of what had ended before the page was opened', () => {

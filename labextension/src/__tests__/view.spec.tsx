@@ -27,6 +27,7 @@ function show(model: FakeModel, notebook = new FakeCurrent().notebook) {
       onDetach={() => note('detach')()}
       onCancel={(operation, choice) => note('cancel')(operation.id, choice)}
       onAccountMenu={() => note('account')()}
+      onCreate={() => note('create')()}
       onRefresh={() => note('refresh')()}
       trans={trans}
     />
@@ -227,6 +228,35 @@ describe('the panel', () => {
     model.computes = [fixtures.free];
     show(model);
     expect(screen.getByText(/^No machines yet\./)).toBeTruthy();
+  });
+
+  it('offers to create one where that is allowed', () => {
+    const model = new FakeModel();
+    model.computes = [fixtures.free];
+    model.canCreate = true;
+    const done = show(model);
+    expect(
+      screen.getByText('No machines yet. Ask your administrator, or create one.')
+    ).toBeTruthy();
+    fireEvent.click(screen.getByRole('button', { name: 'Create…' }));
+    fireEvent.click(screen.getByRole('button', { name: 'Create a machine' }));
+    expect(done).toEqual([['create'], ['create']]);
+  });
+
+  it('shows a machine that is being made, and why it was not', () => {
+    const model = new FakeModel();
+    const making = { ...fixtures.attach, kind: 'create' as const, compute: null, kernel: null };
+    model.computes = [fixtures.free];
+    model.operations = [
+      making,
+      { ...making, id: 'op-0', state: 'failed', error: fixtures.problem }
+    ];
+    const done = show(model);
+    const [running, failed] = screen.getAllByRole('listitem', { name: 'New machine' });
+    fireEvent.click(within(running).getByRole('button', { name: 'Cancel' }));
+    expect(done).toEqual([['cancel', 'op-1', 'cancel']]);
+    expect(within(failed).getByRole('alert').textContent).toContain(fixtures.problem.message);
+    expect(screen.queryByText(/^No machines yet\./)).toBeNull();
   });
 
   it('says that the server has no jupyter-dsvm, and asks again', () => {

@@ -1,5 +1,5 @@
 import { TranslationBundle } from '@jupyterlab/translation';
-import { refreshIcon } from '@jupyterlab/ui-components';
+import { addIcon, LabIcon, refreshIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { CancelChoice, machinesOf } from '../actions';
@@ -9,6 +9,7 @@ import { isSignInProblem } from '../signin';
 import { IComputeModel } from '../tokens';
 import { clockText, PrimaryAction } from '../words';
 import { Card } from './Card';
+import { NewCard } from './NewCard';
 import { Problem } from './Problem';
 import { SignIn } from './SignIn';
 import { ThisNotebook } from './ThisNotebook';
@@ -23,6 +24,7 @@ export interface IComputePanelViewProps {
   onDetach: () => void;
   onCancel: (operation: IOperation, choice: CancelChoice) => void;
   onAccountMenu: (anchor: HTMLElement) => void;
+  onCreate: () => void;
   onRefresh: () => void;
   trans: TranslationBundle;
 }
@@ -36,16 +38,20 @@ export function ComputePanelView(props: IComputePanelViewProps): React.ReactElem
       <div className="jp-Dsvm-header">
         <h2>{trans.__('Compute')}</h2>
         {model.status !== 'loading' && (
-          <button
-            className="jp-Dsvm-menuButton"
-            aria-label={trans.__('Ask again which machines there are')}
-            title={trans.__('Ask again which machines there are')}
-            onClick={props.onRefresh}
-          >
-            <span aria-hidden="true">
-              <refreshIcon.react tag={null} />
-            </span>
-          </button>
+          <div className="jp-Dsvm-headerButtons">
+            {model.canCreate && (
+              <IconButton
+                icon={addIcon}
+                label={trans.__('Create a machine')}
+                onClick={props.onCreate}
+              />
+            )}
+            <IconButton
+              icon={refreshIcon}
+              label={trans.__('Ask again which machines there are')}
+              onClick={props.onRefresh}
+            />
+          </div>
         )}
       </div>
       {loading && <Skeleton trans={trans} />}
@@ -54,6 +60,25 @@ export function ComputePanelView(props: IComputePanelViewProps): React.ReactElem
       )}
       {model.status === 'ready' && <Lists {...props} />}
     </div>
+  );
+}
+
+function IconButton(props: {
+  icon: LabIcon;
+  label: string;
+  onClick: () => void;
+}): React.ReactElement {
+  return (
+    <button
+      className="jp-Dsvm-menuButton"
+      aria-label={props.label}
+      title={props.label}
+      onClick={props.onClick}
+    >
+      <span aria-hidden="true">
+        <props.icon.react tag={null} />
+      </span>
+    </button>
   );
 }
 
@@ -99,14 +124,32 @@ function Lists(props: IComputePanelViewProps): React.ReactElement {
             trans={trans}
           />
         ))}
-        {machines.length === 0 && model.problems.length === 0 && (
-          <p className="jp-Dsvm-empty">
-            {trans.__(
-              'No machines yet. Ask your administrator for an Azure Data Science VM, then refresh.'
+        {machines.length === 0 && model.problems.length === 0 && model.creations.length === 0 && (
+          <div className="jp-Dsvm-empty">
+            <p>
+              {model.canCreate
+                ? trans.__('No machines yet. Ask your administrator, or create one.')
+                : trans.__(
+                    'No machines yet. Ask your administrator for an Azure Data Science VM, then refresh.'
+                  )}
+            </p>
+            {model.canCreate && (
+              <button className="jp-mod-styled jp-mod-accept" onClick={props.onCreate}>
+                {trans.__('Create…')}
+              </button>
             )}
-          </p>
+          </div>
         )}
         <ul className="jp-Dsvm-cards">
+          {model.creations.map(operation => (
+            <NewCard
+              key={operation.id}
+              operation={operation}
+              onCancel={choice => props.onCancel(operation, choice)}
+              onDismiss={() => model.dismiss(operation.id)}
+              trans={trans}
+            />
+          ))}
           {machines.map(compute => (
             <Card
               key={compute.id}
