@@ -170,6 +170,13 @@ export interface ISignIn {
   error: IProblem | null;
 }
 
+/** The body of `POST signin`: how to ask for a code, or a token alone. */
+export interface ISignInRequest {
+  tenant?: string;
+  keep?: boolean;
+  token?: string;
+}
+
 export interface IComputeList {
   revision: number;
   computes: ICompute[];
@@ -252,9 +259,16 @@ export interface IMoveRequest {
   kernelspec?: string;
 }
 
+/** The body of `POST computes/{id}/resize`. */
+export interface IResizeRequest {
+  size: string;
+  /** Whether the kernels that run there may end with it. */
+  end_kernels?: boolean;
+}
+
 /** The data of a Jupyter event with `CHANGED_SCHEMA_ID`. */
 export interface IChanged {
-  what: 'computes' | 'kernels' | 'operations';
+  what: 'computes' | 'kernels' | 'operations' | 'signin';
   id?: string;
   revision: number;
 }

@@ -5,6 +5,7 @@ import { CommandRegistry } from '@lumino/commands';
 import { Menu } from '@lumino/widgets';
 import * as React from 'react';
 
+import { machinesOf } from './actions';
 import { CommandIDs } from './commands';
 import { ToneIcon } from './components/ToneIcon';
 import { openMenu } from './menu';
@@ -71,7 +72,7 @@ export class ComputeChip extends ReactWidget {
     const kernel = this._kernelId ?? '';
     const menu = new Menu({ commands });
     menu.addItem({ command: CommandIDs.detach, args: { kernel, menu: true } });
-    for (const compute of model.computes.filter(c => c.kind !== 'free')) {
+    for (const compute of machinesOf(model)) {
       menu.addItem({
         command: CommandIDs.attach,
         args: { compute: compute.id, kernel, menu: true }

@@ -1,15 +1,18 @@
-import { InputDialog, showDialog, showErrorMessage, Dialog } from '@jupyterlab/apputils';
+import { InputDialog, showDialog, Dialog } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
-import { checkIcon, refreshIcon } from '@jupyterlab/ui-components';
+import { addIcon, checkIcon, refreshIcon } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
 import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
-import { canAttach, canChange, canDetach } from './actions';
+import { canAttach, canChange, canDetach, canResize, canSignOut, machinesOf } from './actions';
 import { ComputeAction, FREE, ICompute, IKernel } from './api';
+import { create } from './create';
 import { ICurrentNotebook } from './current';
 import { computeIcon } from './icons';
 import { askToMove, IKnownComputes } from './move';
 import { asProblem } from './request';
+import { resize } from './resize';
+import { showTexts } from './texts';
 import { IComputeModel } from './tokens';
 import { nameOf, shortState, sizeText } from './words';
 
@@ -20,6 +23,10 @@ export namespace CommandIDs {
   export const start = 'dsvm:start';
   export const stop = 'dsvm:stop';
   export const restart = 'dsvm:restart';
+  export const resize = 'dsvm:resize';
+  export const create = 'dsvm:create';
+  export const signIn = 'dsvm:sign-in';
+  export const signOut = 'dsvm:sign-out';
   export const refresh = 'dsvm:refresh';
 }
 
@@ -80,7 +87,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
       await action();
     } catch (reason) {
       const problem = asProblem(reason);
-      await showErrorMessage(what, `${problem.message}\n${problem.advice}`.trim());
+      await showTexts(what, [problem.message, problem.advice].filter(Boolean));
     }
   };
 
@@ -94,7 +101,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
       const compute = computeOf(args);
       return compute && possible(compute) ? compute : undefined;
     }
-    const choices = model.computes.filter(possible);
+    const choices = machinesOf(model).filter(possible);
     const labels = choices.map(c => [c.name, sizeText(c.size, trans)].filter(Boolean).join(' · '));
     const answer = await InputDialog.getItem({
       title,
@@ -267,6 +274,64 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     unnamed: trans.__('Restart a Machine…'),
     failed: name => trans.__('%1 was not restarted', name),
     caption: trans.__('Turn the machine off and on again')
+  });
+
+  commands.addCommand(CommandIDs.resize, {
+    label: args => {
+      const compute = computeOf(args);
+      if (args.menu) {
+        return trans.__('Resize…');
+      }
+      return compute ? trans.__('Resize %1…', compute.name) : trans.__('Resize a Machine…');
+    },
+    caption: trans.__('Give the machine another size; its disk and what is on it stay'),
+    isEnabled: args => {
+      const possible = (c: ICompute) => canResize(c, model.runningOn(c.id));
+      const compute = computeOf(args);
+      return args.compute === undefined
+        ? model.computes.some(possible)
+        : !!compute && possible(compute);
+    },
+    describedBy: { args: COMPUTE_ARGS },
+    execute: async args => {
+      const compute = await pick(args, trans.__('Resize a Machine…'), c =>
+        canResize(c, model.runningOn(c.id))
+      );
+      if (compute) {
+        await resize({ model, compute, trans });
+      }
+    }
+  });
+
+  commands.addCommand(CommandIDs.create, {
+    label: trans.__('Create a Machine…'),
+    caption: trans.__('Have a new Data Science VM made; it is billed from when it runs'),
+    icon: args => (args.isPalette ? undefined : addIcon),
+    isEnabled: () => model.canCreate,
+    describedBy: { args: { type: 'object', properties: {} } },
+    execute: () => create({ model, trans })
+  });
+
+  commands.addCommand(CommandIDs.signIn, {
+    label: args =>
+      args.menu
+        ? trans.__('Sign in with Another Account or Tenant…')
+        : trans.__('Sign in to Azure…'),
+    caption: trans.__('Choose how to sign in to Azure'),
+    isEnabled: () => model.signIn.status !== null && !model.signIn.isAsking,
+    describedBy: { args: { type: 'object', properties: { menu: COMPUTE_ARGS.properties.menu } } },
+    execute: () => {
+      context.openPanel();
+      model.signIn.choose();
+    }
+  });
+
+  commands.addCommand(CommandIDs.signOut, {
+    label: args => (args.menu ? trans.__('Sign out') : trans.__('Sign out of Azure')),
+    caption: trans.__('Forget who signed in to Azure here; kernels on machines go on running'),
+    isEnabled: () => canSignOut(model.signIn.status),
+    describedBy: { args: { type: 'object', properties: { menu: COMPUTE_ARGS.properties.menu } } },
+    execute: () => model.signIn.signOut()
   });
 
   commands.addCommand(CommandIDs.refresh, {

@@ -8,21 +8,30 @@ import {
   IChanged,
   ICompute,
   IComputeList,
+  ICreation,
   IKernel,
   IKernelList,
   IKernelspec,
   IKernelspecList,
   IMoveRequest,
+  INewCompute,
   IOperation,
   IOperationList,
-  IProblem
+  IProblem,
+  IResizeRequest,
+  ISignIn,
+  ISizeOfferList
 } from './api';
 import { RevisionedList } from './lists';
 import { asProblem, NO_ANSWER, request, SERVER_EXTENSION_MISSING } from './request';
-import { IComputeModel, IKernelMoved, ModelStatus } from './tokens';
+import { SignInModel } from './signin';
+import { IComputeModel, IKernelMoved, ISignInModel, ModelStatus } from './tokens';
+
+/** What there is to show without knowing who is signed in, which can take longer: it may start the Azure CLI. */
+const NEEDED = ['computes', 'kernels', 'operations'];
 
 /**
- * The page's copy of the server's three lists.
+ * The page's copy of the server's three lists, and of who is signed in.
  *
  * Each list is fetched once, and again only when a Jupyter event names a newer revision, when the event stream had been
  * away (`resync`), or when a person asks (`refresh`). Nothing polls.
@@ -33,14 +42,18 @@ export class ComputeModel implements IComputeModel {
     this._trans = options.trans;
     this._stream = options.stream;
     const gap = options.minimumGap ?? 100;
-    const list = <T extends { revision: number }>(path: string, take: (answer: T) => void) =>
+    const list = <T extends { revision: number }>(
+      path: string,
+      take: (answer: T) => void,
+      fetch = () => request<T>(path, this._settings, this._trans)
+    ) =>
       new RevisionedList<T>({
-        fetch: () => request<T>(path, this._settings, this._trans),
+        fetch,
         accept: answer => {
           take(answer);
           this._received.add(path);
           this._errors.delete(path);
-          if (this._received.size === 3) {
+          if (NEEDED.every(name => this._received.has(name))) {
             this._status = 'ready';
           }
           this._changed();
@@ -50,6 +63,12 @@ export class ComputeModel implements IComputeModel {
         isUnreached: reason => asProblem(reason).code === NO_ANSWER,
         retry: options.retry ?? { first: 1000, longest: 30_000 }
       });
+    this._signIn = new SignInModel({
+      serverSettings: this._settings,
+      trans: this._trans,
+      changed: () => this._changed(),
+      fetchAgain: () => this._lists.signin.fetchAgain()
+    });
     this._lists = {
       computes: list<IComputeList>('computes', answer => {
         this._computes = answer.computes;
@@ -59,7 +78,15 @@ export class ComputeModel implements IComputeModel {
       kernels: list<IKernelList>('kernels', answer => this._takeKernels(answer.kernels)),
       operations: list<IOperationList>('operations', answer => {
         this._operations = answer.operations;
-      })
+      }),
+      signin: list<ISignIn>(
+        'signin',
+        answer => {
+          this._signIn.accept(answer);
+          void this._learnCreation(answer);
+        },
+        () => this._signIn.fetch()
+      )
     };
     this._stream.connect(this._onEvent, this);
     this.resync();
@@ -91,6 +118,23 @@ export class ComputeModel implements IComputeModel {
 
   get operations(): readonly IOperation[] {
     return this._operations;
+  }
+
+  get signIn(): ISignInModel {
+    return this._signIn;
+  }
+
+  get canCreate(): boolean {
+    return this._canCreate;
+  }
+
+  get creations(): readonly IOperation[] {
+    return this._operations.filter(
+      ({ id, kind, compute, state }) =>
+        kind === 'create' &&
+        !this.compute(compute) &&
+        (state === 'running' || (state === 'failed' && !this._dismissed.has(id)))
+    );
   }
 
   get stateChanged(): ISignal<this, void> {
@@ -155,16 +199,34 @@ export class ComputeModel implements IComputeModel {
     });
   }
 
-  async cancel(operation: string): Promise<void> {
-    await request<void>(
-      `operations/${encodeURIComponent(operation)}`,
-      this._settings,
-      this._trans,
-      {
-        method: 'DELETE'
-      }
-    );
+  async cancel(operation: string, release = false): Promise<void> {
+    const path = `operations/${encodeURIComponent(operation)}${release ? '?release=true' : ''}`;
+    await request<void>(path, this._settings, this._trans, { method: 'DELETE' });
     this._lists.operations.fetchAgain();
+  }
+
+  async sizes(compute: string): Promise<ISizeOfferList> {
+    const path = `computes/${encodeURIComponent(compute)}/sizes`;
+    return request<ISizeOfferList>(path, this._settings, this._trans);
+  }
+
+  async resize(compute: string, body: IResizeRequest): Promise<IOperation> {
+    return this._begin(`computes/${encodeURIComponent(compute)}/resize`, {
+      method: 'POST',
+      body: JSON.stringify(body)
+    });
+  }
+
+  async creation(subscription: string | null, location: string | null): Promise<ICreation> {
+    const where = Object.entries({ subscription, location })
+      .filter(([, value]) => value)
+      .map(([name, value]) => `${name}=${encodeURIComponent(value ?? '')}`);
+    const path = ['creation', where.join('&')].filter(Boolean).join('?');
+    return request<ICreation>(path, this._settings, this._trans);
+  }
+
+  async create(wanted: INewCompute): Promise<IOperation> {
+    return this._begin('computes', { method: 'POST', body: JSON.stringify(wanted) });
   }
 
   async kernelspecs(compute: string): Promise<IKernelspec[]> {
@@ -220,6 +282,21 @@ export class ComputeModel implements IComputeModel {
     }
   }
 
+  /** Once for each account: whether it may have machines made. A server that cannot say cannot make any. */
+  private async _learnCreation({ state, account, tenant }: ISignIn): Promise<void> {
+    const who = state === 'signed_in' ? `${account}@${tenant}` : '';
+    if (who === this._creator) {
+      return;
+    }
+    this._creator = who;
+    this._canCreate = false;
+    const allowed = who !== '' && (await this.creation(null, null).catch(() => null))?.allowed;
+    if (allowed && this._creator === who) {
+      this._canCreate = true;
+      this._changed();
+    }
+  }
+
   private _takeKernels(kernels: IKernel[]): void {
     const before = new Map(this._kernels.map(kernel => [kernel.id, kernel.compute]));
     this._kernels = kernels;
@@ -255,6 +332,7 @@ export class ComputeModel implements IComputeModel {
     IChanged['what'],
     Pick<RevisionedList<never>, 'expect' | 'fetchAgain' | 'dispose'>
   >;
+  private readonly _signIn: SignInModel;
   private readonly _received = new Set<string>();
   /** Why a list could not be fetched, by its path, until it could. */
   private readonly _errors = new Map<string, IProblem>();
@@ -267,6 +345,9 @@ export class ComputeModel implements IComputeModel {
   private _asOf: string | null = null;
   private _kernels: IKernel[] = [];
   private _operations: IOperation[] = [];
+  /** Whose `_canCreate` is known. */
+  private _creator = '';
+  private _canCreate = false;
   private _isDisposed = false;
 }
 

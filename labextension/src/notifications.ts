@@ -1,10 +1,11 @@
-import { Dialog, Notification, showDialog } from '@jupyterlab/apputils';
+import { Notification } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { IDisposable } from '@lumino/disposable';
 
 import { IOperation } from './api';
+import { showTexts } from './texts';
 import { IComputeModel } from './tokens';
-import { durationText, nameOf, operationText, withPoint } from './words';
+import { durationText, elsewhereText, nameOf, operationText, withPoint } from './words';
 
 /** JupyterLab cuts a notification there; what is longer goes behind its button “Details”. */
 const LONGEST = 140;
@@ -90,8 +91,7 @@ export class OperationNotifications implements IDisposable {
   }
 
   private async _showDetails(title: string, details: string[]): Promise<void> {
-    const body = details.join('\n\n');
-    await showDialog({ title: shorten(title), body, buttons: [Dialog.okButton()] });
+    await showTexts(shorten(title), details);
   }
 
   private readonly _shown = new Map<string, { notification: string; said: string }>();
@@ -115,7 +115,11 @@ export function describeOperation(
   model: Pick<IComputeModel, 'compute' | 'kernel'>,
   trans: TranslationBundle
 ): IOperationSaid {
-  const name = nameOf(model.compute(operation.compute), operation.compute, trans);
+  const compute = model.compute(operation.compute);
+  const name =
+    operation.kind === 'create' && !compute
+      ? trans.__('a new machine')
+      : nameOf(compute, operation.compute, trans);
   const kernel = model.kernel(operation.kernel);
   const notebook = kernel?.path?.split('/').pop() ?? trans.__('the notebook');
   const isMove = operation.kind === 'attach' || operation.kind === 'detach';
@@ -143,7 +147,8 @@ export function describeOperation(
         access: trans.__('Setting up access to %1.', name),
         forget: trans.__('Taking the access to %1 away.', name)
       }[operation.kind];
-      return { message: `${doing} ${operationText(operation, trans)}`, type: 'in-progress' };
+      const how = operation.elsewhere ? elsewhereText(trans) : operationText(operation, trans);
+      return { message: `${doing} ${how}`, type: 'in-progress' };
     }
     case 'done': {
       const done = {
@@ -154,17 +159,27 @@ export function describeOperation(
         restart: trans.__('%1 is on again after %2.', name, time),
         update: trans.__('%1 was changed.', name),
         resize: trans.__('%1 has its new size after %2.', name, time),
-        create: trans.__('%1 was created in %2.', name, time),
+        create: trans.__('Created %1 in %2.', name, time),
         access: trans.__('Access to %1 is set up.', name),
         forget: trans.__('The access to %1 was taken away.', name)
       }[operation.kind];
       return fitted(done, operation.notice ? [withPoint(operation.notice)] : [], 'success');
     }
     case 'cancelled': {
-      const message = isMove
-        ? trans.__('The move to %1 was cancelled.', name)
-        : trans.__('Cancelled: %1.', name);
-      return { message: [message, stays].filter(Boolean).join(' '), type: 'info' };
+      const cancelled = {
+        attach: trans.__('The move to %1 was cancelled.', name),
+        detach: trans.__('The move to %1 was cancelled.', name),
+        start: trans.__('No longer waiting for %1 to start.', name),
+        stop: trans.__('No longer waiting for %1 to stop.', name),
+        restart: trans.__('No longer waiting for %1 to restart.', name),
+        resize: trans.__('Changing the size of %1 was cancelled.', name),
+        create: trans.__('Creating %1 was cancelled.', name),
+        access: trans.__('Setting up access to %1 was cancelled.', name),
+        forget: trans.__('Taking the access to %1 away was cancelled.', name)
+      }[operation.kind];
+      const { error } = operation;
+      const more = error && !isMove ? [withPoint(error.message), error.advice].filter(Boolean) : [];
+      return fitted([cancelled, stays].filter(Boolean).join(' '), more, 'info');
     }
     case 'failed': {
       const failed = {

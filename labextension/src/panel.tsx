@@ -4,6 +4,7 @@ import { CommandRegistry } from '@lumino/commands';
 import { Menu } from '@lumino/widgets';
 import * as React from 'react';
 
+import { CancelChoice } from './actions';
 import { ICompute, IOperation } from './api';
 import { CommandIDs } from './commands';
 import { ComputePanelView } from './components/ComputePanelView';
@@ -21,7 +22,13 @@ const COMMAND_OF: Record<PrimaryAction, string> = {
 };
 
 /** What is behind a card's menu button, in this order, as far as it is possible now. */
-const MENU = [CommandIDs.attach, CommandIDs.start, CommandIDs.stop, CommandIDs.restart];
+const MENU = [
+  CommandIDs.attach,
+  CommandIDs.start,
+  CommandIDs.stop,
+  CommandIDs.restart,
+  CommandIDs.resize
+];
 
 /** The sidebar “Compute”. */
 export class ComputePanel extends ReactWidget {
@@ -52,7 +59,9 @@ export class ComputePanel extends ReactWidget {
                 menuOf={(compute, primary) => this._menuOf(compute, primary)}
                 onMenu={(compute, items, anchor) => this._openMenu(compute, items, anchor)}
                 onDetach={() => void commands.execute(CommandIDs.detach)}
-                onCancel={operation => void this._cancel(operation)}
+                onCancel={(operation, choice) => void this._cancel(operation, choice)}
+                onAccountMenu={anchor => this._openAccountMenu(anchor)}
+                onCreate={() => void commands.execute(CommandIDs.create)}
                 onRefresh={() => void commands.execute(CommandIDs.refresh)}
                 trans={trans}
               />
@@ -78,9 +87,20 @@ export class ComputePanel extends ReactWidget {
     openMenu(menu, anchor);
   }
 
-  private async _cancel(operation: IOperation): Promise<void> {
+  private _openAccountMenu(anchor: HTMLElement): void {
+    const { commands } = this._options;
+    const menu = new Menu({ commands });
+    for (const command of [CommandIDs.signIn, CommandIDs.signOut]) {
+      if (commands.isEnabled(command)) {
+        menu.addItem({ command, args: { menu: true } });
+      }
+    }
+    openMenu(menu, anchor);
+  }
+
+  private async _cancel(operation: IOperation, choice: CancelChoice): Promise<void> {
     try {
-      await this._options.model.cancel(operation.id);
+      await this._options.model.cancel(operation.id, choice === 'release');
     } catch {
       // It has ended in between, or the server is away: fetching again shows which.
       await this._options.commands.execute(CommandIDs.refresh);

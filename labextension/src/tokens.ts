@@ -2,7 +2,19 @@ import { Token } from '@lumino/coreutils';
 import { IDisposable } from '@lumino/disposable';
 import { ISignal } from '@lumino/signaling';
 
-import { ComputeAction, ICompute, IKernel, IKernelspec, IOperation, IProblem } from './api';
+import {
+  ComputeAction,
+  ICompute,
+  ICreation,
+  IKernel,
+  IKernelspec,
+  INewCompute,
+  IOperation,
+  IProblem,
+  IResizeRequest,
+  ISignIn,
+  ISizeOfferList
+} from './api';
 
 /**
  * How much of the server's lists this page holds.
@@ -20,6 +32,51 @@ export interface IKernelMoved {
   from: string;
 }
 
+/**
+ * What the sign-in shows.
+ *
+ * - `hidden`: nothing is known yet, or there is no cloud to sign in to.
+ * - `not_set_up`, `expired`, `failed`, `elsewhere`, `signed_in`: what the server says; `elsewhere` is another page's attempt.
+ * - `choosing`, `asking`, `prompting`, `refused`: what this page is at.
+ */
+export type SignInView =
+  | 'hidden'
+  | 'not_set_up'
+  | 'expired'
+  | 'failed'
+  | 'elsewhere'
+  | 'signed_in'
+  | 'choosing'
+  | 'asking'
+  | 'prompting'
+  | 'refused';
+
+/** Signing in to the cloud. Nothing here rejects: what was refused is in `error`. */
+export interface ISignInModel {
+  /** Who is signed in; null until the server has said. */
+  readonly status: ISignIn | null;
+  /** The open attempt of this page, with its code. */
+  readonly attempt: ISignIn | null;
+  /** Whether a code has been asked for, or a token sent, and there is no answer yet. */
+  readonly isAsking: boolean;
+  /** Whether the person is choosing how to sign in. */
+  readonly isChoosing: boolean;
+  /** Why the last attempt of this page came to nothing. */
+  readonly error: IProblem | null;
+
+  /** Ask for a code. */
+  begin(options?: { tenant?: string; keep?: boolean }): Promise<void>;
+  /** Sign in with a token from elsewhere. It is sent, and kept nowhere. */
+  paste(token: string): Promise<void>;
+  /** End the attempt of this page, or the question for one. */
+  cancel(): Promise<void>;
+  signOut(): Promise<void>;
+  /** Let the person choose a tenant, or another way. */
+  choose(): void;
+  /** Away with the choice or the error. */
+  dismiss(): void;
+}
+
 /** What the page knows of computes, kernels and operations, and how it asks for changes. */
 export interface IComputeModel extends IDisposable {
   readonly status: ModelStatus;
@@ -32,6 +89,12 @@ export interface IComputeModel extends IDisposable {
   readonly kernels: readonly IKernel[];
   /** Newest first. */
   readonly operations: readonly IOperation[];
+
+  readonly signIn: ISignInModel;
+  /** Whether who is signed in may have machines made. */
+  readonly canCreate: boolean;
+  /** Machines that are being made, or whose making failed and nobody has dismissed it; those that are listed are not among them. */
+  readonly creations: readonly IOperation[];
 
   readonly stateChanged: ISignal<IComputeModel, void>;
   readonly kernelMoved: ISignal<IComputeModel, IKernelMoved>;
@@ -50,7 +113,14 @@ export interface IComputeModel extends IDisposable {
   refresh(): Promise<void>;
   change(compute: string, action: ComputeAction): Promise<IOperation>;
   move(kernel: string, compute: string, kernelspec?: string): Promise<IOperation>;
-  cancel(operation: string): Promise<void>;
+  /** With `release`, a machine whose start is no longer waited for is turned off again. */
+  cancel(operation: string, release?: boolean): Promise<void>;
+  /** The sizes that a machine could have. */
+  sizes(compute: string): Promise<ISizeOfferList>;
+  resize(compute: string, request: IResizeRequest): Promise<IOperation>;
+  /** What a new machine can be like there; null leaves the choice to the server. */
+  creation(subscription: string | null, location: string | null): Promise<ICreation>;
+  create(wanted: INewCompute): Promise<IOperation>;
   kernelspecs(compute: string): Promise<IKernelspec[]>;
 }
 

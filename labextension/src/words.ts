@@ -3,7 +3,17 @@
  */
 import { TranslationBundle } from '@jupyterlab/translation';
 
-import { FREE, ICompute, IKernel, IOperation, IPrice, ISize, IStep } from './api';
+import {
+  FREE,
+  ICompute,
+  IKernel,
+  IOperation,
+  IPrice,
+  ISignIn,
+  ISize,
+  IStep,
+  SignInMethod
+} from './api';
 
 /** What a state looks like: an icon and a colour, always beside words. */
 export type Tone = 'on' | 'busy' | 'off' | 'warn' | 'gone';
@@ -61,8 +71,14 @@ export function gpuText(model: string): string {
   return model.replace(/^(NVIDIA|AMD)\s+/i, '').replace(/\s+\d+\s*GB$/i, '');
 }
 
-function memoryText(gib: number, trans: TranslationBundle): string {
+/** “28 GB”. */
+export function memoryText(gib: number, trans: TranslationBundle): string {
   return trans.__('%1 GB', gib >= 10 ? Math.round(gib) : Math.round(gib * 10) / 10);
+}
+
+/** “NC4as_T4_v3” of “Standard_NC4as_T4_v3”: all have that in front. */
+export function shortSizeName(name: string): string {
+  return name.replace(/^Standard_/, '');
 }
 
 /** “~$0.53/h”; an estimate, hence the tilde. */
@@ -137,6 +153,11 @@ export function operationText(operation: IOperation, trans: TranslationBundle): 
     : trans.__('Working on it.');
 }
 
+/** Of an operation that none of ours began. */
+export function elsewhereText(trans: TranslationBundle): string {
+  return trans.__('Started elsewhere, for example in the Azure portal.');
+}
+
 /** The server's texts may or may not end in a point; sentences here do. */
 export function withPoint(text: string): string {
   return /[.!?…]$/.test(text.trim()) ? text.trim() : `${text.trim()}.`;
@@ -175,6 +196,13 @@ export function computeState(situation: ISituation, trans: TranslationBundle): I
   }
   if (here) {
     return { tone: 'on', text: runningText(compute, trans), primary: wayBack };
+  }
+  if (compute.hibernated) {
+    return {
+      tone: 'off',
+      text: trans.__('Asleep. Memory is kept; it can only be started as it is.'),
+      primary: 'start'
+    };
   }
   if (compute.os === 'windows') {
     const state = powerText(compute, trans);
@@ -333,4 +361,30 @@ export function chipText(
 
 function chip(name: string, detail: string): string {
   return detail ? `${name} · ${detail}` : name;
+}
+
+/** “Signed in as **ada@example.com** with the Azure CLI.”, in three parts around the account. */
+export function signedInParts(
+  status: ISignIn,
+  trans: TranslationBundle
+): { before: string; account: string; after: string } {
+  const ways: Record<SignInMethod, string> = {
+    device_code: '',
+    pasted_token: trans.__('with a token that was pasted'),
+    token_file: trans.__('with the token in AzureCompute.token_file'),
+    environment: trans.__('with AZURE_CLIENT_ID of the environment'),
+    workload_identity: trans.__('with workload identity'),
+    managed_identity: trans.__('with the machine’s managed identity'),
+    azure_cli: trans.__('with the Azure CLI')
+  };
+  const way = status.method ? ways[status.method] : '';
+  const account = status.account ?? '';
+  const sentence = !account
+    ? trans.__('Signed in %1.', way)
+    : way
+      ? trans.__('Signed in as %1 %2.', '%1', way)
+      : trans.__('Signed in as %1.', '%1');
+  const kept = status.kept ? ` ${trans.__('Kept, encrypted.')}` : '';
+  const [before, after = ''] = `${sentence}${kept}`.split('%1');
+  return { before, account, after };
 }

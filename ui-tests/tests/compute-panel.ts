@@ -30,6 +30,20 @@ export class ComputePanel {
     return this.card(card).locator(`[data-step][data-state="${state}"]`);
   }
 
+  /** Who is signed in to Azure, and the way in. */
+  get signIn(): Locator {
+    return this.panel.getByRole('group', { name: 'Azure sign-in' });
+  }
+
+  signInButton(label: string): Locator {
+    return this.signIn.getByRole('button', { name: label, exact: true });
+  }
+
+  /** The code that is to be entered. */
+  async code(): Promise<string> {
+    return (await this.signIn.locator('.jp-Dsvm-code').innerText()).trim();
+  }
+
   async open(): Promise<void> {
     await this.page.locator('li[data-id="jupyter-dsvm-compute"]').click();
     await this.panel.waitFor();

@@ -7,6 +7,8 @@ import { Program, PYTHON } from './processes';
 /** The line that the emulator prints when it is ready. */
 export interface IReadyLine {
   arm: string;
+  /** Its Entra's address. */
+  entra: string;
   /** `JUPYTER_CONFIG_DIR` for every Jupyter command that is to use it. */
   config_dir: string;
   vms: { name: string; host: string; port: number; disk: string }[];
@@ -57,6 +59,19 @@ export class Emulator {
       throw new Error(`The emulator has no ${name}.`);
     }
     return vm.disk;
+  }
+
+  /** Ask its own interface, as docs/emulator.md describes it. */
+  async control(method: string, route: string, body?: unknown): Promise<void> {
+    const secret = fs.readFileSync(path.join(this.ready.config_dir, 'token'), 'utf-8').trim();
+    const response = await fetch(`${this.ready.arm}/control/${route}`, {
+      method,
+      headers: { Authorization: `Bearer ${secret}`, 'Content-Type': 'application/json' },
+      body: body === undefined ? undefined : JSON.stringify(body)
+    });
+    if (!response.ok) {
+      throw new Error(`${method} control/${route}: ${response.status} ${await response.text()}`);
+    }
   }
 
   end(): Promise<void> {

@@ -7,7 +7,7 @@ import * as fs from 'fs';
 import { load } from 'js-yaml';
 import * as path from 'path';
 
-import { CHANGED_SCHEMA_ID, IChanged } from '../api';
+import { CHANGED_SCHEMA_ID, IChanged, ISignInRequest } from '../api';
 import * as fixtures from './fixtures';
 
 const PACKAGE = path.join(__dirname, '..', '..', '..', 'jupyter_dsvm');
@@ -149,11 +149,22 @@ describe('the types of the REST API', () => {
     expectValid(ajv.compile(schema), fixtures.moveRequest);
   });
 
+  it.each<ISignInRequest>([{}, { tenant: 'contoso.com', keep: true }, { token: 'eyJ0' }])(
+    'asks to sign in as the document wants it (%#)',
+    body => {
+      const { schema } = openapi.paths['/signin'].post.requestBody.content['application/json'];
+      expectValid(ajv.compile(schema), body);
+    }
+  );
+
   it('listens to the event that the server sends', () => {
     const schema = read('events/changed.yaml') as { $id: string };
     expect(schema.$id).toBe(CHANGED_SCHEMA_ID);
-    const event: IChanged = { what: 'computes', id: fixtures.gpu.id, revision: 3 };
-    // `version` and `personal-data` are Jupyter's own words; only the data is checked here.
-    expectValid(ajv.compile(schema), event);
+    for (const what of ['computes', 'kernels', 'operations', 'signin'] as const) {
+      const event: IChanged = { what, id: fixtures.gpu.id, revision: 3 };
+      // `version` and `personal-data` are Jupyter's own words; only the data is checked here.
+      expectValid(ajv.compile(schema), event);
+      ajv.removeSchema(schema.$id);
+    }
   });
 });

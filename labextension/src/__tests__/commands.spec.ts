@@ -1,6 +1,7 @@
 import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
+import { waitFor } from '@testing-library/dom';
 
 import { addCommands, CommandIDs } from '../commands';
 import { KnownComputes } from '../move';
@@ -66,9 +67,42 @@ describe('the commands', () => {
     [CommandIDs.stop, 'gpu-vm', false],
     [CommandIDs.stop, 'Free tier', false],
     [CommandIDs.restart, 'cpu-vm', true],
-    [CommandIDs.restart, 'old-vm', false]
+    [CommandIDs.restart, 'old-vm', false],
+    [CommandIDs.resize, 'gpu-vm', true],
+    [CommandIDs.resize, 'cpu-vm', true],
+    [CommandIDs.resize, 'win-vm', true],
+    [CommandIDs.resize, 'lab', false],
+    [CommandIDs.resize, 'Free tier', false]
   ])('%s of %s is possible: %s', (id, compute, possible) => {
     expect(commands.isEnabled(id, { compute })).toBe(possible);
+  });
+
+  it('do not resize a machine that is asleep or busy', () => {
+    model.computes = [{ ...fixtures.gpu, hibernated: true }, fixtures.cpu];
+    model.operations = [{ ...fixtures.attach, compute: fixtures.cpu.id }];
+    expect(commands.isEnabled(CommandIDs.resize, { compute: 'gpu-vm' })).toBe(false);
+    expect(commands.isEnabled(CommandIDs.resize, { compute: 'cpu-vm' })).toBe(false);
+    expect(commands.isEnabled(CommandIDs.resize)).toBe(false);
+  });
+
+  it('open the resize dialog', async () => {
+    const done = commands.execute(CommandIDs.resize, { compute: 'gpu-vm' });
+    await settle(50);
+    expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe('Resize gpu-vm');
+    await press('Cancel');
+    await done;
+    expect(model.done).toEqual([]);
+  });
+
+  it('sign in by choosing how, and out where somebody signed in here', async () => {
+    await commands.execute(CommandIDs.signIn);
+    expect(opened).toBe(1);
+    await commands.execute(CommandIDs.signOut);
+    expect(model.done).toEqual([['choose'], ['sign out']]);
+    model.signIn.status = { ...fixtures.signedIn, method: 'azure_cli' };
+    expect(commands.isEnabled(CommandIDs.signOut)).toBe(false);
+    model.signIn.status = null;
+    expect(commands.isEnabled(CommandIDs.signIn)).toBe(false);
   });
 
   it('take an id as well as a name', () => {
@@ -164,10 +198,10 @@ describe('the commands', () => {
     model.change = () => Promise.reject(new Error('it said no'));
     const done = commands.execute(CommandIDs.start, { compute: 'gpu-vm' });
     await settle(50);
-    expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
-      'gpu-vm was not started'
+    expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe('gpu-vm was not started');
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-body')?.textContent).toBe('it said no')
     );
-    expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain('it said no');
     document.querySelector<HTMLElement>('.jp-Dialog-button')!.click();
     await done;
   });

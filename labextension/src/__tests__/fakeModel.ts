@@ -1,9 +1,56 @@
 import { Signal } from '@lumino/signaling';
 
-import { ComputeAction, ICompute, IKernel, IKernelspec, IOperation, IProblem } from '../api';
+import {
+  ComputeAction,
+  ICompute,
+  ICreation,
+  IKernel,
+  IKernelspec,
+  INewCompute,
+  IOperation,
+  IProblem,
+  IResizeRequest,
+  ISignIn,
+  ISizeOfferList
+} from '../api';
 import { ICurrentNotebook, INotebook } from '../current';
-import { IComputeModel, IKernelMoved, ModelStatus } from '../tokens';
+import { IComputeModel, IKernelMoved, ISignInModel, ModelStatus } from '../tokens';
 import * as fixtures from './fixtures';
+
+/** A sign-in that is as the test says and writes down what it is asked to do. */
+export class FakeSignIn implements ISignInModel {
+  constructor(private readonly _done: unknown[][]) {}
+
+  status: ISignIn | null = fixtures.signedIn;
+  attempt: ISignIn | null = null;
+  isAsking = false;
+  isChoosing = false;
+  error: IProblem | null = null;
+
+  async begin(options?: { tenant?: string; keep?: boolean }): Promise<void> {
+    this._done.push(['begin', options]);
+  }
+
+  async paste(token: string): Promise<void> {
+    this._done.push(['paste', token]);
+  }
+
+  async cancel(): Promise<void> {
+    this._done.push(['cancel sign-in']);
+  }
+
+  async signOut(): Promise<void> {
+    this._done.push(['sign out']);
+  }
+
+  choose(): void {
+    this._done.push(['choose']);
+  }
+
+  dismiss(): void {
+    this._done.push(['dismiss']);
+  }
+}
 
 /** A model that holds what the test says and writes down what it is asked to do. */
 export class FakeModel implements IComputeModel {
@@ -16,6 +63,8 @@ export class FakeModel implements IComputeModel {
   operations: IOperation[] = [];
   isDisposed = false;
   readonly done: unknown[][] = [];
+  readonly signIn = new FakeSignIn(this.done);
+  offers: () => Promise<ISizeOfferList> = async () => fixtures.sizeOffers;
   readonly stateChanged = new Signal<this, void>(this);
   readonly kernelMoved = new Signal<this, IKernelMoved>(this);
   private readonly _dismissed = new Set<string>();
@@ -61,8 +110,40 @@ export class FakeModel implements IComputeModel {
     return fixtures.attach;
   }
 
-  async cancel(operation: string): Promise<void> {
-    this.done.push(['cancel', operation]);
+  async cancel(operation: string, release = false): Promise<void> {
+    this.done.push(['cancel', operation, release]);
+  }
+
+  async sizes(_: string): Promise<ISizeOfferList> {
+    return this.offers();
+  }
+
+  async resize(compute: string, request: IResizeRequest): Promise<IOperation> {
+    this.done.push(['resize', compute, request]);
+    return fixtures.attach;
+  }
+
+  canCreate = false;
+  places: unknown[][] = [];
+  choices: ICreation = fixtures.creation;
+
+  get creations(): IOperation[] {
+    return this.operations.filter(
+      ({ id, kind, compute, state }) =>
+        kind === 'create' &&
+        !this.compute(compute) &&
+        (state === 'running' || (state === 'failed' && !this._dismissed.has(id)))
+    );
+  }
+
+  async creation(subscription: string | null, location: string | null): Promise<ICreation> {
+    this.places.push([subscription, location]);
+    return this.choices;
+  }
+
+  async create(wanted: INewCompute): Promise<IOperation> {
+    this.done.push(['create', wanted]);
+    return fixtures.attach;
   }
 
   async kernelspecs(_: string): Promise<IKernelspec[]> {

@@ -210,3 +210,31 @@ export const signIn: ISignIn = {
   expires: '2026-11-21T10:15:00.000Z',
   error: null
 };
+
+/** As the server says it to everybody. */
+export const signedIn: ISignIn = {
+  ...signIn,
+  state: 'signed_in',
+  method: 'device_code',
+  account: 'ada@example.com',
+  tenant: '7d0a7f3c-0000-0000-0000-000000000001',
+  id: null,
+  url: null,
+  code: null,
+  expires: null
+};
+
+export const signedOut: ISignIn = {
+  ...signedIn,
+  state: 'signed_out',
+  method: null,
+  account: null,
+  tenant: null
+};
+
+export const signInRequired: IProblem = {
+  code: 'SignInRequired',
+  message: 'Could not sign in to Azure: nobody is signed in.',
+  advice: 'Sign in in the Compute panel, with %dsvm signin, or with `jupyter dsvm signin`.',
+  retry_after: null
+};

@@ -31,7 +31,13 @@ describe('ComputeModel', () => {
 
   it('fetches each list once and is ready', async () => {
     await start();
-    expect([...server.asked].sort()).toEqual(['GET computes', 'GET kernels', 'GET operations']);
+    expect([...server.asked].sort()).toEqual([
+      'GET computes',
+      'GET creation',
+      'GET kernels',
+      'GET operations',
+      'GET signin'
+    ]);
     expect(model.status).toBe('ready');
     expect(model.computes.map(c => c.name)).toEqual([
       'Free tier',
@@ -42,7 +48,7 @@ describe('ComputeModel', () => {
       'lab'
     ]);
     await settle(100);
-    expect(server.asked).toHaveLength(3);
+    expect(server.asked).toHaveLength(5);
   });
 
   it('fetches a list again when an event names a newer revision of it, and only that list', async () => {
@@ -71,7 +77,7 @@ describe('ComputeModel', () => {
     server.emit({ what: 'computes', revision: 9 }, 'https://events.jupyter.org/somebody/else');
     server.emit({ what: 'nonsense' as 'computes', revision: 9 });
     await settle();
-    expect(server.asked).toHaveLength(3);
+    expect(server.asked).toHaveLength(5);
   });
 
   it('turns a burst of events during a fetch into one more fetch', async () => {
@@ -207,9 +213,20 @@ describe('ComputeModel', () => {
       body: { ...fixtures.attach, kind: 'start' }
     });
     server.answers.set('DELETE operations/op-1', { status: 204, body: null });
+    server.answers.set('DELETE operations/op-1?release=true', { status: 204, body: null });
+    server.answers.set('GET computes/azure%3A6b1a/sizes', { body: fixtures.sizeOffers });
+    server.answers.set('POST computes/azure%3A6b1a/resize', {
+      status: 202,
+      body: { ...fixtures.attach, kind: 'resize' }
+    });
     server.answers.set('GET computes/azure%3A6b1a/kernelspecs', { body: fixtures.kernelspecList });
     expect((await model.change(fixtures.gpu.id, 'start')).kind).toBe('start');
     await model.cancel('op-1');
+    await model.cancel('op-1', true);
+    expect(await model.sizes(fixtures.gpu.id)).toEqual(fixtures.sizeOffers);
+    const request = { size: 'Standard_NC8as_T4_v3', end_kernels: true };
+    expect((await model.resize(fixtures.gpu.id, request)).kind).toBe('resize');
+    expect(server.bodies).toEqual([request]);
     expect(await model.kernelspecs(fixtures.gpu.id)).toHaveLength(2);
   });
 
@@ -254,12 +271,52 @@ describe('ComputeModel', () => {
     expect(model.failedOn(fixtures.gpu.id)).toBeUndefined();
   });
 
+  it('asks once for each account whether it may have machines made', async () => {
+    await start();
+    expect(model.canCreate).toBe(false);
+    server.answers.set('GET creation', { body: fixtures.creation });
+    server.emit({ what: 'signin', revision: 2 });
+    await settle();
+    expect(server.count('GET creation')).toBe(1);
+    server.answers.set('GET signin', { body: { ...fixtures.signedIn, account: 'grace@x.org' } });
+    server.emit({ what: 'signin', revision: 3 });
+    await settle(50);
+    expect(model.canCreate).toBe(true);
+    server.answers.set('GET signin', { body: fixtures.signedOut });
+    server.emit({ what: 'signin', revision: 4 });
+    await settle(50);
+    expect(model.canCreate).toBe(false);
+    expect(server.count('GET creation')).toBe(2);
+  });
+
+  it('has a machine made, and shows it before it is listed', async () => {
+    await start();
+    const making = { ...fixtures.attach, kind: 'create' as const, compute: null, kernel: null };
+    server.answers.set('POST computes', { status: 202, body: making });
+    server.answers.set('GET operations', { body: { revision: 2, operations: [making] } });
+    server.answers.set('GET creation?subscription=sub1&location=westeurope', {
+      body: fixtures.creation
+    });
+    expect(await model.creation('sub1', 'westeurope')).toEqual(fixtures.creation);
+    await model.create(fixtures.newCompute);
+    expect(server.bodies).toEqual([fixtures.newCompute]);
+    expect(model.creations).toEqual([making]);
+    await settle();
+    const failed = { ...making, state: 'failed' as const, error: fixtures.problem };
+    server.answers.set('GET operations', { body: { revision: 3, operations: [failed] } });
+    server.emit({ what: 'operations', revision: 3 });
+    await settle();
+    expect(model.creations).toEqual([failed]);
+    model.dismiss(failed.id);
+    expect(model.creations).toEqual([]);
+  });
+
   it('asks nothing any more once it is disposed', async () => {
     await start();
     model.dispose();
     server.emit({ what: 'computes', revision: 2 });
     model.resync();
     await settle();
-    expect(server.asked).toHaveLength(3);
+    expect(server.asked).toHaveLength(5);
   });
 });

@@ -1,8 +1,8 @@
 import { Notification } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 
-import { IOperation } from '../api';
-import { OperationNotifications } from '../notifications';
+import { IOperation, OperationKind } from '../api';
+import { describeOperation, OperationNotifications } from '../notifications';
 import { FakeModel } from './fakeModel';
 import * as fixtures from './fixtures';
 
@@ -83,6 +83,73 @@ describe('notifications of operations', () => {
     expect(shown()[0].message).toBe(
       'The move to gpu-vm was cancelled. Still on Free tier. Nothing was lost.'
     );
+  });
+
+  it.each<[OperationKind, string, string, string, string]>([
+    [
+      'start',
+      'Starting gpu-vm.',
+      'gpu-vm is on after 1 min 52 s.',
+      'Could not start gpu-vm.',
+      'No longer waiting for gpu-vm to start.'
+    ],
+    [
+      'resize',
+      'Changing the size of gpu-vm.',
+      'gpu-vm has its new size after 1 min 52 s.',
+      'Could not change the size of gpu-vm.',
+      'Changing the size of gpu-vm was cancelled.'
+    ],
+    [
+      'create',
+      'Creating gpu-vm.',
+      'Created gpu-vm in 1 min 52 s.',
+      'Could not create gpu-vm.',
+      'Creating gpu-vm was cancelled.'
+    ],
+    [
+      'access',
+      'Setting up access to gpu-vm.',
+      'Access to gpu-vm is set up.',
+      'Could not set up access to gpu-vm.',
+      'Setting up access to gpu-vm was cancelled.'
+    ],
+    [
+      'forget',
+      'Taking the access to gpu-vm away.',
+      'The access to gpu-vm was taken away.',
+      'Could not take the access to gpu-vm away.',
+      'Taking the access to gpu-vm away was cancelled.'
+    ]
+  ])('say what goes on and how it ended: %s', (kind, running, done, failed, cancelled) => {
+    const operation = { ...fixtures.attach, kind, kernel: null };
+    const said = (change: Partial<IOperation>) =>
+      describeOperation(
+        { ...operation, ...change },
+        new FakeModel(),
+        nullTranslator.load('jupyter_dsvm')
+      ).message;
+    expect(said({})).toBe(`${running} Step 2 of 4: Connecting to gpu-vm.`);
+    expect(said({ elsewhere: true })).toBe(
+      `${running} Started elsewhere, for example in the Azure portal.`
+    );
+    expect(said({ ...ended, state: 'done' })).toBe(done);
+    expect(said({ ...ended, state: 'failed' })).toBe(failed);
+    expect(said({ ...ended, state: 'cancelled' })).toBe(cancelled);
+  });
+
+  it('call a machine new while it is in no list', () => {
+    const operation = { ...fixtures.attach, kind: 'create' as const, compute: null, kernel: null };
+    const trans = nullTranslator.load('jupyter_dsvm');
+    expect(describeOperation(operation, new FakeModel(), trans).message).toMatch(
+      /^Creating a new machine\. Step 2 of 4/
+    );
+    const { message } = describeOperation(
+      { ...operation, ...ended, state: 'failed' },
+      new FakeModel(),
+      trans
+    );
+    expect(message).toBe('Could not create a new machine.');
   });
 
   it('say nothing of what had ended before the page was opened', () => {

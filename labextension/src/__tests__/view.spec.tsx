@@ -25,7 +25,9 @@ function show(model: FakeModel, notebook = new FakeCurrent().notebook) {
       menuOf={compute => (compute.kind === 'dsvm' ? ['dsvm:start'] : [])}
       onMenu={(compute, items) => note('menu')(compute.name, items)}
       onDetach={() => note('detach')()}
-      onCancel={operation => note('cancel')(operation.id)}
+      onCancel={(operation, choice) => note('cancel')(operation.id, choice)}
+      onAccountMenu={() => note('account')()}
+      onCreate={() => note('create')()}
       onRefresh={() => note('refresh')()}
       trans={trans}
     />
@@ -90,7 +92,7 @@ describe('the panel', () => {
     expect(card('gpu-vm').getByRole<HTMLProgressElement>('progressbar').value).toBe(0.25);
     expect(card('gpu-vm').queryByRole('button', { name: 'Start and attach' })).toBeNull();
     fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Cancel' }));
-    expect(done).toEqual([['cancel', 'op-1']]);
+    expect(done).toEqual([['cancel', 'op-1', 'cancel']]);
   });
 
   it('offers the way back from the machine the notebook runs on', () => {
@@ -149,6 +151,61 @@ describe('the panel', () => {
     expect(card('gpu-vm')).toBeTruthy();
   });
 
+  it('leads from a refusal that a sign-in may help with to the sign-in', () => {
+    const model = new FakeModel();
+    model.problems = [{ ...fixtures.signInRequired, code: 'InvalidAuthenticationToken' }];
+    const done = show(model);
+    fireEvent.click(within(screen.getByRole('alert')).getByRole('button'));
+    expect(model.done).toEqual([['choose']]);
+    expect(done).toEqual([]);
+  });
+
+  it('says once that nobody is signed in, and goes on showing machines of others', () => {
+    const model = new FakeModel();
+    model.computes = [fixtures.free, fixtures.host];
+    model.problems = [fixtures.signInRequired, fixtures.problem];
+    model.signIn.status = fixtures.signedOut;
+    show(model);
+    expect(
+      screen.getByText('Connect your Azure subscription to use bigger machines.')
+    ).toBeTruthy();
+    const alerts = screen.getAllByRole('alert').map(alert => alert.textContent);
+    expect(alerts).toEqual([expect.stringContaining(fixtures.problem.message)]);
+    expect(card('lab')).toBeTruthy();
+    expect(screen.queryByText(/^No machines yet\./)).toBeNull();
+  });
+
+  it('forgets the machines of somebody who has signed out, but not where notebooks run', () => {
+    const model = new FakeModel();
+    model.computes = [fixtures.gpu, { ...fixtures.cpu, attached: ['a.ipynb'] }, fixtures.host];
+    model.signIn.status = fixtures.signedOut;
+    show(model);
+    const names = screen.getAllByRole('heading', { level: 4 }).map(heading => heading.textContent);
+    expect(names).toEqual(['cpu-vm', 'lab']);
+  });
+
+  it('lets a person stop waiting for a start, and have the machine released', () => {
+    const model = new FakeModel();
+    model.operations = [{ ...fixtures.attach, kind: 'start', kernel: null }];
+    const done = show(model);
+    fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Stop waiting' }));
+    fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Stop waiting and release' }));
+    expect(done).toEqual([
+      ['cancel', 'op-1', 'wait'],
+      ['cancel', 'op-1', 'release']
+    ]);
+  });
+
+  it('offers no cancel of what was started elsewhere', () => {
+    const model = new FakeModel();
+    model.operations = [{ ...fixtures.attach, kind: 'stop', kernel: null, elsewhere: true }];
+    show(model);
+    expect(
+      card('gpu-vm').getByText('Started elsewhere, for example in the Azure portal.')
+    ).toBeTruthy();
+    expect(card('gpu-vm').queryByRole('button', { name: /Cancel|waiting/ })).toBeNull();
+  });
+
   it('tells machines of the same name apart', () => {
     const model = new FakeModel();
     model.computes = [fixtures.gpu, { ...fixtures.gpu, id: 'azure:2', resource_group: 'teaching' }];
@@ -171,6 +228,35 @@ describe('the panel', () => {
     model.computes = [fixtures.free];
     show(model);
     expect(screen.getByText(/^No machines yet\./)).toBeTruthy();
+  });
+
+  it('offers to create one where that is allowed', () => {
+    const model = new FakeModel();
+    model.computes = [fixtures.free];
+    model.canCreate = true;
+    const done = show(model);
+    expect(
+      screen.getByText('No machines yet. Ask your administrator, or create one.')
+    ).toBeTruthy();
+    fireEvent.click(screen.getByRole('button', { name: 'Create…' }));
+    fireEvent.click(screen.getByRole('button', { name: 'Create a machine' }));
+    expect(done).toEqual([['create'], ['create']]);
+  });
+
+  it('shows a machine that is being made, and why it was not', () => {
+    const model = new FakeModel();
+    const making = { ...fixtures.attach, kind: 'create' as const, compute: null, kernel: null };
+    model.computes = [fixtures.free];
+    model.operations = [
+      making,
+      { ...making, id: 'op-0', state: 'failed', error: fixtures.problem }
+    ];
+    const done = show(model);
+    const [running, failed] = screen.getAllByRole('listitem', { name: 'New machine' });
+    fireEvent.click(within(running).getByRole('button', { name: 'Cancel' }));
+    expect(done).toEqual([['cancel', 'op-1', 'cancel']]);
+    expect(within(failed).getByRole('alert').textContent).toContain(fixtures.problem.message);
+    expect(screen.queryByText(/^No machines yet\./)).toBeNull();
   });
 
   it('says that the server has no jupyter-dsvm, and asks again', () => {

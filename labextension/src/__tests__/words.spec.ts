@@ -141,6 +141,15 @@ describe('computeState', () => {
     expect(computeState({ compute: on, current }, trans).primary).toBeNull();
   });
 
+  it('says that a hibernated machine is asleep, and offers to start it', () => {
+    const compute = { ...fixtures.gpu, hibernated: true };
+    expect(computeState({ compute, current }, trans)).toEqual({
+      tone: 'off',
+      text: 'Asleep. Memory is kept; it can only be started as it is.',
+      primary: 'start'
+    });
+  });
+
   it('lets a notebook attach to a host whose state nobody knows', () => {
     expect(computeState({ compute: fixtures.host, current }, trans).primary).toBe('attach');
   });

@@ -2,6 +2,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import { ellipsesIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
+import { CancelChoice } from '../actions';
 import { ICompute, IKernel, IOperation } from '../api';
 import { computeState, PrimaryAction, primaryLabel, priceText, sizeText } from '../words';
 import { OperationProgress } from './OperationProgress';
@@ -23,7 +24,7 @@ export interface ICardProps {
   menuOf: (primary: PrimaryAction | null) => string[];
   onAction: (action: PrimaryAction) => void;
   onMenu: (items: readonly string[], anchor: HTMLElement) => void;
-  onCancel: (operation: IOperation) => void;
+  onCancel: (operation: IOperation, choice: CancelChoice) => void;
   onDismiss: (operation: IOperation) => void;
   trans: TranslationBundle;
 }
@@ -82,7 +83,7 @@ export function Card(props: ICardProps): React.ReactElement {
       {operation && (
         <OperationProgress
           operation={operation}
-          onCancel={() => props.onCancel(operation)}
+          onCancel={choice => props.onCancel(operation, choice)}
           trans={trans}
         />
       )}

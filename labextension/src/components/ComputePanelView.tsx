@@ -1,13 +1,17 @@
 import { TranslationBundle } from '@jupyterlab/translation';
-import { refreshIcon } from '@jupyterlab/ui-components';
+import { addIcon, LabIcon, refreshIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
+import { CancelChoice, machinesOf } from '../actions';
 import { FREE, ICompute, IOperation } from '../api';
 import { INotebook } from '../current';
+import { isSignInProblem } from '../signin';
 import { IComputeModel } from '../tokens';
 import { clockText, PrimaryAction } from '../words';
 import { Card } from './Card';
+import { NewCard } from './NewCard';
 import { Problem } from './Problem';
+import { SignIn } from './SignIn';
 import { ThisNotebook } from './ThisNotebook';
 
 export interface IComputePanelViewProps {
@@ -18,7 +22,9 @@ export interface IComputePanelViewProps {
   menuOf: (compute: ICompute, primary: PrimaryAction | null) => string[];
   onMenu: (compute: ICompute, items: readonly string[], anchor: HTMLElement) => void;
   onDetach: () => void;
-  onCancel: (operation: IOperation) => void;
+  onCancel: (operation: IOperation, choice: CancelChoice) => void;
+  onAccountMenu: (anchor: HTMLElement) => void;
+  onCreate: () => void;
   onRefresh: () => void;
   trans: TranslationBundle;
 }
@@ -29,21 +35,25 @@ export function ComputePanelView(props: IComputePanelViewProps): React.ReactElem
   const loading = model.status === 'loading';
   return (
     <div className="jp-Dsvm-view" aria-busy={loading}>
-      <header className="jp-Dsvm-header">
+      <div className="jp-Dsvm-header">
         <h2>{trans.__('Compute')}</h2>
         {model.status !== 'loading' && (
-          <button
-            className="jp-Dsvm-menuButton"
-            aria-label={trans.__('Ask again which machines there are')}
-            title={trans.__('Ask again which machines there are')}
-            onClick={props.onRefresh}
-          >
-            <span aria-hidden="true">
-              <refreshIcon.react tag={null} />
-            </span>
-          </button>
+          <div className="jp-Dsvm-headerButtons">
+            {model.canCreate && (
+              <IconButton
+                icon={addIcon}
+                label={trans.__('Create a machine')}
+                onClick={props.onCreate}
+              />
+            )}
+            <IconButton
+              icon={refreshIcon}
+              label={trans.__('Ask again which machines there are')}
+              onClick={props.onRefresh}
+            />
+          </div>
         )}
-      </header>
+      </div>
       {loading && <Skeleton trans={trans} />}
       {(model.status === 'missing' || model.status === 'failed') && (
         <Problem problem={model.error} onRetry={props.onRefresh} trans={trans} />
@@ -53,10 +63,33 @@ export function ComputePanelView(props: IComputePanelViewProps): React.ReactElem
   );
 }
 
+function IconButton(props: {
+  icon: LabIcon;
+  label: string;
+  onClick: () => void;
+}): React.ReactElement {
+  return (
+    <button
+      className="jp-Dsvm-menuButton"
+      aria-label={props.label}
+      title={props.label}
+      onClick={props.onClick}
+    >
+      <span aria-hidden="true">
+        <props.icon.react tag={null} />
+      </span>
+    </button>
+  );
+}
+
 function Lists(props: IComputePanelViewProps): React.ReactElement {
   const { model, notebook, trans } = props;
-  const machines = model.computes.filter(compute => compute.kind !== 'free');
+  const machines = machinesOf(model);
   const current = model.kernel(notebook?.kernelId ?? null);
+  const isSignInNeeded = model.problems.some(isSignInProblem);
+  // Before anybody is signed in, the sign-in says it better, and says it once.
+  const isSignedIn = model.signIn.status?.state === 'signed_in';
+  const problems = model.problems.filter(problem => isSignedIn || !isSignInProblem(problem));
   return (
     <>
       {model.error && <Problem problem={model.error} onRetry={props.onRefresh} trans={trans} />}
@@ -77,17 +110,46 @@ function Lists(props: IComputePanelViewProps): React.ReactElement {
       </section>
       <section aria-labelledby="jp-dsvm-machines">
         <h3 id="jp-dsvm-machines">{trans.__('Your machines')}</h3>
-        {model.problems.map((problem, index) => (
-          <Problem key={index} problem={problem} trans={trans} />
+        <SignIn
+          model={model.signIn}
+          isNeeded={isSignInNeeded}
+          onMenu={props.onAccountMenu}
+          trans={trans}
+        />
+        {problems.map((problem, index) => (
+          <Problem
+            key={index}
+            problem={problem}
+            onSignIn={isSignInProblem(problem) ? () => model.signIn.choose() : undefined}
+            trans={trans}
+          />
         ))}
-        {machines.length === 0 && model.problems.length === 0 && (
-          <p className="jp-Dsvm-empty">
-            {trans.__(
-              'No machines yet. Ask your administrator for an Azure Data Science VM, then refresh.'
+        {machines.length === 0 && model.problems.length === 0 && model.creations.length === 0 && (
+          <div className="jp-Dsvm-empty">
+            <p>
+              {model.canCreate
+                ? trans.__('No machines yet. Ask your administrator, or create one.')
+                : trans.__(
+                    'No machines yet. Ask your administrator for an Azure Data Science VM, then refresh.'
+                  )}
+            </p>
+            {model.canCreate && (
+              <button className="jp-mod-styled jp-mod-accept" onClick={props.onCreate}>
+                {trans.__('Create…')}
+              </button>
             )}
-          </p>
+          </div>
         )}
         <ul className="jp-Dsvm-cards">
+          {model.creations.map(operation => (
+            <NewCard
+              key={operation.id}
+              operation={operation}
+              onCancel={choice => props.onCancel(operation, choice)}
+              onDismiss={() => model.dismiss(operation.id)}
+              trans={trans}
+            />
+          ))}
           {machines.map(compute => (
             <Card
               key={compute.id}
@@ -112,9 +174,9 @@ function Lists(props: IComputePanelViewProps): React.ReactElement {
         </ul>
       </section>
       {model.asOf && (
-        <footer className="jp-Dsvm-footer">
+        <p className="jp-Dsvm-footer">
           {trans.__('Azure was last asked at %1.', clockText(model.asOf))}
-        </footer>
+        </p>
       )}
     </>
   );

@@ -2,12 +2,14 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import { checkIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
+import { CancelChoice, cancelChoices } from '../actions';
 import { IOperation, StepPhase } from '../api';
 import { toneIcons } from '../icons';
+import { elsewhereText } from '../words';
 
 export interface IOperationProgressProps {
   operation: IOperation;
-  onCancel: () => void;
+  onCancel: (choice: CancelChoice) => void;
   trans: TranslationBundle;
 }
 
@@ -27,6 +29,12 @@ export function OperationProgress(props: IOperationProgressProps): React.ReactEl
     done: trans.__('done'),
     failed: trans.__('failed')
   };
+  const labels: Record<CancelChoice, string> = {
+    cancel: trans.__('Cancel'),
+    wait: trans.__('Stop waiting'),
+    release: trans.__('Stop waiting and release')
+  };
+  const choices = cancelChoices(operation);
   return (
     <div className="jp-Dsvm-operation">
       <progress aria-label={trans.__('Progress')} max={1} value={operation.progress ?? undefined} />
@@ -51,9 +59,16 @@ export function OperationProgress(props: IOperationProgressProps): React.ReactEl
           );
         })}
       </ol>
-      <button className="jp-mod-styled jp-Dsvm-cancel" onClick={props.onCancel}>
-        {trans.__('Cancel')}
-      </button>
+      {operation.elsewhere && <p className="jp-Dsvm-quiet">{elsewhereText(trans)}</p>}
+      {choices.length > 0 && (
+        <div className="jp-Dsvm-buttons">
+          {choices.map(choice => (
+            <button key={choice} className="jp-mod-styled" onClick={() => props.onCancel(choice)}>
+              {labels[choice]}
+            </button>
+          ))}
+        </div>
+      )}
     </div>
   );
 }

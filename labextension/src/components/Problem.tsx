@@ -2,31 +2,54 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { IProblem } from '../api';
+import { Linked } from './Linked';
 
 export interface IProblemProps {
   /** Null where the server says that something failed but not why. */
   problem: IProblem | null;
   onDismiss?: () => void;
   onRetry?: () => void;
+  /** The person can sign in again, and that may help. */
+  onSignIn?: () => void;
+  /** More buttons. */
+  children?: React.ReactNode;
   trans: TranslationBundle;
 }
 
 /** What was tried, what the other side said, and what to do next. */
 export function Problem(props: IProblemProps): React.ReactElement {
-  const { problem, onDismiss, onRetry, trans } = props;
+  const { problem, onDismiss, onRetry, onSignIn, trans } = props;
   return (
     <div className="jp-Dsvm-problem" role="alert" data-code={problem?.code}>
-      <p>{problem?.message ?? trans.__('It failed, and the server does not say why.')}</p>
-      {problem?.advice && <p className="jp-Dsvm-advice">{problem.advice}</p>}
-      {onRetry && (
-        <button className="jp-mod-styled" onClick={onRetry}>
-          {trans.__('Try again')}
-        </button>
+      <p>
+        <Linked
+          text={problem?.message ?? trans.__('It failed, and the server does not say why.')}
+        />
+      </p>
+      {problem?.advice && (
+        <p className="jp-Dsvm-advice">
+          <Linked text={problem.advice} />
+        </p>
       )}
-      {onDismiss && (
-        <button className="jp-mod-styled" onClick={onDismiss}>
-          {trans.__('Dismiss')}
-        </button>
+      {(onRetry || onSignIn || props.children || onDismiss) && (
+        <div className="jp-Dsvm-buttons">
+          {onRetry && (
+            <button className="jp-mod-styled" onClick={onRetry}>
+              {trans.__('Try again')}
+            </button>
+          )}
+          {onSignIn && (
+            <button className="jp-mod-styled" onClick={onSignIn}>
+              {trans.__('Sign in again')}
+            </button>
+          )}
+          {props.children}
+          {onDismiss && (
+            <button className="jp-mod-styled" onClick={onDismiss}>
+              {trans.__('Dismiss')}
+            </button>
+          )}
+        </div>
       )}
     </div>
   );

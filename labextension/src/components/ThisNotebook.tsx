@@ -1,6 +1,7 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
+import { CancelChoice } from '../actions';
 import { FREE, ICompute, IKernel, IOperation } from '../api';
 import { INotebook } from '../current';
 import { nameOf, operationText, sizeText } from '../words';
@@ -19,7 +20,7 @@ export interface IThisNotebookProps {
   operation?: IOperation;
   failed?: IOperation;
   onDetach: () => void;
-  onCancel: (operation: IOperation) => void;
+  onCancel: (operation: IOperation, choice: CancelChoice) => void;
   onDismiss: (operation: IOperation) => void;
   trans: TranslationBundle;
 }
@@ -37,7 +38,7 @@ export function ThisNotebook(props: IThisNotebookProps): React.ReactElement {
           <p className="jp-Dsvm-state">{operationText(operation, trans)}</p>
           <OperationProgress
             operation={operation}
-            onCancel={() => props.onCancel(operation)}
+            onCancel={choice => props.onCancel(operation, choice)}
             trans={trans}
           />
         </>

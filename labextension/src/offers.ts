@@ -1,0 +1,16 @@
+/** Sizes that a machine could have, as a person looks through them. Pure. */
+import { ISizeOffer } from './api';
+
+export interface IOfferFilter {
+  text: string;
+  withGpu: boolean;
+}
+
+/** Those that fit, in the server's order. Every word must be in the size's name or its GPU's. */
+export function fittingOffers(offers: readonly ISizeOffer[], filter: IOfferFilter): ISizeOffer[] {
+  const words = filter.text.toLowerCase().split(/\s+/).filter(Boolean);
+  return offers.filter(({ size }) => {
+    const where = `${size.name} ${size.gpu_model ?? ''}`.toLowerCase();
+    return (!filter.withGpu || !!size.gpus) && words.every(word => where.includes(word));
+  });
+}
