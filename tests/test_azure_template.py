@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_dsvm.compute.azure import template
-from jupyter_dsvm.compute.azure.create import innermost
+from jupyter_dsvm.compute.azure import names, template
+from jupyter_dsvm.compute.azure.failures import innermost
 from jupyter_dsvm.compute.azure.template import ADDRESS, DISK, INTERFACE, NSG, VM, VNET, Plan
 from jupyter_dsvm.compute.creating import NewCompute
 from jupyter_dsvm.emulator.template_language import Scope, evaluated, in_order
@@ -118,7 +118,7 @@ def test_standard_is_asked_for_with_an_api_that_knows_it():
 
 @given(NAMES)
 def test_good_names(name: str):
-    template.check_name(name)
+    names.check_name(name)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_good_names(name: str):
 )  # fmt: skip
 def test_bad_names_say_why(name: str, words: str):
     with pytest.raises(BadRequest) as caught:
-        template.check_name(name)
+        names.check_name(name)
     assert words in str(caught.value)
     assert caught.value.advice
 
@@ -140,7 +140,7 @@ def test_bad_names_say_why(name: str, words: str):
 @given(st.text(max_size=80))
 def test_whatever_passes_is_a_name_that_azure_takes(name: str):
     try:
-        template.check_name(name)
+        names.check_name(name)
     except BadRequest:
         return
     assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,57}[A-Za-z0-9])?", name)
@@ -149,23 +149,23 @@ def test_whatever_passes_is_a_name_that_azure_takes(name: str):
 @pytest.mark.parametrize("name", ["admin", "root", "ROOT", "1", "Ada", "ada.l", "-ada", "a" * 33, "", "ada\n"])
 def test_accounts_that_cannot_be(name: str):
     with pytest.raises(ConfigurationError):
-        template.check_account(name, "AzureCompute.ssh_user")
+        names.check_account(name, "AzureCompute.ssh_user")
 
 
 def test_groups_locations_and_disks():
-    template.check_group("Web-Prod_1(x)")
-    assert template.check_location("West Europe") == "westeurope"
+    names.check_group("Web-Prod_1(x)")
+    assert names.check_location("West Europe") == "westeurope"
     for bad in ("ends.", "a" * 91, "a/b", ""):
         with pytest.raises(BadRequest):
-            template.check_group(bad)
+            names.check_group(bad)
     for bad in ("west/europe", "", "x" * 50):
         with pytest.raises(BadRequest):
-            template.check_location(bad)
-    template.check_disk(None)
-    template.check_disk(256)
+            names.check_location(bad)
+    names.check_disk(None)
+    names.check_disk(256)
     for size in (0, -1, 5000):
         with pytest.raises(BadRequest):
-            template.check_disk(size)
+            names.check_disk(size)
 
 
 @pytest.mark.parametrize(
@@ -173,16 +173,16 @@ def test_groups_locations_and_disks():
     [("203.0.113.7", "203.0.113.7/32"), (" 203.0.113.0/24 ", "203.0.113.0/24"), ("10.1.2.3", "10.1.2.3/32")],
 )
 def test_sources(text: str, network: str):
-    assert template.source_network(text, by_administrator=False) == network
+    assert names.source_network(text, by_administrator=False) == network
 
 
 @given(st.integers(0, 23), st.integers(1, 223))
 def test_wide_networks_are_the_administrators(prefix: int, first: int):
     network = f"{first}.0.0.0/{prefix}" if prefix >= 8 else f"0.0.0.0/{prefix}"
     with pytest.raises(BadRequest):
-        template.source_network(network, by_administrator=False)
+        names.source_network(network, by_administrator=False)
     if prefix >= 8 and first != 127:
-        assert template.source_network(network, by_administrator=True) == network
+        assert names.source_network(network, by_administrator=True) == network
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_wide_networks_are_the_administrators(prefix: int, first: int):
 )
 def test_sources_that_cannot_be(text: str):
     with pytest.raises(BadRequest):
-        template.source_network(text, by_administrator=False)
+        names.source_network(text, by_administrator=False)
     with pytest.raises(ConfigurationError):
-        template.source_network(text, by_administrator=True)
+        names.source_network(text, by_administrator=True)
 
 
 def test_images():

@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Any
 
 from . import shapes
+from .deletions import Deletions
 from .deployments import Deployments
 from .estate import Estate
 from .faults import Fault, Faults
@@ -103,6 +104,7 @@ class Arm:
         self.operations: dict[str, Operation] = {}
         self.estate = Estate(self.records)
         self.deployments = Deployments(self, self.estate)
+        self.deletions = Deletions(self, self.estate)
         self.newcomers: Json = {}
         """What VMs that are made in deployments have beside what their template says: fields of ``Machine``."""
         self._removed: list[tuple[float, Record]] = []

@@ -116,7 +116,7 @@ class DeployRoutes:
     def on_delete_group(self, sub: str, group: str) -> None:
         found = self.arm.estate.group(sub, group)
         self.arm.raise_fault("delete")
-        self._accepted(self.arm.deployments.delete_group(found), found.subscription, found.location)
+        self._accepted(self.arm.deletions.delete_group(found), found.subscription, found.location)
 
     def on_group_resources(self, sub: str, group: str) -> Json:
         self.arm.known_subscription(sub)
@@ -184,7 +184,7 @@ class DeployRoutes:
         if found is None:
             self.set_status(204)
             return
-        task = self.arm.deployments.delete(found)
+        task = self.arm.deletions.delete(found)
         self._accepted(task, where.subscription, str(found.body["location"]))
 
     def on_delete_vm(self, sub: str, group: str, name: str) -> None:
@@ -193,7 +193,7 @@ class DeployRoutes:
         if record is None:
             self.set_status(204)
             return
-        operation: Operation = self.arm.deployments.delete_vm(record)
+        operation: Operation = self.arm.deletions.delete_vm(record)
         self._spend("DeleteVM3Min;239", "DeleteVM30Min;1199")
         self.set_status(202)
         self._point_to(operation)

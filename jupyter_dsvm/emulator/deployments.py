@@ -17,12 +17,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from . import made, shapes
-from .estate import ADDRESS, DISK, INTERFACE, NSG, VM, VNET, Estate, Group, Resource, Task
-from .machines import SIZES, Machine
+from .described import described
+from .estate import ADDRESS, DISK, INTERFACE, NSG, VM, VNET, Estate, Group, Resource
+from .machines import Machine
 from .made import Made
 from .records import Operation, Record, utc
 from .refusal import Refusal
-from .resizing import checked_size
 from .template_language import Scope, evaluated, in_order, invalid
 from .vm import BootError, VirtualMachine
 
@@ -165,6 +165,10 @@ class Deployments:
             )
         deployment.end("Canceled")
 
+    def forget(self, group: Group) -> None:
+        """The group is gone, and what was deployed there with it."""
+        self.known = {key: one for key, one in self.known.items() if one.group is not group}
+
     # -- validation ---------------------------------------------------------------------------------------------------
 
     def _fault(self, at: str, name: str) -> None:
@@ -173,7 +177,7 @@ class Deployments:
             raise Refusal(fault.status, fault.code, self.arm.words(fault, None), retry_after=fault.retry_after)
 
     def _check_vm(self, step: Step, group: Group, steps: list[Step]) -> None:
-        record = self._record(step, group)
+        record = described(self.arm, step.resource, group)
         self.arm.raise_fault("vm", record)
         known = self.arm.by_id(record.id)
         if known is not None and not (known.made is not None and known.made.key == (record.made and record.made.key)):
@@ -191,72 +195,6 @@ class Deployments:
             owner = self.arm.known_subscription(group.subscription)
             self.arm.offers.check_offered(record, owner, record.size)
             self.arm.offers.check_quota(self.arm.records, record, owner, record.size)
-
-    def _record(self, step: Step, group: Group) -> Record:
-        """The VM that a template describes, of no consequence yet."""
-        resource = step.resource
-        properties = made.checked(resource["name"], resource)
-        location = str(resource.get("location") or "")
-        if location not in self.arm.locations:
-            raise Refusal(
-                400,
-                "LocationNotAvailableForResourceType",
-                f"The provided location '{location}' is not available for resource type '{VM}'. List of available regions for "
-                f"the resource type is '{','.join(self.arm.locations)}'.",
-            )
-        reference = properties["storageProfile"].get("imageReference") or {}
-        image, generation, gallery = self._image(reference, location)
-        disk = str(properties["storageProfile"]["osDisk"].get("name") or f"{resource['name']}_OsDisk_1")
-        machine = Machine(
-            name=resource["name"],
-            resource_group=group.name,
-            subscription=group.subscription,
-            size=str((properties.get("hardwareProfile") or {}).get("vmSize") or ""),
-            image=image,
-            location=location,
-            generation=generation,
-            tags={str(k): str(v) for k, v in (resource.get("tags") or {}).items()},
-            plan=None,
-            gallery_image=gallery,
-            **self.arm.newcomers,
-        )
-        interface = str(properties["networkProfile"]["networkInterfaces"][0].get("id"))
-        described = Made(
-            properties=properties,
-            disk_id=f"{group.id}/providers/{DISK}/{disk}",
-            interface_id=interface,
-            address_id="",
-            plan=resource.get("plan"),
-        )
-        # ``checked_size`` compares with the size the VM has: it has none yet.
-        sized = Record(machine, str(uuid.uuid4()), None, described)
-        names = {name.lower(): name for name in SIZES}
-        sized.size = names.get(machine.size.lower(), machine.size)
-        sized.size = checked_size(sized, machine.size)
-        return sized
-
-    def _image(self, reference: Json, location: str) -> tuple[tuple[str, str, str], str, tuple[str, str, str] | None]:
-        """Publisher, offer and sku, the generation, and those of the gallery image if it is one."""
-        own = str(reference.get("id") or "")
-        for record in self.arm.records:
-            machine = record.machine
-            gallery = record.gallery_image_id
-            if own and gallery and own.lower().startswith(gallery.lower()):
-                return machine.image, machine.generation, machine.gallery_image
-            named = (reference.get("publisher"), reference.get("offer"), reference.get("sku"))
-            if not own and tuple(str(v).lower() for v in named) == tuple(v.lower() for v in machine.image):
-                return machine.image, machine.generation, None
-        publisher, offer, sku = (str(reference.get(k) or "") for k in ("publisher", "offer", "sku"))
-        if (publisher.lower(), offer.lower()) == ("microsoft-dsvm", "ubuntu-2204") and sku in ("2204", "2204-gen2"):
-            return (publisher, offer, sku), "V2" if sku.endswith("gen2") else "V1", None
-        shown = own or ":".join([publisher, offer, sku, str(reference.get("version") or "")])
-        raise Refusal(
-            404,
-            "PlatformImageNotFound",
-            f"The platform image '{shown}' is not available. Verify that all fields in the storage profile are correct. For more "
-            "details about storage profile information, please refer to https://aka.ms/storageprofile",
-            target="imageReference",
-        )
 
     # -- carrying it out ----------------------------------------------------------------------------------------------
 
@@ -331,20 +269,20 @@ class Deployments:
         known = self.arm.by_id(step.resource_id)
         if known is not None:
             return  # as it is: a second deployment of the same template changes nothing
-        described = self._record(step, deployment.group)
-        assert described.made is not None
-        interface = self.estate.find(described.made.interface_id)
+        found = described(self.arm, step.resource, deployment.group)
+        assert found.made is not None
+        interface = self.estate.find(found.made.interface_id)
         public = self._public(interface)
-        machine = described.machine
-        vm = self.new_vm(machine, described.vm_id, described.made.key, described.made.admin)
-        record = Record(machine, described.vm_id, vm, Made(**{**vars(described.made), "address_id": public}))
-        record.size = described.size
+        machine = found.machine
+        vm = self.new_vm(machine, found.vm_id, found.made.key, found.made.admin)
+        record = Record(machine, found.vm_id, vm, Made(**{**vars(found.made), "address_id": public}))
+        record.size = found.size
         record.power, record.provisioning, record.created = "starting", "Creating", utc()
         if vm is not None:
             vm.size = record.size
         self.arm.records.append(record)
         record.busy = Operation("create", record)
-        gib = int(described.made.properties["storageProfile"]["osDisk"].get("diskSizeGB") or IMAGE_GIB)
+        gib = int(found.made.properties["storageProfile"]["osDisk"].get("diskSizeGB") or IMAGE_GIB)
         assert record.made is not None
         disk = made.disk_body(record.made, record.id, machine.location, shapes.moment(record.created), gib)
         self.estate.add(Resource(record.made.disk_id, DISK, disk))
@@ -385,84 +323,6 @@ class Deployments:
         address = self.estate.find(record.public_ip_id)
         if address is not None:
             address.body["properties"]["ipAddress"] = record.host
-
-    # -- deleting -----------------------------------------------------------------------------------------------------
-
-    def delete_vm(self, record: Record) -> Operation:
-        """Accept the deletion of a VM; what its template said goes with it does."""
-        self.arm.raise_fault("delete", record)
-        operation = Operation("delete", record)
-        self.arm.operations[operation.id] = operation
-        if record.busy is not None and record.busy.action == "delete":
-            operation.end("Succeeded")
-            return operation
-        record.provisioning, record.busy = "Deleting", operation
-        operation.task = asyncio.create_task(self._delete_vm(record, operation))
-        return operation
-
-    async def _delete_vm(self, record: Record, operation: Operation) -> None:
-        await asyncio.sleep(self.arm.timings.delete)
-        record.busy = None
-        if record.allocated:
-            self.arm.offers.give_back(record, record.size)
-        await self.arm.remove(record)
-        if record.made is not None:
-            # Azure deletes what goes with the VM after it, interface before address.
-            if record.made.deletes("interface"):
-                interface = self.estate.find(record.nic_id)
-                goes = interface is not None and self._address_goes(interface)
-                if record.nic_id.lower() not in self.estate.reserved:
-                    self.estate.remove(record.nic_id)
-                    if goes:
-                        self.estate.remove(record.public_ip_id)
-            disk = self.estate.find(record.made.disk_id)
-            if disk is not None:
-                disk.body.pop("managedBy", None)
-                disk.body["properties"]["diskState"] = "Unattached"
-            if record.made.deletes("disk"):
-                self.estate.remove(record.made.disk_id)
-        operation.end("Succeeded")
-
-    @staticmethod
-    def _address_goes(interface: Resource) -> bool:
-        configuration = interface.body["properties"]["ipConfigurations"][0]["properties"]
-        address = configuration.get("publicIPAddress") or {}
-        return str((address.get("properties") or {}).get("deleteOption")) == "Delete"
-
-    def delete(self, resource: Resource) -> Task:
-        """Accept the deletion of a network resource or a disk, or raise what Azure answers."""
-        fault = self.arm.faults.take("delete", "request")
-        if fault is not None:
-            raise Refusal(fault.status, fault.code, self.arm.words(fault, None), retry_after=fault.retry_after)
-        self.estate.check_unused(resource, self.arm.records)
-        resource.deleting = True
-        resource.body["properties"]["provisioningState"] = "Deleting"
-        task = Task()
-        self.estate.tasks[task.id] = task
-        task.task = asyncio.create_task(self._delete(resource, task))
-        return task
-
-    async def _delete(self, resource: Resource, task: Task) -> None:
-        await asyncio.sleep(self.arm.timings.delete / 4)
-        self.estate.remove(resource.id)
-        task.status = "Succeeded"
-
-    def delete_group(self, group: Group) -> Task:
-        task = Task()
-        self.estate.tasks[task.id] = task
-        task.task = asyncio.create_task(self._delete_group(group, task))
-        return task
-
-    async def _delete_group(self, group: Group, task: Task) -> None:
-        await asyncio.sleep(self.arm.timings.delete)
-        for record in [r for r in self.arm.records if r.group_id.lower() == group.id.lower()]:
-            await self.arm.remove(record)
-        for resource in self.estate.of_group(group):
-            self.estate.remove(resource.id)
-        for key in [k for k, d in self.known.items() if d.group is group]:
-            del self.known[key]
-        self.estate.groups.pop(group.id.lower(), None)
-        task.status = "Succeeded"
 
     async def close(self) -> None:
         """End what is under way."""

@@ -37,9 +37,6 @@ IN_USE = frozenset(
 PATIENCE = 420.0
 """Seconds for one resource: the reservation, and the deletion itself."""
 
-FIRST_PATIENCE = 45.0
-"""Seconds for one resource while others may still appear that use it; a second look has all the patience."""
-
 REPEAT = 30.0
 """Seconds after which a deletion that was accepted and has not come true is asked for again."""
 
@@ -84,6 +81,13 @@ class Cleaner:
             if why:
                 left.ids.append((ids[kind], why))
         return left
+
+    def is_there(self, kind: str, resource_id: str) -> bool:
+        """Whether it is, as far as Azure says so."""
+        try:
+            return is_there(self.client, resource_id, template.APIS[kind]) is not None
+        except ComputeError:
+            return False
 
     def delete_group(self, subscription: str, group: str) -> str:
         """A resource group that we made, if nothing is in it. Why it is left, or empty."""

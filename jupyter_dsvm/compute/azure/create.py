@@ -12,7 +12,6 @@ changes nothing.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Mapping
@@ -27,12 +26,11 @@ from ...ssh.keys import ensure_key
 from ..creating import NewCompute
 from ..provider import Cancel, Memo, Report
 from . import template
-from .cleanup import FIRST_PATIENCE, WORDS, Cleaner, made_by
-from .errors import NOT_THERE, fault_of, from_fault
-from .faults import parse_fault
+from .cleanup import WORDS, Cleaner, made_by
+from .errors import NOT_THERE
+from .failures import explained, failure
 from .machine import VirtualMachine, from_model
 from .preflight import RESOURCES_API, Checked, checked, group_path
-from .refusals import NO_ROOM
 from .template import Plan
 
 if TYPE_CHECKING:
@@ -43,15 +41,12 @@ DEPLOYMENTS_API = "2021-04-01"
 ENDED = frozenset({"succeeded", "failed", "canceled", "deleted"})
 SILENCE = 120.0
 """Seconds without one good answer after which following is given up; the deployment goes on in Azure."""
+SETTLE = 15.0
+"""Seconds in which what was being made when a deployment was cancelled comes into being."""
 LONGEST_WAIT = 30.0
 """Seconds between two looks at most, whatever ``Retry-After`` says."""
 LONGEST = 3600.0
 """Seconds for a deployment. Azure itself gives a VM some 20 minutes to come up."""
-
-_WRAPPERS = frozenset(
-    {"deploymentfailed", "invalidtemplatedeployment", "resourcedeploymentfailure", "multipleerrorsoccurred"}
-)
-"""Codes that only say that something inside has failed."""
 
 
 def key_folder() -> Path:
@@ -72,10 +67,16 @@ def create(azure: AzureCompute, wanted: NewCompute, report: Report, cancel: Canc
         return _Deployment(azure, _found_again(facts), str(facts["tenant"]), report, cancel, memo).go_on()
     report(f"Looking whether {wanted.name} can be made", None)
     name = str(facts.get("deployment") or f"jupyter-dsvm-{wanted.name[:40]}-{secrets.token_hex(4)}")
-    key = ensure_key(key_folder())
-    found = checked(azure, wanted, key.public_line, name, ours=False)
-    if cancel.is_set():
-        raise Cancelled(f"{wanted.name} was not made: cancelled before Azure was asked.")
+    try:
+        key = ensure_key(key_folder())
+        found = checked(azure, wanted, key.public_line, name)
+        if cancel.is_set():
+            raise Cancelled(f"{wanted.name} was not made: cancelled before Azure was asked.")
+    except DSVMError as error:
+        if facts.get("group_made"):
+            # An earlier server had come so far.
+            _Deployment(azure, _found_again(facts), str(facts["tenant"]), report, cancel, memo).drop_group(error)
+        raise
     return _Deployment(azure, found.plan, found.subscription.tenant, report, cancel, memo, name).begin(found)
 
 
@@ -111,7 +112,10 @@ class _Deployment:
         self.name = self.name or str(self.memo.facts["deployment"])
         self.client: ArmClient = self.azure._arm(self.tenant)
         self.path = f"{group_path(self.plan.subscription, self.plan.group)}/providers/Microsoft.Resources/deployments/{self.name}"
+        # As documented: without the provider in the middle.
+        self.operations = f"{group_path(self.plan.subscription, self.plan.group)}/deployments/{self.name}/operations"
         self._tried = f"make {self.plan.name}"
+        self._failed = f"Could not {self._tried}"
 
     # -- beginning ----------------------------------------------------------------------------------------------------
 
@@ -139,7 +143,7 @@ class _Deployment:
             if self.cancel.is_set():
                 raise Cancelled(f"{plan.name} was not made: cancelled before Azure began.")
         except DSVMError as error:
-            self._drop_group(error)
+            self.drop_group(error)
             raise
         self.memo.note(stage="asked")
         self.report(f"Azure begins to make {plan.name}", None)
@@ -149,9 +153,9 @@ class _Deployment:
         except DSVMError as error:
             # Refused, or the answer was lost: the deployment itself says whether it was begun.
             if self._read_again() is None:
-                error = self._explained(error)
+                error = explained(error, self._failed)
                 self.memo.note(stage="group" if group_made else "")
-                self._drop_group(error)
+                self.drop_group(error)
                 raise error from error.__cause__
         return self.follow()
 
@@ -172,9 +176,9 @@ class _Deployment:
         except Forbidden as error:
             # Its own permission, which those who may deploy need not have.
             if "validate" not in error.message:
-                raise self._explained(error) from error.__cause__
+                raise explained(error, self._failed) from error.__cause__
         except DSVMError as error:
-            raise self._explained(error) from error.__cause__
+            raise explained(error, self._failed) from error.__cause__
 
     # -- following ----------------------------------------------------------------------------------------------------
 
@@ -219,7 +223,7 @@ class _Deployment:
             if state == "succeeded" and not stopping:
                 return self._finished()
             if state in ENDED:
-                self._clean(_cancelled(self.plan) if stopping else self._failure(error))
+                self._clean(_cancelled(self.plan) if stopping else failure(error, self._failed))
             if time.monotonic() - began > LONGEST:
                 raise self._still_going(None)
             self._wait(stopping)
@@ -279,7 +283,7 @@ class _Deployment:
 
     def _operations(self) -> list[dict[str, Any]]:
         with self.client.translated(f"read what was made of {self.plan.name}"):
-            return list(self.client.pages(f"{self.path}/operations", DEPLOYMENTS_API))
+            return list(self.client.pages(self.operations, DEPLOYMENTS_API))
 
     def _stop(self) -> None:
         try:
@@ -313,11 +317,11 @@ class _Deployment:
         self.memo.note(stage="cleaning", because=because.to_json())
         cleaner = Cleaner(self.client, self.name, self.azure.polling_interval, self.report)
         if isinstance(because, Cancelled):
-            # What its provider had begun when the deployment was cancelled is made nevertheless, and may not be there yet.
-            brief = replace(cleaner, patience=FIRST_PATIENCE)
-            brief.delete(self._made())
-            time.sleep(self.azure.polling_interval)
-        left = cleaner.delete(self._made())
+            self._settle()
+        made = self._made()
+        left = cleaner.delete(made)
+        if any(cleaner.is_there(kind, one) for kind, one in made.items() if one not in dict(left.ids)):
+            left = cleaner.delete(made)  # something came into being meanwhile
         if self.memo.facts.get("group_made") and not left.ids:
             why = cleaner.delete_group(self.plan.subscription, self.plan.group)
             if why:
@@ -327,6 +331,24 @@ class _Deployment:
             because, f"{left.sentence()}." if left.ids else "What had been made was deleted again.", bool(left.ids)
         )
         raise because
+
+    def _settle(self) -> None:
+        """What Azure had begun when the deployment was cancelled is made nevertheless, and may not be there yet."""
+        ids = {one.lower(): kind for kind, one in self.plan.ids.items()}
+        cleaner = Cleaner(self.client, self.name, self.azure.polling_interval, self.report)
+        until = time.monotonic() + SETTLE
+        while time.monotonic() < until:
+            try:
+                unfinished = [
+                    _target(one)
+                    for one in (operation.get("properties") or {} for operation in self._operations())
+                    if str(one.get("provisioningState")).lower() not in ENDED
+                ]
+            except ComputeError:
+                return
+            if not any(one in ids and not cleaner.is_there(ids[one], one) for one in unfinished):
+                return
+            time.sleep(self.azure.polling_interval)
 
     def _made(self) -> dict[str, str]:
         """What the deployment has made or begun to, as far as it says so."""
@@ -338,7 +360,7 @@ class _Deployment:
         except ComputeError:
             return ids  # none of them was there before, and each is looked at before it is deleted
 
-    def _drop_group(self, error: DSVMError) -> None:
+    def drop_group(self, error: DSVMError) -> None:
         """Nothing was begun; a group that we made for it goes again."""
         if self.memo.facts.get("group_made"):
             cleaner = Cleaner(self.client, self.name, self.azure.polling_interval, self.report)
@@ -356,39 +378,6 @@ class _Deployment:
 
     # -- errors -------------------------------------------------------------------------------------------------------
 
-    def _failure(self, error: Mapping[str, Any]) -> DSVMError:
-        """What the deployment failed of, rather than that it failed."""
-        inner = innermost(error)
-        fault = parse_fault(409, json.dumps({"error": inner}), {})
-        return self._advised(from_fault(fault, f"Could not {self._tried}"))
-
-    def _explained(self, error: DSVMError) -> DSVMError:
-        """The same for a request that was refused with what is inside."""
-        cause: Any = error.__cause__
-        if getattr(cause, "response", None) is None:
-            return error
-        fault = fault_of(cause)
-        if not _WRAPPERS & {fault.code.lower()}:
-            return self._advised(error)
-        try:
-            body = json.loads(cause.response.text())
-        except (ValueError, AttributeError):
-            return error
-        found = self._failure(body.get("error", body) if isinstance(body, dict) else {})
-        found.__cause__ = cause
-        return found
-
-    def _advised(self, error: DSVMError) -> DSVMError:
-        if error.code.lower() in NO_ROOM and error.code.lower() != "quotaexceeded":
-            # The table's words are about a VM that is there already.
-            error.advice = "Try again later, or choose another size or another region."
-        if isinstance(error, NOT_THERE):
-            # Something that the VM needs is not there; it is not the VM that is unknown.
-            return OperationRefused(
-                error.message, advice="Check the image and the subnet in the configuration.", code=error.code
-            )
-        return error
-
     def _still_going(self, error: DSVMError | None) -> ComputeError:
         why = f" {error.message}" if error is not None else ""
         return ComputeError(
@@ -397,26 +386,6 @@ class _Deployment:
             "list of computes in some minutes.",
             code="Timeout",
         )
-
-
-def innermost(error: Mapping[str, Any], depth: int = 0) -> Mapping[str, Any]:
-    """The error inside a deployment's, which may be JSON in a message; the first of several."""
-    if depth > 6:
-        return error
-    details = error.get("details")
-    inside = next((d for d in details if isinstance(d, Mapping)), None) if isinstance(details, list) else None
-    if inside is None and isinstance(error.get("message"), str) and str(error["message"]).lstrip().startswith("{"):
-        try:
-            found = json.loads(str(error["message"]))
-        except ValueError:
-            found = None
-        inside = found.get("error", found) if isinstance(found, dict) else None
-    wraps = str(error.get("code") or "").lower() in _WRAPPERS or str(error.get("message") or "").lstrip().startswith(
-        "{"
-    )
-    if not wraps or not isinstance(inside, Mapping):
-        return error
-    return innermost(inside, depth + 1)
 
 
 def _target(properties: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import BadRequest, ComputeError, NotAllowed
 from ..creating import LocationOffer
-from . import template
+from . import names
 from .listing import SUBSCRIPTIONS_API
 from .refusals import FREE_OFFERS
 
@@ -114,12 +114,12 @@ def which(usable: list[Subscription]) -> BadRequest:
 
 
 def place(places: Iterable[LocationOffer], text: str) -> str:
-    name = template.check_location(text)
-    names = [place.name for place in places]
-    if name not in names:
+    name = names.check_location(text)
+    known = [place.name for place in places]
+    if name not in known:
         raise BadRequest(
             f"There is no region {name!r} for this subscription, or the administrator does not allow it.",
-            advice=f"Name one of {', '.join(names)}.",
+            advice=f"Name one of {', '.join(known)}.",
             code="BadLocation",
         )
     return name

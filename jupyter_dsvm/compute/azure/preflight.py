@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import BadRequest, NotAllowed, OperationRefused
 from ...models import SizeOffer
 from ..creating import Creation, NewCompute, SubscriptionOffer
-from . import template
+from . import names, template
 from .errors import NOT_THERE
 from .newsizes import checked_size, offers
 from .places import Subscription, chosen_subscription, locations, place, subscriptions, unusable, which
@@ -91,14 +91,14 @@ def checked(azure: AzureCompute, wanted: NewCompute, public_key: str, deployment
     """
     if not (azure.may_create and azure.enabled):
         raise _not_allowed()
-    template.check_name(wanted.name)
+    names.check_name(wanted.name)
     group = wanted.resource_group or azure.create_group
-    template.check_group(group)
-    template.check_disk(wanted.disk_gib)
-    size = template.check_size(wanted.size)
+    names.check_group(group)
+    names.check_disk(wanted.disk_gib)
+    size = names.check_size(wanted.size)
     found = template.image(azure.create_image, azure.create_image_plan)
     admin = azure.create_admin or azure.ssh_user or "azureuser"
-    template.check_account(admin, "AzureCompute.create_admin" if azure.create_admin else "AzureCompute.ssh_user")
+    names.check_account(admin, "AzureCompute.create_admin" if azure.create_admin else "AzureCompute.ssh_user")
     source = _source(azure, wanted)
     subscription = chosen_subscription(azure, subscriptions(azure), wanted.subscription)
     client = azure._arm(subscription.tenant)
@@ -146,8 +146,8 @@ def _source(azure: AzureCompute, wanted: NewCompute) -> str:
             )
         return ""
     if azure.create_source_address:
-        own = template.source_network(azure.create_source_address, by_administrator=True)
-        if wanted.source_address and template.source_network(wanted.source_address, by_administrator=False) != own:
+        own = names.source_network(azure.create_source_address, by_administrator=True)
+        if wanted.source_address and names.source_network(wanted.source_address, by_administrator=False) != own:
             raise NotAllowed(
                 f"The administrator has the SSH port of new VMs opened to {own} alone.", advice="Leave the address out."
             )
@@ -159,7 +159,7 @@ def _source(azure: AzureCompute, wanted: NewCompute) -> str:
             "the server is in the VM's network. An administrator can set AzureCompute.create_source_address.",
             code="NoSourceAddress",
         )
-    return template.source_network(wanted.source_address, by_administrator=False)
+    return names.source_network(wanted.source_address, by_administrator=False)
 
 
 def _generation(client: ArmClient, own_image: str) -> str:
