@@ -246,6 +246,8 @@ class SSHTarget(Shape):
     port: int = 22
     user: str | None = None
     key_files: tuple[str, ...] = ()
+    own_key: str | None = None
+    """Our own private key, where it may have been put there. It is tried first, and beside the usual ones."""
     pinned_key_id: str | None = None
     """Host keys are pinned under this name (the ``vmId``) rather than under the address; None: ``known_hosts``."""
     host_key_alias: str | None = None

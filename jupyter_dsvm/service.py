@@ -20,6 +20,7 @@ from jupyter_core.paths import jupyter_data_dir
 from traitlets import Bool, Dict, Enum, Float, List, Unicode
 from traitlets.config import Config, LoggingConfigurable
 
+from .access import Access, AccessRequest
 from .accounts import Accounts
 from .allowance import Allowance
 from .changes import Changes
@@ -125,6 +126,7 @@ class DSVMService(LoggingConfigurable):
             lambda: self.spare_interpreters,
         )
         self.changes = Changes(self.operations_store, self.known, self._notebooks_on, self.connections.stopped)
+        self.access = Access(self.operations_store, self.known, self.connections, self.changes)
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
@@ -287,6 +289,17 @@ class DSVMService(LoggingConfigurable):
     def _power(self, kind: PowerKind, compute: str) -> Operation:
         running = self.changes.begin_power(kind, compute)
         self.spawn(running, lambda: self.changes.run_power(running, kind))
+        return running.value
+
+    def set_up_access(self, compute: str, request: AccessRequest) -> Operation:
+        """SSH to a machine: a key, an account, a password."""
+        running = self.access.begin(compute, request)
+        self.spawn(running, lambda: self.access.run(running, request))
+        return running.value
+
+    def forget_access(self, compute: str) -> Operation:
+        running = self.access.begin_forget(compute)
+        self.spawn(running, lambda: self.access.run_forget(running))
         return running.value
 
     def spawn(self, running: Running, work: Callable[[], object]) -> None:

@@ -19,8 +19,23 @@ LAYERS: list[tuple[int, list[str]]] = [
     (1, ["compute", "ssh"]),
     (2, ["kernels", "sync"]),
     (3, ["kernels.provisioner", "operations", "tables", "allowance", "settings"]),
-    (4, ["changes", "computes", "connections", "moves", "accounts", "service", "settling", "calls"]),
-    (5, ["routes", "websocket", "frames", "cli", "signin_command", "remote_accounts", "demo", "doctor", "install"]),
+    (4, ["access", "changes", "computes", "connections", "moves", "accounts", "service", "settling", "calls"]),
+    (
+        5,
+        [
+            "routes",
+            "websocket",
+            "frames",
+            "cli",
+            "access_command",
+            "signin_command",
+            "remote_access",
+            "remote_accounts",
+            "demo",
+            "doctor",
+            "install",
+        ],
+    ),
     (6, ["activity", "adoption", "extension"]),
 ]
 """A module belongs to the longest name here that is its own or its package's. Within a layer modules may import each other."""

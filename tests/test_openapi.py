@@ -131,6 +131,9 @@ async def test_every_operation_of_the_file(checked: Callable[..., Awaitable[Any]
     for action in ("start", "restart", "stop"):
         await ask("changeCompute", 202, "POST", f"computes/{GPU.id}/{action}")
         await asyncio.sleep(0.1)
+    await ask("setUpAccess", 202, "POST", f"computes/{GPU.id}/access", {"user": "me", "renew_host_key": False})
+    await ask("setUpAccess", 202, "POST", f"computes/{GPU.id}/access")
+    await ask("forgetAccess", 202, "DELETE", f"computes/{GPU.id}/access")
     await ask("listKernelspecs", 200, "GET", "computes/azure:rich/kernelspecs")
     await ask("listKernels", 200, "GET", "kernels")
     operation = await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich"})
@@ -160,6 +163,9 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await checked(404, "PUT", "kernels/nobody/compute", {"compute": "free"})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": 1})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": None})
+    await checked(404, "POST", "computes/nothing/access", {})
+    for body in ({"user": 1}, {"other": ""}, {"vmaccess": True}, {"password": "x", "renew_host_key": True}):
+        await checked(400, "POST", f"computes/{GPU.id}/access", body)
     await checked(404, "GET", "operations/none")
     await checked(404, "DELETE", "operations/none")
     await checked(400, "GET", "computes", refresh="maybe")

@@ -62,6 +62,8 @@ class Options:
     """Where to write every exchange, one JSON line each."""
     sign_in: bool = False
     """Give production code no token: people sign in, at the emulated Entra."""
+    keys: bool = True
+    """Whether the configuration has a key that the VMs let in, and their host keys; False: SSH has to be set up, as on Azure."""
     may_start: bool = False
     """Let code in notebooks start the emulated VMs (``DSVMService.kernel_may_start``), as the demo does."""
     cache: Path | None = None
@@ -247,6 +249,7 @@ class _Server:
                     uid=FIRST_UID + number,
                     ssh_server=ssh_server,
                     images=self.images,
+                    keys=self.options.keys,
                 )
             records.append(Record(machine, vm_id, vm))
         state_file.write_text(json.dumps(known, indent=1), encoding="utf-8")
@@ -300,12 +303,15 @@ class _Server:
                 "authority_ca_file": str(authority),
                 "client_id": next(iter(entra.directory.applications)),
                 "prices_endpoint": f"{base}/{gate.prices_door}",
-                "ssh_user": vms[0].user if vms else None,
-                "ssh_key_file": str(self.key),
                 "ssh_ports": {vm.vm_id: vm.port for vm in vms},
-                "host_keys_file": str(host_keys),
             }
         }
+        if self.options.keys:
+            settings["AzureCompute"] |= {
+                "ssh_user": vms[0].user if vms else None,
+                "ssh_key_file": str(self.key),
+                "host_keys_file": str(host_keys),
+            }
         if self.options.may_start:
             # No limit by price: some sizes have none in the list, and what is unknown is refused.
             settings["DSVMService"] = {"kernel_may_start": {"names": ["*"], "starts_per_day": 100}}

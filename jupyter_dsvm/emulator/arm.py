@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from . import shapes
+from . import runcommand, shapes
 from .faults import Fault, Faults
 from .machines import HOME, SIZES, SUBSCRIPTIONS, Subscription, Tenant
 from .offers import Offers
@@ -43,6 +43,7 @@ ACTIONS: dict[str, Action] = {
     "powerOff": Action("stopping", "stopped"),
     "restart": Action("running", "running"),
     "patch": Action("", None),
+    "runCommand": Action("", None),
 }
 
 RUN, NOTHING, JOIN, PREEMPT, CONFLICT, REFUSE = "run", "nothing", "join", "preempt", "conflict", "refuse"
@@ -68,6 +69,10 @@ ANSWERS: dict[str, dict[str, str]] = {
     "patch": {
         "running": RUN, "busy": CONFLICT, "starting": CONFLICT, "stopping": CONFLICT, "stopped": RUN,
         "deallocating": CONFLICT, "deallocated": RUN,
+    },
+    "runCommand": {
+        "running": RUN, "busy": CONFLICT, "starting": REFUSE, "stopping": REFUSE, "stopped": REFUSE,
+        "deallocating": REFUSE, "deallocated": REFUSE,
     },
 }  # fmt: skip
 
@@ -210,7 +215,9 @@ class Arm:
 
     # -- changing things ----------------------------------------------------------------------------------------------
 
-    def begin(self, action: str, record: Record, size: str | None = None) -> Operation:
+    def begin(
+        self, action: str, record: Record, size: str | None = None, command: runcommand.Command | None = None
+    ) -> Operation:
         """Accept an action, or raise what Azure would answer."""
         self.raise_fault(action, record)
         subscription = self.known_subscription(record.machine.subscription)
@@ -252,6 +259,7 @@ class Arm:
             record.note()
             seconds = getattr(self.timings, action)
             operation.due = utc() + timedelta(seconds=seconds)
+            operation.command = command
             operation.task = asyncio.create_task(self._carry_out(operation, before, took_over, seconds, size))
         return operation
 
@@ -293,8 +301,12 @@ class Arm:
                 operation.end("Failed", error)
                 return
             await self._effect(operation.action, record, seconds, size)
+            if operation.command is not None:
+                operation.output = await runcommand.execute(record.vm, operation.command)
             record.power = ACTIONS[operation.action].to or record.power
             operation.end("Succeeded")
+        except runcommand.NoAgent as error:
+            operation.end("Failed", shapes.error("VMAgentStatusCommunicationError", str(error))["error"])
         except BootError as error:
             record.power = "stopped"
             operation.end("Failed", shapes.error("OSProvisioningTimedOut", str(error))["error"])

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 OPERATIONS = (
-    "start", "deallocate", "restart", "powerOff", "patch",
+    "start", "deallocate", "restart", "powerOff", "patch", "runCommand",
     "get", "instanceView", "list", "graph", "subscriptions", "operation", "network",
     "tenants", "sizes", "skus", "usages", "prices", "gallery",
 )  # fmt: skip
 """``get`` is one VM, ``operation`` the address of a long-running operation, ``network`` an interface or public address,
 ``sizes`` those that a VM could have, ``skus`` those of a subscription, ``gallery`` an image in one."""
 
-LONG_RUNNING = frozenset({"start", "deallocate", "restart", "powerOff", "patch"})
+LONG_RUNNING = frozenset({"start", "deallocate", "restart", "powerOff", "patch", "runCommand"})
 
 PRESETS: dict[str, tuple[int, str]] = {
     "AllocationFailed": (
@@ -77,6 +77,12 @@ PRESETS: dict[str, tuple[int, str]] = {
         "lock and try again.",
     ),
     "SubscriptionRequestsThrottled": (429, "Number of requests for subscription '{subscription}' exceeded the limit."),
+    "VMExtensionProvisioningTimeout": (
+        409,
+        "Provisioning of VM extension RunCommandLinux has timed out. Extension provisioning has taken too long to complete. "
+        "The extension did not report a message. More information on troubleshooting is available at "
+        "https://aka.ms/vmextensionlinuxtroubleshoot",
+    ),
     "ServerTimeout": (503, "The request timed out."),
     "InternalServerError": (500, "An internal execution error occurred. Please retry later."),
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import graph
 from .machines import Machine
+from .runcommand import Command
 from .vm import VirtualMachine
 
 Json = dict[str, Any]
@@ -33,6 +34,9 @@ class Operation:
     ended: datetime | None = None
     status: str = "InProgress"
     error: Json | None = None
+    command: Command | None = None
+    output: Json | None = None
+    """What a run command has to say, once it has ended."""
     task: asyncio.Task[None] | None = None
 
     def end(self, status: str, error: Json | None = None) -> None:
@@ -94,6 +98,8 @@ class Timings:
     restart: float = 3.0
     powerOff: float = 2.0
     patch: float = 2.0
+    runCommand: float = 5.0
+    """The least; the real one takes 20 s and more."""
     retry_after: int | None = None
     """``Retry-After`` of operations; None: what is left of the operation, from 1 to 10 s."""
     graph_lag: float = 0.0

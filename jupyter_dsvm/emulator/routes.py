@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from tornado import web
 
-from . import graph, shapes
+from . import graph, runcommand, shapes
 from .arm import Arm
 from .control import CONTROL, ControlRoutes
 from .directory import Directory
@@ -45,6 +45,7 @@ ROUTES: list[tuple[str, re.Pattern[str], str]] = [
         ("GET", _VM + r"/(?P<name>[^/]+)/instanceview", "instance_view"),
         ("GET", _VM + r"/(?P<name>[^/]+)/vmsizes", "vm_sizes"),
         ("POST", _VM + r"/(?P<name>[^/]+)/(?P<action>start|deallocate|poweroff|restart)", "act"),
+        ("POST", _VM + r"/(?P<name>[^/]+)/runcommand", "run_command"),
         (
             "GET",
             r"/subscriptions/(?P<sub>[^/]+)/providers/microsoft\.compute/locations/[^/]+/operations/(?P<name>[^/]+)",
@@ -70,7 +71,7 @@ ACTIONS = {"start": "start", "deallocate": "deallocate", "poweroff": "powerOff",
 KINDS = {"networkinterfaces": "networkInterfaces", "publicipaddresses": "publicIPAddresses"}
 OPERATION = {
     "list_all": "list", "list_group": "list", "get_vm": "get", "instance_view": "instanceView", "vm_sizes": "sizes",
-    "subscription": "subscriptions", "resource_graph": "graph", "gallery_image": "gallery",
+    "run_command": "runCommand", "subscription": "subscriptions", "resource_graph": "graph", "gallery_image": "gallery",
 }  # fmt: skip
 """What faults, latency and throttles call a route where it is not the route's own name."""
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
@@ -337,6 +338,14 @@ class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
         self._point_to(operation)
         self.set_header("Location", self._address(operation, "monitor=true&"))
 
+    def on_run_command(self, sub: str, group: str, name: str) -> None:
+        record = self._record(sub, group, name)
+        operation = self.arm.begin("runCommand", record, command=runcommand.parse(self.asked))
+        self._spend("UpdateVM3Min;239", "UpdateVM30Min;1199")
+        self.set_status(202)
+        self._point_to(operation)
+        self.set_header("Location", self._address(operation, "monitor=true&"))
+
     def on_patch(self, sub: str, group: str, name: str) -> Json:
         record = self._record(sub, group, name)
         if not isinstance(self.asked, dict):
@@ -382,7 +391,7 @@ class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
             self.set_header("Location", self._address(operation, "monitor=true&"))
         elif operation.error is not None:
             raise Refusal(409, operation.error["code"], operation.error["message"])
-        return None
+        return operation.output
 
     def on_network(self, sub: str, group: str, kind: str, name: str) -> Json:
         kind = KINDS[kind.lower()]

@@ -78,6 +78,7 @@ class VirtualMachine:
         uid: int,
         ssh_server: str,
         images: environment.Images,
+        keys: bool = True,
     ) -> None:
         self.machine = machine
         self.vm_id = vm_id
@@ -92,6 +93,8 @@ class VirtualMachine:
         self.ssh_server = ssh_server
         """``openssh`` or ``asyncssh``."""
         self.images = images
+        self.keys = keys
+        """Whether it lets the emulator's own key in; without, only what is in the accounts' ``authorized_keys``."""
         self.size = machine.size
         self.address: Address | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -104,6 +107,7 @@ class VirtualMachine:
         self.host_key = folder / "ssh" / "host_key"
         if not self.host_key.exists():
             new_key(self.host_key)
+        self._publish_host_key()
         (folder / "ssh" / "authorized_keys").write_text(client_key + "\n", encoding="utf-8")
 
     # -- the disk -----------------------------------------------------------------------------------------------------
@@ -235,18 +239,27 @@ class VirtualMachine:
             os.kill(self.pid, signal.SIGUSR1)
             await self._greeted(self.address)
 
-    async def new_host_key(self) -> None:
-        """Another host key, as after somebody else took over the address. Nobody is told."""
+    def _publish_host_key(self) -> None:
+        """Where a VM has its public host keys, for whoever is root there."""
+        public = self.folder / "ssh" / "ssh_host_ed25519_key.pub"
+        public.write_text(f"{public_line(self.host_key)} root@{self.machine.name}\n", encoding="utf-8")
+
+    async def new_host_key(self, published: bool = False) -> None:
+        """Another host key, as after somebody else took over the address. Nobody is told, unless it is ``published`` as when
+        the VM's administrator has made a new one."""
         original = self.host_key.with_name("original_host_key")
         if not original.exists():
             self.host_key.rename(original)
         new_key(self.host_key)
+        if published:
+            self._publish_host_key()
         await self._renew_ssh()
 
     async def restore_host_key(self) -> None:
         original = self.host_key.with_name("original_host_key")
         if original.exists():
             original.rename(self.host_key)
+            self._publish_host_key()
             await self._renew_ssh()
 
     async def _renew_ssh(self) -> None:
@@ -318,10 +331,10 @@ class VirtualMachine:
             f"ListenAddress {address.host}",
             f"Port {address.port}",
             f'HostKey "{ssh}/host_key"',
-            f'AuthorizedKeysFile "{ssh}/authorized_keys"',
+            f'AuthorizedKeysFile "{ssh}/authorized_keys"' if self.keys else "AuthorizedKeysFile .ssh/authorized_keys",
             f"PermitRootLogin {'no' if self.isolated else 'prohibit-password'}",
             "UsePAM no",
-            "StrictModes no",
+            f"StrictModes {'no' if self.keys else 'yes'}",
             "PidFile none",
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",

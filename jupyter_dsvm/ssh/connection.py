@@ -36,6 +36,9 @@ _served: dict[tuple[str, str, int], str] = {}
 """By user, host and port: the key that was taken last, as ``KeysToTry`` labels it. It is tried first, since each try that fails
 is a round trip, and counts as a failure for sshd."""
 
+KEYS_BEFORE_PASSWORD = 4
+"""Of the six tries that sshd allows (``MaxAuthTries``), the password has to get one."""
+
 MAX_OUTPUT = 4 * 1024 * 1024
 
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
@@ -337,6 +340,8 @@ class SSHConnection:
         keys = KeysToTry(self.target, passphrase, agent, _served.get(self._account, ""))
         try:
             for label, key in keys:
+                if password is not None and len(tried) == KEYS_BEFORE_PASSWORD:
+                    break
                 tried.append(label)
                 transport.auth_timeout = max(0.1, deadline - time.monotonic())
                 try:

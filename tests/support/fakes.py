@@ -22,6 +22,7 @@ from jupyter_dsvm.models import (
     SSHTarget,
     utc_now,
 )
+from jupyter_dsvm.ssh.grants import Grant
 
 
 def dsvm(name: str, power: PowerState = PowerState.RUNNING, **more: Any) -> Compute:
@@ -75,6 +76,20 @@ class FakeCompute:
             raise self.refuse
         row = self.rows[compute_id] = dataclasses.replace(self.rows[compute_id], power_state=power)
         return row
+
+    def set_up_access(self, compute_id: str, report: Report, cancel: Cancel, **options: Any) -> str:
+        self.asked.append(f"access {compute_id} {options}")
+        return "It is set up."
+
+    def may_set_up(self, compute_id: str) -> bool:
+        return False
+
+    def grant(self, compute_id: str) -> Grant:
+        return Grant()
+
+    def forget_access(self, compute_id: str, report: Report, cancel: Cancel, taken_away: bool) -> str:
+        self.asked.append(f"forget {compute_id}")
+        return "It is forgotten."
 
     def ssh_target(self, compute_id: str) -> SSHTarget:
         return SSHTarget(compute_id, self.rows[compute_id].name, "127.0.0.1")
@@ -219,10 +234,11 @@ class FakeConnections:
 
     def __init__(self) -> None:
         self.error: DSVMError | None = None
+        self.passwords: dict[str, str | None] = {}
         self.starts: list[dict[str, Any]] = []
         self.closed = False
 
-    def open(self, compute: Compute, cancel: Cancel) -> FakePipe:
+    def open(self, compute: Compute, cancel: Cancel, set_up: Report | None = None) -> FakePipe:
         if self.error is not None:
             raise self.error
         return FakePipe()
@@ -235,6 +251,9 @@ class FakeConnections:
 
     def kernels_changed(self) -> None:
         pass
+
+    def set_password(self, compute_id: str, password: str | None) -> None:
+        self.passwords[compute_id] = password
 
     def stopped(self, compute_id: str) -> None:
         pass

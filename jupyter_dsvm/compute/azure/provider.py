@@ -25,6 +25,7 @@ from ...errors import (
 )
 from ...models import OS, Compute, PowerState, SSHTarget
 from ..provider import Cancel, Listing, Memo, Report
+from .access import AzureAccess
 from .account import AzureAccount
 from .credentials import cloud_of
 from .listing import EVERYTHING, Listed, of_tenant, problem
@@ -43,7 +44,7 @@ GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
 
 
-class AzureCompute(AzureAccount):
+class AzureCompute(AzureAccess, AzureAccount):
     """Data Science VMs in Azure: list, start, stop, restart, and where to reach them over SSH."""
 
     prefix = PREFIX
@@ -170,7 +171,8 @@ class AzureCompute(AzureAccount):
             name=machine.name,
             host=host,
             port=self.ssh_ports.get(machine.vm_id, 22),
-            user=self.ssh_user or machine.admin,
+            user=self._user(machine),
+            own_key=self._own_key(machine),
             key_files=(self.ssh_key_file,) if self.ssh_key_file else (),
             pinned_key_id=machine.vm_id,
             python=self.python or None,
