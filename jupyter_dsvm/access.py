@@ -106,6 +106,15 @@ def after_refusal(computes: Computes, compute: Compute, error: SSHError, report:
     return True
 
 
+def how(computes: Computes, compute: Compute, error: SSHError) -> SSHError:
+    """The refusal, with the command that sets SSH up, where that could help and was not to be done unasked."""
+    if error.code in ("HostKeyUnknown", AuthenticationError.code) and hasattr(
+        computes.provider(compute.id), "set_up_access"
+    ):
+        error.advice = f"`jupyter dsvm access {compute.name}` sets SSH up. Or: {error.advice}"
+    return error
+
+
 def set_up(computes: Computes, compute: Compute, report: Report, cancel: Cancel, **options: Any) -> str:
     """By the machine's provider, under the one lock that a machine has; what was done, in a sentence."""
     provider: Any = computes.provider(compute.id)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .access import after_refusal, renew
+from .access import after_refusal, how, renew
 from .compute.provider import Cancel, Report
 from .computes import Computes
 from .errors import AuthenticationError, Cancelled, HostKeyError, Unreachable
@@ -105,7 +105,7 @@ class Connections:
             pipe = self._connect(compute.id, compute.name, cancel=cancel)
         except (AuthenticationError, HostKeyError) as error:
             if set_up is None or not after_refusal(self._computes, compute, error, set_up, cancel):
-                raise
+                raise how(self._computes, compute, error) from None
             set_up(f"Connecting to {compute.name}", None)
             return self._connect(compute.id, compute.name, cancel=cancel)
         renew(self._computes, compute, self.signed_in)

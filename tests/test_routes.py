@@ -153,6 +153,7 @@ PATHS = [
     "computes/free/start",
     "computes/free/stop",
     "computes/free/restart",
+    "computes/free/access",
     "computes/free/kernelspecs",
     "kernels",
     "kernels/k/compute",
