@@ -255,6 +255,8 @@ class SSHTarget(Shape):
     known_hosts: tuple[str, ...] | None = None
     """The user's ``known_hosts`` files, where they are not the usual ones (``UserKnownHostsFile``)."""
     proxy_command: str | None = None
+    allowed_addresses: tuple[str, ...] | None = None
+    """Of a machine that a user has typed: what it may be although it is near this server (``ssh.addresses``). None: anything."""
     python: str | None = None
     """The Python to try first there (``compute.python``)."""
 

@@ -48,6 +48,11 @@ class SSHHosts(Configurable):
         help="The hosts to show. The default is every alias in `config_file` without a pattern, except for hosts "
         "that only serve Git (user `git`, github.com and the like).",
     ).tag(config=True)
+    allowed_addresses = ListTrait(
+        Unicode(),
+        help="Addresses, networks (10.0.0.0/8) and names that hosts may have although they are this computer's own, loopback, "
+        "link-local or the hub's. For administrators: a user's server should not be a way to what only it can reach.",
+    ).tag(config=True)
     python = Unicode("", help="Path of the Python to try first on the hosts, to run the relay.").tag(config=True)
 
     def list(self) -> Listing:
@@ -85,6 +90,7 @@ class SSHHosts(Configurable):
             compute=compute_id,
             name=alias,
             host=host,
+            allowed_addresses=tuple(self.allowed_addresses),
             port=port,
             user=user,
             key_files=tuple(os.path.expanduser(k) for k in found.get("identityfile", ()) if k.lower() != "none"),

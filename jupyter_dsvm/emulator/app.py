@@ -312,6 +312,9 @@ class _Server:
                 "ssh_key_file": str(self.key),
                 "host_keys_file": str(host_keys),
             }
+        if any(not vm.isolated for vm in vms):
+            # Whoever names such a VM in their SSH configuration names this computer.
+            settings["SSHHosts"] = {"allowed_addresses": ["127.0.0.0/8"]}
         if self.options.may_start:
             # No limit by price: some sizes have none in the list, and what is unknown is refused.
             settings["DSVMService"] = {"kernel_may_start": {"names": ["*"], "starts_per_day": 100}}

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import AuthenticationError, SSHError, Unreachable, printable, reason
 from ..models import SSHTarget
+from .addresses import check
 from .hostkeys import HostKey, HostKeys
 from .keystotry import KeysToTry
 from .proxycommand import ProxyCommand
@@ -237,6 +238,9 @@ class SSHConnection:
                 f"The address of {self._place} cannot be found: {reason(e)}.",
                 advice="Check the host name, and that this server can resolve it.",
             ) from e
+        if self.target.allowed_addresses is not None:
+            # The very addresses that are connected to below: a name could mean another one when asked again.
+            check(self.target.name, self.target.host, (row[4][0] for row in addresses), self.target.allowed_addresses)
         error: OSError = TimeoutError("timed out")
         for index, (family, kind, protocol, _, address) in enumerate(addresses):
             # An address that does not answer must leave time for the others.
