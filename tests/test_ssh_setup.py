@@ -22,10 +22,17 @@ from jupyter_dsvm.emulator.network import can_isolate
 from jupyter_dsvm.errors import AuthenticationError, HostKeyError
 from jupyter_dsvm.models import Compute, Operation, OperationState
 from jupyter_dsvm.service import DSVMService, load_service
+from support.judge import assert_fits
+from support.kernels import until
 
 REASON = can_isolate()
 pytestmark = pytest.mark.skipif(bool(REASON), reason=f"VMs cannot be isolated here: {REASON}")
-MACHINES = [dataclasses.replace(m, requirements=(), kernelspecs=()) for m in STANDARD if m.name in ("cpu-vm", "gpu-vm")]
+PASSWORD = 'correct horse: battery "staple" ü'
+MACHINES = [
+    dataclasses.replace(m, requirements=(), kernelspecs=(), password=PASSWORD if m.name == "cpu-vm" else "")
+    for m in STANDARD
+    if m.name in ("cpu-vm", "gpu-vm")
+]
 OURS = re.compile(r'restrict,pty,expiry-time="(\d{14})" ssh-ed25519 [A-Za-z0-9+/]+ jupyter-dsvm:[0-9a-f]{16}')
 PATIENCE = 60.0
 
@@ -276,3 +283,71 @@ def test_the_command_line(home: Path, emulator: Emulator):
     assert done.stdout == "azureuser\n"
     assert "The key is gone" in command(home, "forget", "cpu-vm").stderr
     assert "No key of ours" in command(home, "forget", "cpu-vm").stderr
+
+
+@pytest.fixture
+def locked_out(service: DSVMService, emulator: Emulator) -> Compute:
+    """A VM whose host key is known, and which does not let our key in."""
+    assert set_up(service).state is OperationState.DONE
+    keys_of(emulator, "cpu-vm").unlink()
+    return service.known.find("cpu-vm")
+
+
+def test_a_password(service: DSVMService, locked_out: Compute, home: Path, caplog: pytest.LogCaptureFixture):
+    failed = set_up(service, password="wrong")
+    assert failed.error is not None
+    assert failed.error.code == "Authentication"
+    assert "Check the password" in failed.error.advice
+    with pytest.raises(AuthenticationError):
+        who(service, locked_out)
+    done = set_up(service, password=PASSWORD)
+    assert done.state is OperationState.DONE, done.error
+    assert "kept in its memory" in done.notice
+    assert who(service, locked_out) == "azureuser"
+    assert PASSWORD not in caplog.text + str(done) + repr(AccessRequest(password=PASSWORD))
+    assert not [p for p in home.rglob("*") if p.is_file() and PASSWORD.encode() in p.read_bytes()]
+    ended(service, service.forget_access("cpu-vm"))
+    assert locked_out.id not in service.connections._passwords
+
+
+def test_a_password_goes_nowhere_before_the_host_key_is_known(
+    service: DSVMService, locked_out: Compute, emulator: Emulator
+):
+    emulator.new_host_key("cpu-vm")
+    failed = set_up(service, password=PASSWORD)
+    assert failed.error is not None
+    assert failed.error.code == "HostKeyChanged"
+    assert locked_out.id not in service.connections._passwords
+
+
+def test_a_password_from_the_terminal_to_the_running_server(
+    service: DSVMService, locked_out: Compute, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(home / "runtime"))
+    words = [sys.executable, "-m", "jupyter_dsvm", "access", "cpu-vm", "--password"]
+    alone = subprocess.run(words, input=PASSWORD + "\n", capture_output=True, text=True, timeout=60)
+    assert alone.returncode == 1
+    assert "No Jupyter server of yours is running" in alone.stderr
+    options = [
+        "--ServerApp.ip=127.0.0.1",
+        "--ServerApp.allow_root=True",
+        f"--ServerApp.root_dir={home}",
+        "--no-browser",
+    ]
+    options.append("--ServerApp.jpserver_extensions={'jupyter_dsvm': True}")
+    with open(home / "server.log", "wb") as log:
+        server = subprocess.Popen([sys.executable, "-m", "jupyter_server", *options], stdout=log, stderr=log)
+    try:
+        until(lambda: list((home / "runtime").glob("jpserver-*.json")), 60)
+        done = subprocess.run(words, input=PASSWORD + "\n", capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr + (home / "server.log").read_text()
+        assert "the password is kept in its memory" in done.stderr
+        assert PASSWORD not in (home / "server.log").read_text()
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_the_traffic_fits_azures_specification(service: DSVMService, emulator: Emulator):
+    assert set_up(service).state is OperationState.DONE
+    assert_fits(emulator.traffic_file, 4)

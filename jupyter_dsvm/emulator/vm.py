@@ -16,6 +16,7 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -336,7 +337,7 @@ class VirtualMachine:
             "UsePAM no",
             f"StrictModes {'no' if self.keys else 'yes'}",
             "PidFile none",
-            "PasswordAuthentication no",
+            f"PasswordAuthentication {'yes' if self.machine.password and self.isolated else 'no'}",
             "KbdInteractiveAuthentication no",
             "UseDNS no",
             "PrintMotd no",
@@ -357,11 +358,12 @@ class VirtualMachine:
             (VISITOR, self.uid + 1000, f"/home/{VISITOR}", "/bin/bash"),
         ]
         name = self.machine.name
+        # `*` is no password at all; `!` would be a locked account, which sshd refuses without PAM.
+        passwords = {self.user: _crypted(self.machine.password)} if self.machine.password else {}
         return {
             "passwd": "".join(f"{n}:x:{i}:{i}:{n}:{home}:{shell}\n" for n, i, home, shell in accounts),
             "group": "".join(f"{n}:x:{i}:\n" for n, i, _, _ in accounts) + "tty:x:5:\n",
-            # `*` is no password at all; `!` would be a locked account, which sshd refuses without PAM.
-            "shadow": "".join(f"{n}:*:19700:0:99999:7:::\n" for n, _, _, _ in accounts),
+            "shadow": "".join(f"{n}:{passwords.get(n, '*')}:19700:0:99999:7:::\n" for n, _, _, _ in accounts),
             "hostname": f"{name}\n",
             "hosts": f"127.0.0.1 localhost\n::1 localhost\n{address.host} {name}\n",
             "resolv.conf": "",
@@ -371,6 +373,14 @@ class VirtualMachine:
         with contextlib.suppress(OSError):
             return (self.folder / "log").read_text("utf-8", "replace")[-600:].strip()
         return ""
+
+
+def _crypted(password: str) -> str:
+    """As in ``/etc/shadow``."""
+    done = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=password, capture_output=True, text=True)
+    if done.returncode:
+        raise BootError(f"A VM with a password needs openssl: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 def _inside(first: int, by_namespace: bool) -> list[int]:
