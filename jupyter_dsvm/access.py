@@ -23,6 +23,7 @@ from .errors import (
     HostKeyError,
     OperationRefused,
     SSHError,
+    Unreachable,
 )
 from .models import Compute, PowerState
 
@@ -107,11 +108,18 @@ def after_refusal(computes: Computes, compute: Compute, error: SSHError, report:
 
 
 def how(computes: Computes, compute: Compute, error: SSHError) -> SSHError:
-    """The refusal, with the command that sets SSH up, where that could help and was not to be done unasked."""
-    if error.code in ("HostKeyUnknown", AuthenticationError.code) and hasattr(
-        computes.provider(compute.id), "set_up_access"
-    ):
+    """The refusal of an Azure VM, with what is to be done there; of any other machine, as it is."""
+    if not hasattr(computes.provider(compute.id), "set_up_access"):
+        return error
+    if error.code in ("HostKeyUnknown", AuthenticationError.code):
         error.advice = f"`jupyter dsvm access {compute.name}` sets SSH up. Or: {error.advice}"
+    elif error.code == Unreachable.code:
+        # A Standard address lets nobody in until a rule of a network security group does.
+        error.advice += (
+            f" In the Azure portal, Networking of {compute.name} says which inbound rules it has: one has to allow TCP to "
+            "its SSH port (22) from this server's address. In the VM's own network, AzureCompute.private_addresses goes "
+            "around that."
+        )
     return error
 
 
@@ -181,7 +189,7 @@ class Access:
             if request.password:
                 said.append(self._with_password(row, request))
             elif request.vmaccess:
-                said.append(set_up(self._computes, row, report, cancel, user=request.user, vmaccess=True))
+                said.append(self._by_vmaccess(row, request, report, cancel))
             else:
                 options = {"user": request.user, "renew_host_key": request.renew_host_key}
                 said.append(set_up(self._computes, row, report, cancel, **options))
@@ -189,6 +197,36 @@ class Access:
 
         running.step("access")
         return self._changes.run(running, act, lambda row: said[0])
+
+    def _by_vmaccess(self, row: Compute, request: AccessRequest, report: Report, cancel: Cancel) -> str:
+        """Only where the host key is known, since VMAccess does not say it, and no key of ours is let in."""
+        provider: Any = self._computes.provider(row.id)
+        if request.user:
+            provider.name_account(row.id, request.user)
+        try:
+            self._connections.signed_in(row.id).close()
+            return f"{row.name} lets this server in already; VMAccess was not used."
+        except AuthenticationError:
+            pass
+        said: list[str] = []
+
+        def act(report: Report, cancel: Cancel) -> Compute:
+            with provider.key_by_vmaccess(row.id, report, cancel) as key:
+                report(f"Putting a key with an end in its place on {row.name}", None)
+                due = provider.line(row.id)
+                if not _run_script(self._connections.signed_in(row.id, key=key), *due):
+                    raise OperationRefused(
+                        f"VMAccess has put a key on {row.name}, but it could not be replaced by one that ends.",
+                        advice=f"Look into ~/.ssh/authorized_keys on {row.name} for the line that ends in jupyter-dsvm.",
+                        code="CannotWrite",
+                    )
+                provider.renewed(row.id, due[1])
+            said.append(f"{row.name} lets this account's key in. Its account has sudo without a password now.")
+            fresh: Compute = provider.get(row.id)
+            return fresh
+
+        self._computes.change("access", row.id, act, report, cancel, target="vmaccess")
+        return said[0] if said else f"{row.name} is set up."
 
     def _with_password(self, row: Compute, request: AccessRequest) -> str:
         """It is tried before it is kept, and kept in memory only."""

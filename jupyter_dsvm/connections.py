@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .access import after_refusal, how, renew
@@ -108,15 +108,20 @@ class Connections:
                 raise how(self._computes, compute, error) from None
             set_up(f"Connecting to {compute.name}", None)
             return self._connect(compute.id, compute.name, cancel=cancel)
+        except Unreachable as error:
+            raise how(self._computes, compute, error) from None
         renew(self._computes, compute, self.signed_in)
         return pipe
 
-    def signed_in(self, compute_id: str, password: str | None = None) -> SSHConnection:
-        """A connection of its own, for a command or two; whoever gets it closes it. Blocks."""
+    def signed_in(self, compute_id: str, password: str | None = None, key: str | None = None) -> SSHConnection:
+        """A connection of its own, for a command or two; whoever gets it closes it. Blocks. ``key``: in place of ours."""
         from .ssh.connection import SSHConnection
 
         password = self._passwords.get(compute_id) if password is None else password
-        return SSHConnection.open(self._computes.ssh_target(compute_id), self._memory()[0], password=password)
+        target = self._computes.ssh_target(compute_id)
+        if key is not None:
+            target = replace(target, own_key=key)
+        return SSHConnection.open(target, self._memory()[0], password=password)
 
     @property
     def host_keys(self) -> HostKeys:

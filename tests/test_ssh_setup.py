@@ -19,7 +19,7 @@ from jupyter_dsvm.access import AccessRequest
 from jupyter_dsvm.compute.azure import AzureCompute
 from jupyter_dsvm.emulator import STANDARD, Emulator
 from jupyter_dsvm.emulator.network import can_isolate
-from jupyter_dsvm.errors import AuthenticationError, HostKeyError
+from jupyter_dsvm.errors import AuthenticationError, BadRequest, HostKeyError
 from jupyter_dsvm.models import Compute, Operation, OperationState
 from jupyter_dsvm.service import DSVMService, load_service
 from support.judge import assert_fits
@@ -283,6 +283,31 @@ def test_the_command_line(home: Path, emulator: Emulator):
     assert done.stdout == "azureuser\n"
     assert "The key is gone" in command(home, "forget", "cpu-vm").stderr
     assert "No key of ours" in command(home, "forget", "cpu-vm").stderr
+
+
+def test_vmaccess_needs_consent_and_leaves_a_key_that_ends(service: DSVMService, emulator: Emulator, home: Path):
+    cpu = service.known.find("cpu-vm")
+    with pytest.raises(BadRequest, match="gives the account chosen passwordless sudo"):
+        AccessRequest.from_json({"vmaccess": True})
+    consent: dict[str, Any] = {"vmaccess": True, "consent": "sudo"}
+    failed = set_up(service, **consent)
+    assert failed.error is not None
+    assert failed.error.code == "HostKeyUnknown", "VMAccess does not say host keys"
+    assert set_up(service).state is OperationState.DONE
+    assert "VMAccess was not used" in set_up(service, **consent).notice
+    keys_of(emulator, "cpu-vm").unlink()
+    done = set_up(service, **consent)
+    assert done.state is OperationState.DONE, done.error
+    assert "sudo without a password" in done.notice
+    assert who(service, cpu) == "azureuser"
+    assert OURS.fullmatch(keys_of(emulator, "cpu-vm").read_text().strip()), "the key without an end is gone"
+    assert not list((home / "data/jupyter-dsvm").glob("vmaccess*"))
+    assert "ssh-rsa" not in emulator.traffic_file.read_text()
+    emulator.fault("cpu-vm", "extension", code="AuthorizationFailed")
+    keys_of(emulator, "cpu-vm").unlink()
+    failed = set_up(service, **consent)
+    assert failed.error is not None
+    assert failed.error.code == "AuthorizationFailed"
 
 
 @pytest.fixture

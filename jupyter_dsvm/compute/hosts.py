@@ -96,9 +96,14 @@ class SSHHosts(Configurable):
             key_files=tuple(os.path.expanduser(k) for k in found.get("identityfile", ()) if k.lower() != "none"),
             host_key_alias=found.get("hostkeyalias"),
             known_hosts=_known_hosts(found.get("userknownhostsfile")),
-            proxy_command=_proxy_command(found, host, port),
+            proxy_command=_proxy_command(found, host, port, self._other_file()),
             python=self.python or None,
         )
+
+    def _other_file(self) -> Sequence[str]:
+        """What tells ssh which configuration to read, where that is not the one that it reads anyway."""
+        path = Path(self.config_file).expanduser()
+        return () if path == Path("~/.ssh/config").expanduser() else ("-F", str(path))
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -224,7 +229,7 @@ def _known_hosts(value: str | None) -> tuple[str, ...] | None:
     return tuple(os.path.expanduser(name) for name in _words(value) if name.lower() != "none")
 
 
-def _proxy_command(found: dict[str, Any], host: str, port: int) -> str | None:
+def _proxy_command(found: dict[str, Any], host: str, port: int, file: Sequence[str] = ()) -> str | None:
     """``ProxyCommand`` as it is; ``ProxyJump`` as the command that OpenSSH runs for it."""
     command = found.get("proxycommand")
     if command:
@@ -240,5 +245,16 @@ def _proxy_command(found: dict[str, Any], host: str, port: int) -> str | None:
     at_port = ["-p", jump_port] if jump_port else []
     # Nobody is there to answer a question of this ssh.
     return shlex.join(
-        ["ssh", "-o", "BatchMode=yes", *via, *at_port, "-W", target, "--", name.replace("[", "").replace("]", "")]
+        [
+            "ssh",
+            *file,
+            "-o",
+            "BatchMode=yes",
+            *via,
+            *at_port,
+            "-W",
+            target,
+            "--",
+            name.replace("[", "").replace("]", ""),
+        ]
     )

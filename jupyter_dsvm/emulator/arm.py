@@ -44,6 +44,7 @@ ACTIONS: dict[str, Action] = {
     "restart": Action("running", "running"),
     "patch": Action("", None),
     "runCommand": Action("", None),
+    "extension": Action("", None),
 }
 
 RUN, NOTHING, JOIN, PREEMPT, CONFLICT, REFUSE = "run", "nothing", "join", "preempt", "conflict", "refuse"
@@ -71,6 +72,10 @@ ANSWERS: dict[str, dict[str, str]] = {
         "deallocating": CONFLICT, "deallocated": RUN,
     },
     "runCommand": {
+        "running": RUN, "busy": CONFLICT, "starting": REFUSE, "stopping": REFUSE, "stopped": REFUSE,
+        "deallocating": REFUSE, "deallocated": REFUSE,
+    },
+    "extension": {
         "running": RUN, "busy": CONFLICT, "starting": REFUSE, "stopping": REFUSE, "stopped": REFUSE,
         "deallocating": REFUSE, "deallocated": REFUSE,
     },
@@ -302,7 +307,8 @@ class Arm:
                 return
             await self._effect(operation.action, record, seconds, size)
             if operation.command is not None:
-                operation.output = await runcommand.execute(record.vm, operation.command)
+                said = await runcommand.execute(record.vm, operation.command)
+                operation.output = said if operation.action == "runCommand" else None
             record.power = ACTIONS[operation.action].to or record.power
             operation.end("Succeeded")
         except runcommand.NoAgent as error:

@@ -37,6 +37,7 @@ QUICK = {
     "powerOff": 0.2,
     "patch": 0.2,
     "runCommand": 0.1,
+    "extension": 0.1,
     "retry_after": 0,
 }
 """Timings for tests: no second is waited for nothing."""

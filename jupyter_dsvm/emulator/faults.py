@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 OPERATIONS = (
-    "start", "deallocate", "restart", "powerOff", "patch", "runCommand",
+    "start", "deallocate", "restart", "powerOff", "patch", "runCommand", "extension",
     "get", "instanceView", "list", "graph", "subscriptions", "operation", "network",
     "tenants", "sizes", "skus", "usages", "prices", "gallery",
 )  # fmt: skip
 """``get`` is one VM, ``operation`` the address of a long-running operation, ``network`` an interface or public address,
 ``sizes`` those that a VM could have, ``skus`` those of a subscription, ``gallery`` an image in one."""
 
-LONG_RUNNING = frozenset({"start", "deallocate", "restart", "powerOff", "patch", "runCommand"})
+LONG_RUNNING = frozenset({"start", "deallocate", "restart", "powerOff", "patch", "runCommand", "extension"})
 
 PRESETS: dict[str, tuple[int, str]] = {
     "AllocationFailed": (

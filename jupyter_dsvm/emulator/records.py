@@ -61,6 +61,8 @@ class Record:
         self.id = f"{self.group_id}/providers/Microsoft.Compute/virtualMachines/{machine.name}"
         self.nic_id = f"{self.group_id}/providers/Microsoft.Network/networkInterfaces/{machine.name}-nic"
         self.public_ip_id = f"{self.group_id}/providers/Microsoft.Network/publicIPAddresses/{machine.name}-ip"
+        self.extensions: dict[str, Json] = {}
+        """Their properties, by name; secrets are not kept."""
         self.rows: deque[tuple[float, Json]] = deque(maxlen=100)
         """What the Resource Graph could see, and since when; the graph lags behind."""
 
@@ -98,6 +100,7 @@ class Timings:
     restart: float = 3.0
     powerOff: float = 2.0
     patch: float = 2.0
+    extension: float = 5.0
     runCommand: float = 5.0
     """The least; the real one takes 20 s and more."""
     retry_after: int | None = None

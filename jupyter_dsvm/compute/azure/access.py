@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,14 +127,48 @@ class AzureAccess(Configurable):
         _check_user(user)
         self.grants.change(self._fresh(compute_id).vm_id, user=user)
 
+    @contextmanager
+    def key_by_vmaccess(self, compute_id: str, report: Report, cancel: Cancel) -> Iterator[str]:
+        """The file of a key that VMAccess has put there, for as long as the body takes. Somebody has agreed to what that does."""
+        from . import vmaccess  # here, since it imports the Azure libraries
+
+        machine = self._reachable(compute_id)
+        account = self._user(machine)
+        if not account or not USER.fullmatch(account):
+            raise refusal(Answer(refused="UserNameNeeded", complete=True), machine.name, "", "")
+        client = self._arm(machine.tenant)
+        private, public = vmaccess.new_rsa_key()
+        path = own_key_folder() / f"vmaccess-{secrets.token_hex(8)}"
+        write_private(path, private)
+        try:
+            vmaccess.apply(
+                client.extensions(machine.subscription),
+                group=machine.group,
+                vm=machine.name,
+                location=machine.compute.location or "",
+                user=account,
+                public_line=f"{public} {mark_of(ensure_key(own_key_folder()))}",
+                endpoint=client.endpoint,
+                interval=self.polling_interval,
+                report=report,
+                cancel=cancel,
+            )
+            yield str(path)
+        finally:
+            path.unlink()
+
+    def line(self, compute_id: str) -> tuple[str, Sequence[str]]:
+        """The script and arguments with which our line is put there, in place of an earlier one, over a connection that stands."""
+        pair = ensure_key(own_key_folder())
+        until = int(time.time() + float(self.key_days) * 86400)
+        return script("access_user.sh"), ("grant", pair.public_line.split()[1], str(until), mark_of(pair))
+
     def renewal(self, compute_id: str) -> tuple[str, Sequence[str]] | None:
         """The script and arguments with which our line is renewed over a connection that stands; None if it is early for that."""
         grant = self.grant(compute_id)
         if not grant.half_over():
             return None
-        pair = ensure_key(own_key_folder())
-        until = int(time.time() + float(self.key_days) * 86400)
-        return script("access_user.sh"), ("grant", pair.public_line.split()[1], str(until), mark_of(pair))
+        return self.line(compute_id)
 
     def renewed(self, compute_id: str, arguments: Sequence[str]) -> None:
         vm_id = compute_id.partition(":")[2].lower()
