@@ -248,6 +248,8 @@ class SSHTarget(Shape):
     key_files: tuple[str, ...] = ()
     own_key: str | None = None
     """Our own private key, where it may have been put there. It is tried first, and beside the usual ones."""
+    certificates: tuple[Any, ...] = field(default=(), repr=False, compare=False, metadata={"json": False})
+    """Keys in memory (paramiko's ``PKey``, with a certificate), tried before those of files."""
     pinned_key_id: str | None = None
     """Host keys are pinned under this name (the ``vmId``) rather than under the address; None: ``known_hosts``."""
     host_key_alias: str | None = None

@@ -292,6 +292,8 @@ class _Server:
         token, host_keys = self.config / "token", self.config / "host_keys"
         authority = self.config / "entra-ca.pem"
         _write_private(token, secret + "\n")
+        for vm in vms:
+            (vm.folder / "ssh" / "user_ca.pub").write_text(entra.directory.ssh.public_line + "\n", encoding="utf-8")
         _write_private(authority, entra.authority_pem.decode())
         _write_private(host_keys, "".join(f"{vm.vm_id} {public_line(vm.host_key)}\n" for vm in vms))
         settings: dict[str, Any] = {

@@ -106,6 +106,8 @@ class Machine:
     generation: str = "V2"
     zones: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
+    entra_login: bool = False
+    """Whether SSH there takes certificates of Entra's, as with the extension AADSSHLoginForLinux."""
     password: str = ""
     """Of the account, where SSH takes passwords there (VMs with accounts of their own only); empty: it takes none."""
     kernelspecs: tuple[tuple[str, str], ...] = (("python3", "Python 3 (DSVM)"),)

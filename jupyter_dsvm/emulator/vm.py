@@ -31,6 +31,8 @@ from .network import GUEST, Address, free_port, isolated_address, link_of, share
 ACCOUNT = "azureuser"
 VISITOR = "visitor"
 """A second account on isolated VMs, for whoever asks what other users of a VM can see. Takes the same key."""
+PERSON = "ada@example.com"
+"""The account of the first person of the emulated Entra, on VMs that let people in by its certificates."""
 FIRST_UID = 61000
 """Accounts of isolated VMs get ids from here on: unused by Debian, so that files on the disks belong to nobody else."""
 BOOT_TIMEOUT = 20.0
@@ -138,9 +140,11 @@ class VirtualMachine:
             path = ":".join(f"{self._seen(p)}/bin" for p in (*prefixes[:1], self.disk / "dsvm"))
             profile.write_text(f'export PATH="{path}:$PATH"\n', encoding="utf-8")
         if self.isolated:
-            visitor = self.disk / "home" / VISITOR
-            visitor.mkdir(exist_ok=True, mode=0o700)
-            os.chown(visitor, self.uid + 1000, self.uid + 1000)
+            for person, uid in ((VISITOR, self.uid + 1000), (PERSON, self.uid + 2000)):
+                if person == VISITOR or self.machine.entra_login:
+                    folder_of = self.disk / "home" / person
+                    folder_of.mkdir(exist_ok=True, mode=0o700)
+                    os.chown(folder_of, uid, uid)
             for top in (self.home, self.disk / "anaconda"):
                 for folder, folders, files in os.walk(top):
                     for name in (".", *folders, *files):
@@ -336,6 +340,7 @@ class VirtualMachine:
             f"PermitRootLogin {'no' if self.isolated else 'prohibit-password'}",
             "UsePAM no",
             f"StrictModes {'no' if self.keys else 'yes'}",
+            *((f'TrustedUserCAKeys "{ssh}/user_ca.pub"',) if self.machine.entra_login and self.isolated else ()),
             "PidFile none",
             f"PasswordAuthentication {'yes' if self.machine.password and self.isolated else 'no'}",
             "KbdInteractiveAuthentication no",
@@ -357,6 +362,8 @@ class VirtualMachine:
             (self.user, self.uid, f"/home/{self.user}", "/bin/bash"),
             (VISITOR, self.uid + 1000, f"/home/{VISITOR}", "/bin/bash"),
         ]
+        if self.machine.entra_login:
+            accounts.append((PERSON, self.uid + 2000, f"/home/{PERSON}", "/bin/bash"))
         name = self.machine.name
         # `*` is no password at all; `!` would be a locked account, which sshd refuses without PAM.
         passwords = {self.user: _crypted(self.machine.password)} if self.machine.password else {}

@@ -377,7 +377,10 @@ class SSHConnection:
             f"{self._place} does not let {self.user} in. "
             f"Tried: {'; '.join([*tried, *keys.skipped]) or 'no key, there is none'}. "
             f"The server accepts: {_accepted(transport, self.user)}.",
-            advice=f"Put the public half of one of these keys into ~{self.user}/.ssh/authorized_keys there, "
+            advice="The VM needs the AADSSHLoginForLinux extension, and you a role Virtual Machine User Login on it; "
+            "or set AzureCompute.entra_ssh to False."
+            if self.target.certificates
+            else f"Put the public half of one of these keys into ~{self.user}/.ssh/authorized_keys there, "
             "or set the right user and key file.",
         )
 

@@ -29,6 +29,7 @@ from .access_answer import USER, Answer, parse, refusal, script
 
 if TYPE_CHECKING:
     from .client import ArmClient
+    from .entra_ssh import Certificate
     from .machine import VirtualMachine
 
 AGENT_CODES = {"VMExtensionProvisioningTimeout", "VMExtensionProvisioningError", "VMAgentStatusCommunicationError"}
@@ -61,7 +62,15 @@ class AzureAccess(Configurable):
         30.0, min=0.001, max=3650.0, help="Days for which that key is good on a VM; it is renewed while it is used."
     ).tag(config=True)
 
+    entra_ssh = Bool(
+        False,
+        help="Sign in to the VMs as whoever signed in to Azure here, with an SSH certificate of Entra's. The VMs need the "
+        "AADSSHLoginForLinux extension, and the person a role Virtual Machine User Login. No key is put there then.",
+    ).tag(config=True)
+
     # Of AzureCompute
+    sign_in: Any
+    cloud: Any
     host_keys_file: Any
     ssh_user: Any
     polling_interval: Any
@@ -80,6 +89,18 @@ class AzureAccess(Configurable):
     def _user(self, machine: VirtualMachine) -> str | None:
         """What was said or found for this VM, then what is configured for all, then what it was made with."""
         return self.grants.get(machine.vm_id).user or self.ssh_user or machine.admin
+
+    def _certificate(self, machine: VirtualMachine) -> Certificate | None:
+        """Entra's, where the VMs are to be signed in to by one."""
+        if not self.entra_ssh:
+            return None
+        if not hasattr(self, "_entra_ssh"):
+            from .entra_ssh import EntraSSH
+
+            entra = self._entra_ssh = EntraSSH(self.sign_in.ssh_certificate, self.cloud)
+            self.sign_in.listeners.append(lambda attempt, account: entra.forget() if account else None)
+        found: Certificate = self._entra_ssh.certificate(machine.tenant)
+        return found
 
     def _own_key(self, machine: VirtualMachine) -> str | None:
         """Our private key, where there is one and it is not known to have ended there."""
@@ -113,10 +134,13 @@ class AzureAccess(Configurable):
         account = user or self._user(machine) or ""
         now = time.time()
         until = int(now + float(self.key_days) * 86400)
-        answer, stderr = self._script("grant", machine, account, pair, until, report, cancel)
+        only_look = bool(self.entra_ssh) and not user
+        answer, stderr = self._script("look" if only_look else "grant", machine, account, pair, until, report, cancel)
         # By name the command may have reached a VM that was made in this one's place meanwhile.
         self._fresh(compute_id)
         said = self._pin(machine, answer.host_keys, renew_host_key)
+        if only_look:
+            return f"The host keys of {machine.name} are known. {said}".strip()
         if not answer.done:
             raise refusal(answer, machine.name, account, stderr)
         self.grants.change(machine.vm_id, user=answer.user, until=float(until), since=now)

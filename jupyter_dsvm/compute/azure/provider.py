@@ -166,13 +166,15 @@ class AzureCompute(AzureAccess, AzureAccount):
                 "run this server in the VM's network.",
                 code="NoAddress",
             )
+        certificate = self._certificate(machine)
         return SSHTarget(
             compute=compute_id,
             name=machine.name,
             host=host,
             port=self.ssh_ports.get(machine.vm_id, 22),
-            user=self._user(machine),
-            own_key=self._own_key(machine),
+            user=certificate.user if certificate else self._user(machine),
+            certificates=(certificate.key,) if certificate else (),
+            own_key=None if certificate else self._own_key(machine),
             key_files=(self.ssh_key_file,) if self.ssh_key_file else (),
             pinned_key_id=machine.vm_id,
             python=self.python or None,
