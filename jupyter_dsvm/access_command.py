@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import getpass
 import shutil
 import signal
@@ -169,7 +170,16 @@ def arguments_of(target: SSHTarget, host_keys: Sequence[str], folder: Path) -> l
         "UpdateHostKeys": "no",
     }
     words = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
+    for number, certified in enumerate(target.certificates):
+        file = folder / f"certified-{number}"
+        certified.write_private_key_file(str(file))  # 0600, in a folder of ours, and gone with the command
+        blob = certified.public_blob
+        line = f"{blob.key_type} {base64.b64encode(blob.key_blob).decode()}\n"
+        file.with_name(f"{file.name}-cert.pub").write_text(line, encoding="ascii")
+        words += ["-i", str(file)]
     for key in filter(None, (target.own_key, *target.key_files)):
         words += ["-i", key]
+    if target.proxy_command:
+        words += ["-o", f"ProxyCommand={target.proxy_command.replace('%', '%%')}"]
     user = ["-l", target.user] if target.user else []
     return [*words, "-p", str(target.port), *user, "--", target.host]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from jupyter_dsvm.access import AccessRequest
+from jupyter_dsvm.access_command import arguments_of
 from jupyter_dsvm.compute.azure import AzureCompute
 from jupyter_dsvm.compute.azure.entra_ssh import SCOPES, EntraSSH, read, request_data
 from jupyter_dsvm.emulator import STANDARD, Emulator
@@ -66,6 +68,11 @@ def test_somebody_who_signed_in_is_let_in(emulator: Emulator, tmp_path: Path, mo
             assert connection.run("id -un")[1].decode().strip() == ADA
         finally:
             connection.close()
+        target = service.known.ssh_target(cpu.id)
+        keys = [key.line for key in service.connections.host_keys.known(target)]
+        words = arguments_of(target, keys, tmp_path)
+        done = subprocess.run(["ssh", "-F", "none", *words, "id -un"], capture_output=True, text=True, timeout=30)
+        assert done.stdout == f"{ADA}\n", done.stderr
         emulator.set_entra(interval=1, token_lifetime=-200.0)  # its certificates have ended when they come
         (azure,) = (p for p in service.known.providers if isinstance(p, AzureCompute))
         azure._entra_ssh.forget()

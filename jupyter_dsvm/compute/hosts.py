@@ -100,6 +100,25 @@ class SSHHosts(Configurable):
             python=self.python or None,
         )
 
+    def way_to(self, alias: str, host: str, port: int) -> tuple[str | None, tuple[str, ...], str | None]:
+        """User, keys and proxy command that a Host block of this very name has, for a machine whose address is known otherwise:
+        an Azure VM. Nothing where no block names it."""
+        nothing = (None, (), None)
+        if not self.enabled or not ALIAS.fullmatch(alias):
+            return nothing
+        try:
+            text = self._text() or ""
+        except ComputeError:
+            return nothing  # which nobody has said is about this machine
+        named = (_words(o[1]) for line in text.splitlines() if (o := _option(line)) and o[0] == "host")
+        if not any(alias in words for words in named):
+            return nothing
+        found = self._lookup(self._parse(text), alias)
+        keys = tuple(os.path.expanduser(k) for k in found.get("identityfile", ()) if k.lower() != "none")
+        # A ProxyCommand may have the block's own HostName in it.
+        jump = {"proxyjump": found.get("proxyjump")}
+        return found.get("user"), keys, _proxy_command(jump, host, port, self._other_file())
+
     def _other_file(self) -> Sequence[str]:
         """What tells ssh which configuration to read, where that is not the one that it reads anyway."""
         path = Path(self.config_file).expanduser()

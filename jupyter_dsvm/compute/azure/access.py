@@ -24,6 +24,7 @@ from ...models import OS, PowerState
 from ...ssh.grants import Grant, Grants
 from ...ssh.hostkeys import HostKey, HostKeys
 from ...ssh.keys import KeyPair, ensure_key, write_private
+from ..hosts import SSHHosts
 from ..provider import Cancel, Report
 from .access_answer import USER, Answer, parse, refusal, script
 
@@ -86,9 +87,10 @@ class AzureAccess(Configurable):
     def _host_keys(self) -> HostKeys:
         return HostKeys(configured=self.host_keys_file or None)
 
-    def _user(self, machine: VirtualMachine) -> str | None:
-        """What was said or found for this VM, then what is configured for all, then what it was made with."""
-        return self.grants.get(machine.vm_id).user or self.ssh_user or machine.admin
+    def _user(self, machine: VirtualMachine, in_ssh_config: str | None = None) -> str | None:
+        """What was said or found for this VM, then the SSH configuration's for its name, then what is configured for all, then
+        what it was made with."""
+        return self.grants.get(machine.vm_id).user or in_ssh_config or self.ssh_user or machine.admin
 
     def _certificate(self, machine: VirtualMachine) -> Certificate | None:
         """Entra's, where the VMs are to be signed in to by one."""
@@ -131,7 +133,7 @@ class AzureAccess(Configurable):
         machine = self._reachable(compute_id)
         report(f"Setting up SSH on {machine.name}", None)
         pair = ensure_key(own_key_folder())
-        account = user or self._user(machine) or ""
+        account = user or self._user(machine, SSHHosts(config=self.config).way_to(machine.name, "", 22)[0]) or ""
         now = time.time()
         until = int(now + float(self.key_days) * 86400)
         only_look = bool(self.entra_ssh) and not user

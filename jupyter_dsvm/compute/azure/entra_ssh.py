@@ -109,7 +109,7 @@ def read(body: str, private: Any) -> Certificate:
         found = serialization.load_ssh_public_identity(line.encode())
         if not isinstance(found, serialization.SSHCertificate) or found.public_key() != private.public_key():
             raise ValueError("it is for another key")
-        user = next((p.decode() for p in found.valid_principals), "")
+        user = next((p.decode() for p in found.valid_principals), "").lower()  # as ``az ssh`` does
         if not PRINCIPAL.fullmatch(user):
             raise ValueError("it names nobody that could sign in")
     except (ValueError, binascii.Error, TypeError) as error:

@@ -24,6 +24,7 @@ from ...errors import (
     UnknownCompute,
 )
 from ...models import OS, Compute, PowerState, SSHTarget
+from ..hosts import SSHHosts
 from ..provider import Cancel, Listing, Memo, Report
 from .access import AzureAccess
 from .account import AzureAccount
@@ -167,15 +168,18 @@ class AzureCompute(AzureAccess, AzureAccount):
                 code="NoAddress",
             )
         certificate = self._certificate(machine)
+        port = self.ssh_ports.get(machine.vm_id, 22)
+        user, keys, proxy = SSHHosts(config=self.config).way_to(machine.name, host, port)
         return SSHTarget(
             compute=compute_id,
             name=machine.name,
             host=host,
-            port=self.ssh_ports.get(machine.vm_id, 22),
-            user=certificate.user if certificate else self._user(machine),
+            port=port,
+            user=certificate.user if certificate else self._user(machine, user),
             certificates=(certificate.key,) if certificate else (),
             own_key=None if certificate else self._own_key(machine),
-            key_files=(self.ssh_key_file,) if self.ssh_key_file else (),
+            key_files=(self.ssh_key_file,) if self.ssh_key_file else keys,
+            proxy_command=proxy,
             pinned_key_id=machine.vm_id,
             python=self.python or None,
         )
