@@ -97,7 +97,10 @@ class Ours(Contender):
 
     def __init__(self, folder: Path, vm: SSHServer, way: Way, **service: Any) -> None:
         """``service``: settings of ``DSVMService``."""
-        settings = {"DSVMService": {"compute_providers": ["free", "hosts"], **service}}
+        settings = {
+            "DSVMService": {"compute_providers": ["free", "hosts"], **service},
+            "SSHHosts": {"allowed_addresses": ["127.0.0.0/8"]},
+        }
         super().__init__(folder, OURS, f"dsvm-{way.name}-python3", extension=True, settings=settings)
         self._vm, self._way = vm, way
 

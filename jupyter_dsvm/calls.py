@@ -223,7 +223,8 @@ def _move(service: DSVMService, call: Call, row: Compute, kernel: str | None) ->
     here = place(proxy.status.compute, proxy.status.compute_name)
     running = service.moves.begin(proxy, row, cast(Cancel, call.cancelled))
     _follow(running, call)
-    service.moves.run(running, proxy, row, kernel, service.code_may_start if call.trusted else _refuse_to_start)
+    may_start = service.code_may_start if call.trusted else _refuse_to_start
+    service.moves.run(running, proxy, row, kernel, may_start, set_up=call.trusted)
     if not call.running:
         return {"text": f"This notebook moves to {target}; its variables stay on {here}."}
     return {

@@ -19,7 +19,7 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir
 
-from . import create_command, signin_command
+from . import access_command, create_command, signin_command
 from .compute.provider import Cancel
 from .computes import PowerKind
 from .errors import Cancelled, ConfigurationError, DSVMError
@@ -124,6 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     signin_command.add_arguments(
         command("signin", _signin, "Sign in to Azure with a code, for your running Jupyter server.")
     )
+    access_command.add_access_arguments(
+        command("access", _access, "Set up SSH on a VM: this account's key, your account there, its host keys.")
+    )
+    forgetting = command("forget", _forget, "Take this account's key from a VM, and forget its account and host keys.")
+    forgetting.add_argument("name", metavar="NAME", help="the machine")
+    access_command.add_ssh_arguments(command("ssh", _ssh, "A shell on a machine, or a command, with OpenSSH's client."))
     doctor = command("doctor", _doctor, "Look for what could keep notebooks from moving, and say what to do.")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     return parser
@@ -235,6 +241,23 @@ def _install(arguments: argparse.Namespace) -> int:
 
 def _signin(arguments: argparse.Namespace) -> int:
     return signin_command.run(arguments, say, show)
+
+
+def _access(arguments: argparse.Namespace) -> int:
+    if arguments.password:
+        return access_command.send_password(arguments, say)
+    with service() as s:
+        return access_command.set_up(s, arguments, say)
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    with service() as s:
+        return access_command.forget(s, arguments, say)
+
+
+def _ssh(arguments: argparse.Namespace) -> int:
+    with service() as s:
+        return access_command.ssh(s, arguments)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

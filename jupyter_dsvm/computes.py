@@ -36,7 +36,14 @@ DURING: dict[str, PowerState] = {
 }
 """What a row says while a change of ours is under way, whatever an older answer of the cloud said."""
 
-GERUND = {"start": "started", "stop": "stopped", "restart": "restarted", "resize": "resized"}
+GERUND = {
+    "start": "started",
+    "stop": "stopped",
+    "restart": "restarted",
+    "resize": "resized",
+    "access": "set up",
+    "forget": "set up",
+}
 
 OFF = frozenset({PowerState.STOPPED, PowerState.DEALLOCATED, PowerState.STOPPING, PowerState.DEALLOCATING})
 """States in which a machine must be started before anything can run there."""

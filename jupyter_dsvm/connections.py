@@ -11,13 +11,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from . import booting
-from .compute.provider import Cancel
+from .access import after_refusal, how, renew
+from .compute.provider import Cancel, Report
 from .computes import Computes
-from .errors import Cancelled, Unreachable
+from .errors import AuthenticationError, Cancelled, HostKeyError, Unreachable
 from .models import Compute
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .kernels.kernelspecs import RemoteSpec
     from .kernels.vmpipe import VMPipe
     from .settling import Settling
+    from .ssh.connection import SSHConnection
     from .ssh.hostkeys import HostKeys
 
 log = logging.getLogger("jupyter_dsvm.connections")
@@ -70,9 +72,14 @@ class Connections:
         self._pythons: RememberedPythons | None = None
         self._closed = False
         self._settling: Settling | None = None
+        self._passwords: dict[str, str] = {}
+        """By compute. In memory only."""
 
-    def open(self, compute: Compute, cancel: Cancel) -> VMPipe:
-        """The machine's pipe, connected now if need be. Blocks; raises ``SSHError``, ``RelayError`` or ``ComputeError``."""
+    def open(self, compute: Compute, cancel: Cancel, set_up: Report | None = None) -> VMPipe:
+        """The machine's pipe, connected now if need be. Blocks; raises ``SSHError``, ``RelayError`` or ``ComputeError``.
+
+        ``set_up``: whoever asked may also set up SSH there, where the connect is refused for want of it; it is told how
+        that goes. Not where code on a VM asked."""
         with self._lock:
             if self._closed:
                 raise Cancelled("The server is stopping.")
@@ -84,7 +91,8 @@ class Connections:
             if slot.pipe is None or not slot.pipe.usable:
                 if slot.pipe is not None:
                     slot.pipe.release()
-                slot.pipe = self._connect(compute.id, compute.name, cancel=cancel)
+                slot.pipe = None
+                slot.pipe = self._connect_or_set_up(compute, cancel, set_up)
             pipe = slot.pipe
         finally:
             slot.lock.release()
@@ -92,6 +100,40 @@ class Connections:
         self._wait_for(pipe, cancel)
         self._settle().soon(compute.id)
         return pipe
+
+    def _connect_or_set_up(self, compute: Compute, cancel: Cancel, set_up: Report | None) -> VMPipe:
+        try:
+            pipe = self._connect(compute.id, compute.name, cancel=cancel)
+        except (AuthenticationError, HostKeyError) as error:
+            if set_up is None or not after_refusal(self._computes, compute, error, set_up, cancel):
+                raise how(self._computes, compute, error) from None
+            set_up(f"Connecting to {compute.name}", None)
+            return self._connect(compute.id, compute.name, cancel=cancel)
+        except Unreachable as error:
+            raise how(self._computes, compute, error) from None
+        renew(self._computes, compute, self.signed_in)
+        return pipe
+
+    def signed_in(self, compute_id: str, password: str | None = None, key: str | None = None) -> SSHConnection:
+        """A connection of its own, for a command or two; whoever gets it closes it. Blocks. ``key``: in place of ours."""
+        from .ssh.connection import SSHConnection
+
+        password = self._passwords.get(compute_id) if password is None else password
+        target = self._computes.ssh_target(compute_id)
+        if key is not None:
+            target = replace(target, own_key=key)
+        return SSHConnection.open(target, self._memory()[0], password=password)
+
+    @property
+    def host_keys(self) -> HostKeys:
+        return self._memory()[0]
+
+    def set_password(self, compute_id: str, password: str | None) -> None:
+        """Use it for that machine alone, once its host key was checked, as long as this process lives; None: forget it."""
+        if password is None:
+            self._passwords.pop(compute_id, None)
+        else:
+            self._passwords[compute_id] = password
 
     @staticmethod
     def _wait_for(pipe: VMPipe, cancel: Cancel) -> None:
@@ -166,6 +208,7 @@ class Connections:
             cancel=cancel,
             patient=patient,
             name=name,
+            password=self._passwords.get(compute_id),
         )
 
     def _memory(self) -> tuple[HostKeys, RememberedPythons]:
@@ -177,7 +220,7 @@ class Connections:
         with self._lock:
             if self._host_keys is None or self._pythons is None:
                 files = [getattr(p, "host_keys_file", "") for p in self._computes.providers]
-                self._host_keys = HostKeys(next((f for f in files if f), None))
+                self._host_keys = HostKeys(configured=next((f for f in files if f), None))
                 self._pythons = RememberedPythons()
             return self._host_keys, self._pythons
 

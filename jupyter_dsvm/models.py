@@ -255,6 +255,10 @@ class SSHTarget(Shape):
     port: int = 22
     user: str | None = None
     key_files: tuple[str, ...] = ()
+    own_key: str | None = None
+    """Our own private key, where it may have been put there. It is tried first, and beside the usual ones."""
+    certificates: tuple[Any, ...] = field(default=(), repr=False, compare=False, metadata={"json": False})
+    """Keys in memory (paramiko's ``PKey``, with a certificate), tried before those of files."""
     pinned_key_id: str | None = None
     """Host keys are pinned under this name (the ``vmId``) rather than under the address; None: ``known_hosts``."""
     host_key_alias: str | None = None
@@ -262,6 +266,8 @@ class SSHTarget(Shape):
     known_hosts: tuple[str, ...] | None = None
     """The user's ``known_hosts`` files, where they are not the usual ones (``UserKnownHostsFile``)."""
     proxy_command: str | None = None
+    allowed_addresses: tuple[str, ...] | None = None
+    """Of a machine that a user has typed: what it may be although it is near this server (``ssh.addresses``). None: anything."""
     python: str | None = None
     """The Python to try first there (``compute.python``)."""
 

@@ -123,9 +123,17 @@ class Moves:
         return running
 
     def run(
-        self, running: Running, proxy: Any, compute: Compute, wanted: str | None, may_start: MayStart | None
+        self,
+        running: Running,
+        proxy: Any,
+        compute: Compute,
+        wanted: str | None,
+        may_start: MayStart | None,
+        set_up: bool = True,
     ) -> Future[None]:
-        """Prepare and queue. On failure the operation has ended with the error, which is raised as well. The future is the
+        """Prepare and queue. ``set_up``: SSH may be set up there (``connections``).
+
+        On failure the operation has ended with the error, which is raised as well. The future is the
         swap's own: it resolves when the notebook runs over there."""
 
         def user_cancelled(reason: str) -> None:
@@ -148,6 +156,7 @@ class Moves:
                     running=running,
                     cancel=running.cancel,
                     may_start=may_start,
+                    set_up=set_up,
                 )
             self._wait(proxy, proxy.prepare(backend), running, backend.compute_name)
             notice = _notice(compute, place(proxy.status.compute, proxy.status.compute_name))
@@ -256,6 +265,7 @@ class Moves:
         running: Running | None = None,
         report: Report | None = None,
         may_start: MayStart | None = None,
+        set_up: bool = True,
     ) -> Backend:
         """A backend on ``compute``, not started: the machine runs, the pipe stands, the kernelspec is chosen. Blocks."""
 
@@ -273,7 +283,7 @@ class Moves:
 
         compute = self._ensure_running(compute, step, say, cancel, may_start, running)
         step("connect", f"Connect to {compute.name}")
-        pipe = self._connections.open(compute, cancel)
+        pipe = self._connections.open(compute, cancel, say if set_up else None)
         self._check(cancel)
         step("kernel", f"Start the kernel on {compute.name}")
         spec = self._choose(pipe, machine=compute.name, language=language, local_name=local_name, wanted=wanted)

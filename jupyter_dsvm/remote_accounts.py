@@ -23,7 +23,8 @@ LOOK_SECONDS = 1.0
 
 class RemoteAccounts:
     def __init__(self, url: str, token: str) -> None:
-        self.url = url.rstrip("/") + "/jupyter-dsvm/signin"
+        self._root = url.rstrip("/") + "/jupyter-dsvm"
+        self.url = self._root + "/signin"
         self._token = token
 
     def status(self, attempt: str | None = None) -> SignInStatus:
@@ -62,7 +63,13 @@ class RemoteAccounts:
         )
 
     def _ask(self, method: str, attempt: str | None = None, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        url = self.url + (f"?{urllib.parse.urlencode({'id': attempt})}" if attempt else "")
+        return self._send(method, self.url + (f"?{urllib.parse.urlencode({'id': attempt})}" if attempt else ""), body)
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Any other route of ours there."""
+        return self._send(method, f"{self._root}/{path}", body)
+
+    def _send(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         headers = {"Authorization": f"token {self._token}", "Content-Type": "application/json"}
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - checked by whoever made us

@@ -18,6 +18,7 @@ from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 
+from .access import AccessRequest
 from .accounts import checked
 from .compute.creating import NewCompute
 from .errors import BadRequest, DSVMError
@@ -168,6 +169,21 @@ class ResizeHandler(DSVMHandler):
         self.begun(await self.run(self.service.resize, compute, size, end_kernels))
 
 
+class AccessHandler(DSVMHandler):
+    """SSH to a machine: set it up, and take it back."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, compute: str) -> None:
+        request = AccessRequest.from_json(self.body() if self.request.body else {})
+        self.begun(await self.run(self.service.set_up_access, compute, request))
+
+    @web.authenticated
+    @authorized
+    async def delete(self, compute: str) -> None:
+        self.begun(await self.run(self.service.forget_access, compute))
+
+
 class KernelspecsHandler(DSVMHandler):
     @web.authenticated
     @authorized
@@ -272,6 +288,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"computes", ComputesHandler),
     (r"creation", CreationHandler),
     (r"computes/([^/]+)/(start|stop|restart)", ComputeActionHandler),
+    (r"computes/([^/]+)/access", AccessHandler),
     (r"computes/([^/]+)/kernelspecs", KernelspecsHandler),
     (r"computes/([^/]+)/sizes", SizesHandler),
     (r"computes/([^/]+)/resize", ResizeHandler),

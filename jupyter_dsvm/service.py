@@ -20,6 +20,7 @@ from jupyter_core.paths import jupyter_data_dir
 from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
 from traitlets.config import Config, LoggingConfigurable
 
+from .access import Access, AccessRequest
 from .accounts import Accounts
 from .allowance import Allowance
 from .changes import Changes
@@ -153,6 +154,7 @@ class DSVMService(LoggingConfigurable):
             self.operations_store, self.known, self.changes, self._notebooks_on, self.connections.stopped
         )
         self.creations = Creations(self.operations_store, self.known, self.changes)
+        self.access = Access(self.operations_store, self.known, self.connections, self.changes)
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
@@ -350,6 +352,16 @@ class DSVMService(LoggingConfigurable):
     def create(self, wanted: NewCompute) -> Operation:
         running = self.creations.begin(wanted)
         self.spawn(running, lambda: self.creations.run(running, wanted))
+
+    def set_up_access(self, compute: str, request: AccessRequest) -> Operation:
+        """SSH to a machine: a key, an account, a password."""
+        running = self.access.begin(compute, request)
+        self.spawn(running, lambda: self.access.run(running, request))
+        return running.value
+
+    def forget_access(self, compute: str) -> Operation:
+        running = self.access.begin_forget(compute)
+        self.spawn(running, lambda: self.access.run_forget(running))
         return running.value
 
     def spawn(self, running: Running, work: Callable[[], object]) -> None:

@@ -154,3 +154,20 @@ def test_where_host_keys_are_looked_up(home: Path) -> None:
     assert hosts.ssh_target("host:none").known_hosts == ()
     usual = hosts.ssh_target("host:usual")
     assert (usual.host_key_alias, usual.known_hosts) == (None, None)
+
+
+def test_a_block_of_a_vms_name_says_how_to_get_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir(exist_ok=True)
+    config = tmp_path / ".ssh/config"
+    config.write_text(
+        "Host gpu-vm\n  HostName ignored.example.org\n  ProxyJump jump.example.org\n  IdentityFile ~/.ssh/lab\n"
+        "Host *\n  User everybody\n"
+    )
+    user, keys, proxy = SSHHosts().way_to("gpu-vm", "10.0.0.4", 2222)
+    assert (user, keys) == ("everybody", (str(tmp_path / ".ssh/lab"),))
+    assert proxy == "ssh -o BatchMode=yes -W '[10.0.0.4]:2222' -- jump.example.org"
+    assert SSHHosts().way_to("other-vm", "10.0.0.4", 22) == (None, (), None), "no block names it"
+    assert SSHHosts(enabled=False).way_to("gpu-vm", "10.0.0.4", 22) == (None, (), None)
+    config.unlink()
+    assert SSHHosts().way_to("gpu-vm", "10.0.0.4", 22) == (None, (), None)

@@ -187,7 +187,9 @@ def test_a_host_of_the_ssh_configuration_without_azure(
     home, config = tmp_path / "home", tmp_path / "config"
     (home / ".ssh").mkdir(parents=True, mode=0o700)
     config.mkdir()
-    (config / "jupyter_dsvm_config.json").write_text('{"DSVMService": {"compute_providers": ["free", "hosts"]}}')
+    (config / "jupyter_dsvm_config.json").write_text(
+        '{"DSVMService": {"compute_providers": ["free", "hosts"]}, "SSHHosts": {"allowed_addresses": ["127.0.0.0/8"]}}'
+    )
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(config))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

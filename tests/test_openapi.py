@@ -139,6 +139,9 @@ async def test_every_operation_of_the_file(checked: Callable[..., Awaitable[Any]
     assert (operation["kind"], operation["compute"]) == ("create", None)
     await asyncio.sleep(0.2)
     assert (await ask("getOperation", 200, "GET", f"operations/{operation['id']}"))["compute"] == "azure:new-vm-id"
+    await ask("setUpAccess", 202, "POST", f"computes/{GPU.id}/access", {"user": "me", "renew_host_key": False})
+    await ask("setUpAccess", 202, "POST", f"computes/{GPU.id}/access")
+    await ask("forgetAccess", 202, "DELETE", f"computes/{GPU.id}/access")
     await ask("listKernelspecs", 200, "GET", "computes/azure:rich/kernelspecs")
     assert len((await ask("listSizes", 200, "GET", f"computes/{GPU.id}/sizes"))["sizes"]) == 3
     resized = await ask(
@@ -180,6 +183,9 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await checked(400, "POST", "computes", {"name": "x"})
     await checked(400, "POST", "computes", {"name": "x", "location": "l", "size": "s", "private": "yes"})
     await checked(400, "POST", "computes", {"name": "x", "location": "l", "size": "s", "image": "mine"})
+    await checked(404, "POST", "computes/nothing/access", {})
+    for body in ({"user": 1}, {"other": ""}, {"vmaccess": True}, {"password": "x", "renew_host_key": True}):
+        await checked(400, "POST", f"computes/{GPU.id}/access", body)
     await checked(404, "GET", "operations/none")
     await checked(404, "DELETE", "operations/none")
     await checked(404, "DELETE", "operations/none", release="true")

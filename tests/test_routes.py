@@ -154,6 +154,7 @@ PATHS = [
     "computes/free/start",
     "computes/free/stop",
     "computes/free/restart",
+    "computes/free/access",
     "computes/free/kernelspecs",
     "computes/free/sizes",
     "computes/free/resize",

@@ -336,3 +336,27 @@ def test_short_packets_are_taken_on_the_connections_thread_in_order_with_the_oth
     rest = [queue.read(100, 0) for _ in range(3)]
     assert [r for r in rest if not isinstance(r, Taken)] == [b"late", b""] or rest == [b"late", b"", b""]
     assert len(got) == taken
+
+
+def test_a_machine_behind_a_proxy_jump(tmp_path: Path):
+    """As ``~/.ssh/config`` has it: a real ssh to a real jump host, the names and host keys of both checked."""
+    from jupyter_dsvm.compute.hosts import SSHHosts
+
+    with sshd(tmp_path / "jump") as jump, sshd(tmp_path / "inner") as inner:
+        known, config = tmp_path / "known", tmp_path / "config"
+        known.write_text(f"[{jump.host}]:{jump.port} {jump.host_key_line}\ninner-key {inner.host_key_line}\n")
+        config.write_text(
+            f"Host *\n  UserKnownHostsFile {known}\n  GlobalKnownHostsFile /dev/null\n"
+            f"Host jump\n  HostName {jump.host}\n  Port {jump.port}\n  User {jump.user}\n  IdentityFile {jump.key_file}\n"
+            f"Host inner\n  HostName {inner.host}\n  Port {inner.port}\n  User {inner.user}\n  IdentityFile {inner.key_file}\n"
+            "  ProxyJump jump\n  HostKeyAlias inner-key\n"
+        )
+        target = SSHHosts(config_file=str(config)).ssh_target("host:inner")
+        connection = SSHConnection.open(target, HostKeys(tmp_path / "pins", known_hosts=[]), timeout=40)
+        try:
+            assert connection.run("echo here")[1] == b"here\n"
+        finally:
+            connection.close()
+        known.write_text(f"inner-key {inner.host_key_line}\n")
+        with pytest.raises(Unreachable, match="Host key verification failed"):
+            SSHConnection.open(target, HostKeys(tmp_path / "pins", known_hosts=[]), timeout=40)

@@ -48,6 +48,11 @@ class SSHHosts(Configurable):
         help="The hosts to show. The default is every alias in `config_file` without a pattern, except for hosts "
         "that only serve Git (user `git`, github.com and the like).",
     ).tag(config=True)
+    allowed_addresses = ListTrait(
+        Unicode(),
+        help="Addresses, networks (10.0.0.0/8) and names that hosts may have although they are this computer's own, loopback, "
+        "link-local or the hub's. For administrators: a user's server should not be a way to what only it can reach.",
+    ).tag(config=True)
     python = Unicode("", help="Path of the Python to try first on the hosts, to run the relay.").tag(config=True)
 
     def list(self) -> Listing:
@@ -91,14 +96,39 @@ class SSHHosts(Configurable):
             compute=compute_id,
             name=alias,
             host=host,
+            allowed_addresses=tuple(self.allowed_addresses),
             port=port,
             user=user,
             key_files=tuple(os.path.expanduser(k) for k in found.get("identityfile", ()) if k.lower() != "none"),
             host_key_alias=found.get("hostkeyalias"),
             known_hosts=_known_hosts(found.get("userknownhostsfile")),
-            proxy_command=_proxy_command(found, host, port),
+            proxy_command=_proxy_command(found, host, port, self._other_file()),
             python=self.python or None,
         )
+
+    def way_to(self, alias: str, host: str, port: int) -> tuple[str | None, tuple[str, ...], str | None]:
+        """User, keys and proxy command that a Host block of this very name has, for a machine whose address is known otherwise:
+        an Azure VM. Nothing where no block names it."""
+        nothing = (None, (), None)
+        if not self.enabled or not ALIAS.fullmatch(alias):
+            return nothing
+        try:
+            text = self._text() or ""
+        except ComputeError:
+            return nothing  # which nobody has said is about this machine
+        named = (_words(o[1]) for line in text.splitlines() if (o := _option(line)) and o[0] == "host")
+        if not any(alias in words for words in named):
+            return nothing
+        found = self._lookup(self._parse(text), alias)
+        keys = tuple(os.path.expanduser(k) for k in found.get("identityfile", ()) if k.lower() != "none")
+        # A ProxyCommand may have the block's own HostName in it.
+        jump = {"proxyjump": found.get("proxyjump")}
+        return found.get("user"), keys, _proxy_command(jump, host, port, self._other_file())
+
+    def _other_file(self) -> Sequence[str]:
+        """What tells ssh which configuration to read, where that is not the one that it reads anyway."""
+        path = Path(self.config_file).expanduser()
+        return () if path == Path("~/.ssh/config").expanduser() else ("-F", str(path))
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -224,7 +254,7 @@ def _known_hosts(value: str | None) -> tuple[str, ...] | None:
     return tuple(os.path.expanduser(name) for name in _words(value) if name.lower() != "none")
 
 
-def _proxy_command(found: dict[str, Any], host: str, port: int) -> str | None:
+def _proxy_command(found: dict[str, Any], host: str, port: int, file: Sequence[str] = ()) -> str | None:
     """``ProxyCommand`` as it is; ``ProxyJump`` as the command that OpenSSH runs for it."""
     command = found.get("proxycommand")
     if command:
@@ -240,5 +270,16 @@ def _proxy_command(found: dict[str, Any], host: str, port: int) -> str | None:
     at_port = ["-p", jump_port] if jump_port else []
     # Nobody is there to answer a question of this ssh.
     return shlex.join(
-        ["ssh", "-o", "BatchMode=yes", *via, *at_port, "-W", target, "--", name.replace("[", "").replace("]", "")]
+        [
+            "ssh",
+            *file,
+            "-o",
+            "BatchMode=yes",
+            *via,
+            *at_port,
+            "-W",
+            target,
+            "--",
+            name.replace("[", "").replace("]", ""),
+        ]
     )

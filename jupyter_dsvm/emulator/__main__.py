@@ -30,6 +30,12 @@ def add_arguments(parse: argparse.ArgumentParser) -> None:
     )
     parse.add_argument("--isolate", action=argparse.BooleanOptionalAction, help="namespaces of their own for the VMs")
     parse.add_argument("--ssh-server", choices=["openssh", "asyncssh"], help="default: OpenSSH's where it is installed")
+    parse.add_argument(
+        "--keys",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether the configuration has a key for the VMs and their host keys; --no-keys: SSH has to be set up",
+    )
     parse.add_argument("--may-start", action="store_true", help="let code in notebooks start the emulated VMs")
     parse.add_argument("--sign-in", action="store_true", help="give no token: sign in at the emulated Entra")
     parse.add_argument("--log-traffic", type=Path, metavar="FILE", help="write every exchange as a JSON line")
@@ -56,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             isolate=arguments.isolate,
             ssh_server=arguments.ssh_server,
             traffic=arguments.log_traffic,
+            keys=arguments.keys,
             may_start=arguments.may_start,
             sign_in=arguments.sign_in,
             cache=arguments.cache,

@@ -62,6 +62,8 @@ class Options:
     """Where to write every exchange, one JSON line each."""
     sign_in: bool = False
     """Give production code no token: people sign in, at the emulated Entra."""
+    keys: bool = True
+    """Whether the configuration has a key that the VMs let in, and their host keys; False: SSH has to be set up, as on Azure."""
     may_start: bool = False
     """Let code in notebooks start the emulated VMs (``DSVMService.kernel_may_start``), as the demo does."""
     cache: Path | None = None
@@ -252,6 +254,7 @@ class _Server:
                     uid=FIRST_UID + number,
                     ssh_server=ssh_server,
                     images=self.images,
+                    keys=self.options.keys,
                 )
             records.append(Record(machine, vm_id, vm))
         state_file.write_text(json.dumps(known, indent=1), encoding="utf-8")
@@ -315,6 +318,8 @@ class _Server:
         token, host_keys = self.config / "token", self.config / "host_keys"
         authority = self.config / "entra-ca.pem"
         _write_private(token, secret + "\n")
+        for vm in vms:
+            (vm.folder / "ssh" / "user_ca.pub").write_text(entra.directory.ssh.public_line + "\n", encoding="utf-8")
         _write_private(authority, entra.authority_pem.decode())
         _write_private(host_keys, "".join(f"{vm.vm_id} {public_line(vm.host_key)}\n" for vm in vms))
         settings: dict[str, Any] = {
@@ -326,12 +331,18 @@ class _Server:
                 "authority_ca_file": str(authority),
                 "client_id": next(iter(entra.directory.applications)),
                 "prices_endpoint": f"{base}/{gate.prices_door}",
-                "ssh_user": vms[0].user if vms else None,
-                "ssh_key_file": str(self.key),
                 "ssh_ports": {vm.vm_id: vm.port for vm in vms} | ({} if self.isolated else {"*": self.newcomer_port}),
-                "host_keys_file": str(host_keys),
             }
         }
+        if self.options.keys:
+            settings["AzureCompute"] |= {
+                "ssh_user": vms[0].user if vms else None,
+                "ssh_key_file": str(self.key),
+                "host_keys_file": str(host_keys),
+            }
+        if any(not vm.isolated for vm in vms):
+            # Whoever names such a VM in their SSH configuration names this computer.
+            settings["SSHHosts"] = {"allowed_addresses": ["127.0.0.0/8"]}
         if self.options.may_start:
             # No limit by price: some sizes have none in the list, and what is unknown is refused.
             settings["DSVMService"] = {"kernel_may_start": {"names": ["*"], "starts_per_day": 100}}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from . import shapes
+from . import runcommand, shapes
 from .deletions import Deletions
 from .deployments import Deployments
 from .estate import Estate
@@ -47,6 +47,8 @@ ACTIONS: dict[str, Action] = {
     "powerOff": Action("stopping", "stopped"),
     "restart": Action("running", "running"),
     "patch": Action("", None),
+    "runCommand": Action("", None),
+    "extension": Action("", None),
 }
 
 RUN, NOTHING, JOIN, PREEMPT, CONFLICT, REFUSE = "run", "nothing", "join", "preempt", "conflict", "refuse"
@@ -72,6 +74,14 @@ ANSWERS: dict[str, dict[str, str]] = {
     "patch": {
         "running": RUN, "busy": CONFLICT, "starting": CONFLICT, "stopping": CONFLICT, "stopped": RUN,
         "deallocating": CONFLICT, "deallocated": RUN,
+    },
+    "runCommand": {
+        "running": RUN, "busy": CONFLICT, "starting": REFUSE, "stopping": REFUSE, "stopped": REFUSE,
+        "deallocating": REFUSE, "deallocated": REFUSE,
+    },
+    "extension": {
+        "running": RUN, "busy": CONFLICT, "starting": REFUSE, "stopping": REFUSE, "stopped": REFUSE,
+        "deallocating": REFUSE, "deallocated": REFUSE,
     },
 }  # fmt: skip
 
@@ -241,7 +251,14 @@ class Arm:
 
     # -- changing things ----------------------------------------------------------------------------------------------
 
-    def begin(self, action: str, record: Record, size: str | None = None, hibernate: bool = False) -> Operation:
+    def begin(
+        self,
+        action: str,
+        record: Record,
+        size: str | None = None,
+        hibernate: bool = False,
+        command: runcommand.Command | None = None,
+    ) -> Operation:
         """Accept an action, or raise what Azure would answer. ``hibernate``: deallocate with its memory kept."""
         self.raise_fault(action, record)
         subscription = self.known_subscription(record.machine.subscription)
@@ -287,6 +304,7 @@ class Arm:
             record.note()
             seconds = getattr(self.timings, action)
             operation.due = utc() + timedelta(seconds=seconds)
+            operation.command = command
             operation.task = asyncio.create_task(self._carry_out(operation, before, took_over, seconds, size))
         return operation
 
@@ -323,8 +341,13 @@ class Arm:
                 operation.end("Failed", error)
                 return
             await self._effect(operation.action, record, seconds, size)
+            if operation.command is not None:
+                said = await runcommand.execute(record.vm, operation.command)
+                operation.output = said if operation.action == "runCommand" else None
             record.power = ACTIONS[operation.action].to or record.power
             operation.end("Succeeded")
+        except runcommand.NoAgent as error:
+            operation.end("Failed", shapes.error("VMAgentStatusCommunicationError", str(error))["error"])
         except BootError as error:
             record.power = "stopped"
             operation.end("Failed", shapes.error("OSProvisioningTimedOut", str(error))["error"])

@@ -40,6 +40,9 @@ QUICK = {
     "network": 0.05,
     "create": 0.2,
     "delete": 0.1,
+    "runCommand": 0.1,
+    "extension": 0.1,
+    "retry_after": 0,
 }
 """Timings for tests: no second is waited for nothing."""
 
@@ -65,6 +68,7 @@ class Emulator:
         scenario: Json | None = None,
         isolate: bool | None = None,
         ssh_server: str | None = None,
+        keys: bool = True,
         may_start: bool = False,
         sign_in: bool = False,
         cache: Path | None = None,
@@ -89,6 +93,8 @@ class Emulator:
             self._command.append("--isolate" if isolate else "--no-isolate")
         if ssh_server is not None:
             self._command += ["--ssh-server", ssh_server]
+        if not keys:
+            self._command.append("--no-keys")
         if may_start:
             self._command.append("--may-start")
         if sign_in:
@@ -264,8 +270,9 @@ class Emulator:
     def start_ssh(self, vm: str) -> None:
         self.control("POST", f"vms/{vm}/start-ssh")
 
-    def new_host_key(self, vm: str) -> None:
-        self.control("POST", f"vms/{vm}/new-host-key")
+    def new_host_key(self, vm: str, published: bool = False) -> None:
+        """``published``: made on the VM itself, so that its own .pub file says so too; else somebody is in between."""
+        self.control("POST", f"vms/{vm}/new-host-key", {"published": published})
 
     def restore_host_key(self, vm: str) -> None:
         self.control("POST", f"vms/{vm}/restore-host-key")

@@ -84,7 +84,7 @@ class ControlRoutes:
         elif action == "start-ssh":
             await vm.start_ssh()
         elif action == "new-host-key":
-            await vm.new_host_key()
+            await vm.new_host_key(bool(isinstance(self.asked, dict) and self.asked.get("published")))
         else:
             await vm.restore_host_key()
         self.set_status(204)

@@ -17,6 +17,7 @@ from typing import Any
 
 from .aadsts import ERRORS, Refused
 from .machines import HOME, Tenant
+from .ssh_authority import SSHAuthority
 
 Json = dict[str, Any]
 
@@ -110,6 +111,7 @@ class Directory:
             Person(GRACE, "Grace Hopper", "8b1f0c52-4f7e-4d09-9c7b-3a5d2e6f1a02", PARTNER.id),
         )
         self.behaviour = Behaviour()
+        self.ssh = SSHAuthority()
         self.applications: dict[str, str | None] = {AZURE_CLI_APP: None}
         """Client ids and their secrets; None: a public client."""
         self._clock = clock
@@ -189,7 +191,15 @@ class Directory:
         if self.behaviour.at_refresh is not None:
             raise Refused(self.behaviour.at_refresh, app=client_id, tenant=tenant, user=grant.person.username)
         where = grant.tenant if tenant in ANY_TENANT else tenant
-        return self._issue(grant.person, client_id, where, form.get("scope", ""), issuer)
+        answer = self._issue(grant.person, client_id, where, form.get("scope", ""), issuer)
+        if form.get("token_type") == "ssh-cert":
+            try:
+                lifetime = self.behaviour.token_lifetime
+                body = self.ssh.certificate(form.get("req_cnf", ""), grant.person.username, lifetime)
+            except (ValueError, TypeError, KeyError):
+                raise Refused(90014) from None
+            answer |= {"token_type": form["token_type"], "access_token": body}
+        return answer
 
     def _by_secret(self, tenant: str, client_id: str, form: dict[str, str], issuer: str) -> Json:
         if client_id not in self.applications:

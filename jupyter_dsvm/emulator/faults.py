@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 OPERATIONS = (
-    "start", "deallocate", "restart", "powerOff", "patch",
+    "start", "deallocate", "restart", "powerOff", "patch", "runCommand", "extension",
     "get", "instanceView", "list", "graph", "subscriptions", "operation", "network",
     "tenants", "sizes", "skus", "usages", "prices", "gallery",
     "locations", "group", "deployment", "deployments", "vm", "delete",
@@ -20,6 +20,7 @@ group; ``deployment`` is one that is validated or begun, ``deployments`` a look 
 what a deployment makes; ``delete`` is the deletion of anything."""
 
 LONG_RUNNING = frozenset({"start", "deallocate", "restart", "powerOff", "patch", "deployment", "network", "vm"})
+LONG_RUNNING = frozenset({"start", "deallocate", "restart", "powerOff", "patch", "runCommand", "extension"})
 
 PRESETS: dict[str, tuple[int, str]] = {
     "AllocationFailed": (
@@ -80,6 +81,12 @@ PRESETS: dict[str, tuple[int, str]] = {
         "lock and try again.",
     ),
     "SubscriptionRequestsThrottled": (429, "Number of requests for subscription '{subscription}' exceeded the limit."),
+    "VMExtensionProvisioningTimeout": (
+        409,
+        "Provisioning of VM extension RunCommandLinux has timed out. Extension provisioning has taken too long to complete. "
+        "The extension did not report a message. More information on troubleshooting is available at "
+        "https://aka.ms/vmextensionlinuxtroubleshoot",
+    ),
     "ServerTimeout": (503, "The request timed out."),
     "InternalServerError": (500, "An internal execution error occurred. Please retry later."),
 }

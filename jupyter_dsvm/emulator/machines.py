@@ -199,6 +199,10 @@ class Machine:
     generation: str = "V2"
     zones: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
+    entra_login: bool = False
+    """Whether SSH there takes certificates of Entra's, as with the extension AADSSHLoginForLinux."""
+    password: str = ""
+    """Of the account, where SSH takes passwords there (VMs with accounts of their own only); empty: it takes none."""
     kernelspecs: tuple[tuple[str, str], ...] = (("python3", "Python 3 (DSVM)"),)
     """Name and display name of each kernel that the machine offers; each has a Python environment of its own."""
     requirements: tuple[str, ...] = REQUIREMENTS

@@ -12,6 +12,7 @@ from typing import Any
 from . import graph
 from .machines import Machine
 from .made import Made
+from .runcommand import Command
 from .vm import VirtualMachine
 
 Json = dict[str, Any]
@@ -34,6 +35,9 @@ class Operation:
     ended: datetime | None = None
     status: str = "InProgress"
     error: Json | None = None
+    command: Command | None = None
+    output: Json | None = None
+    """What a run command has to say, once it has ended."""
     task: asyncio.Task[None] | None = None
 
     def end(self, status: str, error: Json | None = None) -> None:
@@ -65,6 +69,9 @@ class Record:
         self.public_ip_id = f"{self.group_id}/providers/Microsoft.Network/publicIPAddresses/{machine.name}-ip"
         if made is not None:
             self.nic_id, self.public_ip_id = made.interface_id, made.address_id
+
+        self.extensions: dict[str, Json] = {}
+        """Their properties, by name; secrets are not kept."""
         self.rows: deque[tuple[float, Json]] = deque(maxlen=100)
         """What the Resource Graph could see, and since when; the graph lags behind."""
 
@@ -120,6 +127,10 @@ class Timings:
     delete: float = 2.0
     nic_reserved: float = 0.0
     """How long the interface of a VM that could not be made stays reserved for it; Azure's 180."""
+
+    extension: float = 5.0
+    runCommand: float = 5.0
+    """The least; the real one takes 20 s and more."""
     retry_after: int | None = None
     """``Retry-After`` of operations; None: what is left of the operation, from 1 to 10 s."""
     graph_lag: float = 0.0

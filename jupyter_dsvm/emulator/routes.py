@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from tornado import web
 
-from . import graph, shapes
+from . import extensions, graph, runcommand, shapes
 from .arm import Arm
 from .control import CONTROL, ControlRoutes
 from .deploy_routes import DEPLOY_ROUTES, DeployRoutes
@@ -48,6 +48,10 @@ ROUTES: list[tuple[str, re.Pattern[str], str]] = [
         ("GET", _VM + r"/(?P<name>[^/]+)/instanceview", "instance_view"),
         ("GET", _VM + r"/(?P<name>[^/]+)/vmsizes", "vm_sizes"),
         ("POST", _VM + r"/(?P<name>[^/]+)/(?P<action>start|deallocate|poweroff|restart)", "act"),
+        ("POST", _VM + r"/(?P<name>[^/]+)/runcommand", "run_command"),
+        ("GET", _VM + r"/(?P<name>[^/]+)/extensions", "extensions"),
+        ("GET", _VM + r"/(?P<name>[^/]+)/extensions/(?P<extension>[^/]+)", "extension"),
+        ("PUT", _VM + r"/(?P<name>[^/]+)/extensions/(?P<extension>[^/]+)", "put_extension"),
         (
             "GET",
             r"/subscriptions/(?P<sub>[^/]+)/providers/microsoft\.compute/locations/[^/]+/operations/(?P<name>[^/]+)",
@@ -73,6 +77,7 @@ ACTIONS = {"start": "start", "deallocate": "deallocate", "poweroff": "powerOff",
 KINDS = {"networkinterfaces": "networkInterfaces", "publicipaddresses": "publicIPAddresses"}
 OPERATION = {
     "list_all": "list", "list_group": "list", "get_vm": "get", "instance_view": "instanceView", "vm_sizes": "sizes",
+    "run_command": "runCommand", "put_extension": "extension",
     "subscription": "subscriptions", "resource_graph": "graph", "gallery_image": "gallery",
 }  # fmt: skip
 """What faults, latency and throttles call a route where it is not the route's own name."""
@@ -341,6 +346,37 @@ class Handler(DeployRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
         self._point_to(operation)
         self.set_header("Location", self._address(operation, "monitor=true&"))
 
+    def on_run_command(self, sub: str, group: str, name: str) -> None:
+        record = self._record(sub, group, name)
+        operation = self.arm.begin("runCommand", record, command=runcommand.parse(self.asked))
+        self._spend("UpdateVM3Min;239", "UpdateVM30Min;1199")
+        self.set_status(202)
+        self._point_to(operation)
+        self.set_header("Location", self._address(operation, "monitor=true&"))
+
+    def on_extensions(self, sub: str, group: str, name: str) -> Json:
+        record = self._record(sub, group, name)
+        return {"value": [extensions.shape(record, one) for one in record.extensions]}
+
+    def on_extension(self, sub: str, group: str, name: str, extension: str) -> Json:
+        record = self._record(sub, group, name)
+        if extension not in record.extensions:
+            raise Refusal(404, "ResourceNotFound", f"The Resource '{extension}' of '{name}' was not found.")
+        return extensions.shape(record, extension)
+
+    def on_put_extension(self, sub: str, group: str, name: str, extension: str) -> Json:
+        record = self._record(sub, group, name)
+        kept, command = extensions.parse(extension, self.asked)
+        # Not into the traffic file, which people hand on.
+        if isinstance(self.asked, dict) and isinstance(self.asked.get("properties"), dict):
+            self.asked["properties"].pop("protectedSettings", None)
+        operation = self.arm.begin("extension", record, command=command)
+        self.set_status(200 if extension in record.extensions else 201)
+        record.extensions[extension] = kept
+        self._spend("UpdateVM3Min;239", "UpdateVM30Min;1199")
+        self._point_to(operation)
+        return extensions.shape(record, extension)
+
     def on_patch(self, sub: str, group: str, name: str) -> Json:
         record = self._record(sub, group, name)
         if not isinstance(self.asked, dict):
@@ -389,7 +425,7 @@ class Handler(DeployRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
             self.set_header("Location", self._address(operation, "monitor=true&"))
         elif operation.error is not None:
             raise Refusal(409, operation.error["code"], operation.error["message"])
-        return None
+        return operation.output
 
     def on_network(self, sub: str, group: str, kind: str, name: str) -> Json:
         kind = KINDS[kind.lower()]

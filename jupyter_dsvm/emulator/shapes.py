@@ -257,6 +257,8 @@ def operation(one: Operation) -> Json:
         body["endTime"] = moment(one.ended)
     if one.error is not None:
         body["error"] = one.error
+    if one.output is not None:
+        body["properties"] = {"output": one.output}
     return body
 
 

@@ -16,6 +16,7 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from .network import GUEST, Address, free_port, isolated_address, link_of, share
 ACCOUNT = "azureuser"
 VISITOR = "visitor"
 """A second account on isolated VMs, for whoever asks what other users of a VM can see. Takes the same key."""
+PERSON = "ada@example.com"
+"""The account of the first person of the emulated Entra, on VMs that let people in by its certificates."""
 FIRST_UID = 61000
 """Accounts of isolated VMs get ids from here on: unused by Debian, so that files on the disks belong to nobody else."""
 BOOT_TIMEOUT = 20.0
@@ -80,6 +83,7 @@ class VirtualMachine:
         images: environment.Images,
         account: str = ACCOUNT,
         port: int | None = None,
+        keys: bool = True,
     ) -> None:
         """``account`` and ``port`` are another than the usual ones; the account counts on isolated VMs only, the port on others."""
         self.machine = machine
@@ -95,6 +99,8 @@ class VirtualMachine:
         self.ssh_server = ssh_server
         """``openssh`` or ``asyncssh``."""
         self.images = images
+        self.keys = keys
+        """Whether it lets the emulator's own key in; without, only what is in the accounts' ``authorized_keys``."""
         self.size = machine.size
         self.address: Address | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -107,6 +113,7 @@ class VirtualMachine:
         self.host_key = folder / "ssh" / "host_key"
         if not self.host_key.exists():
             new_key(self.host_key)
+        self._publish_host_key()
         (folder / "ssh" / "authorized_keys").write_text(client_key + "\n", encoding="utf-8")
 
     # -- the disk -----------------------------------------------------------------------------------------------------
@@ -136,9 +143,11 @@ class VirtualMachine:
             path = ":".join(f"{self._seen(p)}/bin" for p in (*prefixes[:1], self.disk / "dsvm"))
             profile.write_text(f'export PATH="{path}:$PATH"\n', encoding="utf-8")
         if self.isolated:
-            visitor = self.disk / "home" / VISITOR
-            visitor.mkdir(exist_ok=True, mode=0o700)
-            os.chown(visitor, self.uid + 1000, self.uid + 1000)
+            for person, uid in ((VISITOR, self.uid + 1000), (PERSON, self.uid + 2000)):
+                if person == VISITOR or self.machine.entra_login:
+                    folder_of = self.disk / "home" / person
+                    folder_of.mkdir(exist_ok=True, mode=0o700)
+                    os.chown(folder_of, uid, uid)
             for top in (self.home, self.disk / "anaconda"):
                 for folder, folders, files in os.walk(top):
                     for name in (".", *folders, *files):
@@ -238,18 +247,27 @@ class VirtualMachine:
             os.kill(self.pid, signal.SIGUSR1)
             await self._greeted(self.address)
 
-    async def new_host_key(self) -> None:
-        """Another host key, as after somebody else took over the address. Nobody is told."""
+    def _publish_host_key(self) -> None:
+        """Where a VM has its public host keys, for whoever is root there."""
+        public = self.folder / "ssh" / "ssh_host_ed25519_key.pub"
+        public.write_text(f"{public_line(self.host_key)} root@{self.machine.name}\n", encoding="utf-8")
+
+    async def new_host_key(self, published: bool = False) -> None:
+        """Another host key, as after somebody else took over the address. Nobody is told, unless it is ``published`` as when
+        the VM's administrator has made a new one."""
         original = self.host_key.with_name("original_host_key")
         if not original.exists():
             self.host_key.rename(original)
         new_key(self.host_key)
+        if published:
+            self._publish_host_key()
         await self._renew_ssh()
 
     async def restore_host_key(self) -> None:
         original = self.host_key.with_name("original_host_key")
         if original.exists():
             original.rename(self.host_key)
+            self._publish_host_key()
             await self._renew_ssh()
 
     async def _renew_ssh(self) -> None:
@@ -321,12 +339,13 @@ class VirtualMachine:
             f"ListenAddress {address.host}",
             f"Port {address.port}",
             f'HostKey "{ssh}/host_key"',
-            f'AuthorizedKeysFile "{ssh}/authorized_keys"',
+            f'AuthorizedKeysFile "{ssh}/authorized_keys"' if self.keys else "AuthorizedKeysFile .ssh/authorized_keys",
             f"PermitRootLogin {'no' if self.isolated else 'prohibit-password'}",
             "UsePAM no",
-            "StrictModes no",
+            f"StrictModes {'no' if self.keys else 'yes'}",
+            *((f'TrustedUserCAKeys "{ssh}/user_ca.pub"',) if self.machine.entra_login and self.isolated else ()),
             "PidFile none",
-            "PasswordAuthentication no",
+            f"PasswordAuthentication {'yes' if self.machine.password and self.isolated else 'no'}",
             "KbdInteractiveAuthentication no",
             "UseDNS no",
             "PrintMotd no",
@@ -346,12 +365,15 @@ class VirtualMachine:
             (self.user, self.uid, f"/home/{self.user}", "/bin/bash"),
             (VISITOR, self.uid + 1000, f"/home/{VISITOR}", "/bin/bash"),
         ]
+        if self.machine.entra_login:
+            accounts.append((PERSON, self.uid + 2000, f"/home/{PERSON}", "/bin/bash"))
         name = self.machine.name
+        # `*` is no password at all; `!` would be a locked account, which sshd refuses without PAM.
+        passwords = {self.user: _crypted(self.machine.password)} if self.machine.password else {}
         return {
             "passwd": "".join(f"{n}:x:{i}:{i}:{n}:{home}:{shell}\n" for n, i, home, shell in accounts),
             "group": "".join(f"{n}:x:{i}:\n" for n, i, _, _ in accounts) + "tty:x:5:\n",
-            # `*` is no password at all; `!` would be a locked account, which sshd refuses without PAM.
-            "shadow": "".join(f"{n}:*:19700:0:99999:7:::\n" for n, _, _, _ in accounts),
+            "shadow": "".join(f"{n}:{passwords.get(n, '*')}:19700:0:99999:7:::\n" for n, _, _, _ in accounts),
             "hostname": f"{name}\n",
             "hosts": f"127.0.0.1 localhost\n::1 localhost\n{address.host} {name}\n",
             "resolv.conf": "",
@@ -361,6 +383,14 @@ class VirtualMachine:
         with contextlib.suppress(OSError):
             return (self.folder / "log").read_text("utf-8", "replace")[-600:].strip()
         return ""
+
+
+def _crypted(password: str) -> str:
+    """As in ``/etc/shadow``."""
+    done = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=password, capture_output=True, text=True)
+    if done.returncode:
+        raise BootError(f"A VM with a password needs openssl: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 def _inside(first: int, by_namespace: bool) -> list[int]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import AuthenticationError, SSHError, Unreachable, printable, reason
 from ..models import SSHTarget
+from .addresses import check
 from .hostkeys import HostKey, HostKeys
 from .keystotry import KeysToTry
 from .proxycommand import ProxyCommand
@@ -35,6 +36,9 @@ BUSY = re.compile("MaxStartups|Not allowed at this time")
 _served: dict[tuple[str, str, int], str] = {}
 """By user, host and port: the key that was taken last, as ``KeysToTry`` labels it. It is tried first, since each try that fails
 is a round trip, and counts as a failure for sshd."""
+
+KEYS_BEFORE_PASSWORD = 4
+"""Of the six tries that sshd allows (``MaxAuthTries``), the password has to get one."""
 
 MAX_OUTPUT = 4 * 1024 * 1024
 
@@ -234,6 +238,9 @@ class SSHConnection:
                 f"The address of {self._place} cannot be found: {reason(e)}.",
                 advice="Check the host name, and that this server can resolve it.",
             ) from e
+        if self.target.allowed_addresses is not None:
+            # The very addresses that are connected to below: a name could mean another one when asked again.
+            check(self.target.name, self.target.host, (row[4][0] for row in addresses), self.target.allowed_addresses)
         error: OSError = TimeoutError("timed out")
         for index, (family, kind, protocol, _, address) in enumerate(addresses):
             # An address that does not answer must leave time for the others.
@@ -337,6 +344,8 @@ class SSHConnection:
         keys = KeysToTry(self.target, passphrase, agent, _served.get(self._account, ""))
         try:
             for label, key in keys:
+                if password is not None and len(tried) == KEYS_BEFORE_PASSWORD:
+                    break
                 tried.append(label)
                 transport.auth_timeout = max(0.1, deadline - time.monotonic())
                 try:
@@ -368,7 +377,10 @@ class SSHConnection:
             f"{self._place} does not let {self.user} in. "
             f"Tried: {'; '.join([*tried, *keys.skipped]) or 'no key, there is none'}. "
             f"The server accepts: {_accepted(transport, self.user)}.",
-            advice=f"Put the public half of one of these keys into ~{self.user}/.ssh/authorized_keys there, "
+            advice="The VM needs the AADSSHLoginForLinux extension, and you a role Virtual Machine User Login on it; "
+            "or set AzureCompute.entra_ssh to False."
+            if self.target.certificates
+            else f"Put the public half of one of these keys into ~{self.user}/.ssh/authorized_keys there, "
             "or set the right user and key file.",
         )
 

@@ -96,9 +96,16 @@ class _Entry:
 class HostKeys:
     """Shared by all connections of a process; methods may be called from any thread and block on files only."""
 
-    def __init__(self, pins: str | Path | None = None, known_hosts: Sequence[str | Path] = KNOWN_HOSTS) -> None:
-        """``pins``: our own file, 0600 in a 0700 folder; by default under Jupyter's data folder."""
+    def __init__(
+        self,
+        pins: str | Path | None = None,
+        known_hosts: Sequence[str | Path] = KNOWN_HOSTS,
+        configured: str | Path | None = None,
+    ) -> None:
+        """``pins``: our own file, 0600 in a 0700 folder; by default under Jupyter's data folder. ``configured``: a file of
+        whoever administers this server, in the same form and never written: a machine that is in it has those keys."""
         self._pins = None if pins is None else Path(pins)
+        self._configured = None if configured is None else Path(configured).expanduser()
         self._known_hosts = tuple(Path(p).expanduser() for p in known_hosts)
         self._lock = threading.Lock()
 
@@ -118,6 +125,11 @@ class HostKeys:
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]*", key_id):
             raise ConfigurationError(f"Host keys cannot be pinned under the name {key_id!r}.")
+        if self.configured_for(key_id):
+            raise ConfigurationError(
+                f"The host keys of {key_id} are in {self._configured}, which is not changed.",
+                advice="Change them there.",
+            )
         try:
             keys = [HostKey.parse(line) for line in key_lines]
         except ValueError as e:
@@ -125,6 +137,21 @@ class HostKeys:
                 f"A host key given for {key_id} cannot be used: {e}.",
                 advice="Give the lines of the machine's /etc/ssh/ssh_host_*_key.pub.",
             ) from None
+        self._keep(key_id, keys)
+
+    def unpin(self, key_id: str) -> None:
+        """Forget what was pinned for a machine. Raises ``ConfigurationError``."""
+        self._keep(key_id, [])
+
+    def pinned(self, key_id: str) -> list[HostKey]:
+        """What our own file has for it."""
+        return [e.key for e in _read([self.pins]) if e.hosts == key_id]
+
+    def configured_for(self, key_id: str) -> bool:
+        """Whether the administrator's file says which keys it has."""
+        return self._configured is not None and any(e.hosts == key_id for e in _read([self._configured]))
+
+    def _keep(self, key_id: str, keys: Sequence[HostKey]) -> None:
         with self._lock:
             try:
                 lines = self.pins.read_text().splitlines() if self.pins.exists() else []
@@ -179,11 +206,16 @@ class HostKeys:
 
     def _entries(self, target: SSHTarget) -> list[_Entry]:
         if target.pinned_key_id is not None:
-            return [e for e in _read([self.pins]) if e.hosts == target.pinned_key_id]
+            return [e for e in _read([self._pins_of(target)]) if e.hosts == target.pinned_key_id]
         files = self._known_hosts
         if target.known_hosts is not None:
             files = (*map(Path, target.known_hosts), Path(SYSTEM_KNOWN_HOSTS))
         return [e for e in _read(files) if e.matches(_known_as(target))]
+
+    def _pins_of(self, target: SSHTarget) -> Path:
+        if self._configured is not None and self.configured_for(target.pinned_key_id or ""):
+            return self._configured
+        return self.pins
 
     def _how_to_accept(self, target: SSHTarget, key: HostKey) -> str:
         if target.pinned_key_id is not None:
@@ -192,7 +224,12 @@ class HostKeys:
 
     def _how_to_forget(self, target: SSHTarget) -> str:
         if target.pinned_key_id is not None:
-            return f"remove the lines of {target.pinned_key_id} from {self.pins} and compare the new fingerprint."
+            if self._pins_of(target) == self._configured or not target.compute.startswith("azure:"):
+                return (
+                    f"remove the lines of {target.pinned_key_id} from {self._pins_of(target)} "
+                    "and compare the new fingerprint."
+                )
+            return f"`jupyter dsvm access {target.name} --renew-host-key` asks Azure what its host key is now, and says both."
         files = "".join(f" -f {path}" for path in (target.known_hosts or ())[:1])
         return f"run `ssh-keygen -R '{_known_as(target)}'{files}`, then `{_ssh_command(target)}` and compare the new fingerprint."
 

@@ -50,6 +50,10 @@ class KeysToTry:
         yield from keys
 
     def _all(self) -> Iterator[tuple[str, paramiko.PKey]]:
+        for key in self._target.certificates:
+            yield f"the certificate for {self._target.user} ({_fingerprint(key)})", key
+        if self._target.own_key is not None:
+            yield from self._from_file(self._target.own_key, named=True)
         for name in self._target.key_files:
             yield from self._from_file(name, named=True)
         if self._use_agent:

@@ -26,6 +26,7 @@ from jupyter_dsvm.models import (
     SSHTarget,
     utc_now,
 )
+from jupyter_dsvm.ssh.grants import Grant
 
 
 def dsvm(name: str, power: PowerState = PowerState.RUNNING, **more: Any) -> Compute:
@@ -104,6 +105,20 @@ class FakeCompute:
         if ran:
             memo.note(stage="start")
         return self._change("resize", compute_id, row.power_state, report, cancel)
+
+    def set_up_access(self, compute_id: str, report: Report, cancel: Cancel, **options: Any) -> str:
+        self.asked.append(f"access {compute_id} {options}")
+        return "It is set up."
+
+    def may_set_up(self, compute_id: str) -> bool:
+        return False
+
+    def grant(self, compute_id: str) -> Grant:
+        return Grant()
+
+    def forget_access(self, compute_id: str, report: Report, cancel: Cancel, taken_away: bool) -> str:
+        self.asked.append(f"forget {compute_id}")
+        return "It is forgotten."
 
     def ssh_target(self, compute_id: str) -> SSHTarget:
         # Nobody can tell through a command whether it has booted, so nothing of this computer is asked.
@@ -272,10 +287,11 @@ class FakeConnections:
 
     def __init__(self) -> None:
         self.error: DSVMError | None = None
+        self.passwords: dict[str, str | None] = {}
         self.starts: list[dict[str, Any]] = []
         self.closed = False
 
-    def open(self, compute: Compute, cancel: Cancel) -> FakePipe:
+    def open(self, compute: Compute, cancel: Cancel, set_up: Report | None = None) -> FakePipe:
         if self.error is not None:
             raise self.error
         return FakePipe()
@@ -291,6 +307,9 @@ class FakeConnections:
 
     def kernels_changed(self) -> None:
         pass
+
+    def set_password(self, compute_id: str, password: str | None) -> None:
+        self.passwords[compute_id] = password
 
     def stopped(self, compute_id: str) -> None:
         pass

@@ -24,7 +24,9 @@ def lab_pc(folder: Path, patch: pytest.MonkeyPatch, **env: str) -> Iterator[SSHS
     home, config = folder / "home", folder / "config"
     (home / ".ssh").mkdir(parents=True, mode=0o700)
     config.mkdir()
-    (config / "jupyter_dsvm_config.json").write_text('{"DSVMService": {"compute_providers": ["free", "hosts"]}}')
+    (config / "jupyter_dsvm_config.json").write_text(
+        '{"DSVMService": {"compute_providers": ["free", "hosts"]}, "SSHHosts": {"allowed_addresses": ["127.0.0.0/8"]}}'
+    )
     patch.setenv("HOME", str(home))
     patch.setenv("JUPYTER_CONFIG_DIR", str(config))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

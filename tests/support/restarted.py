@@ -46,7 +46,11 @@ class Place:
     def configure(self, **sections: dict[str, object]) -> None:
         values: dict[str, object] = {
             "DSVMService": {"compute_providers": ["free", "hosts"]},
-            "SSHHosts": {"config_file": str(self.home / ".ssh" / "config"), "python": sys.executable},
+            "SSHHosts": {
+                "config_file": str(self.home / ".ssh" / "config"),
+                "python": sys.executable,
+                "allowed_addresses": ["127.0.0.0/8"],
+            },
             **sections,
         }
         (self.config / "jupyter_dsvm_config.json").write_text(json.dumps(values))

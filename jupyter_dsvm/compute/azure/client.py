@@ -199,13 +199,20 @@ class ArmClient:
 
     def virtual_machines(self, subscription: str) -> Any:
         """azure-mgmt-compute's operations on the VMs of a subscription, over this pipeline."""
+        return self._client(subscription).virtual_machines
+
+    def extensions(self, subscription: str) -> Any:
+        """Those on their extensions."""
+        return self._client(subscription).virtual_machine_extensions
+
+    def _client(self, subscription: str) -> ComputeManagementClient:
         with self._lock:
             client = self._compute.get(subscription)
             if client is None:
                 client = self._compute[subscription] = ComputeManagementClient(
                     self._credential, subscription, base_url=self.endpoint, policies=[], pipeline=self._pipeline
                 )
-            return client.virtual_machines
+            return client
 
     def close(self) -> None:
         self._arm.close()

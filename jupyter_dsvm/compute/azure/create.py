@@ -16,16 +16,14 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-
-from jupyter_core.paths import jupyter_data_dir
 
 from ...errors import Cancelled, ComputeError, DSVMError, Forbidden, OperationRefused, Throttled
 from ...ssh.keys import ensure_key
 from ..creating import NewCompute
 from ..provider import Cancel, Memo, Report
 from . import template
+from .access import own_key_folder
 from .cleanup import WORDS, Cleaner, made_by
 from .errors import NOT_THERE
 from .failures import explained, failure
@@ -49,11 +47,6 @@ LONGEST = 3600.0
 """Seconds for a deployment. Azure itself gives a VM some 20 minutes to come up."""
 
 
-def key_folder() -> Path:
-    """Where our own key is."""
-    return Path(jupyter_data_dir()) / "jupyter-dsvm"
-
-
 def create(azure: AzureCompute, wanted: NewCompute, report: Report, cancel: Cancel, memo: Memo) -> VirtualMachine:
     """Return the new VM once it runs.
 
@@ -68,7 +61,7 @@ def create(azure: AzureCompute, wanted: NewCompute, report: Report, cancel: Canc
     report(f"Looking whether {wanted.name} can be made", None)
     name = str(facts.get("deployment") or f"jupyter-dsvm-{wanted.name[:40]}-{secrets.token_hex(4)}")
     try:
-        key = ensure_key(key_folder())
+        key = ensure_key(own_key_folder())
         found = checked(azure, wanted, key.public_line, name)
         if cancel.is_set():
             raise Cancelled(f"{wanted.name} was not made: cancelled before Azure was asked.")

@@ -163,6 +163,20 @@ class Application:
             raise _refused(answer, tried)
         return str(answer["access_token"]), time.time() + float(answer.get("expires_in") or 0)
 
+    def ssh_certificate(self, scope: str, data: dict[str, str], tenant: str | None) -> str:
+        """The access token that is a certificate for the key in ``data`` (``entra_ssh``). Raises as ``token``."""
+        other = tenant if tenant and tenant.lower() != self.tenant.lower() else None
+        tried = "Could not get an SSH certificate"
+        with self._translated(tried):
+            app = self._client(other or "")
+            accounts = app.get_accounts()
+            answer = app.acquire_token_silent_with_error([scope], accounts[0] if accounts else None, data=dict(data))
+        if answer is None:
+            raise SignInRequired(f"{tried}: nothing is left to renew the sign-in with.", advice=AGAIN)
+        if "access_token" not in answer:
+            raise _refused(answer, tried)
+        return str(answer["access_token"])
+
     @property
     def has_changed(self) -> bool:
         """Whether ``to_keep`` gives something new."""

@@ -10,7 +10,6 @@ import getpass
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BadRequest, NotAllowed, OperationRefused
@@ -241,15 +240,3 @@ def _names_free(client: ArmClient, plan: Plan) -> None:
             advice="Choose another name, or delete what an earlier VM of that name has left behind.",
             code="NameTaken",
         )
-
-
-def key_files(setting: str, folder: Path) -> tuple[str, ...]:
-    """The keys to log in with: the one that is configured, and ours where it was made."""
-    from ...ssh.keystotry import DEFAULT_KEYS
-
-    ours = folder / "id_ed25519"
-    found = [setting] if setting else []
-    if ours.exists():
-        # Naming any key turns SSH's usual ones off, so they are named as well.
-        found += [str(ours), *(() if setting else (k for k in DEFAULT_KEYS if Path(k).expanduser().exists()))]
-    return tuple(found)

@@ -25,7 +25,9 @@ from ...errors import (
 )
 from ...models import OS, Compute, PowerState, SSHTarget
 from ..creating import Creation, NewCompute
+from ..hosts import SSHHosts
 from ..provider import Cancel, Listing, Memo, Report
+from .access import AzureAccess
 from .account import AzureAccount
 from .createsettings import CreateSettings
 from .credentials import cloud_of
@@ -51,7 +53,7 @@ GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
 
 
-class AzureCompute(Resizable, CreateSettings, AzureAccount):
+class AzureCompute(Resizable, CreateSettings, AzureAccess, AzureAccount):
     """Data Science VMs in Azure: list, create, start, stop, restart, resize, and where to reach them over SSH."""
 
     prefix = PREFIX
@@ -210,13 +212,19 @@ class AzureCompute(Resizable, CreateSettings, AzureAccount):
                 "run this server in the VM's network.",
                 code="NoAddress",
             )
+        certificate = self._certificate(machine)
+        port = self.ssh_ports.get(machine.vm_id, self.ssh_ports.get("*", 22))
+        user, keys, proxy = SSHHosts(config=self.config).way_to(machine.name, host, port)
         return SSHTarget(
             compute=compute_id,
             name=machine.name,
             host=host,
-            port=self.ssh_ports.get(machine.vm_id, self.ssh_ports.get("*", 22)),
-            user=self.ssh_user or machine.admin,
-            key_files=self._key_files(),
+            port=port,
+            user=certificate.user if certificate else self._user(machine, user),
+            certificates=(certificate.key,) if certificate else (),
+            own_key=None if certificate else self._own_key(machine),
+            key_files=(self.ssh_key_file,) if self.ssh_key_file else keys,
+            proxy_command=proxy,
             pinned_key_id=machine.vm_id,
             python=self.python or None,
         )
@@ -308,13 +316,6 @@ class AzureCompute(Resizable, CreateSettings, AzureAccount):
             return None
         except ComputeError:
             return machine.compute
-
-    def _key_files(self) -> tuple[str, ...]:
-        """The keys to log in with. Ours is on every VM that was made here."""
-        from .create import key_folder
-        from .preflight import key_files
-
-        return key_files(self.ssh_key_file, key_folder())
 
     # One VM
 

@@ -284,6 +284,21 @@ class SignIn:
             first, *others = [e.account.tenant for e in self._entries] or [""]
         return tuple(tenant for tenant in others if tenant and tenant.lower() != first.lower())
 
+    def ssh_certificate(self, scope: str, data: dict[str, str], tenant: str) -> str:
+        """An SSH certificate of whoever signed in with a code here; no other way to sign in can give one."""
+        self._restore()
+        with self._lock:
+            entries = [e for e in self._entries if hasattr(e.account, "ssh_certificate") and e.problem is None]
+        if not entries:
+            raise SignInRequired(
+                "An SSH certificate of Entra's needs somebody who signed in here with a code.",
+                advice="Sign in with `%dsvm signin` or `jupyter dsvm signin`; or use a key: set AzureCompute.entra_ssh to False.",
+            )
+        own = [e for e in entries if tenant and e.account.tenant.lower() == tenant.lower()]
+        account: Any = (own or entries)[0].account
+        found: str = account.ssh_certificate(scope, data, tenant or None)
+        return found
+
     def refused(self, tenant: str | None = None) -> None:
         """Azure did not take the token that ``token`` gave for that tenant. Called on the thread of that request; asks nobody."""
         with self._lock:
