@@ -352,6 +352,7 @@ class DSVMService(LoggingConfigurable):
     def create(self, wanted: NewCompute) -> Operation:
         running = self.creations.begin(wanted)
         self.spawn(running, lambda: self.creations.run(running, wanted))
+        return running.value
 
     def set_up_access(self, compute: str, request: AccessRequest) -> Operation:
         """SSH to a machine: a key, an account, a password."""

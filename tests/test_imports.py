@@ -23,20 +23,8 @@ LAYERS: list[tuple[int, list[str]]] = [
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["service", "calls"]),
     (5, ["routes", "websocket", "frames"]),
-    (
-        5,
-        [
-            "cli",
-            "access_command",
-            "signin_command",
-            "create_command",
-            "remote_access",
-            "remote_accounts",
-            "demo",
-            "doctor",
-            "install",
-        ],
-    ),
+    (5, ["cli", "access_command", "signin_command", "create_command", "remote_access", "remote_accounts"]),
+    (5, ["demo", "doctor", "install"]),
     (6, ["activity", "adoption", "extension"]),
 ]
 """A module belongs to the longest name here that is its own or its package's. Within a layer modules may import each other."""

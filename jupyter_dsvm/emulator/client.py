@@ -42,7 +42,6 @@ QUICK = {
     "delete": 0.1,
     "runCommand": 0.1,
     "extension": 0.1,
-    "retry_after": 0,
 }
 """Timings for tests: no second is waited for nothing."""
 
