@@ -92,6 +92,8 @@ class Elsewhere:
             return
         for row in rows:
             kind = kind_of(row) if row.kind is ComputeKind.DSVM else None
+            if kind is None and row.id not in self._given_up:
+                continue  # nearly all of thousands
             with self._lock:
                 if self._given_up.get(row.id, kind) != kind:
                     del self._given_up[row.id]
