@@ -12,6 +12,7 @@ changes nothing.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Mapping
@@ -53,6 +54,12 @@ def key_folder() -> Path:
     return Path(jupyter_data_dir()) / "jupyter-dsvm"
 
 
+def marked(public_line: str) -> str:
+    """Our key's line as it goes on VMs: by its comment exactly this line is found again, from wherever it is taken away."""
+    kind, blob = public_line.split()[:2]
+    return f"{kind} {blob} jupyter-dsvm:{hashlib.sha256(blob.encode()).hexdigest()[:16]}"
+
+
 def create(azure: AzureCompute, wanted: NewCompute, report: Report, cancel: Cancel, memo: Memo) -> VirtualMachine:
     """Return the new VM once it runs.
 
@@ -68,7 +75,7 @@ def create(azure: AzureCompute, wanted: NewCompute, report: Report, cancel: Canc
     name = str(facts.get("deployment") or f"jupyter-dsvm-{wanted.name[:40]}-{secrets.token_hex(4)}")
     try:
         key = ensure_key(key_folder())
-        found = checked(azure, wanted, key.public_line, name)
+        found = checked(azure, wanted, marked(key.public_line), name)
         if cancel.is_set():
             raise Cancelled(f"{wanted.name} was not made: cancelled before Azure was asked.")
     except DSVMError as error:
