@@ -24,6 +24,7 @@ __all__ = ["emulator", "make"]
 
 def test_a_vm_with_all_that_it_needs(make: Make, emulator: Emulator):
     azure, said, before = make(create_owner="ada"), Said(), len(emulator.traffic)
+    emulator.set_timings(network=0.4)  # each is looked at
     row = azure.create(spec(resource_group="made", disk_gib=200), said, Cancel())
     assert (row.name, row.power_state, row.location) == ("new-vm", PowerState.RUNNING, "westeurope")
     assert row.image == "microsoft-dsvm:ubuntu-2204:2204-gen2"

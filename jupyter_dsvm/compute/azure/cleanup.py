@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ComputeError, Throttled, UnknownCompute
+from ...errors import ComputeError, Throttled
 from . import template
 from .errors import fault_of
-from .preflight import DEPLOYMENT_TAG, RESOURCES_API, group_path, is_there
+from .preflight import DEPLOYMENT_TAG, RESOURCES_API, group_path, is_there, not_there
 
 if TYPE_CHECKING:
     from .client import ArmClient
@@ -141,9 +141,9 @@ class Cleaner:
                 try:
                     with self.client.translated(what):
                         self.client.send("DELETE", path, version)
-                except UnknownCompute:
-                    return ""
                 except ComputeError as error:
+                    if not_there(error):
+                        return ""
                     why = error.message
                     if not isinstance(error, Throttled) and not _passes(error):
                         return why

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from jupyter_core.paths import jupyter_data_dir
 
-from ...errors import Cancelled, ComputeError, DSVMError, Forbidden, OperationRefused, Throttled, UnknownCompute
+from ...errors import Cancelled, ComputeError, DSVMError, Forbidden, OperationRefused, Throttled
 from ...ssh.keys import ensure_key
 from ..creating import NewCompute
 from ..provider import Cancel, Memo, Report
@@ -30,7 +30,7 @@ from . import template
 from .cleanup import WORDS, Cleaner, made_by
 from .failures import explained, failure
 from .machine import VirtualMachine, from_model
-from .preflight import RESOURCES_API, Checked, checked, group_path
+from .preflight import RESOURCES_API, Checked, checked, group_path, not_there
 from .template import Plan
 
 if TYPE_CHECKING:
@@ -219,10 +219,10 @@ class _Deployment:
                 if state not in ENDED and not stopping:
                     self._progress()
                 heard = time.monotonic()
-            except UnknownCompute as gone:
-                state, error = "deleted", {"code": gone.code, "message": gone.message}
             except ComputeError as unheard:
-                if time.monotonic() - heard > SILENCE:
+                if not_there(unheard):
+                    state, error = "deleted", {"code": unheard.code, "message": unheard.message}
+                elif time.monotonic() - heard > SILENCE:
                     raise self._still_going(unheard) from unheard
                 if isinstance(unheard, Throttled):
                     self.cancel.wait(min(unheard.retry_after or 0.0, LONGEST_WAIT))
@@ -259,9 +259,9 @@ class _Deployment:
         while True:
             try:
                 return self._state()[0]
-            except UnknownCompute:
-                return None
             except ComputeError as error:
+                if not_there(error):
+                    return None
                 if time.monotonic() - heard > SILENCE:
                     raise self._still_going(error) from error
             time.sleep(self.azure.polling_interval)
@@ -361,9 +361,9 @@ class _Deployment:
         ids = self.plan.ids
         try:
             return made_by(self._operations(), ids)
-        except UnknownCompute:
-            return {}
-        except ComputeError:
+        except ComputeError as error:
+            if not_there(error):
+                return {}
             return ids  # none of them was there before, and each is looked at before it is deleted
 
     def drop_group(self, error: DSVMError) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BadRequest, NotAllowed, OperationRefused, UnknownCompute
+from ...errors import BadRequest, ComputeError, NotAllowed, OperationRefused
 from ...models import SizeOffer
 from ..creating import Creation, NewCompute, SubscriptionOffer
 from . import names, template
@@ -187,6 +187,9 @@ def _tags(azure: AzureCompute, deployment: str) -> dict[str, str]:
     )
 
 
+NOT_THERE = frozenset(
+    {"resourcenotfound", "notfound", "resourcegroupnotfound", "deploymentnotfound", "parentresourcenotfound"}
+)
 DEPLOYMENT_TAG = "jupyter-dsvm-deployment"
 
 
@@ -197,13 +200,20 @@ def _login() -> str:
         return ""
 
 
+def not_there(error: ComputeError) -> bool:
+    """Whether Azure itself says that what was asked for does not exist, whatever it is: a 404 with a code of Azure's."""
+    return error.code.lower() in NOT_THERE and getattr(error.__cause__, "status_code", None) == 404
+
+
 def is_there(client: ArmClient, resource_id: str, api_version: str) -> dict[str, Any] | None:
     """The resource, or None if Azure says that there is none. Raises what else it answers."""
     try:
         with client.translated(f"look for {resource_id.rsplit('/', 1)[-1]}"):
             return client.get(resource_id, api_version)
-    except UnknownCompute:
-        return None
+    except ComputeError as error:
+        if not_there(error):
+            return None
+        raise
 
 
 def group_path(subscription: str, group: str) -> str:

@@ -227,7 +227,7 @@ TABLE = (
     # By code only: a 404 without one is not Azure's word, and "unknown" ends what runs there.
     _row(
         UnknownCompute,
-        "ResourceNotFound NotFound ResourceGroupNotFound DeploymentNotFound",
+        "ResourceNotFound NotFound ResourceGroupNotFound",
         "It is not in Azure any more.",
         "Reload the list of computes.",
     ),
