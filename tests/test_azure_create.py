@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = ["emulator", "make"]
 
 def test_a_vm_with_all_that_it_needs(make: Make, emulator: Emulator):
     azure, said, before = make(create_owner="ada"), Said(), len(emulator.traffic)
+    emulator.set_timings(network=0.4)  # each is looked at
     row = azure.create(spec(resource_group="made", disk_gib=200), said, Cancel())
     assert (row.name, row.power_state, row.location) == ("new-vm", PowerState.RUNNING, "westeurope")
     assert row.image == "microsoft-dsvm:ubuntu-2204:2204-gen2"
@@ -107,6 +109,10 @@ def test_ssh_is_open_to_our_key_and_the_address_stays(make: Make, emulator: Emul
     target = azure.ssh_target(row.id)
     (key,) = target.key_files
     assert key.endswith("/jupyter-dsvm/id_ed25519")
+    (there,) = resource(emulator, "virtualMachines", "new-vm")["properties"]["osProfile"]["linuxConfiguration"]["ssh"][
+        "publicKeys"
+    ]
+    assert re.fullmatch(r"ssh-ed25519 \S+ jupyter-dsvm:[0-9a-f]{16}", there["keyData"])
     assert Path(key).stat().st_mode & 0o077 == 0
     assert target.pinned_key_id == row.id.removeprefix("azure:")
     assert target.user == "azureuser"

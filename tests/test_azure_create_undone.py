@@ -262,6 +262,20 @@ def test_a_server_that_stops_leaves_it_to_the_next(make: Make, emulator: Emulato
     assert created(make(), spec(resource_group="made"), Memo(kept)).power_state is PowerState.RUNNING
 
 
+def test_somebody_deletes_the_whole_group_meanwhile(make: Make, emulator: Emulator):
+    before = everything(emulator)
+    emulator.set_timings(create=1.0)
+    path = f"/subscriptions/{RESEARCH.id}/resourcegroups/made?api-version=2021-04-01"
+    with pytest.raises(OperationRefused) as caught:
+        make().create(
+            spec(resource_group="made"), When("the VM (5 of 5)", lambda: emulator.request("DELETE", path)), Cancel()
+        )
+    assert caught.value.code == "ResourceGroupNotFound"
+    assert everything(emulator) == before
+    time.sleep(1.0)
+    assert all(row["name"] != "new-vm" for row in emulator.vms)
+
+
 def test_looks_that_fail_are_repeated(make: Make, emulator: Emulator):
     azure = make()
     emulator.fault("*", "deployments", code="ServerTimeout", times=8)

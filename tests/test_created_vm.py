@@ -29,8 +29,9 @@ OURS = ["--from", "203.0.113.7"]
 
 
 @pytest.fixture
-def azure(configured: Emulator) -> Iterator[Emulator]:
-    """Configured without a key: ours has to do."""
+def azure(configured: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """Configured without a key: ours has to do, which is made in a folder of this test's own."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     settings(
         configured, Path(os.environ["JUPYTER_CONFIG_DIR"]), AzureCompute={"ssh_key_file": "", "polling_interval": 0.2}
     )

@@ -296,15 +296,17 @@ class Deployments:
                 raise Refusal(fault.status, fault.code, self.arm.words(fault, record))
             if no_room is not None:
                 raise Refusal(409, no_room["code"], no_room["message"])
-            if vm is not None:
+            if vm is not None and record in self.arm.records:
                 await vm.boot()
         except (Refusal, BootError):
             record.power, record.provisioning, record.busy = "deallocated", "Failed", None
             until = asyncio.get_running_loop().time() + self.arm.timings.nic_reserved
             self.estate.reserved[record.nic_id.lower()] = (until, record.id)
             raise
-        if record not in self.arm.records:
-            return  # deleted while it was being made
+        if record not in self.arm.records:  # deleted while it was being made
+            if vm is not None:
+                await vm.halt()
+            return
         record.power, record.provisioning, record.busy = "running", "Succeeded", None
         self._show_addresses(record, interface)
         record.note()

@@ -141,9 +141,9 @@ class Cleaner:
                 try:
                     with self.client.translated(what):
                         self.client.send("DELETE", path, version)
-                except NOT_THERE:
-                    return ""
                 except ComputeError as error:
+                    if isinstance(error, NOT_THERE):
+                        return ""
                     why = error.message
                     if not isinstance(error, Throttled) and not _passes(error):
                         return why

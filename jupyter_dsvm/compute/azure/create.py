@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import Cancelled, ComputeError, DSVMError, Forbidden, OperationRefused, Throttled
-from ...ssh.keys import ensure_key
+from ...ssh.keys import KeyPair, ensure_key
 from ..creating import NewCompute
 from ..provider import Cancel, Memo, Report
 from . import template
-from .access import own_key_folder
+from .access import mark_of
 from .cleanup import WORDS, Cleaner, made_by
 from .errors import NOT_THERE
 from .failures import explained, failure
@@ -47,6 +47,12 @@ LONGEST = 3600.0
 """Seconds for a deployment. Azure itself gives a VM some 20 minutes to come up."""
 
 
+def marked(pair: KeyPair) -> str:
+    """Our key's line as it goes on VMs, so that `jupyter dsvm forget` finds it."""
+    kind, blob = pair.public_line.split()[:2]
+    return f"{kind} {blob} {mark_of(pair)}"
+
+
 def create(azure: AzureCompute, wanted: NewCompute, report: Report, cancel: Cancel, memo: Memo) -> VirtualMachine:
     """Return the new VM once it runs.
 
@@ -61,8 +67,8 @@ def create(azure: AzureCompute, wanted: NewCompute, report: Report, cancel: Canc
     report(f"Looking whether {wanted.name} can be made", None)
     name = str(facts.get("deployment") or f"jupyter-dsvm-{wanted.name[:40]}-{secrets.token_hex(4)}")
     try:
-        key = ensure_key(own_key_folder())
-        found = checked(azure, wanted, key.public_line, name)
+        key = ensure_key(key_folder())
+        found = checked(azure, wanted, marked(key.public_line), name)
         if cancel.is_set():
             raise Cancelled(f"{wanted.name} was not made: cancelled before Azure was asked.")
     except DSVMError as error:
@@ -206,10 +212,10 @@ class _Deployment:
                 if state not in ENDED and not stopping:
                     self._progress()
                 heard = time.monotonic()
-            except NOT_THERE as gone:
-                state, error = "deleted", {"code": gone.code, "message": gone.message}
             except ComputeError as unheard:
-                if time.monotonic() - heard > SILENCE:
+                if isinstance(unheard, NOT_THERE):
+                    state, error = "deleted", {"code": unheard.code, "message": unheard.message}
+                elif time.monotonic() - heard > SILENCE:
                     raise self._still_going(unheard) from unheard
                 if isinstance(unheard, Throttled):
                     self.cancel.wait(min(unheard.retry_after or 0.0, LONGEST_WAIT))
@@ -246,9 +252,9 @@ class _Deployment:
         while True:
             try:
                 return self._state()[0]
-            except NOT_THERE:
-                return None
             except ComputeError as error:
+                if isinstance(error, NOT_THERE):
+                    return None
                 if time.monotonic() - heard > SILENCE:
                     raise self._still_going(error) from error
             time.sleep(self.azure.polling_interval)
@@ -348,9 +354,9 @@ class _Deployment:
         ids = self.plan.ids
         try:
             return made_by(self._operations(), ids)
-        except NOT_THERE:
-            return {}
-        except ComputeError:
+        except ComputeError as error:
+            if isinstance(error, NOT_THERE):
+                return {}
             return ids  # none of them was there before, and each is looked at before it is deleted
 
     def drop_group(self, error: DSVMError) -> None:

@@ -59,7 +59,7 @@ def _row(
 _QUOTA = "OperationNotAllowed QuotaExceeded"
 _QUOTA_TEXT = r"exceeding (approved|quota)|quota limits"
 
-_GONE = "ResourceNotFound NotFound ResourceGroupNotFound DeploymentNotFound"
+_GONE = "ResourceNotFound NotFound ResourceGroupNotFound DeploymentNotFound ParentResourceNotFound"
 _NOT_THE_VM = (
     r"resource (of type )?'(?!(/subscriptions/[^']*/providers/)?microsoft\.compute/virtualmachines(/[^'/]*)?')"
     r"|\b(disk|snapshot|image|network interface|extension)\b"
