@@ -28,7 +28,7 @@ from ..provider import Cancel, Listing, Memo, Report
 from .account import AzureAccount
 from .credentials import cloud_of
 from .listing import EVERYTHING, Listed, of_tenant, problem
-from .machine import PREFIX, VirtualMachine, from_model, is_hibernated, power_state
+from .machine import PREFIX, VirtualMachine, from_model, is_hibernated, power_state, reread
 from .prices import PUBLIC_ENDPOINT, Prices, key
 from .resizable import Resizable
 
@@ -299,7 +299,9 @@ class AzureCompute(Resizable, AzureAccount):
         view = (model.get("properties") or {}).get("instanceView")
         state = power_state(view)
         # Without its tag or its plan it is still the VM that was listed; the next listing leaves it out.
-        machine = _merged(from_model(model, self.tag) or known, known).in_state(state, hibernated=is_hibernated(view))
+        machine = _merged(from_model(model, self.tag) or reread(known, model), known).in_state(
+            state, hibernated=is_hibernated(view)
+        )
         with self._lock:
             self._machines[known.compute.id] = machine
         return machine
