@@ -267,9 +267,12 @@ def _resize(service: DSVMService, call: Call, arguments: argparse.Namespace) -> 
     row = service.known.find(arguments.name)
     offers, notice = service.known.sizes(row.id)
     offer = chosen(arguments.size, offers, row.name, row.location)
-    if not offer.current:
-        # Also of one that is off: it is the next start that would cost more.
-        service.allowance.take(replace(service.known.fresh(row.id), size=offer.size, price=offer.price), resize=True)
+    if offer.current:
+        return {"text": f"{row.name} has the size {offer.size.name} already."}
+    if not arguments.yes:
+        service.resizes.check_kernels(row)  # before a start is counted
+    # Also of one that is off: it is the next start that would cost more.
+    service.allowance.take(replace(service.known.fresh(row.id), size=offer.size, price=offer.price), resize=True)
     running = service.resizes.begin(row.id, offer.size.name, cast(Cancel, call.cancelled), arguments.yes)
     _follow(running, call)
     call.progress({"text": notice})

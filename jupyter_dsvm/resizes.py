@@ -53,9 +53,8 @@ class Resizes:
         target = canonical(size)
         if row.kind is not ComputeKind.DSVM:
             self._computes.sizes(row.id)  # which says why not
-        notebooks = self._notebooks_on(row.id)
-        if notebooks and not end_kernels:
-            raise KernelsRunning(row.name, notebooks)
+        if not end_kernels and (row.size is None or canonical(row.size.name) != target):
+            self.check_kernels(row)
         shown = target.removeprefix("standard_")
         steps = [
             (RELEASE, f"Release {row.name}"),
@@ -63,6 +62,12 @@ class Resizes:
             (START, f"Start {row.name}"),
         ]
         return self._operations.begin("resize", compute=row.id, steps=steps, cancel=cancel, arguments={"size": target})
+
+    def check_kernels(self, row: Compute) -> None:
+        """Raises ``KernelsRunning`` if there are any."""
+        notebooks = self._notebooks_on(row.id)
+        if notebooks:
+            raise KernelsRunning(row.name, notebooks)
 
     def run(self, running: Running, size: str) -> Compute:
         """Do it on this thread. The operation ends with what is returned or raised."""
@@ -86,7 +91,7 @@ class Resizes:
     def _follow_stages(self, running: Running, compute_id: str, memo: Memo) -> None:
         """The stages that a provider notes are the operation's steps; once the machine is released, its kernels are gone."""
         keep, name = memo.keep, self._computes.name(compute_id)
-        released = False
+        released = "stage" in memo.facts  # an earlier server may have done that
 
         def follow(facts: dict[str, Any]) -> None:
             nonlocal released

@@ -73,7 +73,8 @@ class DSVMService(LoggingConfigurable):
         help="""What code may start: a line of %dsvm, or a kernelspec of a VM. Starting a VM costs money, so by default
         nothing may be started from code. Keys: "names", a list of VM names or patterns (NAME, GROUP/NAME; "*" for all),
         without which nothing may; "price_per_hour", the highest price, above which or when it is not known nothing may;
-        "starts_per_day", how many starts in 24 hours. Example: {"names": ["gpu-vm"], "starts_per_day": 5}.""",
+        "starts_per_day", how many starts in 24 hours. A resize counts as a start, with the price
+        of the new size. Example: {"names": ["gpu-vm"], "starts_per_day": 5}.""",
     ).tag(config=True)
     start_timeout = Float(
         120.0, help="Seconds that a new kernel may take to answer before an attach gives up and the old one stays."

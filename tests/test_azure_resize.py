@@ -558,6 +558,27 @@ def test_a_server_that_ends_does_not_wait(azure: AzureCompute, emulator: Emulato
     assert time.monotonic() - began < 2.5
 
 
+def test_a_server_that_ends_after_a_cancel_leaves_it_to_be_put_back(
+    azure: AzureCompute, emulator: Emulator, cpu: Compute
+) -> None:
+    emulator.set_timings(deallocate=2.0)
+    stop = Stop(at("release"))  # somebody cancels
+
+    def leave() -> None:
+        stop.cancel.leaving = True
+
+    timer = threading.Timer(1.2, leave)
+    timer.start()
+    with pytest.raises(Cancelled, match="server is stopping"):
+        azure.resize(cpu.id, T4, silent, stop.cancel, stop.memo)
+    timer.join()
+    facts = stop.notes[-1]
+    assert facts["stage"] == "again"
+    with pytest.raises(Cancelled, match=rf"was cancelled\. cpu-vm has its old size, {CPU}, and runs again"):
+        azure.resize(cpu.id, T4, silent, Cancel(), Memo(dict(facts)))
+    assert size_of(emulator, "cpu-vm") == (CPU, "running")
+
+
 def test_a_cancel_while_the_release_goes_on_waits_for_it(azure: AzureCompute, emulator: Emulator, cpu: Compute) -> None:
     emulator.set_timings(deallocate=1.0)
     cancel = Cancel()

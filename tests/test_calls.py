@@ -245,7 +245,7 @@ def test_resize_asks_what_code_may_spend_and_names_the_notebooks_it_would_end():
             s.run("resize gpu-vm NC4as_T4_v3").error["code"] == "NotAllowed"
         )  # off, and dearer from its next start on
         assert s.run("resize cpu-vm d4ds_v5").result is not None  # what it has
-    with stage(kernel_may_start={"names": ["cpu-vm"]}) as s:
+    with stage(kernel_may_start={"names": ["cpu-vm"], "starts_per_day": 1}) as s:
         assert "no name of a VM size" in s.run("resize cpu-vm ../x").error["message"]
         assert "Did you mean Standard_NC4as_T4_v3" in s.run("resize cpu-vm nc4as_t4_v2").error["advice"]
         assert s.run("resize cpu-vm nc24ads_a100_v4").error["code"] == "SizeNotPossible"
@@ -263,6 +263,8 @@ def test_resize_asks_what_code_may_spend_and_names_the_notebooks_it_would_end():
         )
         assert "It is released, changed and started again." in call.said
         assert s.cloud.rows[CPU.id].size.name == "Standard_NC4as_T4_v3"
+        # What was only warned about did not count; this did.
+        assert "Code has started 1 machines" in s.run("resize cpu-vm nc4as_t4_v3 --yes").error["message"]
 
 
 def test_a_vm_learns_no_path_and_no_secret():

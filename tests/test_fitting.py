@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jupyter_dsvm.compute.azure import fitting
 from jupyter_dsvm.compute.azure.fitting import Question
-from jupyter_dsvm.compute.azure.machine import Hardware, VirtualMachine, from_model, is_hibernated
+from jupyter_dsvm.compute.azure.machine import Hardware, VirtualMachine, from_model, hardware, is_hibernated, reread
 from jupyter_dsvm.compute.azure.sizes import gpu_model, size
 from jupyter_dsvm.compute.azure.skus import Sku, Usage, from_vm_sizes, sku
 from jupyter_dsvm.compute.sizing import canonical, chosen
@@ -125,6 +125,8 @@ def test_quotas_count_the_own_cores_only_while_it_has_hardware() -> None:
     assert fitting.reasons(question(quotas=quotas), wanted) == []
     off = question(quotas=quotas, machine=machine(PowerState.DEALLOCATED))
     assert "of which 0 of 8 are left" in fitting.reasons(off, wanted)[0]
+    unlisted = question(quotas=quotas, present=None)  # as a retired size is
+    assert fitting.reasons(unlisted, wanted) == []
     assert fitting.reasons(question(quotas={"other": Usage(9, 9)}), wanted) == []
 
 
@@ -349,6 +351,9 @@ def test_what_is_read_of_a_model() -> None:
     )
     assert not found.in_state(PowerState.RUNNING).compute.hibernated
     assert not is_hibernated(None)
+    unmarked = reread(found, vm_model(hardwareProfile={"vmSize": "Standard_D8ds_v5"}))
+    assert unmarked.compute.size is not None
+    assert (unmarked.compute.size.vcpus, unmarked.hardware) == (8, hardware(vm_model()))
     bare = from_model(vm_model(state=None), "dsvm")
     assert bare is not None
     assert bare.hardware == Hardware(interfaces=("/x/second", "/net/gpu-vm-nic"))

@@ -67,8 +67,8 @@ def create(azure: AzureCompute, wanted: NewCompute, report: Report, cancel: Canc
     report(f"Looking whether {wanted.name} can be made", None)
     name = str(facts.get("deployment") or f"jupyter-dsvm-{wanted.name[:40]}-{secrets.token_hex(4)}")
     try:
-        key = ensure_key(key_folder())
-        found = checked(azure, wanted, marked(key.public_line), name)
+        key = ensure_key(own_key_folder())
+        found = checked(azure, wanted, marked(key), name)
         if cancel.is_set():
             raise Cancelled(f"{wanted.name} was not made: cancelled before Azure was asked.")
     except DSVMError as error:

@@ -57,6 +57,13 @@ class Question:
         """Whether it has hardware, whose cores count in the quotas until it is released."""
         return self.machine.compute.power_state is not PowerState.DEALLOCATED
 
+    @property
+    def own_cores(self) -> int:
+        """What a release gives back to the quotas."""
+        size = self.machine.compute.size
+        known = self.present.vcpus if self.present else size_of(size.name).vcpus if size else None
+        return (known or 0) if self.running else 0
+
 
 Rule = Callable[[Question, Sku], str]
 """A sentence, or nothing."""
@@ -163,12 +170,12 @@ def _quota(q: Question, sku: Sku) -> str:
     """The VM's own cores are free again once it is released."""
     if sku.vcpus is None:
         return ""
-    present = q.present if q.running else None
     for name in (SPOT,) if q.hardware.spot else (sku.family.lower(), REGIONAL):
         usage = q.quotas.get(name)
         if usage is None:
             continue
-        own = (present.vcpus or 0) if present and name in (present.family.lower(), REGIONAL, SPOT) else 0
+        # Of a size that the list does not have, the family is not known: it may be this one.
+        own = q.own_cores if q.present is None or name in (q.present.family.lower(), REGIONAL, SPOT) else 0
         left = usage.limit - usage.used + own
         if sku.vcpus <= max(0, left):
             continue

@@ -144,6 +144,13 @@ def from_model(
     )
 
 
+def reread(known: VirtualMachine, model: Mapping[str, Any]) -> VirtualMachine:
+    """A VM that would not be listed any more (its tag was taken away), as its model has it now."""
+    size_name = ((model.get("properties") or {}).get("hardwareProfile") or {}).get("vmSize")
+    compute = replace(known.compute, size=size(str(size_name)) if size_name else known.compute.size)
+    return replace(known, compute=compute, hardware=hardware(model))
+
+
 def hardware(model: Mapping[str, Any]) -> Hardware:
     """From the SDK's ``VirtualMachine.as_dict()``."""
     properties = model.get("properties") or {}

@@ -32,7 +32,7 @@ from .account import AzureAccount
 from .createsettings import CreateSettings
 from .credentials import cloud_of
 from .listing import EVERYTHING, Listed, of_tenant, problem
-from .machine import PREFIX, VirtualMachine, from_model, is_hibernated, is_updating, power_state
+from .machine import PREFIX, VirtualMachine, from_model, is_hibernated, is_updating, power_state, reread
 from .prices import PUBLIC_ENDPOINT, Prices, key
 from .resizable import Resizable
 
@@ -362,7 +362,7 @@ class AzureCompute(Resizable, CreateSettings, AzureAccess, AzureAccount):
                 )
         view = (model.get("properties") or {}).get("instanceView")
         # Without its tag or its plan it is still the VM that was listed; the next listing leaves it out.
-        machine = _merged(from_model(model, self.tag) or known, known).in_state(
+        machine = _merged(from_model(model, self.tag) or reread(known, model), known).in_state(
             power_state(view), updating=is_updating(view), hibernated=is_hibernated(view)
         )
         with self._lock:

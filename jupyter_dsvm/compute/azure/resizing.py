@@ -89,9 +89,16 @@ class Held(Cancel):
     def __init__(self, cancel: Cancel, held: Callable[[], bool]) -> None:
         super().__init__()
         self._of, self._held = cancel, held
+        self.wished = False
+        """Whether somebody wanted it while it was held, before the server came to its end."""
 
     def is_set(self) -> bool:
-        return self._of.is_set() and (_leaving(self._of) or not self._held())
+        if not self._of.is_set():
+            return False
+        if _leaving(self._of) or not self._held():
+            return True
+        self.wished = True
+        return False
 
     def wait(self, timeout: float | None = None) -> bool:
         until = None if timeout is None else time.monotonic() + timeout
@@ -159,6 +166,8 @@ class Resize:
             self._ask(stage, report, held)
         except Cancelled as error:
             if _leaving(cancel):
+                if stage == RELEASE and isinstance(held, Held) and held.wished:
+                    self._memo.note(stage=self._called_off(), asked=False)
                 raise self._left(error) from error
             if stage == RELEASE:
                 raise Cancelled(f"{self._name} was not resized, and nothing was changed. {error.message}") from error
