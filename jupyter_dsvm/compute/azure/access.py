@@ -265,7 +265,7 @@ class AzureAccess(Configurable):
         client = self._arm(machine.tenant)
         operations = client.virtual_machines(machine.subscription)
         nonce = secrets.token_hex(16)
-        what = f"set up SSH on {machine.name}" if action == "grant" else f"take the key from {machine.name}"
+        what = f"set up SSH on {machine.name}" if action != "revoke" else f"take the key from {machine.name}"
         if user and not USER.fullmatch(user):
             raise OperationRefused(
                 f"The account of {machine.name} has a name that cannot be used here: {user[:60]!r}.",
@@ -291,6 +291,9 @@ class AzureAccess(Configurable):
                 parameters,
                 name=machine.name,
                 what=what,
+                doing=f"Setting up SSH on {machine.name}"
+                if action != "revoke"
+                else f"Taking the key from {machine.name}",
                 endpoint=client.endpoint,
                 interval=self.polling_interval,
                 report=report,
