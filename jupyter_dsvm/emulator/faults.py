@@ -10,7 +10,7 @@ from typing import Any
 
 OPERATIONS = (
     "start", "deallocate", "restart", "powerOff", "patch", "runCommand", "extension",
-    "get", "instanceView", "list", "graph", "subscriptions", "operation", "network",
+    "bootDiagnostics", "get", "instanceView", "list", "graph", "subscriptions", "operation", "network",
     "tenants", "sizes", "skus", "usages", "prices", "gallery",
 )  # fmt: skip
 """``get`` is one VM, ``operation`` the address of a long-running operation, ``network`` an interface or public address,

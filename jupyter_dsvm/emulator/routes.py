@@ -32,6 +32,8 @@ from .refusal import Refusal
 Json = dict[str, Any]
 
 _VM = r"/subscriptions/(?P<sub>[^/]+)/resourcegroups/(?P<group>[^/]+)/providers/microsoft\.compute/virtualmachines"
+SERIAL_LOG = r"/(?P<door>[^/]+)/bootdiagnostics/(?P<name>[^/]+)\.serialconsole\.log"
+"""A blob, as Azure keeps serial logs: without a token, behind a secret in its address."""
 ROUTES: list[tuple[str, re.Pattern[str], str]] = [
     (method, re.compile(pattern + "/?", re.IGNORECASE), name)
     for method, pattern, name in (
@@ -46,6 +48,8 @@ ROUTES: list[tuple[str, re.Pattern[str], str]] = [
         ("GET", _VM + r"/(?P<name>[^/]+)/vmsizes", "vm_sizes"),
         ("POST", _VM + r"/(?P<name>[^/]+)/(?P<action>start|deallocate|poweroff|restart)", "act"),
         ("POST", _VM + r"/(?P<name>[^/]+)/runcommand", "run_command"),
+        ("POST", _VM + r"/(?P<name>[^/]+)/retrievebootdiagnosticsdata", "boot_diagnostics"),
+        ("GET", SERIAL_LOG, "serial_log"),
         ("GET", _VM + r"/(?P<name>[^/]+)/extensions", "extensions"),
         ("GET", _VM + r"/(?P<name>[^/]+)/extensions/(?P<extension>[^/]+)", "extension"),
         ("PUT", _VM + r"/(?P<name>[^/]+)/extensions/(?P<extension>[^/]+)", "put_extension"),
@@ -74,7 +78,7 @@ ACTIONS = {"start": "start", "deallocate": "deallocate", "poweroff": "powerOff",
 KINDS = {"networkinterfaces": "networkInterfaces", "publicipaddresses": "publicIPAddresses"}
 OPERATION = {
     "list_all": "list", "list_group": "list", "get_vm": "get", "instance_view": "instanceView", "vm_sizes": "sizes",
-    "run_command": "runCommand", "put_extension": "extension",
+    "run_command": "runCommand", "boot_diagnostics": "bootDiagnostics", "put_extension": "extension",
     "subscription": "subscriptions", "resource_graph": "graph", "gallery_image": "gallery",
 }  # fmt: skip
 """What faults, latency and throttles call a route where it is not the route's own name."""
@@ -110,7 +114,7 @@ class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
         self.base = base
         self.traffic = traffic
         self.budgets = budgets
-        self.answer: Json | None = None
+        self.answer: Json | str | None = None
         self.asked: Any = None
         self.admitted = False
 
@@ -184,7 +188,7 @@ class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
     def _admit(self) -> None:
         if self.request.host.lower() not in self.gate.hosts:
             raise Refusal(403, "HostNotAllowed", "This server answers to its loopback address only.")
-        door = PRICES_PATH.fullmatch(self.request.path)
+        door = PRICES_PATH.fullmatch(self.request.path) or re.fullmatch(SERIAL_LOG, self.request.path)
         if door is not None and hmac.compare_digest(door[1], self.gate.prices_door):
             return
         authorization = self.request.headers.get("Authorization", "")
@@ -222,6 +226,8 @@ class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
 
     def _check_api_version(self) -> None:
         version = self.get_query_argument("api-version", "")
+        if re.fullmatch(SERIAL_LOG, self.request.path):
+            return
         if not version:
             raise Refusal(
                 400,
@@ -231,12 +237,16 @@ class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
         if not _API_VERSION.fullmatch(version):
             raise Refusal(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid.")
 
-    def _finish(self, answer: Json | None) -> None:
+    def _finish(self, answer: Json | str | None) -> None:
         self.answer = answer
         if answer is None:
             if self.get_status() == 204:
                 self.clear_header("Content-Type")
             self.finish()
+            return
+        if isinstance(answer, str):
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish(answer)
             return
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.finish(json.dumps(answer))
@@ -245,6 +255,8 @@ class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
         """One line per exchange with Azure's side, without the secret; strangers are turned away before that."""
         if self.traffic is None or not self.admitted or self.request.path.startswith("/control/"):
             return
+        if isinstance(self.answer, str):
+            return  # none of Resource Manager's
         url = str(self.request.uri).removeprefix(f"/{self.gate.prices_door}")
         request: Json = {"method": self.request.method, "url": url}
         if self.asked is not None:
@@ -253,7 +265,8 @@ class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
         response: Json = {"status": self.get_status(), "headers": headers}
         if self.answer is not None:
             response["body"] = self.answer
-        self.traffic.write(json.dumps({"request": request, "response": response}) + "\n")
+        line = json.dumps({"request": request, "response": response})
+        self.traffic.write(line.replace(f"/{self.gate.prices_door}", "") + "\n")
         self.traffic.flush()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
@@ -349,6 +362,19 @@ class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
         self.set_status(202)
         self._point_to(operation)
         self.set_header("Location", self._address(operation, "monitor=true&"))
+
+    def on_boot_diagnostics(self, sub: str, group: str, name: str) -> Json:
+        record = self._record(sub, group, name)
+        self.arm.raise_fault("bootDiagnostics", record)
+        folder = f"{self.base}/{self.gate.prices_door}/bootdiagnostics/{record.vm_id}"
+        return {
+            "consoleScreenshotBlobUri": f"{folder}.screenshot.bmp",
+            "serialConsoleLogBlobUri": f"{folder}.serialconsole.log",
+        }
+
+    def on_serial_log(self, door: str, name: str) -> str:
+        vm = self.arm.by_name(name).vm
+        return vm.console() if vm is not None else ""
 
     def on_extensions(self, sub: str, group: str, name: str) -> Json:
         record = self._record(sub, group, name)
