@@ -19,7 +19,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from tornado import web
 
-from . import extensions, graph, runcommand, shapes
+from . import graph, shapes
+from .access_routes import ACCESS_ROUTES, SERIAL_LOG, AccessRoutes
 from .arm import Arm
 from .control import CONTROL, ControlRoutes
 from .directory import Directory
@@ -32,8 +33,6 @@ from .refusal import Refusal
 Json = dict[str, Any]
 
 _VM = r"/subscriptions/(?P<sub>[^/]+)/resourcegroups/(?P<group>[^/]+)/providers/microsoft\.compute/virtualmachines"
-SERIAL_LOG = r"/(?P<door>[^/]+)/bootdiagnostics/(?P<name>[^/]+)\.serialconsole\.log"
-"""A blob, as Azure keeps serial logs: without a token, behind a secret in its address."""
 ROUTES: list[tuple[str, re.Pattern[str], str]] = [
     (method, re.compile(pattern + "/?", re.IGNORECASE), name)
     for method, pattern, name in (
@@ -47,12 +46,6 @@ ROUTES: list[tuple[str, re.Pattern[str], str]] = [
         ("GET", _VM + r"/(?P<name>[^/]+)/instanceview", "instance_view"),
         ("GET", _VM + r"/(?P<name>[^/]+)/vmsizes", "vm_sizes"),
         ("POST", _VM + r"/(?P<name>[^/]+)/(?P<action>start|deallocate|poweroff|restart)", "act"),
-        ("POST", _VM + r"/(?P<name>[^/]+)/runcommand", "run_command"),
-        ("POST", _VM + r"/(?P<name>[^/]+)/retrievebootdiagnosticsdata", "boot_diagnostics"),
-        ("GET", SERIAL_LOG, "serial_log"),
-        ("GET", _VM + r"/(?P<name>[^/]+)/extensions", "extensions"),
-        ("GET", _VM + r"/(?P<name>[^/]+)/extensions/(?P<extension>[^/]+)", "extension"),
-        ("PUT", _VM + r"/(?P<name>[^/]+)/extensions/(?P<extension>[^/]+)", "put_extension"),
         (
             "GET",
             r"/subscriptions/(?P<sub>[^/]+)/providers/microsoft\.compute/locations/[^/]+/operations/(?P<name>[^/]+)",
@@ -72,6 +65,7 @@ ROUTES: list[tuple[str, re.Pattern[str], str]] = [
         ),
         ("POST", r"/providers/microsoft\.resourcegraph/resources", "resource_graph"),
         *OFFER_ROUTES,
+        *ACCESS_ROUTES,
     )
 ]
 ACTIONS = {"start": "start", "deallocate": "deallocate", "poweroff": "powerOff", "restart": "restart"}
@@ -105,7 +99,7 @@ class Gate:
         return known or (not control and self.directory.accepts(secret.strip(), self._audience))
 
 
-class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
+class Handler(AccessRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
     """One handler for all: tornado's own routing would tell apart what Azure does not (case)."""
 
     def initialize(self, arm: Arm, gate: Gate, base: str, traffic: TextIO | None, budgets: dict[str, int]) -> None:
@@ -354,50 +348,6 @@ class Handler(OfferRoutes, ControlRoutes, web.RequestHandler):
         self.set_status(202)
         self._point_to(operation)
         self.set_header("Location", self._address(operation, "monitor=true&"))
-
-    def on_run_command(self, sub: str, group: str, name: str) -> None:
-        record = self._record(sub, group, name)
-        operation = self.arm.begin("runCommand", record, command=runcommand.parse(self.asked))
-        self._spend("UpdateVM3Min;239", "UpdateVM30Min;1199")
-        self.set_status(202)
-        self._point_to(operation)
-        self.set_header("Location", self._address(operation, "monitor=true&"))
-
-    def on_boot_diagnostics(self, sub: str, group: str, name: str) -> Json:
-        record = self._record(sub, group, name)
-        self.arm.raise_fault("bootDiagnostics", record)
-        folder = f"{self.base}/{self.gate.prices_door}/bootdiagnostics/{record.vm_id}"
-        return {
-            "consoleScreenshotBlobUri": f"{folder}.screenshot.bmp",
-            "serialConsoleLogBlobUri": f"{folder}.serialconsole.log",
-        }
-
-    def on_serial_log(self, door: str, name: str) -> str:
-        vm = self.arm.by_name(name).vm
-        return vm.console() if vm is not None else ""
-
-    def on_extensions(self, sub: str, group: str, name: str) -> Json:
-        record = self._record(sub, group, name)
-        return {"value": [extensions.shape(record, one) for one in record.extensions]}
-
-    def on_extension(self, sub: str, group: str, name: str, extension: str) -> Json:
-        record = self._record(sub, group, name)
-        if extension not in record.extensions:
-            raise Refusal(404, "ResourceNotFound", f"The Resource '{extension}' of '{name}' was not found.")
-        return extensions.shape(record, extension)
-
-    def on_put_extension(self, sub: str, group: str, name: str, extension: str) -> Json:
-        record = self._record(sub, group, name)
-        kept, command = extensions.parse(extension, self.asked)
-        # Not into the traffic file, which people hand on.
-        if isinstance(self.asked, dict) and isinstance(self.asked.get("properties"), dict):
-            self.asked["properties"].pop("protectedSettings", None)
-        operation = self.arm.begin("extension", record, command=command)
-        self.set_status(200 if extension in record.extensions else 201)
-        record.extensions[extension] = kept
-        self._spend("UpdateVM3Min;239", "UpdateVM30Min;1199")
-        self._point_to(operation)
-        return extensions.shape(record, extension)
 
     def on_patch(self, sub: str, group: str, name: str) -> Json:
         record = self._record(sub, group, name)
