@@ -99,6 +99,8 @@ def after_refusal(computes: Computes, compute: Compute, error: SSHError, report:
     except Cancelled:
         raise
     except DSVMError as e:
+        if isinstance(error, HostKeyError) and provider.knows_host_key(compute.id):
+            return True  # from the serial log: now a key of the user's own can be tried
         e.message = f"{error.message} It could not be set up from here: {e.message}"
         e.args = (e.message,)
         if isinstance(error, HostKeyError):

@@ -102,15 +102,19 @@ class Connections:
         return pipe
 
     def _connect_or_set_up(self, compute: Compute, cancel: Cancel, set_up: Report | None) -> VMPipe:
-        try:
-            pipe = self._connect(compute.id, compute.name, cancel=cancel)
-        except (AuthenticationError, HostKeyError) as error:
-            if set_up is None or not after_refusal(self._computes, compute, error, set_up, cancel):
+        # Twice at most: where only the host key could be had, what is missing next is a key.
+        for rounds_left in (2, 1, 0):
+            try:
+                pipe = self._connect(compute.id, compute.name, cancel=cancel)
+            except (AuthenticationError, HostKeyError) as error:
+                may = set_up if rounds_left else None
+                if may is None or not after_refusal(self._computes, compute, error, may, cancel):
+                    raise how(self._computes, compute, error) from None
+                may(f"Connecting to {compute.name}", None)
+            except Unreachable as error:
                 raise how(self._computes, compute, error) from None
-            set_up(f"Connecting to {compute.name}", None)
-            return self._connect(compute.id, compute.name, cancel=cancel)
-        except Unreachable as error:
-            raise how(self._computes, compute, error) from None
+            else:
+                break
         renew(self._computes, compute, self.signed_in)
         return pipe
 

@@ -173,3 +173,24 @@ def test_our_own_key_is_made_once_and_private(tmp_path: Path) -> None:
     first.private.chmod(0o644)
     with pytest.raises(ConfigurationError, match="other accounts"):
         ensure_key(folder)
+
+
+def test_what_the_administrator_says_goes_before_our_own(tmp_path: Path, keys: list[HostKey]):
+    """A file that is configured has the last word on the machines in it, and is never written."""
+    configured = tmp_path / "configured"
+    configured.write_text(f"1111-2222 {keys[0].line}\n")
+    host_keys = HostKeys(tmp_path / "pins", known_hosts=[], configured=configured)
+    assert host_keys.configured_for("1111-2222")
+    assert not host_keys.configured_for("3333")
+    assert host_keys.known(VM) == [keys[0]]
+    with pytest.raises(ConfigurationError, match="which is not changed"):
+        host_keys.pin("1111-2222", keys[1].line)
+    host_keys.pin("3333", keys[1].line)
+    assert host_keys.pinned("3333") == [keys[1]]
+    host_keys.unpin("3333")
+    host_keys.unpin("4444")
+    assert host_keys.pinned("3333") == []
+    assert configured.read_text() == f"1111-2222 {keys[0].line}\n"
+    with pytest.raises(HostKeyError) as e:
+        host_keys.verify(VM, keys[1])
+    assert f"remove the lines of 1111-2222 from {configured}" in e.value.advice

@@ -233,7 +233,7 @@ def test_accounts_that_get_no_key(service: DSVMService, user: str, code: str):
 
 
 def test_several_accounts_and_no_name(service: DSVMService, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(AzureCompute, "_user", lambda self, machine: None)
+    monkeypatch.setattr(AzureCompute, "_user", lambda self, machine, named=None: None)
     failed = set_up(service)
     assert failed.error is not None
     assert failed.error.code == "UserNameNeeded"
@@ -259,6 +259,28 @@ def test_an_agent_that_does_not_answer(service: DSVMService, emulator: Emulator)
     assert failed.error.code == "VMExtensionProvisioningTimeout"
     assert "agent" in failed.error.message
     assert "authorized_keys" in failed.error.advice
+
+
+def test_one_command_at_a_time(service: DSVMService, emulator: Emulator):
+    """What somebody else runs there by Azure has to end first."""
+    row = emulator.vm("cpu-vm")
+    emulator.set_timings(runCommand=2.0)
+    texts: list[str] = []
+    service.operations_store.listen(lambda operation: texts.extend(step.text for step in operation.steps))
+    try:
+        status, _, _ = emulator.request(
+            "POST",
+            f"{row['id']}/runCommand?api-version=2024-07-01",
+            {"commandId": "RunShellScript", "script": ["true"]},
+        )
+        assert status == 202
+        emulator.set_timings(runCommand=0.1)
+        done = set_up(service)
+    finally:
+        emulator.set_timings(runCommand=0.1)
+    assert done.state is OperationState.DONE, done.error
+    assert any("another command is being run there by Azure" in text for text in texts)
+    assert any("Setting up SSH on cpu-vm: Azure runs a command there" in text for text in texts)
 
 
 def test_a_vm_that_is_off(service: DSVMService, emulator: Emulator):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from jupyter_dsvm.emulator import STANDARD, Emulator
 from jupyter_dsvm.emulator.network import can_isolate
 from jupyter_dsvm.models import OperationState
 from support.emulated import HERE, PATIENCE, attached, moved, refused, service, settings, where
+from support.judge import assert_fits
 from support.kernels import Notebook
+from support.sshd import generate_key
 
 REASON = can_isolate()
 pytestmark = pytest.mark.skipif(bool(REASON), reason=f"VMs cannot be isolated here: {REASON}")
@@ -62,6 +65,7 @@ def test_the_first_attach_sets_up_ssh_and_the_second_need_not(configured: Emulat
 def test_what_cannot_be_set_up_says_both(configured: Emulator):
     before = commands_run(configured)
     configured.fault("cpu-vm", "runCommand", code="AuthorizationFailed")
+    configured.fault("cpu-vm", "bootDiagnostics", code="AuthorizationFailed")
     with Notebook() as notebook:
         said, _ = refused(notebook, "%dsvm attach cpu-vm")
         assert "The host key of cpu-vm" in said
@@ -69,6 +73,25 @@ def test_what_cannot_be_set_up_says_both(configured: Emulator):
         assert "SHA256:" in said, "it can be compared by hand"
         assert where(notebook) == HERE
     assert commands_run(configured) == before + 1
+
+
+def test_host_keys_from_the_serial_log_and_a_key_of_ones_own(configured: Emulator, tmp_path: Path):
+    """An account that may not run commands, and has put a key there by hand."""
+    folder = tmp_path / ".ssh"
+    folder.mkdir(mode=0o700)
+    mine = Path(configured.vm("cpu-vm")["home"]) / ".ssh" / "authorized_keys"
+    mine.parent.mkdir(mode=0o700, exist_ok=True)
+    mine.write_text(generate_key(folder / "id_ed25519") + "\n")
+    owner = mine.parents[1].stat().st_uid
+    for path in (mine.parent, mine):
+        os.chown(path, owner, owner)
+    configured.fault("cpu-vm", "runCommand", code="AuthorizationFailed", times=-1)
+    with Notebook() as notebook:
+        attached(notebook, "cpu-vm")
+        assert notebook.run("%dsvm detach", timeout=PATIENCE).status == "ok"
+    mine.unlink()
+    pinned = (tmp_path / "data/jupyter-dsvm/known_hosts").read_text()
+    assert pinned.startswith(configured.vm("cpu-vm")["vm_id"] + " ssh-ed25519 ")
 
 
 def test_switched_off(configured: Emulator, tmp_path: Path):
@@ -90,3 +113,8 @@ def test_code_on_a_vm_sets_up_nothing(configured: Emulator):
         assert "`jupyter dsvm access cpu-vm`" in said
         assert commands_run(configured) == before
         assert notebook.run("%dsvm detach", timeout=PATIENCE).status == "ok"
+
+
+def test_the_traffic_fits_azures_specification(configured: Emulator):
+    assert "bootdiagnostics" in configured.traffic_file.read_text().lower()
+    assert_fits(configured.traffic_file, 8)

@@ -10,7 +10,7 @@ from typing import Any
 
 OPERATIONS = (
     "start", "deallocate", "restart", "powerOff", "patch", "runCommand", "extension",
-    "get", "instanceView", "list", "graph", "subscriptions", "operation", "network",
+    "bootDiagnostics", "get", "instanceView", "list", "graph", "subscriptions", "operation", "network",
     "tenants", "sizes", "skus", "usages", "prices", "gallery",
     "locations", "group", "deployment", "deployments", "vm", "delete",
 )  # fmt: skip

@@ -19,7 +19,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from tornado import web
 
-from . import extensions, graph, runcommand, shapes
+from . import graph, shapes
+from .access_routes import ACCESS_ROUTES, SERIAL_LOG, AccessRoutes
 from .arm import Arm
 from .control import CONTROL, ControlRoutes
 from .deploy_routes import DEPLOY_ROUTES, DeployRoutes
@@ -48,10 +49,6 @@ ROUTES: list[tuple[str, re.Pattern[str], str]] = [
         ("GET", _VM + r"/(?P<name>[^/]+)/instanceview", "instance_view"),
         ("GET", _VM + r"/(?P<name>[^/]+)/vmsizes", "vm_sizes"),
         ("POST", _VM + r"/(?P<name>[^/]+)/(?P<action>start|deallocate|poweroff|restart)", "act"),
-        ("POST", _VM + r"/(?P<name>[^/]+)/runcommand", "run_command"),
-        ("GET", _VM + r"/(?P<name>[^/]+)/extensions", "extensions"),
-        ("GET", _VM + r"/(?P<name>[^/]+)/extensions/(?P<extension>[^/]+)", "extension"),
-        ("PUT", _VM + r"/(?P<name>[^/]+)/extensions/(?P<extension>[^/]+)", "put_extension"),
         (
             "GET",
             r"/subscriptions/(?P<sub>[^/]+)/providers/microsoft\.compute/locations/[^/]+/operations/(?P<name>[^/]+)",
@@ -71,13 +68,14 @@ ROUTES: list[tuple[str, re.Pattern[str], str]] = [
         ),
         ("POST", r"/providers/microsoft\.resourcegraph/resources", "resource_graph"),
         *OFFER_ROUTES,
+        *ACCESS_ROUTES,
     )
 ]
 ACTIONS = {"start": "start", "deallocate": "deallocate", "poweroff": "powerOff", "restart": "restart"}
 KINDS = {"networkinterfaces": "networkInterfaces", "publicipaddresses": "publicIPAddresses"}
 OPERATION = {
     "list_all": "list", "list_group": "list", "get_vm": "get", "instance_view": "instanceView", "vm_sizes": "sizes",
-    "run_command": "runCommand", "put_extension": "extension",
+    "run_command": "runCommand", "boot_diagnostics": "bootDiagnostics", "put_extension": "extension",
     "subscription": "subscriptions", "resource_graph": "graph", "gallery_image": "gallery",
 }  # fmt: skip
 """What faults, latency and throttles call a route where it is not the route's own name."""
@@ -104,7 +102,7 @@ class Gate:
         return known or (not control and self.directory.accepts(secret.strip(), self._audience))
 
 
-class Handler(DeployRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
+class Handler(DeployRoutes, AccessRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
     """One handler for all: tornado's own routing would tell apart what Azure does not (case)."""
 
     def initialize(self, arm: Arm, gate: Gate, base: str, traffic: TextIO | None, budgets: dict[str, int]) -> None:
@@ -113,7 +111,7 @@ class Handler(DeployRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
         self.base = base
         self.traffic = traffic
         self.budgets = budgets
-        self.answer: Json | None = None
+        self.answer: Json | str | None = None
         self.asked: Any = None
         self.admitted = False
 
@@ -187,7 +185,7 @@ class Handler(DeployRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
     def _admit(self) -> None:
         if self.request.host.lower() not in self.gate.hosts:
             raise Refusal(403, "HostNotAllowed", "This server answers to its loopback address only.")
-        door = PRICES_PATH.fullmatch(self.request.path)
+        door = PRICES_PATH.fullmatch(self.request.path) or re.fullmatch(SERIAL_LOG, self.request.path)
         if door is not None and hmac.compare_digest(door[1], self.gate.prices_door):
             return
         authorization = self.request.headers.get("Authorization", "")
@@ -225,6 +223,8 @@ class Handler(DeployRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
 
     def _check_api_version(self) -> None:
         version = self.get_query_argument("api-version", "")
+        if re.fullmatch(SERIAL_LOG, self.request.path):
+            return
         if not version:
             raise Refusal(
                 400,
@@ -234,12 +234,16 @@ class Handler(DeployRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
         if not _API_VERSION.fullmatch(version):
             raise Refusal(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid.")
 
-    def _finish(self, answer: Json | None) -> None:
+    def _finish(self, answer: Json | str | None) -> None:
         self.answer = answer
         if answer is None:
             if self.get_status() == 204:
                 self.clear_header("Content-Type")
             self.finish()
+            return
+        if isinstance(answer, str):
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish(answer)
             return
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.finish(json.dumps(answer))
@@ -248,6 +252,8 @@ class Handler(DeployRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
         """One line per exchange with Azure's side, without the secret; strangers are turned away before that."""
         if self.traffic is None or not self.admitted or self.request.path.startswith("/control/"):
             return
+        if isinstance(self.answer, str):
+            return  # none of Resource Manager's
         url = str(self.request.uri).removeprefix(f"/{self.gate.prices_door}")
         request: Json = {"method": self.request.method, "url": url}
         if self.asked is not None:
@@ -256,7 +262,8 @@ class Handler(DeployRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
         response: Json = {"status": self.get_status(), "headers": headers}
         if self.answer is not None:
             response["body"] = self.answer
-        self.traffic.write(json.dumps({"request": request, "response": response}) + "\n")
+        line = json.dumps({"request": request, "response": response})
+        self.traffic.write(line.replace(f"/{self.gate.prices_door}", "") + "\n")
         self.traffic.flush()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
@@ -345,37 +352,6 @@ class Handler(DeployRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
         self.set_status(202)
         self._point_to(operation)
         self.set_header("Location", self._address(operation, "monitor=true&"))
-
-    def on_run_command(self, sub: str, group: str, name: str) -> None:
-        record = self._record(sub, group, name)
-        operation = self.arm.begin("runCommand", record, command=runcommand.parse(self.asked))
-        self._spend("UpdateVM3Min;239", "UpdateVM30Min;1199")
-        self.set_status(202)
-        self._point_to(operation)
-        self.set_header("Location", self._address(operation, "monitor=true&"))
-
-    def on_extensions(self, sub: str, group: str, name: str) -> Json:
-        record = self._record(sub, group, name)
-        return {"value": [extensions.shape(record, one) for one in record.extensions]}
-
-    def on_extension(self, sub: str, group: str, name: str, extension: str) -> Json:
-        record = self._record(sub, group, name)
-        if extension not in record.extensions:
-            raise Refusal(404, "ResourceNotFound", f"The Resource '{extension}' of '{name}' was not found.")
-        return extensions.shape(record, extension)
-
-    def on_put_extension(self, sub: str, group: str, name: str, extension: str) -> Json:
-        record = self._record(sub, group, name)
-        kept, command = extensions.parse(extension, self.asked)
-        # Not into the traffic file, which people hand on.
-        if isinstance(self.asked, dict) and isinstance(self.asked.get("properties"), dict):
-            self.asked["properties"].pop("protectedSettings", None)
-        operation = self.arm.begin("extension", record, command=command)
-        self.set_status(200 if extension in record.extensions else 201)
-        record.extensions[extension] = kept
-        self._spend("UpdateVM3Min;239", "UpdateVM30Min;1199")
-        self._point_to(operation)
-        return extensions.shape(record, extension)
 
     def on_patch(self, sub: str, group: str, name: str) -> Json:
         record = self._record(sub, group, name)

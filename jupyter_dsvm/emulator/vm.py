@@ -252,6 +252,13 @@ class VirtualMachine:
         public = self.folder / "ssh" / "ssh_host_ed25519_key.pub"
         public.write_text(f"{public_line(self.host_key)} root@{self.machine.name}\n", encoding="utf-8")
 
+    def console(self) -> str:
+        """What boot diagnostics have of its serial console: the first boot's host keys, as cloud-init prints them."""
+        key = (self.folder / "ssh" / "ssh_host_ed25519_key.pub").read_text("utf-8").strip()
+        lines = ["BEGIN SSH HOST KEY KEYS", key, "END SSH HOST KEY KEYS"]
+        said = [f"-----{line}-----" if "SSH HOST" in line else line for line in lines]
+        return "\r\n".join(["[    0.000000] Linux version 6.8.0-azure", *said, f"{self.machine.name} login: ", ""])
+
     async def new_host_key(self, published: bool = False) -> None:
         """Another host key, as after somebody else took over the address. Nobody is told, unless it is ``published`` as when
         the VM's administrator has made a new one."""

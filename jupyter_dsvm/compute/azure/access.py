@@ -7,6 +7,7 @@ refused for want of a key or of a known host key, or when somebody asks for it. 
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,15 @@ from jupyter_core.paths import jupyter_data_dir
 from traitlets import Bool, Float
 from traitlets.config import Configurable
 
-from ...errors import BadRequest, ComputeError, ComputeNotRunning, Forbidden, HostKeyError, OperationRefused
+from ...errors import (
+    BadRequest,
+    ComputeError,
+    ComputeNotRunning,
+    DSVMError,
+    Forbidden,
+    HostKeyError,
+    OperationRefused,
+)
 from ...models import OS, PowerState
 from ...ssh.grants import Grant, Grants
 from ...ssh.hostkeys import HostKey, HostKeys
@@ -32,6 +41,8 @@ if TYPE_CHECKING:
     from .client import ArmClient
     from .entra_ssh import Certificate
     from .machine import VirtualMachine
+
+log = logging.getLogger("jupyter_dsvm.access")
 
 AGENT_CODES = {"VMExtensionProvisioningTimeout", "VMExtensionProvisioningError", "VMAgentStatusCommunicationError"}
 """What Azure says when its agent in the VM does not do its part."""
@@ -137,7 +148,13 @@ class AzureAccess(Configurable):
         now = time.time()
         until = int(now + float(self.key_days) * 86400)
         only_look = bool(self.entra_ssh) and not user
-        answer, stderr = self._script("look" if only_look else "grant", machine, account, pair, until, report, cancel)
+        try:
+            answer, stderr = self._script(
+                "look" if only_look else "grant", machine, account, pair, until, report, cancel
+            )
+        except (Forbidden, OperationRefused):
+            self._pin_from_serial_log(machine)
+            raise
         # By name the command may have reached a VM that was made in this one's place meanwhile.
         self._fresh(compute_id)
         said = self._pin(machine, answer.host_keys, renew_host_key)
@@ -265,7 +282,7 @@ class AzureAccess(Configurable):
         client = self._arm(machine.tenant)
         operations = client.virtual_machines(machine.subscription)
         nonce = secrets.token_hex(16)
-        what = f"set up SSH on {machine.name}" if action == "grant" else f"take the key from {machine.name}"
+        what = f"set up SSH on {machine.name}" if action != "revoke" else f"take the key from {machine.name}"
         if user and not USER.fullmatch(user):
             raise OperationRefused(
                 f"The account of {machine.name} has a name that cannot be used here: {user[:60]!r}.",
@@ -291,6 +308,9 @@ class AzureAccess(Configurable):
                 parameters,
                 name=machine.name,
                 what=what,
+                doing=f"Setting up SSH on {machine.name}"
+                if action != "revoke"
+                else f"Taking the key from {machine.name}",
                 endpoint=client.endpoint,
                 interval=self.polling_interval,
                 report=report,
@@ -301,6 +321,30 @@ class AzureAccess(Configurable):
                 error.advice = f"{error.advice} {by_hand(machine.name, user, pair)}".strip()
             raise
         return parse(out, nonce), err
+
+    def _pin_from_serial_log(self, machine: VirtualMachine) -> None:
+        """Without a right to run commands: the host keys at least, if none are known, so that a key of the user's own can be
+        tried. Raises nothing; what failed before is what matters."""
+        from . import serial_log
+
+        keys = self._host_keys()
+        if keys.configured_for(machine.vm_id) or keys.pinned(machine.vm_id):
+            return
+        client = self._arm(machine.tenant)
+        try:
+            with client.translated(f"read the serial log of {machine.name}"):
+                operations = client.virtual_machines(machine.subscription)
+                answer = operations.retrieve_boot_diagnostics_data(machine.group, machine.name).as_dict()
+            found = serial_log.host_keys(serial_log.read(serial_log.address(answer, client.endpoint)))
+            self._fresh(machine.compute.id)  # still the same VM
+        except DSVMError as error:
+            log.info("no host keys from the serial log of %s: %s", machine.name, error)
+            return
+        if found:
+            keys.pin(machine.vm_id, *(key.line for key in found))
+
+    def knows_host_key(self, compute_id: str) -> bool:
+        return bool(self._host_keys().pinned(compute_id.partition(":")[2].lower()))
 
     def _pin(self, machine: VirtualMachine, shown: Sequence[HostKey], renew: bool) -> str:
         """Hold what the VM says it has against what is known. A sentence where something has changed."""

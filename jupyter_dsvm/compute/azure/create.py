@@ -23,7 +23,7 @@ from ...ssh.keys import KeyPair, ensure_key
 from ..creating import NewCompute
 from ..provider import Cancel, Memo, Report
 from . import template
-from .access import mark_of
+from .access import mark_of, own_key_folder
 from .cleanup import WORDS, Cleaner, made_by
 from .errors import NOT_THERE
 from .failures import explained, failure

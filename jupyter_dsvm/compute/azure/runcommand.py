@@ -65,6 +65,7 @@ def run(
     *,
     name: str,
     what: str,
+    doing: str,
     endpoint: str,
     interval: float,
     report: Report,
@@ -73,19 +74,20 @@ def run(
 ) -> tuple[str, str]:
     """Run ``script`` there and return what it printed. Blocks for 20 seconds at least.
 
-    ``begin``: azure-mgmt-compute's ``begin_run_command`` with the VM filled in. ``what`` follows "Could not". Raises
+    ``begin``: azure-mgmt-compute's ``begin_run_command`` with the VM filled in. ``what`` follows "Could not", and ``doing`` begins
+    what is reported. Raises
     ``Forbidden``, ``OperationRefused`` or ``ComputeError``; ``Cancelled`` when waiting was given up, while it goes on there.
     """
     body = {"commandId": "RunShellScript", "script": script.split("\n"), "parameters": checked(parameters)}
     begun = time.monotonic()
     while True:
         try:
-            return output(_once(begin, body, name, what, endpoint, interval, report, cancel))
+            return output(_once(begin, body, name, what, doing, endpoint, interval, report, cancel))
         except OperationRefused as error:
             # Only one at a time: what somebody else runs there just now has to end first.
             if error.code not in {"Conflict", "RunCommandInProgress"} or time.monotonic() - begun > busy_patience:
                 raise
-        report(f"Another command is being run on {name} by Azure; waiting for that to end", None)
+        report(f"{doing}: another command is being run there by Azure; waiting for that to end", None)
         if cancel.wait(interval):
             raise Cancelled(
                 f"Stopped waiting for {name}, where another command is being run. Nothing was changed there."
@@ -97,6 +99,7 @@ def _once(
     body: Mapping[str, Any],
     name: str,
     what: str,
+    doing: str,
     endpoint: str,
     interval: float,
     report: Report,
@@ -108,7 +111,7 @@ def _once(
     try:
         poller = begin(body, polling=polling, retry_total=0, cls=_body)
         while not poller.done():
-            report(f"Azure runs a command on {name}, which takes some 30 seconds", None)
+            report(f"{doing}: Azure runs a command there, which takes some 30 seconds", None)
             poller.wait(interval)
         found = poller.result()
     except _GivenUp:
