@@ -163,7 +163,12 @@ export function describeOperation(
         access: trans.__('Access to %1 is set up.', name),
         forget: trans.__('The access to %1 was taken away.', name)
       }[operation.kind];
-      return fitted(done, operation.notice ? [withPoint(operation.notice)] : [], 'success');
+      const notice = operation.notice ? withPoint(operation.notice) : '';
+      if (operation.elsewhere && notice) {
+        // Only the notice knows what has become of it: a stop elsewhere need not have released the machine.
+        return fitted(notice, [], 'info');
+      }
+      return fitted(done, notice ? [notice] : [], 'success');
     }
     case 'cancelled': {
       const cancelled = {
@@ -172,6 +177,7 @@ export function describeOperation(
         start: trans.__('No longer waiting for %1 to start.', name),
         stop: trans.__('No longer waiting for %1 to stop.', name),
         restart: trans.__('No longer waiting for %1 to restart.', name),
+        update: trans.__('%1 is not followed any more.', name),
         resize: trans.__('Changing the size of %1 was cancelled.', name),
         create: trans.__('Creating %1 was cancelled.', name),
         access: trans.__('Setting up access to %1 was cancelled.', name),
