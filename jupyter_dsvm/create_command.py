@@ -56,7 +56,7 @@ def described(new: NewCompute, choices: Creation, offer: SizeOffer | None) -> li
     price = price_words(offer.price) if offer is not None else ""
     address = (
         "no public address"
-        if new.private
+        if new.private or choices.private_only
         else f"a public address, whose SSH port is open to {new.source_address or choices.source_address or 'nobody yet'} alone"
     )
     return [

@@ -97,5 +97,5 @@ def notice(row: Compute, wanted: NewCompute) -> str:
         if row.price is not None
         else "a price that is not known"
     )
-    extra = "Its disk costs" if wanted.private else "Its disk and its public address cost"
+    extra = "Its disk costs" if wanted.private else "Its disk, and its public address if it has one, cost"
     return f"{row.name} runs, for {price} until it is stopped. {extra} extra, also while it is stopped."

@@ -59,7 +59,7 @@ def test_made_reached_and_used(azure: Emulator):
     assert "~0.14 USD/h (an estimate)" in err
     assert "SSH port is open to 203.0.113.7 alone" in err
     assert "the VM (5 of 5)" in err
-    assert "Its disk and its public address cost extra" in err
+    assert "Its disk, and its public address if it has one, cost extra" in err
 
     vm = azure.vm("fresh-vm")
     key = Path(jupyter_data_dir()) / "jupyter-dsvm" / "id_ed25519"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_a_new_machine_is_in_the_list_when_its_operation_ends(service: DSVMServi
     done = service.operation(operation.id)
     assert done.compute == "azure:new-vm-id"
     assert done.notice.startswith("new-vm runs, for a price that is not known until it is stopped.")
-    assert "Its disk and its public address cost extra" in done.notice
+    assert "Its disk, and its public address if it has one, cost extra" in done.notice
     assert service.known.known("azure:new-vm-id") is not None
     # What a later server would go on with.
     assert NewCompute.from_json(service.operations_store.get(operation.id).arguments) == WANTED
@@ -147,4 +148,6 @@ def test_what_is_known_of_a_size_is_shown(service: DSVMService):
         NewCompute("a", "l", "S", private=True), service.creation("westeurope", None), None
     )
     assert "no public address" in "\n".join(lines)
+    hub = replace(service.creation("westeurope", None), private_only=True)
+    assert "no public address" in "\n".join(create_command.described(WANTED, hub, None))
     assert "Its price is not known" in "\n".join(lines)

@@ -103,5 +103,7 @@ class Creation(Shape):
     """Where it goes unless somebody says otherwise."""
     source_address: str = ""
     """Who may reach its SSH port, if the administrator has said so; empty: whoever makes it has to say."""
+    private_only: bool = False
+    """Whether the administrator has it that new machines have no public address."""
     notice: str = ""
     """What it costs beside the price per hour, in sentences."""

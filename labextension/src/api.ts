@@ -139,6 +139,8 @@ export interface ICreation {
   resource_group: string;
   /** Who may reach its SSH port; empty: whoever makes it has to say. */
   source_address: string;
+  /** Whether new machines never have a public address. */
+  private_only: boolean;
   /** What it costs beside the price per hour. */
   notice: string;
 }

@@ -50,6 +50,7 @@ def choices(azure: AzureCompute, location: str | None, subscription: str | None)
         image=found.text,
         resource_group=azure.create_group,
         source_address=azure.create_source_address,
+        private_only=azure.create_private_only,
         notice=NOTICE,
     )
     if not usable:

@@ -192,6 +192,7 @@ export const creation: ICreation = {
   image: 'microsoft-dsvm:ubuntu-2204:2204-gen2',
   resource_group: 'jupyter-dsvm',
   source_address: '',
+  private_only: false,
   notice: 'The disk and a public address are billed beside that.'
 };
 
