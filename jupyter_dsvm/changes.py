@@ -33,6 +33,9 @@ RELEASE_SECONDS = 60.0
 """How long a release waits for those who wait for the start to let go of it. They look at their cancel every few seconds at most,
 unless Azure is just being asked."""
 
+UNDONE = frozenset({"resize", "create"})
+"""Kinds of changes that a cancel takes back, which takes a while itself."""
+
 POWER_STEPS: dict[str, tuple[tuple[str, str], ...]] = {
     "start": (("ask", "Ask Azure to start {}"), ("start", "Azure starts {}"), ("boot", "{} boots")),
     "stop": (("ask", "Ask Azure to stop {}"), ("stop", "Azure releases {}")),
@@ -263,9 +266,10 @@ class Changes:
     # The end
 
     def leave(self) -> None:
-        """The server stops: what is under way and was not cancelled is for the next one. Called before everything is cancelled."""
+        """The server stops: what is under way is for the next one, so is what a cancel has yet to undo. Called before everything
+        is cancelled."""
         self._closing = True
-        self._left |= {r.id for r in self._operations.running() if not r.cancel.is_set()}
+        self._left |= {r.id for r in self._operations.running() if not r.cancel.is_set() or r.value.kind in UNDONE}
 
     def close(self) -> None:
         """Called last."""
