@@ -1,8 +1,8 @@
-/** Another size, and a new machine: for when the server offers both. The dialogs themselves are tested in the labextension. */
+/** Another size, and a new machine. The dialogs in detail are tested in the labextension. */
 import { ComputePanel } from './compute-panel';
 import { expect, test } from './fixtures';
 
-test.fixme('a machine gets another size, and goes on with its disk', async ({ page, server }) => {
+test('a machine gets another size, and goes on with its disk', async ({ page, server }) => {
   test.setTimeout(300_000);
   await page.goto(server.address('lab'));
   await server.turnOff('gpu-vm');
@@ -16,7 +16,7 @@ test.fixme('a machine gets another size, and goes on with its disk', async ({ pa
   await expect(compute.card('gpu-vm')).toContainText('8 CPU · 56 GB · 1 × T4', { timeout: 120_000 });
 });
 
-test.fixme('a new machine is made, and listed', async ({ page, server }) => {
+test('a new machine is made, and listed', async ({ page, server }) => {
   test.setTimeout(300_000);
   await page.goto(server.address('lab'));
   const compute = new ComputePanel(page);
