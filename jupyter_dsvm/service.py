@@ -17,27 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jupyter_core.paths import jupyter_data_dir
-from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
-from traitlets.config import Config, LoggingConfigurable
+from traitlets.config import Config
 
-from .access import Access, AccessRequest
 from .accounts import Accounts
 from .allowance import Allowance
-from .changes import Changes
-from .compute.creating import Creation, NewCompute
 from .compute.provider import Cancel, ComputeProvider, Report
-from .computes import Computes, PowerKind
+from .computes import Computes
 from .connections import Connections
-from .creations import Creations
 from .elsewhere import Elsewhere
-from .errors import DSVMError, NotFound
+from .errors import NotFound
 from .keptchanges import KeptChanges
 from .kernels.registry import Call, Registry, registry
+from .machines import MachineChanges
 from .models import FREE, Compute, KernelRecord, LinkPhase, Operation, Problem
 from .moves import KernelFront, MayStart, Moves
-from .operations import OperationStore, Running
-from .resizes import Resizes
-from .resuming import Resuming
+from .operations import OperationStore
+from .settings import ServiceSettings, load_config
 
 if TYPE_CHECKING:
     from .kernels.backends import Backend
@@ -68,43 +63,8 @@ class ComputeList:
         }
 
 
-class DSVMService(LoggingConfigurable):
-    kernel_may_start = Dict(
-        help="""What code may start: a line of %dsvm, or a kernelspec of a VM. Starting a VM costs money, so by default
-        nothing may be started from code. Keys: "names", a list of VM names or patterns (NAME, GROUP/NAME; "*" for all),
-        without which nothing may; "price_per_hour", the highest price, above which or when it is not known nothing may;
-        "starts_per_day", how many starts in 24 hours. A resize counts as a start, with the price
-        of the new size. Example: {"names": ["gpu-vm"], "starts_per_day": 5}.""",
-    ).tag(config=True)
-    start_timeout = Float(
-        120.0, help="Seconds that a new kernel may take to answer before an attach gives up and the old one stays."
-    ).tag(config=True)
-    connection_idle = Float(
-        300.0, help="Seconds after which the connection to a VM without any kernel of ours is closed."
-    ).tag(config=True)
-    kernel_env = List(
-        Unicode(),
-        default_value=["LANG", "LC_ALL", "LC_CTYPE", "TZ"],
-        help="""Names of this server's environment variables that a kernel on a VM gets too. Nothing else of the server's
-        environment travels; name no variable that holds a secret.""",
-    ).tag(config=True)
-    spare_interpreters = Bool(
-        True,
-        help="""Whether a VM that runs a Python kernel keeps one more interpreter ready, which becomes the next kernel of
-        that kind in a tenth of a second. It takes about 60 MB there, and ends with the last such kernel.""",
-    ).tag(config=True)
-    journal_limit_mib = Int(
-        1024,
-        min=0,
-        help="""MiB of what one kernel on a VM has said that its machine keeps, on disk, until this server and the pages have it:
-        while a laptop sleeps, or the server is away. What is beyond it is left out, and the cell says how much. 0: no limit
-        but the VM's disk, of which 512 MiB always stay free.""",
-    ).tag(config=True)
-    compute_providers = List(
-        Enum(["free", "hosts", "azure"]),
-        default_value=["free", "azure", "hosts"],
-        help="Where computes come from: this server, Azure, and the hosts of the SSH configuration.",
-    ).tag(config=True)
+class DSVMService(MachineChanges, ServiceSettings):
+    """The module's text says what it is for; its settings are in ``settings``, the changes of machines in ``machines``."""
 
     def __init__(
         self,
@@ -141,21 +101,7 @@ class DSVMService(LoggingConfigurable):
             lambda: {"spare": self.spare_interpreters, "journal_limit": self.journal_limit_mib << 20},
             lambda row: self.changes.keeping_start(row),
         )
-        kept = KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes")
-        self.changes = Changes(
-            self.operations_store,
-            self.known,
-            self._notebooks_on,
-            self.connections.stopped,
-            self.connections.wait_for_boot,
-            kept,
-        )
-        self.resuming = Resuming(kept, self.changes, self.known, self.spawn)
-        self.resizes = Resizes(
-            self.operations_store, self.known, self.changes, self._notebooks_on, self.connections.stopped
-        )
-        self.creations = Creations(self.operations_store, self.known, self.changes)
-        self.access = Access(self.operations_store, self.known, self.connections, self.changes)
+        self._join_changes(KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes"))
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
@@ -313,72 +259,6 @@ class DSVMService(LoggingConfigurable):
     def cancel(self, operation_id: str) -> None:
         self.operations_store.cancel(operation_id)
 
-    def release(self, operation_id: str) -> Operation:
-        """Cancel what starts a machine, and stop (deallocate) that: the stop."""
-        running = self.changes.begin_release(operation_id)
-        self.spawn(running, lambda: self.changes.run_release(running))
-        return running.value
-
-    # Changes of machines
-
-    def start(self, compute: str) -> Operation:
-        return self._power("start", compute)
-
-    def stop(self, compute: str) -> Operation:
-        """Deallocate: it then costs nothing but its disk."""
-        return self._power("stop", compute)
-
-    def restart(self, compute: str) -> Operation:
-        return self._power("restart", compute)
-
-    def _power(self, kind: PowerKind, compute: str) -> Operation:
-        running = self.changes.begin_power(kind, compute)
-        self.spawn(running, lambda: self.changes.run_power(running, kind))
-        return running.value
-
-    def sizes(self, compute: str) -> dict[str, Any]:
-        """The sizes that a machine could have, and what a resize does to it. Blocks while the cloud is asked."""
-        offers, notice = self.known.sizes(self.known.find(compute).id)
-        return {"sizes": [o.to_json() for o in offers], "notice": notice}
-
-    def resize(self, compute: str, size: str, end_kernels: bool = False) -> Operation:
-        running = self.resizes.begin(compute, size, end_kernels=end_kernels)
-        self.spawn(running, lambda: self.resizes.run(running, size))
-        return running.value
-
-    def creation(self, location: str | None, subscription: str | None) -> Creation:
-        """What a new machine can be like. Blocks while the cloud is asked."""
-        return self.creations.choices(location, subscription)
-
-    def create(self, wanted: NewCompute) -> Operation:
-        running = self.creations.begin(wanted)
-        self.spawn(running, lambda: self.creations.run(running, wanted))
-        return running.value
-
-    def set_up_access(self, compute: str, request: AccessRequest) -> Operation:
-        """SSH to a machine: a key, an account, a password."""
-        running = self.access.begin(compute, request)
-        self.spawn(running, lambda: self.access.run(running, request))
-        return running.value
-
-    def forget_access(self, compute: str) -> Operation:
-        running = self.access.begin_forget(compute)
-        self.spawn(running, lambda: self.access.run_forget(running))
-        return running.value
-
-    def spawn(self, running: Running, work: Callable[[], object]) -> None:
-        """Do ``work`` on a worker thread; ``running`` has the outcome."""
-        self._work.submit(self._quietly, running, work)
-
-    def _quietly(self, running: Running, work: Callable[[], object]) -> None:
-        what = running.value.steps[0].text if running.value.steps else running.value.kind
-        try:
-            work()
-        except DSVMError as e:
-            self.log.info("%s: %s", what, e)
-        except Exception:
-            self.log.exception("%s failed", what)
-
     def _notebooks_on(self, compute: str) -> list[str]:
         return sorted(r.notebook for r in self.kernels()[0] if r.compute == compute)
 
@@ -498,8 +378,6 @@ def load_service(config: Config | None = None, log: logging.Logger | None = None
 
     Blocks (imports, files). Whoever calls it closes it.
     """
-    from .settings import load_config
-
     logger = log or logging.getLogger("jupyter_dsvm")
     merged = load_config(logger)
     merged.merge(config or Config())

@@ -21,7 +21,7 @@ LAYERS: list[tuple[int, list[str]]] = [
     (3, ["kernels.provisioner", "operations", "tables", "allowance", "settings"]),
     (4, ["computes", "connections", "booting", "moves", "accounts", "settling"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
-    (4, ["service", "calls"]),
+    (4, ["service", "machines", "calls"]),
     (5, ["routes", "websocket", "frames"]),
     (5, ["cli", "access_command", "signin_command", "create_command", "remote_access", "remote_accounts"]),
     (5, ["demo", "doctor", "install"]),

@@ -257,3 +257,37 @@ def _machine(
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def may_be_asleep(listed: VirtualMachine, before: VirtualMachine | None) -> bool:
+    """Off, and hibernated perhaps, which the graph does not say; once the VM itself was read, ``merged`` knows."""
+    return (
+        listed.may_hibernate
+        and listed.compute.power_state is PowerState.DEALLOCATED
+        and not listed.compute.hibernated
+        and (before is None or before.read_at is None or before.compute.power_state is not listed.compute.power_state)
+    )
+
+
+def merged(new: VirtualMachine, old: VirtualMachine | None) -> VirtualMachine:
+    """``new``, with what only ``old`` says: a row of the graph knows less than the VM itself."""
+    if old is None:
+        return new
+    asleep = new.compute.hibernated or (
+        new.hardware is None  # from the graph
+        and old.compute.hibernated
+        and new.compute.power_state is PowerState.DEALLOCATED
+    )
+    return replace(
+        new,
+        compute=replace(new.compute, hibernated=asleep),
+        hardware=new.hardware or old.hardware,
+        admin=new.admin or old.admin,
+        interface=new.interface or old.interface,
+        public_ip=new.public_ip or old.public_ip,
+        private_ip=new.private_ip or old.private_ip,
+        generation=new.generation or old.generation,
+        zones=new.zones or old.zones,
+        tenant=new.tenant or old.tenant,
+        read_at=new.read_at or old.read_at,
+    )

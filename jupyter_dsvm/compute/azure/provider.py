@@ -13,38 +13,41 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from traitlets import Bool, Dict, Float, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Float, List, Unicode, default
 
 from ...errors import (
     ComputeError,
-    ComputeNotRunning,
-    Forbidden,
     OperationRefused,
-    Throttled,
     UnknownCompute,
 )
-from ...models import OS, Compute, PowerState, SSHTarget
+from ...models import Compute, PowerState
 from ..creating import Creation, NewCompute
-from ..hosts import SSHHosts
 from ..provider import Cancel, Listing, Memo, Report
 from .access import AzureAccess
 from .account import AzureAccount
 from .createsettings import CreateSettings
 from .credentials import cloud_of
 from .listing import EVERYTHING, Listed, of_tenant, problem
-from .machine import PREFIX, VirtualMachine, from_model, is_hibernated, is_updating, power_state, reread
+from .machine import (
+    PREFIX,
+    VirtualMachine,
+    from_model,
+    is_hibernated,
+    is_updating,
+    may_be_asleep,
+    merged,
+    power_state,
+    reread,
+)
 from .prices import PUBLIC_ENDPOINT, Prices, key
+from .reach import Reach
 from .resizable import Resizable
 
 if TYPE_CHECKING:
     from .client import ArmClient
 
-NETWORK_API = "2023-11-01"
-
 PRICES_PATIENCE = 2.0
 """Seconds that a listing waits for prices. Later ones are in the next listing."""
-
-GONE = frozenset({"ResourceNotFound", "NotFound", "ResourceGroupNotFound"})
 
 MOST_LOOKS = 20
 """VMs that a listing asks whether they are hibernated; the next asks more of them, and ``get`` each."""
@@ -53,7 +56,7 @@ GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
 
 
-class AzureCompute(Resizable, CreateSettings, AzureAccess, AzureAccount):
+class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, AzureAccount):
     """Data Science VMs in Azure: list, create, start, stop, restart, resize, and where to reach them over SSH."""
 
     prefix = PREFIX
@@ -73,25 +76,6 @@ class AzureCompute(Resizable, CreateSettings, AzureAccess, AzureAccount):
         "is Azure's own with its public and US Government clouds, and none otherwise; empty: no prices are shown."
     ).tag(config=True)
     currency = Unicode("USD", help="Currency of the prices shown, such as EUR.").tag(config=True)
-    ssh_user = Unicode(
-        None,
-        allow_none=True,
-        help="User name for SSH on the VMs. The default is the account that was chosen when the VM was made.",
-    ).tag(config=True)
-    ssh_key_file = Unicode(
-        "", help="Private key for SSH on the VMs. The default is what SSH tries by itself: the agent and ~/.ssh/id_*."
-    ).tag(config=True)
-    ssh_ports = Dict(
-        help='SSH port of single VMs: {vmId: port}, and of all others: {"*": port}. The default is 22.'
-    ).tag(config=True)
-    host_keys_file = Unicode(
-        "", help="File with the VMs' host keys as in known_hosts, each under its vmId instead of an address."
-    ).tag(config=True)
-    private_addresses = Bool(
-        False,
-        help="Connect to the VMs' private addresses even where they have public ones, as in a hub in their network.",
-    ).tag(config=True)
-    python = Unicode("", help="Path of the Python to try first on the VMs, to run the relay.").tag(config=True)
     polling_interval = Float(3.0, help="Seconds between two looks at an operation, where Azure does not say.").tag(
         config=True
     )
@@ -114,13 +98,6 @@ class AzureCompute(Resizable, CreateSettings, AzureAccess, AzureAccount):
         cloud = cloud_of(self.arm_endpoint)
         return PUBLIC_ENDPOINT if cloud is not None and cloud.name in {"public", "usgov"} else ""
 
-    @validate("ssh_ports")
-    def _lower_vm_ids(self, proposal: dict[str, Any]) -> dict[str, int]:
-        try:
-            return {str(vm_id).lower(): int(port) for vm_id, port in proposal["value"].items()}
-        except ValueError as error:
-            raise TraitError(f"AzureCompute.ssh_ports has to be {{vmId: port}}: {error}") from None
-
     # The port (compute/provider.py says who calls these, and when)
 
     def list(self) -> Listing:
@@ -136,13 +113,13 @@ class AzureCompute(Resizable, CreateSettings, AzureAccess, AzureAccount):
             found: dict[str, VirtualMachine] = {}
             for machine in listed.machines:
                 # The account's own tenant comes first: what it shows too is asked for there.
-                found.setdefault(machine.compute.id, _merged(machine, before.get(machine.compute.id)))
+                found.setdefault(machine.compute.id, merged(machine, before.get(machine.compute.id)))
             for unheard in before.values():
                 if listed.unheard & {unheard.subscription.lower(), f"tenant:{unheard.tenant}"}:
                     found.setdefault(unheard.compute.id, unheard)
             unlisted = self._made_lately(before, found)
             self._machines = {**found, **{m.compute.id: m for m in unlisted}}
-        asleep = [i for i, m in found.items() if _may_be_asleep(m, before.get(i))][:MOST_LOOKS]
+        asleep = [i for i, m in found.items() if may_be_asleep(m, before.get(i))][:MOST_LOOKS]
         rows = [self._settled(m, before.get(i), i in asleep) for i, m in found.items()]
         rows += [self._still_there(m) for m in unlisted]
         computes = [c for c in rows if c is not None]
@@ -187,47 +164,6 @@ class AzureCompute(Resizable, CreateSettings, AzureAccess, AzureAccount):
             self._machines[machine.compute.id] = machine
             self._new[machine.compute.id] = time.monotonic()
         return self._priced((machine.compute,), PRICES_PATIENCE)[0]
-
-    def ssh_target(self, compute_id: str) -> SSHTarget:
-        """Raises ``ComputeNotRunning`` without a running VM with an address, ``ComputeError`` for a Windows one."""
-        machine = self._fresh(compute_id)
-        if machine.compute.os is OS.WINDOWS:
-            raise ComputeError(
-                f"{machine.name} is a Windows VM; notebooks cannot run there yet.",
-                advice="Choose a Linux DSVM.",
-                code="Windows",
-            )
-        state = machine.compute.power_state
-        if state is not PowerState.RUNNING:
-            raise ComputeNotRunning(
-                f"{machine.name} is {state.value}.",
-                advice=f"Start it first: in the panel, or with `jupyter dsvm start {machine.name}`.",
-            )
-        public, private = self._addresses(machine)
-        host = private if self.private_addresses else public or private
-        if not host:
-            raise ComputeNotRunning(
-                f"{machine.name} is running but has no address yet.",
-                advice="Wait a moment and try again. If it stays so, give it a public address in the Azure portal, or "
-                "run this server in the VM's network.",
-                code="NoAddress",
-            )
-        certificate = self._certificate(machine)
-        port = self.ssh_ports.get(machine.vm_id, self.ssh_ports.get("*", 22))
-        user, keys, proxy = SSHHosts(config=self.config).way_to(machine.name, host, port)
-        return SSHTarget(
-            compute=compute_id,
-            name=machine.name,
-            host=host,
-            port=port,
-            user=certificate.user if certificate else self._user(machine, user),
-            certificates=(certificate.key,) if certificate else (),
-            own_key=None if certificate else self._own_key(machine),
-            key_files=(self.ssh_key_file,) if self.ssh_key_file else keys,
-            proxy_command=proxy,
-            pinned_key_id=machine.vm_id,
-            python=self.python or None,
-        )
 
     def close(self) -> None:
         with self._lock:
@@ -362,7 +298,7 @@ class AzureCompute(Resizable, CreateSettings, AzureAccess, AzureAccount):
                 )
         view = (model.get("properties") or {}).get("instanceView")
         # Without its tag or its plan it is still the VM that was listed; the next listing leaves it out.
-        machine = _merged(from_model(model, self.tag) or reread(known, model), known).in_state(
+        machine = merged(from_model(model, self.tag) or reread(known, model), known).in_state(
             power_state(view), updating=is_updating(view), hibernated=is_hibernated(view)
         )
         with self._lock:
@@ -421,65 +357,3 @@ class AzureCompute(Resizable, CreateSettings, AzureAccess, AzureAccount):
         with self._lock:
             self._machines[machine.compute.id] = machine
         return self._shown(machine.compute)
-
-    def _addresses(self, machine: VirtualMachine) -> tuple[str | None, str | None]:
-        """(public, private), read fresh: a dynamic address changes at every deallocation.
-
-        An account that may not read the network is left with the graph's. A stale one does no harm, since the host
-        key is pinned under the VM's id.
-        """
-        client = self._arm(machine.tenant)
-        try:
-            with client.translated(f"read the address of {machine.name}"):
-                if not machine.interface:
-                    return machine.public_ip, machine.private_ip
-                interface = client.get(machine.interface, NETWORK_API)
-                configurations = [
-                    c.get("properties") or {} for c in (interface.get("properties") or {}).get("ipConfigurations") or ()
-                ]
-                chosen = next((c for c in configurations if c.get("primary")), (configurations or [{}])[0])
-                public_id = (chosen.get("publicIPAddress") or {}).get("id")
-                public = (client.get(public_id, NETWORK_API).get("properties") or {}) if public_id else {}
-                return public.get("ipAddress"), chosen.get("privateIPAddress")
-        except ComputeError as error:
-            # An interface that is gone is a ComputeError too; the graph's address may still lead to the VM.
-            known = bool(machine.public_ip or machine.private_ip)
-            if known and (isinstance(error, (Forbidden, Throttled)) or error.code in GONE):
-                return machine.public_ip, machine.private_ip
-            if isinstance(error, UnknownCompute):
-                # The interface is gone, or the address: not the VM, and "unknown" would end what runs there.
-                raise ComputeError(error.message, advice=error.advice, code=error.code) from error
-            raise
-
-
-def _may_be_asleep(listed: VirtualMachine, before: VirtualMachine | None) -> bool:
-    """Off, and hibernated perhaps, which the graph does not say; once the VM itself was read, ``_merged`` knows."""
-    return (
-        listed.may_hibernate
-        and listed.compute.power_state is PowerState.DEALLOCATED
-        and not listed.compute.hibernated
-        and (before is None or before.read_at is None or before.compute.power_state is not listed.compute.power_state)
-    )
-
-
-def _merged(new: VirtualMachine, old: VirtualMachine | None) -> VirtualMachine:
-    if old is None:
-        return new
-    asleep = new.compute.hibernated or (
-        new.hardware is None  # from the graph
-        and old.compute.hibernated
-        and new.compute.power_state is PowerState.DEALLOCATED
-    )
-    return replace(
-        new,
-        compute=replace(new.compute, hibernated=asleep),
-        hardware=new.hardware or old.hardware,
-        admin=new.admin or old.admin,
-        interface=new.interface or old.interface,
-        public_ip=new.public_ip or old.public_ip,
-        private_ip=new.private_ip or old.private_ip,
-        generation=new.generation or old.generation,
-        zones=new.zones or old.zones,
-        tenant=new.tenant or old.tenant,
-        read_at=new.read_at or old.read_at,
-    )
