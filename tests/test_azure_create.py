@@ -107,7 +107,8 @@ def test_ssh_is_open_to_our_key_and_the_address_stays(make: Make, emulator: Emul
     azure = make(ssh_key_file="")
     row = created(azure, spec(resource_group="made"))
     target = azure.ssh_target(row.id)
-    (key,) = target.key_files
+    key = target.own_key
+    assert key is not None
     assert key.endswith("/jupyter-dsvm/id_ed25519")
     (there,) = resource(emulator, "virtualMachines", "new-vm")["properties"]["osProfile"]["linuxConfiguration"]["ssh"][
         "publicKeys"

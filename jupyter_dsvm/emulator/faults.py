@@ -19,8 +19,9 @@ OPERATIONS = (
 group; ``deployment`` is one that is validated or begun, ``deployments`` a look at one; ``network`` and ``vm`` as operations are
 what a deployment makes; ``delete`` is the deletion of anything."""
 
-LONG_RUNNING = frozenset({"start", "deallocate", "restart", "powerOff", "patch", "deployment", "network", "vm"})
-LONG_RUNNING = frozenset({"start", "deallocate", "restart", "powerOff", "patch", "runCommand", "extension"})
+LONG_RUNNING = frozenset(
+    {"start", "deallocate", "restart", "powerOff", "patch", "runCommand", "extension", "deployment", "network", "vm"}
+)
 
 PRESETS: dict[str, tuple[int, str]] = {
     "AllocationFailed": (

@@ -31,6 +31,7 @@ from pathlib import Path
 
 import pytest
 
+from jupyter_dsvm.emulator import network
 from jupyter_dsvm.models import SSHTarget
 
 from .netns import Network
@@ -47,9 +48,8 @@ def generate_key(path: Path) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """Not one of those that the system gives out by itself: a kernel of a test beside this one may get such a port first."""
+    return network.free_port()
 
 
 def processes_with(mark: str) -> dict[int, str]:
