@@ -142,6 +142,8 @@ def test_another_ones_resource_is_not_deleted(make: Make, emulator: Emulator):
     assert resource(emulator, "publicIPAddresses", "new-vm-ip", "notebooks") is None
     path = f"/subscriptions/{RESEARCH.id}/resourceGroups/notebooks/providers/Microsoft.Network/networkSecurityGroups/new-vm-nsg"
     emulator.request("DELETE", f"{path}?api-version=2023-11-01")
+    while emulator.request("GET", f"{path}?api-version=2023-11-01")[0] == 200:
+        time.sleep(0.05)
 
 
 def foreign_deployment(name: str) -> dict[str, Any]:
