@@ -59,7 +59,8 @@ class CreateBody extends ReactWidget implements ISubmitting {
   async submit(): Promise<boolean> {
     const { model, trans } = this._options;
     const creation = this._creation;
-    const { name, size, isPrivate, sourceAddress, resourceGroup } = this._wanted;
+    const { name, size, sourceAddress, resourceGroup } = this._wanted;
+    const isPrivate = this._wanted.isPrivate || !!creation?.private_only;
     if (this._isSending) {
       return false;
     }
@@ -77,6 +78,12 @@ class CreateBody extends ReactWidget implements ISubmitting {
     }
     if (!size) {
       this._say(trans.__('Choose a size first.'));
+      return false;
+    }
+    if (!isPrivate && !sourceAddress.trim() && !creation.source_address) {
+      this._say(
+        trans.__('Say which address may reach it, such as 203.0.113.7, or make it private.')
+      );
       return false;
     }
     this._isSending = true;

@@ -3,7 +3,6 @@ import { ComputePanel } from './compute-panel';
 import { expect, test } from './fixtures';
 
 test('a machine gets another size, and goes on with its disk', async ({ page, server }) => {
-  test.setTimeout(300_000);
   await page.goto(server.address('lab'));
   await server.turnOff('gpu-vm');
   const compute = new ComputePanel(page);
@@ -17,14 +16,17 @@ test('a machine gets another size, and goes on with its disk', async ({ page, se
 });
 
 test('a new machine is made, and listed', async ({ page, server }) => {
-  test.setTimeout(300_000);
   await page.goto(server.address('lab'));
   const compute = new ComputePanel(page);
   await compute.open();
   await compute.panel.getByRole('button', { name: 'Create a machine' }).click();
-  await compute.dialog.getByLabel('Name').fill('new-vm');
-  await compute.dialog.getByRole('radio', { name: 'D4ds_v5' }).check();
-  await compute.dialog.getByRole('button', { name: 'Create' }).click();
+  const { dialog } = compute;
+  await dialog.getByLabel('Name', { exact: true }).fill('new-vm');
+  await dialog.getByLabel('Subscription').selectOption('Research');
+  await dialog.getByLabel('Region').selectOption('westeurope');
+  await dialog.getByRole('radio', { name: 'D4ds_v5', exact: true }).check();
+  await dialog.getByLabel('This server’s public address').fill('203.0.113.7');
+  await dialog.getByRole('button', { name: 'Create' }).click();
   await expect(compute.card('New machine')).toBeVisible();
   await expect(compute.card('new-vm')).toBeVisible({ timeout: 120_000 });
 });

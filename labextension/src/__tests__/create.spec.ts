@@ -10,6 +10,8 @@ import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');
 
+const ADDRESS = /^This server’s public address/;
+
 describe('the dialog that makes a machine', () => {
   let model: FakeModel;
   let done: Promise<void>;
@@ -26,7 +28,7 @@ describe('the dialog that makes a machine', () => {
     fireEvent.click(dialog().getByRole('button', { name }));
     await settle(50);
   };
-  const type = (label: string, value: string) =>
+  const type = (label: string | RegExp, value: string) =>
     fireEvent.input(dialog().getByLabelText(label), { target: { value } });
 
   beforeEach(() => {
@@ -52,7 +54,9 @@ describe('the dialog that makes a machine', () => {
     await press('Create');
     await dialog().findByText('Choose a size first.');
     fireEvent.click(dialog().getByRole('radio', { name: 'NC8as_T4_v3' }));
-    type('Address or network that may reach its SSH port', '203.0.113.7');
+    await press('Create');
+    await dialog().findByText(/^Say which address may reach it/);
+    type(ADDRESS, '203.0.113.7');
     await press('Create');
     await done;
     expect(model.done).toEqual([
@@ -63,10 +67,22 @@ describe('the dialog that makes a machine', () => {
   it('asks for no address of a private machine', async () => {
     await open();
     type('Name', 'new-vm');
-    type('Address or network that may reach its SSH port', '203.0.113.7');
+    type(ADDRESS, '203.0.113.7');
     fireEvent.click(dialog().getByRole('checkbox', { name: 'Private: no public address' }));
     fireEvent.click(dialog().getByRole('radio', { name: 'NC8as_T4_v3' }));
-    await waitFor(() => expect(dialog().queryByLabelText(/SSH port/)).toBeNull());
+    await waitFor(() => expect(dialog().queryByLabelText(ADDRESS)).toBeNull());
+    await press('Create');
+    await done;
+    expect(model.done[0][1]).toMatchObject({ private: true, source_address: null });
+  });
+
+  it('offers no public address where the administrator wants none', async () => {
+    model.choices = { ...fixtures.creation, private_only: true };
+    await open();
+    expect(dialog().queryByLabelText(ADDRESS)).toBeNull();
+    expect(dialog().queryByRole('checkbox', { name: /^Private/ })).toBeNull();
+    type('Name', 'new-vm');
+    fireEvent.click(dialog().getByRole('radio', { name: 'NC8as_T4_v3' }));
     await press('Create');
     await done;
     expect(model.done[0][1]).toMatchObject({ private: true, source_address: null });
@@ -108,6 +124,7 @@ describe('the dialog that makes a machine', () => {
     model.create = () => Promise.reject(new RequestError(fixtures.problem, 409));
     await open();
     type('Name', 'new-vm');
+    type(ADDRESS, '203.0.113.7');
     fireEvent.click(dialog().getByRole('radio', { name: 'NC8as_T4_v3' }));
     await press('Create');
     expect(dialog().getByRole('alert').textContent).toContain(fixtures.problem.advice);

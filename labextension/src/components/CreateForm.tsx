@@ -116,8 +116,9 @@ function Fields(props: ICreateFormProps & { creation: ICreation }): React.ReactE
           </p>
         </>
       )}
-      <details>
-        <summary>{trans.__('Network and resource group')}</summary>
+      {creation.private_only ? (
+        <p>{trans.__('It gets no public address: your administrator has set that.')}</p>
+      ) : (
         <label className="jp-Dsvm-check">
           <input
             type="checkbox"
@@ -126,14 +127,19 @@ function Fields(props: ICreateFormProps & { creation: ICreation }): React.ReactE
           />
           {trans.__('Private: no public address')}
         </label>
-        {!wanted.isPrivate && (
-          <Text
-            label={trans.__('Address or network that may reach its SSH port')}
-            value={wanted.sourceAddress}
-            placeholder={creation.source_address}
-            onChange={sourceAddress => onChange({ sourceAddress })}
-          />
-        )}
+      )}
+      {!wanted.isPrivate && !creation.private_only && (
+        <Text
+          label={trans.__(
+            'This server’s public address: it alone, or the network that you name, may reach the machine'
+          )}
+          value={wanted.sourceAddress}
+          placeholder={creation.source_address}
+          onChange={sourceAddress => onChange({ sourceAddress })}
+        />
+      )}
+      <details>
+        <summary>{trans.__('Resource group')}</summary>
         <Text
           label={trans.__('Resource group')}
           value={wanted.resourceGroup}
