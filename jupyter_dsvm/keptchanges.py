@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .kernels.keptfiles import write_all
+from .kernels.keptfiles import take, write_all
 from .models import Operation, OperationState, Step, StepState
 
 log = logging.getLogger("jupyter_dsvm.changes")
@@ -174,9 +174,11 @@ class KeptChanges:
         for path in self._paths():
             fd = None
             try:
-                fd = _take(path)
+                fd = take(path)
                 if fd is None:
                     continue
+                if os.fstat(fd).st_uid != os.getuid():
+                    raise ValueError("it belongs to somebody else")
                 kept = KeptChange.from_json(json.loads(os.pread(fd, MAX_FILE, 0)))
                 if kept.operation.id != path.stem or not _ID.fullmatch(path.stem):
                     raise ValueError("it is of another operation")
@@ -196,24 +198,3 @@ class KeptChanges:
             return sorted(self._folder.glob("*.json"))
         except OSError:
             return []
-
-
-def _take(path: Path) -> int | None:
-    """Locked for this process; None where another process has it, or that cannot be told. Raises ``OSError``."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        return None
-    seen = os.fstat(fd)
-    if seen.st_nlink == 0:  # whoever had it has just ended it, or written it anew
-        os.close(fd)
-        return None
-    if seen.st_uid != os.getuid():
-        os.close(fd)
-        raise ValueError("it belongs to somebody else")
-    return fd

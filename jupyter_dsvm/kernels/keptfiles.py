@@ -203,6 +203,24 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+def take(path: Path) -> int | None:
+    """A file locked for this process (flock); None where there is none, where another process has it, or where that cannot be
+    told. Raises ``OSError`` where it cannot be opened."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    if os.fstat(fd).st_nlink == 0:  # whoever had it has just ended it, or written it anew
+        os.close(fd)
+        return None
+    return fd
+
+
 # The folder and its lock
 
 

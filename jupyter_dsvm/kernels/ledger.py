@@ -23,7 +23,7 @@ from pathlib import Path
 
 from jupyter_core.paths import jupyter_data_dir
 
-from .keptfiles import kept_tags, write_all
+from .keptfiles import kept_tags, take, write_all
 from .owed import Facts, OwedEnd, Step, step
 
 log = logging.getLogger("jupyter_dsvm.ledger")
@@ -117,7 +117,7 @@ class Ledger:
             if end.tag in self._locked:
                 return
             try:
-                fd = _take(_path(end.tag)) or _make(end)
+                fd = take(_path(end.tag)) or _make(end)
             except OSError as e:
                 self._failed(e)
                 return
@@ -177,7 +177,7 @@ class Ledger:
                 return None
             fd = None
             try:
-                fd = _take(path)
+                fd = take(path)
                 if fd is None:
                     return None
                 end = _read(fd, tag)
@@ -203,23 +203,6 @@ class Ledger:
 
 def _path(tag: str) -> Path:
     return owed_folder() / f"{tag}.json"
-
-
-def _take(path: Path) -> int | None:
-    """Locked for this process; None where there is none, or another process has it, or that cannot be told."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        return None
-    if os.fstat(fd).st_nlink == 0:  # whoever had it has just settled it
-        os.close(fd)
-        return None
-    return fd
 
 
 def _make(end: OwedEnd) -> int:
