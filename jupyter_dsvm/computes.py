@@ -291,6 +291,10 @@ class Computes:
             with self._lock:
                 change = self._changes.get(compute_id)
                 if change is None:
+                    if cancel.is_set():
+                        raise Cancelled(
+                            "It was cancelled before it began."
+                        )  # while it waited for a worker, or for another's
                     change = self._changes[compute_id] = _Change(kind, target, [report])
                     break
                 if (change.kind, change.target) != (kind, target):

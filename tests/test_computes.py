@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from jupyter_dsvm.compute.provider import Cancel
 from jupyter_dsvm.computes import Computes
-from jupyter_dsvm.errors import ComputeError, ComputeNotRunning, DSVMError, Forbidden, UnknownCompute
+from jupyter_dsvm.errors import Cancelled, ComputeError, ComputeNotRunning, DSVMError, Forbidden, UnknownCompute
 from jupyter_dsvm.models import PowerState
 from support.fakes import FakeCompute, FakeFree, dsvm
 
@@ -69,3 +70,14 @@ def test_a_name_that_is_not_found_says_what_could_not_be_listed():
         e.value.message == "There is no compute called 'gpu-vm'. Not everything could be listed: Azure did not answer."
     )
     assert e.value.advice.endswith("Sign in.")
+
+
+def test_what_was_cancelled_before_its_turn_is_not_asked_for():
+    """As who has joined another's start: where both are cancelled, neither may ask for it."""
+    cloud, cancel = FakeCompute(dsvm("gpu-vm", PowerState.DEALLOCATED)), Cancel()
+    known = Computes(lambda: [FakeFree(), cloud], lambda _: None)
+    cancel.set()
+    with pytest.raises(Cancelled):
+        known.change_power("start", "azure:gpu-vm-id", lambda text, fraction: None, cancel)
+    assert not [asked for asked in cloud.asked if asked.startswith("start")]
+    assert not known.is_changing("azure:gpu-vm-id")

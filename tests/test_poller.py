@@ -30,7 +30,12 @@ def poller(request: pytest.FixtureRequest) -> Iterator[Any]:
 @pytest.fixture
 def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
     made = zmq.Context()
+    opened: list[zmq.Socket[bytes]] = []
+    socket_of = made.socket
+    made.socket = lambda *args, **options: opened.append(socket_of(*args, **options)) or opened[-1]  # type: ignore[method-assign]
     yield made
+    for one in opened:
+        one.close(0)
     made.destroy(linger=0)
 
 

@@ -17,6 +17,7 @@ Belongs to one thread, as the sockets do. Used by ``relay.loop`` and by the serv
 from __future__ import annotations
 
 import select
+import time
 from typing import Any, Dict, List, Tuple
 
 import zmq
@@ -92,7 +93,21 @@ class EpollPoller:
                 ready.append((source, IN))  # and is asked again next time, since it is about to be used
             else:
                 del self._used[source]
-        for fd, happened in self._epoll.poll(0 if ready else milliseconds / 1000):
+        if ready:
+            self._look(self._epoll.poll(0), ready)
+            return ready
+        wait, until = milliseconds / 1000, time.monotonic() + milliseconds / 1000
+        while True:
+            happened = self._epoll.poll(wait)
+            self._look(happened, ready)
+            if ready or not happened:
+                return ready
+            if milliseconds >= 0:  # a socket's descriptor was readable, and there was no message (2.)
+                wait = max(0.0, until - time.monotonic())
+
+    def _look(self, told: List[Tuple[int, int]], ready: List[Tuple[Any, int]]) -> None:
+        """Who of those that epoll has told of is ready."""
+        for fd, happened in told:
             source = self._sources.get(fd)
             if source is None or source in self._used:
                 continue
@@ -107,7 +122,6 @@ class EpollPoller:
             if happened & ~(select.EPOLLIN | select.EPOLLOUT):
                 events |= ERR
             ready.append((source, events))
-        return ready
 
     def close(self) -> None:
         self._epoll.close()
