@@ -64,7 +64,7 @@ test-python: setup $(OAV)
 	@scripts/need /usr/share/jupyter/kernels/ir r-cran-irkernel || echo "   (the test of the R kernel is skipped)"
 	@echo "== Python tests"
 	@rm -rf $(TRAFFIC)/python
-	@DSVM_TESTS_TRAFFIC=$(TRAFFIC)/python $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+	@DSVM_TESTS_TRAFFIC=$(TRAFFIC)/python scripts/run-tests $(BIN)/python $(PYTEST_WORKERS) $(PYTEST_ARGS)
 	@echo "== judging what the Python tests said to the emulated Azure"
 	@$(JUDGE) $(if $(PYTEST_ARGS),,--whole) $(TRAFFIC)/python
 
