@@ -288,11 +288,16 @@ def _age(moment: str) -> float:
         return float("inf")
 
 
+def kernels_ended(notebooks: list[str]) -> str:
+    """What has become of the notebooks on a machine that was off in between."""
+    of = f"The kernel of {notebooks[0]}" if len(notebooks) == 1 else f"The kernels of {', '.join(notebooks)}"
+    return f"{of} ended with it; attach again, or return to the free tier."
+
+
 def _power_notice(kind: str, row: Compute, affected: list[str]) -> str:
     if kind == "start":
         return f"{row.name} runs."
     if not affected:
         return f"{row.name} has restarted." if kind == "restart" else f"{row.name} is off."
-    ended = f"The kernel of {affected[0]}" if len(affected) == 1 else f"The kernels of {', '.join(affected)}"
     what = "has restarted" if kind == "restart" else "is off"
-    return f"{row.name} {what}. {ended} ended with it; attach again, or return to the free tier."
+    return f"{row.name} {what}. {kernels_ended(affected)}"

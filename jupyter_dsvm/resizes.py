@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .changes import kernels_ended
 from .compute.provider import Cancel, Memo, Report
 from .compute.sizing import canonical
 from .errors import KernelsRunning
@@ -123,7 +124,4 @@ def _notice(row: Compute, affected: list[str]) -> str:
     size = size_words(row.size)
     name = row.size.name if row.size is not None else "the new size"
     has = f"{row.name} has the size {name}{f' ({size})' if size and size != name else ''} and is {state_words(row)}."
-    if not affected:
-        return has
-    ended = f"The kernel of {affected[0]}" if len(affected) == 1 else f"The kernels of {', '.join(affected)}"
-    return f"{has} {ended} ended with it; attach again, or return to the free tier."
+    return f"{has} {kernels_ended(affected)}" if affected else has
