@@ -137,6 +137,8 @@ class Compute(Shape):
     updating: bool = field(default=False, metadata={"json": False})
     """Whether the cloud works on it, by whomever that was asked for: what ``elsewhere`` looks for."""
     problem: Problem | None = None
+    not_allowed: tuple[str, ...] = ()
+    """What this account was told that it may not do with it (``start``, ``stop``, ``resize``), until somebody else signs in."""
 
     @property
     def long_name(self) -> str:
@@ -193,6 +195,10 @@ class KernelRecord(Shape):
     last_activity: str
     moving_to: str | None = None
     """The compute of an attach that is under way."""
+    last_compute: str | None = None
+    """Where the notebook last ran, if that is elsewhere and it was not brought back from there."""
+    problem: Problem | None = None
+    """Why its process ended without anybody's asking (``OutOfMemory``), until it has been moved or restarted by a person."""
 
     @property
     def notebook(self) -> str:
@@ -225,8 +231,8 @@ class Step(Shape):
 
 @dataclass(frozen=True)
 class Operation(Shape):
-    """A long change: start, stop, restart, resize, create, access, forget, attach, detach; or update, which is one that somebody
-    else makes and of which no more can be told."""
+    """A long change: start, stop, restart, resize, create, access, forget, attach, detach, install, sync; or update, which is one
+    that somebody else makes and of which no more can be told."""
 
     id: str
     kind: str
@@ -270,6 +276,64 @@ class SSHTarget(Shape):
     """Of a machine that a user has typed: what it may be although it is near this server (``ssh.addresses``). None: anything."""
     python: str | None = None
     """The Python to try first there (``compute.python``)."""
+
+
+@dataclass(frozen=True)
+class Usage(Shape):
+    """How much of something is used, in GiB."""
+
+    used_gib: float
+    total_gib: float
+
+
+@dataclass(frozen=True)
+class GPUUse(Shape):
+    name: str
+    utilization: float | None = None
+    """0 to 1."""
+    memory: Usage | None = None
+
+
+@dataclass(frozen=True)
+class Metrics(Shape):
+    """What ``GET computes/{id}/metrics`` answers. What is not known is None."""
+
+    compute: str
+    as_of: str
+    cpu: float | None = None
+    """0 to 1, of all CPUs."""
+    memory: Usage | None = None
+    """Of the free tier: what counts against its limit."""
+    disk: Usage | None = None
+    """The file system of the home folder; of the free tier: the user's data against its limit."""
+    gpus: tuple[GPUUse, ...] = ()
+
+
+@dataclass(frozen=True)
+class Module(Shape):
+    """A module that a notebook imports, as seen from a kernel on a VM."""
+
+    name: str
+    package: str
+    """What to install for it."""
+    state: str
+    """present, missing, local (beside the notebook) or unknown."""
+
+
+@dataclass(frozen=True)
+class Question(Shape):
+    """What code of a notebook wants to do and a person has to allow, in the page: to start something that is billed."""
+
+    id: str
+    kind: str
+    """start or resize."""
+    kernel: str
+    path: str | None
+    compute: str
+    text: str
+    """The question, in sentences."""
+    price: Price | None = None
+    asked: str = field(default_factory=utc_now)
 
 
 class SignInState(str, enum.Enum):

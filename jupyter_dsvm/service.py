@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Listener = Callable[[str, "str | None", int], None]
-"""Called with ``computes``, ``kernels``, ``operations`` or ``signin``, an id or None, and the new revision."""
+"""Called with ``computes``, ``kernels``, ``operations``, ``signin`` or ``questions``, an id or None, and the new revision."""
 
 REQUEST_WORKERS = 4
 WORK_WORKERS = 16
@@ -78,7 +78,7 @@ class DSVMService(MachineChanges, ServiceSettings):
         super().__init__(**kwargs)
         self._lock = threading.RLock()
         self._closed = False
-        self._revisions = {"computes": 0, "kernels": 0, "operations": 0, "signin": 0}
+        self._revisions = {"computes": 0, "kernels": 0, "operations": 0, "signin": 0, "questions": 0}
         self._listeners: list[Listener] = []
         self._paths: Mapping[str, str] = {}
         self._rows: dict[str, tuple[Any, ...]] = {}

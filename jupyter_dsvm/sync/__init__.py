@@ -1,0 +1,1 @@
+"""The notebook's files, on this server and on a VM."""

@@ -25,6 +25,8 @@ export type OperationKind =
   | 'forget'
   | 'attach'
   | 'detach'
+  | 'install'
+  | 'sync'
   | 'update';
 export type OperationPhase = 'running' | 'done' | 'failed' | 'cancelled';
 export type StepPhase = 'pending' | 'running' | 'done' | 'failed';
@@ -74,6 +76,8 @@ export interface ICompute {
   /** Deallocated with its memory kept: it can be started as it is, and not be resized. */
   hibernated: boolean;
   problem: IProblem | null;
+  /** What this account was told that it may not do with it. */
+  not_allowed: ('start' | 'stop' | 'resize')[];
 }
 
 /** A size that a machine could have. */
@@ -208,6 +212,10 @@ export interface IKernel {
   last_activity: string;
   /** The id of the compute of a move that is under way. */
   moving_to: string | null;
+  /** The id of the compute where the notebook last ran, if that is elsewhere and it was not brought back from there. */
+  last_compute: string | null;
+  /** Why its process ended without anybody's asking; `OutOfMemory` is one code. */
+  problem: IProblem | null;
 }
 
 export interface IKernelList {
@@ -268,9 +276,66 @@ export interface IResizeRequest {
   end_kernels?: boolean;
 }
 
+/** GiB. */
+export interface IUsage {
+  used_gib: number;
+  total_gib: number;
+}
+
+export interface IGPUUse {
+  name: string;
+  /** 0 to 1. */
+  utilization: number | null;
+  memory: IUsage | null;
+}
+
+/** How much of a compute is in use now. What is not known is null. */
+export interface IMetrics {
+  compute: string;
+  as_of: string;
+  /** 0 to 1, of all CPUs. */
+  cpu: number | null;
+  /** Of the free tier: what counts against its limit. */
+  memory: IUsage | null;
+  /** The file system of the home folder; of the free tier the user's data against its limit. */
+  disk: IUsage | null;
+  gpus: IGPUUse[];
+}
+
+/** A module that a notebook imports, as seen from a kernel on a machine. */
+export interface IModule {
+  name: string;
+  /** What to install for it. */
+  package: string;
+  /** `local`: beside the notebook. */
+  state: 'present' | 'missing' | 'local' | 'unknown';
+}
+
+export interface IModuleList {
+  modules: IModule[];
+}
+
+/** What code of a notebook wants to do and a person has to allow: to start something that is billed. */
+export interface IQuestion {
+  id: string;
+  kind: 'start' | 'resize';
+  kernel: string;
+  path: string | null;
+  compute: string;
+  /** The question, in sentences. */
+  text: string;
+  price: IPrice | null;
+  asked: string;
+}
+
+export interface IQuestionList {
+  revision: number;
+  questions: IQuestion[];
+}
+
 /** The data of a Jupyter event with `CHANGED_SCHEMA_ID`. */
 export interface IChanged {
-  what: 'computes' | 'kernels' | 'operations' | 'signin';
+  what: 'computes' | 'kernels' | 'operations' | 'signin' | 'questions';
   id?: string;
   revision: number;
 }

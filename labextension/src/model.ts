@@ -273,12 +273,13 @@ export class ComputeModel implements IComputeModel {
     if (emission.schema_id !== CHANGED_SCHEMA_ID) {
       return;
     }
-    const changed = emission as unknown as IChanged;
+    const { what, revision } = emission as unknown as IChanged;
     if (
-      Object.prototype.hasOwnProperty.call(this._lists, changed.what) &&
-      Number.isFinite(changed.revision)
+      what !== 'questions' &&
+      Object.prototype.hasOwnProperty.call(this._lists, what) &&
+      Number.isFinite(revision)
     ) {
-      this._lists[changed.what].expect(changed.revision);
+      this._lists[what].expect(revision);
     }
   }
 
@@ -329,7 +330,7 @@ export class ComputeModel implements IComputeModel {
   private readonly _trans: TranslationBundle;
   private readonly _stream: IStream<Event.IManager, Event.Emission>;
   private readonly _lists: Record<
-    IChanged['what'],
+    Exclude<IChanged['what'], 'questions'>,
     Pick<RevisionedList<never>, 'expect' | 'fetchAgain' | 'dispose'>
   >;
   private readonly _signIn: SignInModel;

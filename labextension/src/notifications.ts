@@ -145,7 +145,9 @@ export function describeOperation(
         resize: trans.__('Changing the size of %1.', name),
         create: trans.__('Creating %1.', name),
         access: trans.__('Setting up access to %1.', name),
-        forget: trans.__('Taking the access to %1 away.', name)
+        forget: trans.__('Taking the access to %1 away.', name),
+        install: trans.__('Installing on %1.', name),
+        sync: trans.__('Copying files of %1.', notebook)
       }[operation.kind];
       const how = operation.elsewhere ? elsewhereText(trans) : operationText(operation, trans);
       return { message: `${doing} ${how}`, type: 'in-progress' };
@@ -161,7 +163,9 @@ export function describeOperation(
         resize: trans.__('%1 has its new size after %2.', name, time),
         create: trans.__('Created %1 in %2.', name, time),
         access: trans.__('Access to %1 is set up.', name),
-        forget: trans.__('The access to %1 was taken away.', name)
+        forget: trans.__('The access to %1 was taken away.', name),
+        install: trans.__('Installed on %1 in %2.', name, time),
+        sync: trans.__('The files of %1 are in step.', notebook)
       }[operation.kind];
       const notice = operation.notice ? withPoint(operation.notice) : '';
       if (operation.elsewhere && notice) {
@@ -181,7 +185,9 @@ export function describeOperation(
         resize: trans.__('Changing the size of %1 was cancelled.', name),
         create: trans.__('Creating %1 was cancelled.', name),
         access: trans.__('Setting up access to %1 was cancelled.', name),
-        forget: trans.__('Taking the access to %1 away was cancelled.', name)
+        forget: trans.__('Taking the access to %1 away was cancelled.', name),
+        install: trans.__('Installing on %1 was cancelled.', name),
+        sync: trans.__('Copying files of %1 was cancelled.', notebook)
       }[operation.kind];
       const { error } = operation;
       const more = error && !isMove ? [withPoint(error.message), error.advice].filter(Boolean) : [];
@@ -198,7 +204,9 @@ export function describeOperation(
         resize: trans.__('Could not change the size of %1.', name),
         create: trans.__('Could not create %1.', name),
         access: trans.__('Could not set up access to %1.', name),
-        forget: trans.__('Could not take the access to %1 away.', name)
+        forget: trans.__('Could not take the access to %1 away.', name),
+        install: trans.__('Could not install on %1.', name),
+        sync: trans.__('Could not copy the files of %1.', notebook)
       }[operation.kind];
       const { error } = operation;
       const why = error ? [withPoint(error.message), error.advice].filter(Boolean) : [];

@@ -8,6 +8,7 @@ import {
   ICreation,
   IKernel,
   IKernelspec,
+  IMetrics,
   INewCompute,
   IOperation,
   IProblem,
@@ -127,4 +128,19 @@ export interface IComputeModel extends IDisposable {
 export const IComputeModel = new Token<IComputeModel>(
   'jupyter-dsvm:IComputeModel',
   'What the page knows of the computes a notebook can run on, and how it moves notebooks between them.'
+);
+
+/** How much of computes is in use, asked for while somebody looks and not otherwise. */
+export interface IMetricsModel extends IDisposable {
+  /** The newest answer; undefined where nobody looks, or nothing is known. */
+  metrics(compute: string): IMetrics | undefined;
+  /** Have a compute looked at (every 5 s at most, and only while the page is visible) until what it gives is disposed of. */
+  watch(compute: string): IDisposable;
+  /** The id of a compute of which there are new figures, or none any more. */
+  readonly changed: ISignal<IMetricsModel, string>;
+}
+
+export const IMetricsModel = new Token<IMetricsModel>(
+  'jupyter-dsvm:IMetricsModel',
+  'How much memory, data and GPU of a compute is in use.'
 );

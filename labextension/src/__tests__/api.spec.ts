@@ -57,6 +57,10 @@ const EXAMPLES: [string, unknown][] = [
   ['SizeOfferList', fixtures.sizeOffers],
   ['NewCompute', fixtures.newCompute],
   ['Creation', fixtures.creation],
+  ['Metrics', fixtures.metrics],
+  ['Metrics', fixtures.freeMetrics],
+  ['ModuleList', fixtures.modules],
+  ['QuestionList', fixtures.questionList],
   ['Creation', { ...fixtures.creation, subscription: null, location: null, sizes: [] }]
 ];
 
@@ -86,7 +90,14 @@ describe('the types of the REST API', () => {
       NewCompute: fixtures.newCompute,
       SubscriptionOffer: fixtures.creation.subscriptions[0],
       LocationOffer: fixtures.creation.locations[0],
-      Creation: fixtures.creation
+      Creation: fixtures.creation,
+      Metrics: fixtures.metrics,
+      Usage: fixtures.metrics.memory!,
+      GPUUse: fixtures.metrics.gpus[0],
+      Module: fixtures.modules.modules[0],
+      ModuleList: fixtures.modules,
+      Question: fixtures.questionList.questions[0],
+      QuestionList: fixtures.questionList
     };
     expect(Object.keys(schemas).sort()).toEqual(Object.keys(examples).sort());
     for (const [name, example] of Object.entries(examples)) {
@@ -127,6 +138,8 @@ describe('the types of the REST API', () => {
       'forget',
       'attach',
       'detach',
+      'install',
+      'sync',
       'update'
     ]);
     expect(schemas.SignIn.properties.state.enum).toEqual([
@@ -160,7 +173,7 @@ describe('the types of the REST API', () => {
   it('listens to the event that the server sends', () => {
     const schema = read('events/changed.yaml') as { $id: string };
     expect(schema.$id).toBe(CHANGED_SCHEMA_ID);
-    for (const what of ['computes', 'kernels', 'operations', 'signin'] as const) {
+    for (const what of ['computes', 'kernels', 'operations', 'signin', 'questions'] as const) {
       const event: IChanged = { what, id: fixtures.gpu.id, revision: 3 };
       // `version` and `personal-data` are Jupyter's own words; only the data is checked here.
       expectValid(ajv.compile(schema), event);

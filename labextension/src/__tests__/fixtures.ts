@@ -6,11 +6,14 @@ import {
   IKernelList,
   IKernelspecList,
   ILinkState,
+  IMetrics,
+  IModuleList,
   IMoveRequest,
   INewCompute,
   IOperation,
   IOperationList,
   IProblem,
+  IQuestionList,
   ISignIn,
   ISizeOffer,
   ISizeOfferList
@@ -38,7 +41,8 @@ export const free: ICompute = {
   price: null,
   attached: ['work/analysis.ipynb'],
   hibernated: false,
-  problem: null
+  problem: null,
+  not_allowed: []
 };
 
 export const gpu: ICompute = {
@@ -55,7 +59,8 @@ export const gpu: ICompute = {
   price: { amount: 0.526, currency: 'USD', as_of: '2026-11-01' },
   attached: [],
   hibernated: false,
-  problem: null
+  problem: null,
+  not_allowed: []
 };
 
 export const cpu: ICompute = {
@@ -105,7 +110,9 @@ export const kernel: IKernel = {
   link: local,
   execution_state: 'idle',
   last_activity: '2026-11-21T10:00:00.000Z',
-  moving_to: null
+  moving_to: null,
+  last_compute: null,
+  problem: null
 };
 
 export const attach: IOperation = {
@@ -238,4 +245,46 @@ export const signInRequired: IProblem = {
   message: 'Could not sign in to Azure: nobody is signed in.',
   advice: 'Sign in in the Compute panel, with %dsvm signin, or with `jupyter dsvm signin`.',
   retry_after: null
+};
+
+export const metrics: IMetrics = {
+  compute: gpu.id,
+  as_of: '2026-11-21T10:00:00.000Z',
+  cpu: 0.25,
+  memory: { used_gib: 6.5, total_gib: 28 },
+  disk: { used_gib: 40, total_gib: 150 },
+  gpus: [{ name: 'Tesla T4', utilization: 0.61, memory: { used_gib: 3.5, total_gib: 16 } }]
+};
+
+export const freeMetrics: IMetrics = {
+  compute: free.id,
+  as_of: '2026-11-21T10:00:00.000Z',
+  cpu: null,
+  memory: { used_gib: 2.9, total_gib: 4 },
+  disk: { used_gib: 0.6, total_gib: 1 },
+  gpus: []
+};
+
+export const modules: IModuleList = {
+  modules: [
+    { name: 'numpy', package: 'numpy', state: 'present' },
+    { name: 'sklearn', package: 'scikit-learn', state: 'missing' },
+    { name: 'helpers', package: 'helpers', state: 'local' }
+  ]
+};
+
+export const questionList: IQuestionList = {
+  revision: 1,
+  questions: [
+    {
+      id: 'q-1',
+      kind: 'start',
+      kernel: kernel.id,
+      path: kernel.path,
+      compute: gpu.id,
+      text: 'A cell of analysis.ipynb wants to start gpu-vm.',
+      price: gpu.price,
+      asked: '2026-11-21T10:00:00.000Z'
+    }
+  ]
 };
