@@ -1,0 +1,155 @@
+import { TranslationBundle } from '@jupyterlab/translation';
+import { filterDotIcon, filterIcon } from '@jupyterlab/ui-components';
+import * as React from 'react';
+
+import { ICompute } from '../api';
+import {
+  DEFAULT_FILTERS,
+  hasChoices,
+  IFilters,
+  isFiltering,
+  MEMORY_CHOICES,
+  StateFilter,
+  subscriptionsOf
+} from '../filters';
+
+/** With no more machines than these nobody needs to search, and the filters are behind their button. */
+export const FEW = 6;
+
+export interface IFilterBarProps {
+  filters: IFilters;
+  machines: readonly ICompute[];
+  /** How many of them fit. */
+  shown: number;
+  onChange: (change: Partial<IFilters>) => void;
+  trans: TranslationBundle;
+}
+
+/** What to show of the machines: a text field, and more behind a button. */
+export function FilterBar(props: IFilterBarProps): React.ReactElement {
+  const { filters, machines, shown, onChange, trans } = props;
+  const [isOpen, setOpen] = React.useState(hasChoices(filters));
+  const hasText = isOpen || machines.length > FEW || filters.text !== '';
+  const field = React.useRef<HTMLInputElement>(null);
+  const button = React.useRef<HTMLButtonElement>(null);
+  const Icon = isFiltering(filters) ? filterDotIcon : filterIcon;
+  const clear = () => {
+    onChange(DEFAULT_FILTERS);
+    // The button that was pressed is no longer there.
+    (field.current ?? button.current)?.focus();
+  };
+  return (
+    <div role="search" className="jp-Dsvm-filters" aria-label={trans.__('Filter the machines')}>
+      <div className="jp-Dsvm-filterRow">
+        {hasText && (
+          <input
+            ref={field}
+            className="jp-mod-styled"
+            type="search"
+            value={filters.text}
+            placeholder={trans.__('Filter by name, size, region')}
+            aria-label={trans.__('Filter by name, size, region')}
+            autoComplete="off"
+            spellCheck={false}
+            onChange={event => onChange({ text: event.target.value })}
+          />
+        )}
+        <button
+          ref={button}
+          className="jp-Dsvm-menuButton"
+          aria-expanded={isOpen}
+          aria-label={trans.__('Filters')}
+          title={trans.__('Filters')}
+          onClick={() => setOpen(!isOpen)}
+        >
+          <span aria-hidden="true">
+            <Icon.react tag={null} />
+          </span>
+        </button>
+      </div>
+      {isOpen && <Choices {...props} />}
+      {isFiltering(filters) && (
+        <p className="jp-Dsvm-filterResult">
+          <span role="status">{trans.__('Showing %1 of %2.', shown, machines.length)}</span>
+          <button className="jp-Dsvm-textButton" onClick={clear}>
+            {trans.__('Clear filters')}
+          </button>
+        </p>
+      )}
+    </div>
+  );
+}
+
+function Choices(props: IFilterBarProps): React.ReactElement {
+  const { filters, machines, onChange, trans } = props;
+  const subscriptions = subscriptionsOf(machines);
+  const states: [StateFilter, string][] = [
+    ['any', trans.__('Any state')],
+    ['on', trans.__('On')],
+    ['off', trans.__('Off')],
+    ['attached', trans.__('With notebooks')]
+  ];
+  const memories: [string, string][] = [
+    ['0', trans.__('Any memory')],
+    ...MEMORY_CHOICES.map((gib): [string, string] => [String(gib), trans.__('%1 GB or more', gib)])
+  ];
+  return (
+    <div className="jp-Dsvm-choices">
+      <label className="jp-Dsvm-check">
+        <input
+          type="checkbox"
+          checked={filters.withGpu}
+          onChange={event => onChange({ withGpu: event.target.checked })}
+        />
+        {trans.__('Only with GPU')}
+      </label>
+      <Choice
+        label={trans.__('Memory')}
+        value={String(filters.memory)}
+        options={memories}
+        onChange={value => onChange({ memory: Number(value) })}
+      />
+      <Choice
+        label={trans.__('State')}
+        value={filters.state}
+        options={states}
+        onChange={value => onChange({ state: value as StateFilter })}
+      />
+      {subscriptions.length > 1 && (
+        <Choice
+          label={trans.__('Subscription')}
+          value={subscriptions.includes(filters.subscription) ? filters.subscription : ''}
+          options={[
+            ['', trans.__('Any subscription')],
+            ...subscriptions.map((id): [string, string] => [id, id])
+          ]}
+          onChange={value => onChange({ subscription: value })}
+        />
+      )}
+    </div>
+  );
+}
+
+function Choice(props: {
+  label: string;
+  value: string;
+  options: readonly (readonly [string, string])[];
+  onChange: (value: string) => void;
+}): React.ReactElement {
+  return (
+    <div className="jp-select-wrapper">
+      <select
+        className="jp-mod-styled"
+        aria-label={props.label}
+        value={props.value}
+        onChange={event => props.onChange(event.target.value)}
+      >
+        {props.options.map(([value, text]) => (
+          <option key={value} value={value}>
+            {text}
+          </option>
+        ))}
+      </select>
+    </div>
+  );
+}
