@@ -69,13 +69,11 @@ export function subscriptionsOf(computes: readonly ICompute[]): string[] {
 
 /** Whether they may leave out a machine. */
 export function isFiltering(filters: IFilters): boolean {
-  return filters.text.trim() !== '' || hasChoices(filters);
-}
-
-/** Whether another filter than the text is set. */
-export function hasChoices(filters: IFilters): boolean {
-  return (['withGpu', 'memory', 'subscription', 'state'] as const).some(
-    name => filters[name] !== DEFAULT_FILTERS[name]
+  return (
+    filters.text.trim() !== '' ||
+    (['withGpu', 'memory', 'subscription', 'state'] as const).some(
+      name => filters[name] !== DEFAULT_FILTERS[name]
+    )
   );
 }
 

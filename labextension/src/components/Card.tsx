@@ -50,6 +50,7 @@ export function Card(props: ICardProps): React.ReactElement {
   const { compute, operation, failed, kernel, placement, trans } = props;
   const state = computeState(props, trans);
   const size = sizeText(compute.size, trans);
+  const primary = state.primary && <Primary {...props} state={state} action={state.primary} />;
   const region = useKeptFocus<HTMLLIElement>();
   React.useLayoutEffect(() => placement?.measure(region.current), [placement?.measure]);
   return (
@@ -84,18 +85,17 @@ export function Card(props: ICardProps): React.ReactElement {
           trans={trans}
         />
       )}
-      {failed &&
-        (state.explains ? (
-          <Explanation
-            problem={failed.error}
-            onDismiss={() => props.onDismiss(failed)}
-            trans={trans}
-          />
-        ) : (
-          <Problem problem={failed.error} onDismiss={() => props.onDismiss(failed)} trans={trans} />
-        ))}
+      {failed && !state.explains && (
+        <Problem problem={failed.error} onDismiss={() => props.onDismiss(failed)} trans={trans} />
+      )}
       {compute.problem && <Problem problem={compute.problem} trans={trans} />}
-      {state.primary && <Primary {...props} state={state} action={state.primary} />}
+      {failed && state.explains ? (
+        <Explanation problem={failed.error} onDismiss={() => props.onDismiss(failed)} trans={trans}>
+          {primary}
+        </Explanation>
+      ) : (
+        primary
+      )}
     </li>
   );
 }
@@ -161,7 +161,7 @@ function Primary(
     return (
       <a
         data-first
-        className="jp-Dsvm-link jp-Dsvm-primary"
+        className="jp-Dsvm-linkButton jp-Dsvm-primary"
         href={state.link}
         target="_blank"
         rel="noopener noreferrer"

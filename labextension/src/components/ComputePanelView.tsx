@@ -105,7 +105,6 @@ function Lists(props: IComputePanelViewProps): React.ReactElement {
         <Notebook {...props} />
       </section>
       <section aria-labelledby="jp-dsvm-machines">
-        <h3 id="jp-dsvm-machines">{trans.__('Your machines')}</h3>
         <Machines {...props} />
       </section>
       <Footer {...props} />
@@ -149,8 +148,22 @@ function Machines(props: IComputePanelViewProps): React.ReactElement {
   // Before anybody is signed in, the sign-in says it better, and says it once.
   const isSignedIn = model.signIn.status?.state === 'signed_in';
   const problems = model.problems.filter(problem => isSignedIn || !isSignInProblem(problem));
+  const heading = <h3 id="jp-dsvm-machines">{trans.__('Your machines')}</h3>;
   return (
     <>
+      {machines.length > 1 && props.onFilters ? (
+        <FilterBar
+          filters={filters}
+          machines={machines}
+          shown={shown.length}
+          onChange={props.onFilters}
+          trans={trans}
+        >
+          {heading}
+        </FilterBar>
+      ) : (
+        heading
+      )}
       <SignIn
         model={model.signIn}
         isNeeded={isSignInNeeded}
@@ -167,15 +180,6 @@ function Machines(props: IComputePanelViewProps): React.ReactElement {
       ))}
       {machines.length === 0 && model.problems.length === 0 && model.creations.length === 0 && (
         <Empty {...props} />
-      )}
-      {machines.length > 1 && props.onFilters && (
-        <FilterBar
-          filters={filters}
-          machines={machines}
-          shown={shown.length}
-          onChange={props.onFilters}
-          trans={trans}
-        />
       )}
       {model.creations.length > 0 && (
         <ul className="jp-Dsvm-cards" aria-label={trans.__('New machines')}>
@@ -261,14 +265,14 @@ function Empty(props: IComputePanelViewProps): React.ReactElement {
 function Footer(props: IComputePanelViewProps): React.ReactElement | null {
   const { model, onSettings, trans } = props;
   return model.asOf || onSettings ? (
-    <footer className="jp-Dsvm-footer">
+    <div className="jp-Dsvm-footer">
       {model.asOf && <p>{trans.__('Azure was last asked at %1.', clockText(model.asOf))}</p>}
       {onSettings && (
         <button className="jp-Dsvm-textButton" onClick={onSettings}>
           {trans.__('Settings')}
         </button>
       )}
-    </footer>
+    </div>
   ) : null;
 }
 

@@ -5,7 +5,6 @@ import * as React from 'react';
 import { ICompute } from '../api';
 import {
   DEFAULT_FILTERS,
-  hasChoices,
   IFilters,
   isFiltering,
   MEMORY_CHOICES,
@@ -22,43 +21,34 @@ export interface IFilterBarProps {
   /** How many of them fit. */
   shown: number;
   onChange: (change: Partial<IFilters>) => void;
+  /** The heading. */
+  children: React.ReactNode;
   trans: TranslationBundle;
 }
 
-/** What to show of the machines: a text field, and more behind a button. */
+/** The section's heading with the button for the filters, and the filters. */
 export function FilterBar(props: IFilterBarProps): React.ReactElement {
   const { filters, machines, shown, onChange, trans } = props;
-  const [isOpen, setOpen] = React.useState(hasChoices(filters));
+  const [isOpen, setOpen] = React.useState(false);
   const hasText = isOpen || machines.length > FEW || filters.text !== '';
   const field = React.useRef<HTMLInputElement>(null);
   const button = React.useRef<HTMLButtonElement>(null);
-  const Icon = isFiltering(filters) ? filterDotIcon : filterIcon;
+  const isOn = isFiltering(filters);
+  const Icon = isOn ? filterDotIcon : filterIcon;
   const clear = () => {
     onChange(DEFAULT_FILTERS);
     // The button that was pressed is no longer there.
     (field.current ?? button.current)?.focus();
   };
   return (
-    <div role="search" className="jp-Dsvm-filters" aria-label={trans.__('Filter the machines')}>
-      <div className="jp-Dsvm-filterRow">
-        {hasText && (
-          <input
-            ref={field}
-            className="jp-mod-styled"
-            type="search"
-            value={filters.text}
-            placeholder={trans.__('Filter by name, size, region')}
-            aria-label={trans.__('Filter by name, size, region')}
-            autoComplete="off"
-            spellCheck={false}
-            onChange={event => onChange({ text: event.target.value })}
-          />
-        )}
+    <>
+      <div className="jp-Dsvm-heading">
+        {props.children}
         <button
           ref={button}
           className="jp-Dsvm-menuButton"
           aria-expanded={isOpen}
-          aria-label={trans.__('Filters')}
+          aria-label={isOn ? trans.__('Filters (some are set)') : trans.__('Filters')}
           title={trans.__('Filters')}
           onClick={() => setOpen(!isOpen)}
         >
@@ -67,20 +57,37 @@ export function FilterBar(props: IFilterBarProps): React.ReactElement {
           </span>
         </button>
       </div>
-      {isOpen && <Choices {...props} />}
-      {isFiltering(filters) && (
-        <p className="jp-Dsvm-filterResult">
-          <span role="status">{trans.__('Showing %1 of %2.', shown, machines.length)}</span>
-          <button className="jp-Dsvm-textButton" onClick={clear}>
-            {trans.__('Clear filters')}
-          </button>
-        </p>
+      {(hasText || isOn) && (
+        <div role="search" className="jp-Dsvm-filters" aria-label={trans.__('Filter the machines')}>
+          {hasText && (
+            <input
+              ref={field}
+              className="jp-mod-styled"
+              type="search"
+              value={filters.text}
+              placeholder={trans.__('Filter by name, size, region')}
+              aria-label={trans.__('Filter by name, size, region')}
+              autoComplete="off"
+              spellCheck={false}
+              onChange={event => onChange({ text: event.target.value })}
+            />
+          )}
+          {isOpen && <Choices {...props} />}
+          {isOn && (
+            <p className="jp-Dsvm-filterResult">
+              <span role="status">{trans.__('Showing %1 of %2.', shown, machines.length)}</span>
+              <button className="jp-Dsvm-textButton" onClick={clear}>
+                {trans.__('Clear filters')}
+              </button>
+            </p>
+          )}
+        </div>
       )}
-    </div>
+    </>
   );
 }
 
-function Choices(props: IFilterBarProps): React.ReactElement {
+function Choices(props: Omit<IFilterBarProps, 'children'>): React.ReactElement {
   const { filters, machines, onChange, trans } = props;
   const subscriptions = subscriptionsOf(machines);
   const states: [StateFilter, string][] = [

@@ -59,6 +59,8 @@ export function Problem(props: IProblemProps): React.ReactElement {
 export function Explanation(props: {
   problem: IProblem | null;
   onDismiss: () => void;
+  /** What leads on. */
+  children?: React.ReactNode;
   trans: TranslationBundle;
 }): React.ReactElement {
   const { problem, trans } = props;
@@ -73,9 +75,12 @@ export function Explanation(props: {
           <Linked text={problem?.advice ?? ''} />
         </p>
       </details>
-      <button className="jp-mod-styled" onClick={props.onDismiss}>
-        {trans.__('Dismiss')}
-      </button>
+      <div className="jp-Dsvm-buttons">
+        {props.children}
+        <button className="jp-mod-styled" onClick={props.onDismiss}>
+          {trans.__('Dismiss')}
+        </button>
+      </div>
     </div>
   );
 }
