@@ -149,21 +149,8 @@ function Machines(props: IComputePanelViewProps): React.ReactElement {
   const isSignedIn = model.signIn.status?.state === 'signed_in';
   const problems = model.problems.filter(problem => isSignedIn || !isSignInProblem(problem));
   const heading = <h3 id="jp-dsvm-machines">{trans.__('Your machines')}</h3>;
-  return (
+  const above = (
     <>
-      {machines.length > 1 && props.onFilters ? (
-        <FilterBar
-          filters={filters}
-          machines={machines}
-          shown={shown.length}
-          onChange={props.onFilters}
-          trans={trans}
-        >
-          {heading}
-        </FilterBar>
-      ) : (
-        heading
-      )}
       <SignIn
         model={model.signIn}
         isNeeded={isSignInNeeded}
@@ -178,6 +165,20 @@ function Machines(props: IComputePanelViewProps): React.ReactElement {
           trans={trans}
         />
       ))}
+    </>
+  );
+  return (
+    <>
+      <FilterBar
+        filters={filters}
+        machines={machines}
+        shown={shown.length}
+        heading={heading}
+        onChange={props.onFilters}
+        trans={trans}
+      >
+        {above}
+      </FilterBar>
       {machines.length === 0 && model.problems.length === 0 && model.creations.length === 0 && (
         <Empty {...props} />
       )}

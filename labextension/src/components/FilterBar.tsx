@@ -20,44 +20,53 @@ export interface IFilterBarProps {
   machines: readonly ICompute[];
   /** How many of them fit. */
   shown: number;
-  onChange: (change: Partial<IFilters>) => void;
-  /** The heading. */
-  children: React.ReactNode;
+  /** Without it there is nothing to filter with. */
+  onChange?: (change: Partial<IFilters>) => void;
+  /** The section's heading, beside which the button is. */
+  heading: React.ReactNode;
+  /** What is between the heading and the filters. */
+  children?: React.ReactNode;
   trans: TranslationBundle;
 }
 
 /** The section's heading with the button for the filters, and the filters. */
 export function FilterBar(props: IFilterBarProps): React.ReactElement {
-  const { filters, machines, shown, onChange, trans } = props;
+  const { filters, machines, shown, trans } = props;
+  const onChange = machines.length > 1 ? props.onChange : undefined;
   const [isOpen, setOpen] = React.useState(false);
-  const hasText = isOpen || machines.length > FEW || filters.text !== '';
+  // A field that somebody is in must not vanish with its last letter.
+  const [wasUsed, setUsed] = React.useState(false);
+  const hasText = isOpen || wasUsed || machines.length > FEW || filters.text !== '';
   const field = React.useRef<HTMLInputElement>(null);
   const button = React.useRef<HTMLButtonElement>(null);
   const isOn = isFiltering(filters);
   const Icon = isOn ? filterDotIcon : filterIcon;
   const clear = () => {
-    onChange(DEFAULT_FILTERS);
+    onChange?.(DEFAULT_FILTERS);
     // The button that was pressed is no longer there.
     (field.current ?? button.current)?.focus();
   };
   return (
     <>
       <div className="jp-Dsvm-heading">
-        {props.children}
-        <button
-          ref={button}
-          className="jp-Dsvm-menuButton"
-          aria-expanded={isOpen}
-          aria-label={isOn ? trans.__('Filters (some are set)') : trans.__('Filters')}
-          title={trans.__('Filters')}
-          onClick={() => setOpen(!isOpen)}
-        >
-          <span aria-hidden="true">
-            <Icon.react tag={null} />
-          </span>
-        </button>
+        {props.heading}
+        {onChange && (
+          <button
+            ref={button}
+            className="jp-Dsvm-menuButton"
+            aria-expanded={isOpen}
+            aria-label={isOn ? trans.__('Filters (some are set)') : trans.__('Filters')}
+            title={trans.__('Filters')}
+            onClick={() => setOpen(!isOpen)}
+          >
+            <span aria-hidden="true">
+              <Icon.react tag={null} />
+            </span>
+          </button>
+        )}
       </div>
-      {(hasText || isOn) && (
+      {props.children}
+      {onChange && (hasText || isOn) && (
         <div role="search" className="jp-Dsvm-filters" aria-label={trans.__('Filter the machines')}>
           {hasText && (
             <input
@@ -69,10 +78,11 @@ export function FilterBar(props: IFilterBarProps): React.ReactElement {
               aria-label={trans.__('Filter by name, size, region')}
               autoComplete="off"
               spellCheck={false}
+              onFocus={() => setUsed(true)}
               onChange={event => onChange({ text: event.target.value })}
             />
           )}
-          {isOpen && <Choices {...props} />}
+          {isOpen && <Choices {...props} onChange={onChange} />}
           {isOn && (
             <p className="jp-Dsvm-filterResult">
               <span role="status">{trans.__('Showing %1 of %2.', shown, machines.length)}</span>
@@ -87,7 +97,11 @@ export function FilterBar(props: IFilterBarProps): React.ReactElement {
   );
 }
 
-function Choices(props: Omit<IFilterBarProps, 'children'>): React.ReactElement {
+interface IChoicesProps extends Pick<IFilterBarProps, 'filters' | 'machines' | 'trans'> {
+  onChange: (change: Partial<IFilters>) => void;
+}
+
+function Choices(props: IChoicesProps): React.ReactElement {
   const { filters, machines, onChange, trans } = props;
   const subscriptions = subscriptionsOf(machines);
   const states: [StateFilter, string][] = [
