@@ -14,7 +14,7 @@ import { asProblem } from './request';
 import { resize } from './resize';
 import { showTexts } from './texts';
 import { IComputeModel } from './tokens';
-import { nameOf, shortState, sizeText } from './words';
+import { nameOf, qualifierOf, shortState, sizeText } from './words';
 
 export namespace CommandIDs {
   export const open = 'dsvm:open';
@@ -103,7 +103,9 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
       return compute && possible(compute) ? compute : undefined;
     }
     const choices = machinesOf(model).filter(possible);
-    const labels = choices.map(c => [c.name, sizeText(c.size, trans)].filter(Boolean).join(' · '));
+    const labels = choices.map(c =>
+      [c.name, qualifierOf(c, choices), sizeText(c.size, trans)].filter(Boolean).join(' · ')
+    );
     const answer = await InputDialog.getItem({
       title,
       items: labels,
@@ -150,7 +152,8 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
         compute.os === 'windows'
           ? trans.__('Windows')
           : shortState(compute, model.runningOn(compute.id), trans);
-      return [compute.name, state].filter(Boolean).join(' · ');
+      const twin = qualifierOf(compute, model.computes);
+      return [compute.name, twin, state].filter(Boolean).join(' · ');
     },
     caption: trans.__(
       'Go on running the current notebook on that machine; it is started first where it is off'

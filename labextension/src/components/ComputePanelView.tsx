@@ -9,7 +9,7 @@ import { DEFAULT_FILTERS, IFilters, matching } from '../filters';
 import { isSignInProblem } from '../signin';
 import { PrimaryAction, usualSeconds } from '../states';
 import { IComputeModel } from '../tokens';
-import { clockText } from '../words';
+import { clockText, qualifierOf } from '../words';
 import { Card } from './Card';
 import { FilterBar } from './FilterBar';
 import { MachineList } from './MachineList';
@@ -223,7 +223,7 @@ function Cards(
           <Card
             key={compute.id}
             compute={compute}
-            qualifier={qualifier(compute, names.get(compute.name) ?? [])}
+            qualifier={qualifierOf(compute, names.get(compute.name) ?? [])}
             operation={operation}
             usual={operation && usualSeconds(model.operations, operation)}
             failed={model.failedOn(compute.id)}
@@ -275,19 +275,6 @@ function Footer(props: IComputePanelViewProps): React.ReactElement | null {
       )}
     </div>
   ) : null;
-}
-
-/** The resource group, where two machines have the same name. */
-function qualifier(compute: ICompute, twins: ICompute[]): string | undefined {
-  if (twins.length < 2) {
-    return undefined;
-  }
-  const sameGroup =
-    twins.filter(other => other.resource_group === compute.resource_group).length > 1;
-  return (
-    [sameGroup ? compute.subscription : null, compute.resource_group].filter(Boolean).join('/') ||
-    undefined
-  );
 }
 
 function Skeleton(props: { trans: TranslationBundle }): React.ReactElement {
