@@ -76,7 +76,10 @@ export function Card(props: ICardProps): React.ReactElement {
           )}
         </p>
       )}
-      <StateText state={state} title={kernel?.link.reason || compute.attached.join('\n')} />
+      <StateText
+        state={state}
+        title={kernel?.link.reason || compute.attached.join('\n') || undefined}
+      />
       {compute.attached.length > 2 && <Attached paths={compute.attached} trans={trans} />}
       {operation && (
         <OperationProgress
