@@ -12,9 +12,12 @@ import { KnownComputes } from './move';
 import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
 import { ComputePanel } from './panel';
+import { kernelspecPlugin, runningPlugin, settingsPlugin, statusPlugin } from './plugins';
 import { watchForMissedEvents } from './reconnect';
+import { ISettings } from './settings';
 import { IComputeModel } from './tokens';
 
+export { ISettings } from './settings';
 export { IComputeModel } from './tokens';
 
 const TRANSLATION_DOMAIN = 'jupyter_dsvm';
@@ -67,11 +70,12 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
   id: 'jupyter-dsvm:plugin',
   description: 'The sidebar “Compute” and its commands.',
   autoStart: true,
-  requires: [IComputeModel],
+  requires: [IComputeModel, ISettings],
   optional: [ITranslator, INotebookTracker, ICommandPalette, IStateDB],
   activate: (
     app: JupyterFrontEnd,
     model: IComputeModel,
+    settings: ISettings,
     translator: ITranslator | null,
     tracker: INotebookTracker | null,
     palette: ICommandPalette | null,
@@ -86,6 +90,7 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       model,
       current,
       known,
+      settings,
       trans,
       openPanel: () => shell.activateById(panel.id)
     });
@@ -145,4 +150,14 @@ const notificationPlugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
-export default [oncePlugin, modelPlugin, panelPlugin, chipPlugin, notificationPlugin];
+export default [
+  oncePlugin,
+  modelPlugin,
+  settingsPlugin,
+  panelPlugin,
+  chipPlugin,
+  statusPlugin,
+  runningPlugin,
+  kernelspecPlugin,
+  notificationPlugin
+];

@@ -16,7 +16,9 @@ import {
   IQuestionList,
   ISignIn,
   ISizeOffer,
-  ISizeOfferList
+  ISizeOfferList,
+  ISSHCommand,
+  ITerminal
 } from '../api';
 
 export const problem: IProblem = {
@@ -272,6 +274,10 @@ export const modules: IModuleList = {
     { name: 'helpers', package: 'helpers', state: 'local' }
   ]
 };
+
+export const terminal: ITerminal = { name: '1' };
+
+export const sshCommand: ISSHCommand = { command: 'ssh -p 22 -l azureuser -- 192.0.2.7' };
 
 export const questionList: IQuestionList = {
   revision: 1,
