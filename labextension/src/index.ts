@@ -13,9 +13,12 @@ import { KnownComputes } from './move';
 import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
 import { ComputePanel } from './panel';
+import { kernelspecPlugin, runningPlugin, settingsPlugin, statusPlugin } from './plugins';
 import { watchForMissedEvents } from './reconnect';
+import { ISettings } from './settings';
 import { IComputeModel } from './tokens';
 
+export { ISettings } from './settings';
 export { IComputeModel } from './tokens';
 
 const TRANSLATION_DOMAIN = 'jupyter_dsvm';
@@ -68,11 +71,12 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
   id: 'jupyter-dsvm:plugin',
   description: 'The sidebar “Compute” and its commands.',
   autoStart: true,
-  requires: [IComputeModel],
+  requires: [IComputeModel, ISettings],
   optional: [ITranslator, INotebookTracker, ICommandPalette, IStateDB],
   activate: (
     app: JupyterFrontEnd,
     model: IComputeModel,
+    settings: ISettings,
     translator: ITranslator | null,
     tracker: INotebookTracker | null,
     palette: ICommandPalette | null,
@@ -87,6 +91,7 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       model,
       current,
       known,
+      settings,
       trans,
       openPanel: () => shell.activateById(panel.id)
     });
@@ -147,4 +152,14 @@ const notificationPlugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
-export default [oncePlugin, modelPlugin, panelPlugin, chipPlugin, notificationPlugin];
+export default [
+  oncePlugin,
+  modelPlugin,
+  settingsPlugin,
+  panelPlugin,
+  chipPlugin,
+  statusPlugin,
+  runningPlugin,
+  kernelspecPlugin,
+  notificationPlugin
+];
