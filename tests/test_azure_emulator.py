@@ -253,13 +253,13 @@ def test_a_missing_role_is_remembered_for_that_machine(
     known = Computes(lambda: [azure], lambda _: None)
     chosen = known.find(name).id
     emulator.fault(name, operation, code="AuthorizationFailed", times=-1)
+    do = {
+        "start": lambda: known.change_power("start", chosen, silent, Cancel()),
+        "stop": lambda: known.change_power("stop", chosen, silent, Cancel()),
+        "resize": lambda: known.resize(chosen, "standard_nc8as_t4_v3", silent, Cancel()),
+    }
     with pytest.raises(DSVMError, match="lacks the permission"):
-        if kind == "resize":
-            known.resize(chosen, "standard_nc8as_t4_v3", silent, Cancel())
-        elif kind == "start":
-            known.change_power("start", chosen, silent, Cancel())
-        else:
-            known.change_power("stop", chosen, silent, Cancel())
+        do[kind]()
     denied = {c.name: c.not_allowed for c in known.snapshot().computes if c.not_allowed}
     assert denied == {name: (kind,)}
     known.account_changed()

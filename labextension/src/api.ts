@@ -374,6 +374,17 @@ export interface IWorkspaceEstimate {
   needs_yes: boolean;
 }
 
+/** A terminal of the Jupyter server. */
+export interface ITerminal {
+  /** As `api/terminals` names it. */
+  name: string;
+}
+
+/** A line for a shell of the Jupyter server. */
+export interface ISSHCommand {
+  command: string;
+}
+
 /** What code of a notebook wants to do and a person has to allow: to start something that is billed. */
 export interface IQuestion {
   id: string;

@@ -1,5 +1,5 @@
 /** Which machines a person wants to see, and where that is kept. */
-import { IStateDB } from '@jupyterlab/statedb';
+import { JSONExt, ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import { IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 
@@ -91,35 +91,25 @@ export function cleaned(kept: unknown): IFilters {
   };
 }
 
-/** Where the filters outlive the page. */
+/** Where the filters outlive the page: JupyterLab's settings. */
 export interface IKeptFilters {
-  /** What was kept, of whatever shape; undefined where nothing was. */
-  load(): Promise<unknown>;
-  save(filters: IFilters): Promise<void>;
+  /** What is kept, of whatever shape. */
+  readonly filters: ReadonlyPartialJSONObject;
+  readonly changed: ISignal<IKeptFilters, void>;
+  keepFilters(filters: ReadonlyPartialJSONObject): Promise<void>;
 }
 
-const STATE_KEY = 'jupyter-dsvm:filters';
-
-/** Kept in JupyterLab's state database where there is one. */
-export class StateFilters implements IKeptFilters {
-  constructor(private readonly _state: IStateDB | null) {}
-
-  async load(): Promise<unknown> {
-    return this._state?.fetch(STATE_KEY);
-  }
-
-  async save(filters: IFilters): Promise<void> {
-    await this._state?.save(STATE_KEY, { ...filters });
-  }
-}
-
-/** The filters as they are now. What a person changes is kept a moment later, once for many keys. */
+/**
+ * The filters as they are now. What a person changes is kept a moment later, once for many keys; what is changed where they
+ * are kept (the settings editor, another tab) is taken over.
+ */
 export class Filters implements IDisposable {
   constructor(
     private readonly _kept: IKeptFilters,
     private readonly _delay = 500
   ) {
-    void this._load();
+    this._value = cleaned(_kept.filters);
+    _kept.changed.connect(this._onKept, this);
   }
 
   get value(): IFilters {
@@ -135,39 +125,44 @@ export class Filters implements IDisposable {
   }
 
   set(change: Partial<IFilters>): void {
-    this._isTouched = true;
-    this._value = { ...this._value, ...change };
-    this._changed.emit();
+    this._take({ ...this._value, ...change });
     window.clearTimeout(this._timer);
-    this._timer = window.setTimeout(() => {
-      this._kept.save(this._value).catch(reason => {
-        console.warn('jupyter-dsvm: the filters of the Compute panel could not be kept', reason);
-      });
-    }, this._delay);
-  }
-
-  clear(): void {
-    this.set(DEFAULT_FILTERS);
+    this._timer = window.setTimeout(() => void this._keep(), this._delay);
   }
 
   dispose(): void {
     this._isDisposed = true;
     window.clearTimeout(this._timer);
+    this._kept.changed.disconnect(this._onKept, this);
     Signal.clearData(this);
   }
 
-  private async _load(): Promise<void> {
-    const kept = await this._kept.load().catch(() => undefined);
-    // Whoever has typed meanwhile wants that.
-    if (kept !== undefined && !this._isTouched && !this._isDisposed) {
-      this._value = cleaned(kept);
+  private async _keep(): Promise<void> {
+    try {
+      await this._kept.keepFilters({ ...this._value });
+    } catch (reason) {
+      console.warn('jupyter-dsvm: the filters of the Compute panel could not be kept', reason);
+    } finally {
+      this._timer = undefined;
+    }
+  }
+
+  private _onKept(): void {
+    // What a person has just typed, and is not kept yet, is newer.
+    if (this._timer === undefined) {
+      this._take(cleaned(this._kept.filters));
+    }
+  }
+
+  private _take(value: IFilters): void {
+    if (!JSONExt.deepEqual({ ...value }, { ...this._value })) {
+      this._value = value;
       this._changed.emit();
     }
   }
 
   private readonly _changed = new Signal<this, void>(this);
-  private _value = DEFAULT_FILTERS;
-  private _isTouched = false;
+  private _value: IFilters;
   private _isDisposed = false;
   private _timer: number | undefined;
 }

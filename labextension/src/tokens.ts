@@ -14,7 +14,9 @@ import {
   IProblem,
   IResizeRequest,
   ISignIn,
-  ISizeOfferList
+  ISizeOfferList,
+  ISSHCommand,
+  ITerminal
 } from './api';
 
 /**
@@ -125,6 +127,10 @@ export interface IComputeModel extends IDisposable {
   creation(subscription: string | null, location: string | null): Promise<ICreation>;
   create(wanted: INewCompute): Promise<IOperation>;
   kernelspecs(compute: string): Promise<IKernelspec[]>;
+  /** Have a terminal of this Jupyter server made that is a shell on the machine. */
+  openTerminal(compute: string): Promise<ITerminal>;
+  /** What to type in a terminal of this server for a shell on the machine. */
+  sshCommand(compute: string): Promise<ISSHCommand>;
 }
 
 export const IComputeModel = new Token<IComputeModel>(

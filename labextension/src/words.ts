@@ -231,7 +231,7 @@ export function shortState(
 }
 
 /**
- * The toolbar's text: `Free tier · 4 GB`, `gpu-vm · starting 2 of 4`, `gpu-vm · T4`, `gpu-vm · reconnecting`.
+ * The toolbar's text: `Free tier · 4 GB`, `gpu-vm · starting 2 of 4`, `gpu-vm · T4 · ~$0.53/h`, `gpu-vm · reconnecting`.
  *
  * @param compute where the kernel runs; undefined when the machine is no longer listed
  * @param moving the operation that moves it, and `target` where to
@@ -264,13 +264,14 @@ export function chipText(
     default: {
       const { gpu_model, memory_gib } = compute?.size ?? { gpu_model: null, memory_gib: null };
       const memory = memory_gib ? memoryText(memory_gib, trans) : '';
-      return { tone: 'on', text: chip(name, gpu_model ? gpuText(gpu_model) : memory) };
+      const price = compute?.price ? priceText(compute.price, trans) : '';
+      return { tone: 'on', text: chip(name, gpu_model ? gpuText(gpu_model) : memory, price) };
     }
   }
 }
 
-function chip(name: string, detail: string): string {
-  return detail ? `${name} · ${detail}` : name;
+function chip(...parts: string[]): string {
+  return parts.filter(Boolean).join(' · ');
 }
 
 /** “Signed in as **ada@example.com** with the Azure CLI.”, in three parts around the account. */

@@ -63,6 +63,8 @@ const EXAMPLES: [string, unknown][] = [
   ['Metrics', fixtures.freeMetrics],
   ['ModuleList', fixtures.modules],
   ['QuestionList', fixtures.questionList],
+  ['Terminal', fixtures.terminal],
+  ['SSHCommand', fixtures.sshCommand],
   ['Creation', { ...fixtures.creation, subscription: null, location: null, sizes: [] }]
 ];
 
@@ -103,6 +105,8 @@ describe('the types of the REST API', () => {
       GPUUse: fixtures.metrics.gpus[0],
       Module: fixtures.modules.modules[0],
       ModuleList: fixtures.modules,
+      Terminal: fixtures.terminal,
+      SSHCommand: fixtures.sshCommand,
       Question: fixtures.questionList.questions[0],
       QuestionList: fixtures.questionList
     };

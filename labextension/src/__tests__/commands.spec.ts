@@ -7,6 +7,7 @@ import { addCommands, CommandIDs } from '../commands';
 import { KnownComputes } from '../move';
 import { settle } from './fakeServer';
 import { FakeCurrent, FakeModel } from './fakeModel';
+import { FakeSettings } from './fakeSettings';
 import * as fixtures from './fixtures';
 
 const onGpu = { ...fixtures.kernel, compute: fixtures.gpu.id };
@@ -16,16 +17,19 @@ describe('the commands', () => {
   let model: FakeModel;
   let current: FakeCurrent;
   let opened: number;
+  let settings: FakeSettings;
 
   beforeEach(() => {
     commands = new CommandRegistry();
     model = new FakeModel();
     current = new FakeCurrent();
     opened = 0;
+    settings = new FakeSettings();
     addCommands(commands, {
       model,
       current,
       known: new KnownComputes(null),
+      settings,
       trans: nullTranslator.load('jupyter_dsvm'),
       openPanel: () => opened++
     });
@@ -166,6 +170,39 @@ describe('the commands', () => {
       await press('Move');
       await done;
     }
+  });
+
+  it('move unasked where a person wants that, but not while a cell runs or for the first time', async () => {
+    settings.set({ confirmMove: false });
+    const first = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    await press('Move');
+    await first;
+    await commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    expect(model.done).toHaveLength(2);
+    model.kernels = [{ ...fixtures.kernel, execution_state: 'busy' }];
+    const busy = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    await press('Cancel');
+    await busy;
+    expect(model.done).toHaveLength(2);
+    model.kernels = [onGpu];
+    await commands.execute(CommandIDs.detach);
+    expect(model.done[2]).toEqual(['move', 'k-1', 'free', undefined]);
+  });
+
+  it.each([
+    [CommandIDs.stop, 'Stop', { confirmStop: true }, {}],
+    [CommandIDs.restart, 'Restart', { confirmRestart: true }, {}],
+    [CommandIDs.stop, 'Stop', {}, { ask: true }]
+  ])('%s asks where nothing runs too, if that is wanted (%#)', async (id, label, wanted, args) => {
+    settings.set(wanted);
+    const asked = commands.execute(id, { compute: 'cpu-vm', ...args });
+    await settle(50);
+    expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
+      'No notebook of yours runs there.'
+    );
+    await press(label);
+    await asked;
+    expect(model.done).toEqual([['change', fixtures.cpu.id, label.toLowerCase()]]);
   });
 
   it('return to the free tier', async () => {

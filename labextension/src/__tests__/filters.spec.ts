@@ -1,4 +1,5 @@
-import { StateDB } from '@jupyterlab/statedb';
+import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
+import { Signal } from '@lumino/signaling';
 
 import { ICompute } from '../api';
 import {
@@ -9,7 +10,6 @@ import {
   IKeptFilters,
   isFiltering,
   matching,
-  StateFilters,
   subscriptionsOf
 } from '../filters';
 import * as fixtures from './fixtures';
@@ -68,64 +68,86 @@ describe('the filters', () => {
   });
 });
 
+/** Settings in memory, as the page's are. */
+class Kept implements IKeptFilters {
+  constructor(public filters: ReadonlyPartialJSONObject = {}) {}
+
+  readonly changed = new Signal<this, void>(this);
+  readonly saved: ReadonlyPartialJSONObject[] = [];
+  error: Error | null = null;
+
+  async keepFilters(filters: ReadonlyPartialJSONObject): Promise<void> {
+    if (this.error) {
+      throw this.error;
+    }
+    this.saved.push(filters);
+    this.filters = filters;
+    this.changed.emit();
+  }
+}
+
 describe('keeping the filters', () => {
   const wait = (ms: number) => new Promise(resolve => setTimeout(resolve, ms));
+  let kept: Kept;
+  let filters: Filters;
+
+  beforeEach(() => {
+    kept = new Kept();
+    filters = new Filters(kept, 5);
+  });
+
+  afterEach(() => filters.dispose());
 
   it('outlives the page', async () => {
-    const state = new StateDB();
-    const filters = new Filters(new StateFilters(state), 1);
-    await wait(1);
     filters.set({ text: 'gpu' });
     filters.set({ memory: 16 });
-    await wait(20);
-    const later = new Filters(new StateFilters(state), 1);
-    const changed = jest.fn();
-    later.changed.connect(changed);
-    await wait(5);
+    await wait(30);
+    const later = new Filters(kept, 5);
     expect(later.value).toEqual({ ...DEFAULT_FILTERS, text: 'gpu', memory: 16 });
-    expect(changed).toHaveBeenCalledTimes(1);
-    later.clear();
-    expect(later.value).toEqual(DEFAULT_FILTERS);
-    filters.dispose();
     later.dispose();
   });
 
-  it('goes on without a state database', async () => {
-    const filters = new Filters(new StateFilters(null), 1);
-    filters.set({ withGpu: true });
-    await wait(10);
-    expect(filters.value.withGpu).toBe(true);
-    filters.dispose();
-  });
-
-  it('writes once for many keys, and does not undo what was typed meanwhile', async () => {
-    let answer: (kept: unknown) => void = () => undefined;
-    const saved: IFilters[] = [];
-    const kept: IKeptFilters = {
-      load: () => new Promise(resolve => (answer = resolve)),
-      save: async filters => void saved.push(filters)
-    };
-    const filters = new Filters(kept, 5);
+  it('writes once for many keys', async () => {
     for (const text of ['g', 'gp', 'gpu']) {
       filters.set({ text });
     }
-    answer({ text: 'kept' });
     await wait(30);
-    expect(filters.value.text).toBe('gpu');
-    expect(saved.map(({ text }) => text)).toEqual(['gpu']);
-    filters.dispose();
+    expect(kept.saved.map(({ text }) => text)).toEqual(['gpu']);
+  });
+
+  it('takes over what is changed elsewhere, but not what is older than a key just pressed', async () => {
+    const changed = jest.fn();
+    filters.changed.connect(changed);
+    kept.filters = { text: 'other tab' };
+    kept.changed.emit();
+    expect(filters.value.text).toBe('other tab');
+    kept.changed.emit();
+    expect(changed).toHaveBeenCalledTimes(1);
+    filters.set({ text: 'typed' });
+    kept.filters = { text: 'older' };
+    kept.changed.emit();
+    expect(filters.value.text).toBe('typed');
+    await wait(30);
+    expect(kept.filters.text).toBe('typed');
+    kept.filters = {};
+    kept.changed.emit();
+    expect(filters.value).toEqual(DEFAULT_FILTERS);
   });
 
   it('is no more than a warning where it fails', async () => {
     const warn = jest.spyOn(console, 'warn').mockImplementation(() => undefined);
-    const fail = () => Promise.reject(new Error('full'));
-    const filters = new Filters({ load: fail, save: fail }, 1);
-    await wait(1);
-    expect(filters.value).toEqual(DEFAULT_FILTERS);
+    kept.error = new Error('full');
     filters.set({ text: 'x' });
-    await wait(20);
+    await wait(30);
     expect(warn).toHaveBeenCalledTimes(1);
-    filters.dispose();
+    expect(filters.value.text).toBe('x');
     warn.mockRestore();
+  });
+
+  it('says nothing once it is disposed of', async () => {
+    filters.set({ text: 'x' });
+    filters.dispose();
+    await wait(30);
+    expect(kept.saved).toEqual([]);
   });
 });

@@ -18,7 +18,9 @@ import {
   ISizeOffer,
   ISizeOfferList,
   IWorkspaceEstimate,
-  IWorkspaceList
+  IWorkspaceList,
+  ISSHCommand,
+  ITerminal
 } from '../api';
 
 export const problem: IProblem = {
@@ -306,6 +308,10 @@ export const modules: IModuleList = {
     { name: 'helpers', package: 'helpers', state: 'local' }
   ]
 };
+
+export const terminal: ITerminal = { name: '1' };
+
+export const sshCommand: ISSHCommand = { command: 'ssh -p 22 -l azureuser -- 192.0.2.7' };
 
 export const questionList: IQuestionList = {
   revision: 1,

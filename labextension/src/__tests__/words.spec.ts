@@ -105,7 +105,7 @@ describe('chipText', () => {
   });
 
   it.each<[LinkPhase, string, string]>([
-    ['connected', 'on', 'gpu-vm · T4'],
+    ['connected', 'on', 'gpu-vm · T4 · ~$0.53/h'],
     ['connecting', 'warn', 'gpu-vm · connecting'],
     ['reconnecting', 'warn', 'gpu-vm · reconnecting'],
     ['gone', 'gone', 'gpu-vm · gone']

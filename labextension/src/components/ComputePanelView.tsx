@@ -6,6 +6,7 @@ import { canAttach, CancelChoice, machinesOf } from '../actions';
 import { FREE, ICompute, IKernel, IOperation } from '../api';
 import { INotebook } from '../current';
 import { DEFAULT_FILTERS, IFilters, matching } from '../filters';
+import { DefaultAction } from '../settings';
 import { isSignInProblem } from '../signin';
 import { PrimaryAction, usualSeconds } from '../states';
 import { IComputeModel } from '../tokens';
@@ -23,6 +24,8 @@ export interface IComputePanelViewProps {
   notebook: INotebook | null;
   /** How much of the free tier's memory and data is in use. */
   gauge?: React.ReactNode;
+  /** What the button of a machine that is off does first. */
+  defaultAction?: DefaultAction;
   filters?: IFilters;
   /** Without it there is nothing to filter with. */
   onFilters?: (change: Partial<IFilters>) => void;
@@ -229,6 +232,7 @@ function Cards(
             failed={model.failedOn(compute.id)}
             kernel={kernels.get(compute.id)}
             current={current}
+            defaultAction={props.defaultAction}
             placement={placement}
             menuOf={primary => props.menuOf(compute, primary)}
             onAction={action => props.onAction(compute, action)}
