@@ -22,6 +22,7 @@ from .access import AccessRequest
 from .accounts import checked
 from .compute.creating import NewCompute
 from .errors import BadRequest, DSVMError
+from .metrics import PATIENCE, unknown
 from .models import Operation, SignInStatus
 from .service import DSVMService
 
@@ -191,6 +192,19 @@ class KernelspecsHandler(DSVMHandler):
         self.answer({"kernelspecs": await self.run(self.service.kernelspecs, compute)})
 
 
+class MetricsHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def get(self, compute: str) -> None:
+        answer = await self.run(self.service.metrics, compute)
+        try:
+            # Shared with whoever else asks, so it is not to be cancelled.
+            metrics = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(answer)), PATIENCE)
+        except asyncio.TimeoutError:
+            metrics = unknown((await self.run(self.service.known.find, compute)).id)
+        self.answer(metrics.to_json())
+
+
 class KernelsHandler(DSVMHandler):
     @web.authenticated
     @authorized
@@ -290,6 +304,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"computes/([^/]+)/(start|stop|restart)", ComputeActionHandler),
     (r"computes/([^/]+)/access", AccessHandler),
     (r"computes/([^/]+)/kernelspecs", KernelspecsHandler),
+    (r"computes/([^/]+)/metrics", MetricsHandler),
     (r"computes/([^/]+)/sizes", SizesHandler),
     (r"computes/([^/]+)/resize", ResizeHandler),
     (r"kernels", KernelsHandler),

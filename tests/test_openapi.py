@@ -143,6 +143,7 @@ async def test_every_operation_of_the_file(checked: Callable[..., Awaitable[Any]
     await ask("setUpAccess", 202, "POST", f"computes/{GPU.id}/access")
     await ask("forgetAccess", 202, "DELETE", f"computes/{GPU.id}/access")
     await ask("listKernelspecs", 200, "GET", "computes/azure:rich/kernelspecs")
+    assert (await ask("getMetrics", 200, "GET", f"computes/{GPU.id}/metrics"))["memory"] is None
     assert len((await ask("listSizes", 200, "GET", f"computes/{GPU.id}/sizes"))["sizes"]) == 3
     resized = await ask(
         "resizeCompute", 202, "POST", f"computes/{GPU.id}/resize", {"size": "d4ds_v5", "end_kernels": False}
@@ -196,6 +197,7 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     cloud.gate.set()
     await checked(400, "GET", "computes", refresh="maybe")
     await checked(404, "GET", "computes/nothing/sizes")
+    await checked(404, "GET", "computes/nothing/metrics")
     await checked(400, "POST", "computes/azure:rich/resize", {"size": 4})
     await checked(400, "POST", "computes/azure:rich/resize", {"size": "D4ds_v5", "force": True})
     await checked(400, "POST", "computes/azure:rich/resize", {"size": "../../x"})

@@ -289,6 +289,8 @@ class FakeConnections:
         self.error: DSVMError | None = None
         self.passwords: dict[str, str | None] = {}
         self.starts: list[dict[str, Any]] = []
+        self.asked: list[tuple[str, str]] = []
+        self.answers: dict[str, Future[Any]] = {}
         self.closed = False
 
     def open(self, compute: Compute, cancel: Cancel, set_up: Report | None = None) -> FakePipe:
@@ -304,6 +306,10 @@ class FakeConnections:
 
     def wait_for_boot(self, compute: Compute, cancel: Cancel) -> str:
         return ""
+
+    def ask(self, compute_id: str, operation: str) -> Future[Any] | None:
+        self.asked.append((compute_id, operation))
+        return self.answers.get(compute_id)
 
     def kernels_changed(self) -> None:
         pass
