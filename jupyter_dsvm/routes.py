@@ -193,6 +193,10 @@ class KernelspecsHandler(DSVMHandler):
 
 
 class MetricsHandler(DSVMHandler):
+    # A page that is open shows them, whether anybody works there or not: a server or hub that ends what is idle shall not be kept
+    # from it.
+    _track_activity = False
+
     @web.authenticated
     @authorized
     async def get(self, compute: str) -> None:

@@ -7,15 +7,16 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { ComputeChip } from './chip';
 import { addCommands, CommandIDs } from './commands';
 import { CurrentNotebook } from './current';
+import { memoryPlugin, metricsPlugin } from './memoryPlugins';
 import { ComputeModel } from './model';
 import { KnownComputes } from './move';
 import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
 import { ComputePanel } from './panel';
 import { watchForMissedEvents } from './reconnect';
-import { IComputeModel } from './tokens';
+import { IComputeModel, IMetricsModel } from './tokens';
 
-export { IComputeModel } from './tokens';
+export { IComputeModel, IMetricsModel } from './tokens';
 
 const TRANSLATION_DOMAIN = 'jupyter_dsvm';
 
@@ -68,14 +69,15 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
   description: 'The sidebar “Compute” and its commands.',
   autoStart: true,
   requires: [IComputeModel],
-  optional: [ITranslator, INotebookTracker, ICommandPalette, IStateDB],
+  optional: [ITranslator, INotebookTracker, ICommandPalette, IStateDB, IMetricsModel],
   activate: (
     app: JupyterFrontEnd,
     model: IComputeModel,
     translator: ITranslator | null,
     tracker: INotebookTracker | null,
     palette: ICommandPalette | null,
-    state: IStateDB | null
+    state: IStateDB | null,
+    metrics: IMetricsModel | null
   ): void => {
     const trans = (translator ?? nullTranslator).load(TRANSLATION_DOMAIN);
     const { commands, shell } = app;
@@ -89,7 +91,7 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       trans,
       openPanel: () => shell.activateById(panel.id)
     });
-    const panel = new ComputePanel({ model, current, commands, trans });
+    const panel = new ComputePanel({ model, metrics, current, commands, trans });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
 
     for (const command of Object.values(CommandIDs)) {
@@ -145,4 +147,12 @@ const notificationPlugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
-export default [oncePlugin, modelPlugin, panelPlugin, chipPlugin, notificationPlugin];
+export default [
+  oncePlugin,
+  modelPlugin,
+  metricsPlugin,
+  panelPlugin,
+  chipPlugin,
+  notificationPlugin,
+  memoryPlugin
+];

@@ -1,6 +1,7 @@
 import { ReactWidget, UseSignal } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
+import { Message } from '@lumino/messaging';
 import { Menu } from '@lumino/widgets';
 import * as React from 'react';
 
@@ -8,10 +9,11 @@ import { CancelChoice } from './actions';
 import { ICompute, IOperation } from './api';
 import { CommandIDs } from './commands';
 import { ComputePanelView } from './components/ComputePanelView';
+import { WatchedGauges } from './components/WatchedGauges';
 import { ICurrentNotebook } from './current';
 import { computeIcon } from './icons';
 import { openMenu } from './menu';
-import { IComputeModel } from './tokens';
+import { IComputeModel, IMetricsModel } from './tokens';
 import { PrimaryAction } from './words';
 
 const COMMAND_OF: Record<PrimaryAction, string> = {
@@ -53,6 +55,7 @@ export class ComputePanel extends ReactWidget {
               <ComputePanelView
                 model={model}
                 notebook={current.notebook}
+                gauge={this._gauge()}
                 onAction={(compute, action) =>
                   void commands.execute(COMMAND_OF[action], { compute: compute.id })
                 }
@@ -69,6 +72,29 @@ export class ComputePanel extends ReactWidget {
           </UseSignal>
         )}
       </UseSignal>
+    );
+  }
+
+  // While the panel is hidden nobody looks at how much is in use.
+
+  protected onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this.update();
+  }
+
+  protected onAfterHide(message: Message): void {
+    super.onAfterHide(message);
+    this.update();
+  }
+
+  /** How much of where the notebook runs is in use. */
+  private _gauge(): React.ReactNode {
+    const { model, metrics, current, trans } = this._options;
+    const kernel = model.kernel(current.notebook?.kernelId ?? null);
+    return (
+      metrics &&
+      kernel &&
+      this.isVisible && <WatchedGauges metrics={metrics} compute={kernel.compute} trans={trans} />
     );
   }
 
@@ -111,6 +137,7 @@ export class ComputePanel extends ReactWidget {
 export namespace ComputePanel {
   export interface IOptions {
     model: IComputeModel;
+    metrics: IMetricsModel | null;
     current: ICurrentNotebook;
     commands: CommandRegistry;
     trans: TranslationBundle;

@@ -17,6 +17,8 @@ import { ThisNotebook } from './ThisNotebook';
 export interface IComputePanelViewProps {
   model: IComputeModel;
   notebook: INotebook | null;
+  /** How much of where the notebook runs is in use. */
+  gauge?: React.ReactNode;
   onAction: (compute: ICompute, action: PrimaryAction) => void;
   /** The commands behind a machine's menu button, beside the one on its own button. */
   menuOf: (compute: ICompute, primary: PrimaryAction | null) => string[];
@@ -102,6 +104,7 @@ function Lists(props: IComputePanelViewProps): React.ReactElement {
           target={model.compute(current?.moving_to ?? null)}
           operation={model.runningOn(FREE)}
           failed={model.failedOn(FREE)}
+          gauge={props.gauge}
           onDetach={props.onDetach}
           onCancel={props.onCancel}
           onDismiss={operation => model.dismiss(operation.id)}

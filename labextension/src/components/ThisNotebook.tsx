@@ -19,6 +19,8 @@ export interface IThisNotebookProps {
   /** What goes on at the free tier: a notebook that is coming back. */
   operation?: IOperation;
   failed?: IOperation;
+  /** How much of where it runs is in use. */
+  gauge?: React.ReactNode;
   onDetach: () => void;
   onCancel: (operation: IOperation, choice: CancelChoice) => void;
   onDismiss: (operation: IOperation) => void;
@@ -33,6 +35,7 @@ export function ThisNotebook(props: IThisNotebookProps): React.ReactElement {
       <p role="status" aria-live="polite">
         {sentence(props)}
       </p>
+      {kernel && props.gauge}
       {operation && (
         <>
           <p className="jp-Dsvm-state">{operationText(operation, trans)}</p>
