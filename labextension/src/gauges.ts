@@ -32,13 +32,16 @@ export function levelOf(share: number): Level {
   return share >= FULL ? 'full' : share >= HIGH ? 'high' : 'normal';
 }
 
-/** “2.9 of 4 GB”. */
-export function usageText(usage: IUsage, trans: TranslationBundle): string {
-  return trans.__('%1 of %2 GB', rounded(usage.used_gib), rounded(usage.total_gib));
+/** “2.9 of 4 GB”. What is not all of it is not rounded up to that. */
+export function usageText({ used_gib, total_gib }: IUsage, trans: TranslationBundle): string {
+  const total = rounded(total_gib, Math.round);
+  const used = rounded(used_gib, Math.round);
+  const isAll = used >= total && used_gib < total_gib;
+  return trans.__('%1 of %2 GB', isAll ? rounded(used_gib, Math.floor) : used, total);
 }
 
-function rounded(gib: number): number {
-  return gib >= 10 ? Math.round(gib) : Math.round(gib * 10) / 10;
+function rounded(gib: number, round: (value: number) => number): number {
+  return gib >= 10 ? round(gib) : round(gib * 10) / 10;
 }
 
 /** What is known of a compute, a gauge each; of the free tier its limits, of a machine what it is doing. */

@@ -6,7 +6,7 @@ import * as React from 'react';
 import { IGPUUse, IMetrics } from '../api';
 import { Gauges } from '../components/Gauge';
 import { WatchedGauges } from '../components/WatchedGauges';
-import { gaugesOf, levelOf, together } from '../gauges';
+import { gaugesOf, levelOf, together, usageText } from '../gauges';
 import { FakeMetrics } from './fakeMetrics';
 import * as fixtures from './fixtures';
 
@@ -28,6 +28,17 @@ describe('what the gauges say', () => {
     ]);
     const full = { ...fixtures.metrics, disk: { used_gib: 140, total_gib: 150 } };
     expect(texts(full)).toContain('Disk 140 of 150 GB');
+  });
+
+  it('does not call full what is nearly so', () => {
+    const said = (used_gib: number, total_gib: number) => usageText({ used_gib, total_gib }, trans);
+    expect([said(0.96, 1), said(1, 1), said(1.3, 1), said(27.7, 28), said(0.04, 1)]).toEqual([
+      '0.9 of 1 GB',
+      '1 of 1 GB',
+      '1.3 of 1 GB',
+      '27 of 28 GB',
+      '0 of 1 GB'
+    ]);
   });
 
   it('nothing of what is not known', () => {
