@@ -71,6 +71,7 @@ class DSVMExtension(ExtensionApp):
 
     def initialize_settings(self) -> None:
         self.service = DSVMService(parent=self, log=self.log)
+        self.service.root_dir = self.server.root_dir
         registry.service = self.service
         self._loop: asyncio.AbstractEventLoop | None = None
         self._looking: asyncio.Task[None] | None = None

@@ -22,6 +22,7 @@ from .access import AccessRequest
 from .accounts import checked
 from .compute.creating import NewCompute
 from .errors import BadRequest, DSVMError, NotAllowed, OperationRefused
+from .metrics import PATIENCE, unknown
 from .models import Operation, SignInStatus
 from .service import DSVMService
 from .terminals import open_terminal
@@ -223,6 +224,23 @@ class SSHHandler(DSVMHandler):
         self.answer({"command": await self.run(self.service.terminals.ssh_command, compute)})
 
 
+class MetricsHandler(DSVMHandler):
+    # A page that is open shows them, whether anybody works there or not: a server or hub that ends what is idle shall not be kept
+    # from it.
+    _track_activity = False
+
+    @web.authenticated
+    @authorized
+    async def get(self, compute: str) -> None:
+        answer = await self.run(self.service.metrics, compute)
+        try:
+            # Shared with whoever else asks, so it is not to be cancelled.
+            metrics = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(answer)), PATIENCE)
+        except asyncio.TimeoutError:
+            metrics = unknown((await self.run(self.service.known.find, compute)).id)
+        self.answer(metrics.to_json())
+
+
 class KernelsHandler(DSVMHandler):
     @web.authenticated
     @authorized
@@ -335,6 +353,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"computes/([^/]+)/kernelspecs", KernelspecsHandler),
     (r"computes/([^/]+)/terminals", TerminalsHandler),
     (r"computes/([^/]+)/ssh", SSHHandler),
+    (r"computes/([^/]+)/metrics", MetricsHandler),
     (r"computes/([^/]+)/sizes", SizesHandler),
     (r"computes/([^/]+)/resize", ResizeHandler),
     (r"kernels", KernelsHandler),

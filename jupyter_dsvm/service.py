@@ -27,9 +27,11 @@ from .connections import Connections
 from .elsewhere import Elsewhere
 from .errors import ComputeNotRunning, NotFound
 from .keptchanges import KeptChanges
+from .kerneldeaths import KernelDeaths
 from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
-from .models import FREE, Compute, KernelRecord, LinkPhase, Operation, Problem
+from .metrics import ComputeMetrics
+from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, Problem
 from .moves import KernelFront, MayStart, Moves, refuse_to_start
 from .operations import OperationStore
 from .ownfolder import OwnFolder
@@ -37,8 +39,10 @@ from .settings import ServiceSettings, load_config
 from .terminals import Terminals
 
 if TYPE_CHECKING:
+    from .compute.free_tier import FreeTier
     from .kernels.backends import Backend
     from .kernels.keptfiles import KeptKernel
+    from .relay.deaths import Look
 
 T = TypeVar("T")
 
@@ -84,6 +88,7 @@ class DSVMService(MachineChanges, ServiceSettings):
         self._listeners: list[Listener] = []
         self._paths: Mapping[str, str] = {}
         self._rows: dict[str, tuple[Any, ...]] = {}
+        self._free_tier: FreeTier | None = None
         self._requests = ThreadPoolExecutor(REQUEST_WORKERS, thread_name_prefix="jupyter-dsvm-request")
         self._work = ThreadPoolExecutor(WORK_WORKERS, thread_name_prefix="jupyter-dsvm-work")
         self.registry = registry
@@ -93,6 +98,10 @@ class DSVMService(MachineChanges, ServiceSettings):
         self.elsewhere = Elsewhere(self.operations_store, self.known)
         self.accounts = Accounts(lambda: self.known.providers, lambda i: self._bump("signin", i), self._account_changed)
         self.connections = connections or Connections(self.known, self._in_use, lambda: self.connection_idle)
+        self.root_dir = ""
+        """The folder that the server serves; set by the extension."""
+        self.measured = ComputeMetrics(self.known, self.connections)
+        self.deaths = KernelDeaths(self._look_at_memory)
         self.moves = Moves(
             self.operations_store,
             self.known,
@@ -160,7 +169,8 @@ class DSVMService(MachineChanges, ServiceSettings):
     def _kernel_changed(self, kernel_id: str) -> None:
         """On the I/O thread, for every status of every kernel: only what a row's reader must know now becomes an event."""
         row = self._row(kernel_id)
-        shown = None if row is None else (row.compute, row.kernelspec, row.link, row.moving_to, row.path)
+        shown = None if row is None else (row.compute, row.kernelspec, row.link, row.moving_to, row.path, row.problem)
+        self.deaths.kernels_changed(any(p.status.compute == FREE for p in self.registry.all()))
         with self._lock:
             before = self._rows.get(kernel_id)
             if shown == before:
@@ -174,6 +184,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             self._bump("computes", None)  # the notebooks attached to one or two of them have changed
             self.connections.kernels_changed()
         if shown is None:
+            self.deaths.problem(kernel_id, None)
             self.moves.forget(kernel_id)
 
     def set_paths(self, paths: Mapping[str, str]) -> None:
@@ -228,6 +239,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             execution_state=status.execution_state,
             last_activity=status.last_activity,
             moving_to=proxy.moving,
+            problem=self.deaths.problem(kernel_id, getattr(proxy, "death", None)),
         )
 
     def _in_use(self) -> set[str]:
@@ -255,6 +267,19 @@ class DSVMService(MachineChanges, ServiceSettings):
     def kernelspecs_changed(self) -> None:
         """Of this server, for a machine that was attached or left: a page that has the list looks for them then."""
         self._bump("computes", None)
+
+    def metrics(self, compute: str) -> Future[Metrics]:
+        """How much of it is in use. Blocks only to find it; see ``ComputeMetrics.of`` for what to do with the answer."""
+        return self.measured.of(compute)
+
+    def _look_at_memory(self) -> Look:
+        # One of its own: those of ``known`` are made when a cloud is first asked, which is much for a look at the memory.
+        with self._lock:
+            if self._free_tier is None:
+                from .compute.free_tier import FreeTier
+
+                self._free_tier = FreeTier(parent=self)
+        return self._free_tier.memory_look()
 
     def operations(self) -> tuple[list[Operation], int]:
         self.elsewhere.looked()
@@ -380,6 +405,7 @@ class DSVMService(MachineChanges, ServiceSettings):
                 return
             self._closed = True
         self._unsubscribe()
+        self.deaths.close()
         self.changes.leave()
         self.elsewhere.close()
         self.resuming.close()

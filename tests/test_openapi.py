@@ -152,6 +152,7 @@ async def test_every_operation_of_the_file(
     assert (await ask("getSSHCommand", 200, "GET", "computes/azure:rich/ssh"))["command"] == "ssh -- rich"
     terminal = await ask("openTerminal", 201, "POST", "computes/azure:rich/terminals")
     await jp_fetch("api", "terminals", terminal["name"], method="DELETE")
+    assert (await ask("getMetrics", 200, "GET", f"computes/{GPU.id}/metrics"))["memory"] is None
     assert len((await ask("listSizes", 200, "GET", f"computes/{GPU.id}/sizes"))["sizes"]) == 3
     resized = await ask(
         "resizeCompute", 202, "POST", f"computes/{GPU.id}/resize", {"size": "d4ds_v5", "end_kernels": False}
@@ -209,6 +210,7 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await checked(404, "GET", "computes/nothing/sizes")
     await checked(404, "POST", "computes/nothing/terminals")
     await checked(409, "GET", "computes/free/ssh")
+    await checked(404, "GET", "computes/nothing/metrics")
     await checked(400, "POST", "computes/azure:rich/resize", {"size": 4})
     await checked(400, "POST", "computes/azure:rich/resize", {"size": "D4ds_v5", "force": True})
     await checked(400, "POST", "computes/azure:rich/resize", {"size": "../../x"})

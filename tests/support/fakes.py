@@ -292,6 +292,8 @@ class FakeConnections:
         self.passwords: dict[str, str | None] = {}
         self.starts: list[dict[str, Any]] = []
         self.hurried: list[str] = []
+        self.asked: list[tuple[str, str]] = []
+        self.answers: dict[str, Future[Any]] = {}
         self.closed = False
 
     def hurry(self, compute_id: str) -> None:
@@ -310,6 +312,10 @@ class FakeConnections:
 
     def wait_for_boot(self, compute: Compute, cancel: Cancel) -> str:
         return ""
+
+    def ask(self, compute_id: str, operation: str) -> Future[Any] | None:
+        self.asked.append((compute_id, operation))
+        return self.answers.get(compute_id)
 
     def kernels_changed(self) -> None:
         pass
