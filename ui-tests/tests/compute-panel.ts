@@ -49,6 +49,11 @@ export class ComputePanel {
     await this.panel.waitFor();
   }
 
+  /** Have the server ask Azure again. */
+  async refresh(): Promise<void> {
+    await this.panel.getByRole('button', { name: 'Ask again which machines there are' }).click();
+  }
+
   /** The move dialog. */
   get dialog(): Locator {
     return this.page.getByRole('dialog');
