@@ -7,6 +7,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { ComputeChip } from './chip';
 import { addCommands, CommandIDs } from './commands';
 import { CurrentNotebook } from './current';
+import { keepFocus } from './focus';
 import { ComputeModel } from './model';
 import { KnownComputes } from './move';
 import { OperationNotifications } from './notifications';
@@ -92,6 +93,7 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
     const panel = new ComputePanel({ model, current, commands, trans });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
 
+    keepFocus(app);
     for (const command of Object.values(CommandIDs)) {
       palette?.addItem({ command, category: trans.__('Compute'), args: { isPalette: true } });
     }

@@ -1,7 +1,6 @@
 import { ReactWidget, UseSignal } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
-import { Menu } from '@lumino/widgets';
 import * as React from 'react';
 
 import { CancelChoice } from './actions';
@@ -10,7 +9,7 @@ import { CommandIDs } from './commands';
 import { ComputePanelView } from './components/ComputePanelView';
 import { ICurrentNotebook } from './current';
 import { computeIcon } from './icons';
-import { openMenu } from './menu';
+import { newMenu, openMenu } from './menu';
 import { IComputeModel } from './tokens';
 import { PrimaryAction } from './words';
 
@@ -41,6 +40,12 @@ export class ComputePanel extends ReactWidget {
     this.title.caption = trans.__('Compute');
     this.node.setAttribute('role', 'region');
     this.node.setAttribute('aria-label', trans.__('Compute'));
+  }
+
+  /** The keyboard goes on from here. */
+  protected onActivateRequest(): void {
+    this.node.tabIndex = -1;
+    this.node.focus({ preventScroll: true });
   }
 
   protected render(): React.ReactElement {
@@ -80,7 +85,7 @@ export class ComputePanel extends ReactWidget {
   }
 
   private _openMenu(compute: ICompute, items: readonly string[], anchor: HTMLElement): void {
-    const menu = new Menu({ commands: this._options.commands });
+    const menu = newMenu(this._options.commands);
     for (const command of items) {
       menu.addItem({ command, args: { compute: compute.id } });
     }
@@ -89,7 +94,7 @@ export class ComputePanel extends ReactWidget {
 
   private _openAccountMenu(anchor: HTMLElement): void {
     const { commands } = this._options;
-    const menu = new Menu({ commands });
+    const menu = newMenu(commands);
     for (const command of [CommandIDs.signIn, CommandIDs.signOut]) {
       if (commands.isEnabled(command)) {
         menu.addItem({ command, args: { menu: true } });

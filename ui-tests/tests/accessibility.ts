@@ -1,6 +1,6 @@
 /** What axe finds, and what does not fit where it is shown. */
 import AxeBuilder from '@axe-core/playwright';
-import { Locator, Page } from '@playwright/test';
+import { expect, Locator, Page } from '@playwright/test';
 
 /** The sidebar. */
 export const PANEL = '#jupyter-dsvm-compute';
@@ -20,6 +20,17 @@ export async function faults(page: Page, ...within: string[]): Promise<string[]>
   }
   const { violations } = await axe.analyze();
   return violations.map(({ id, nodes }) => `${id}: ${nodes.map(node => node.html).join(' ')}`);
+}
+
+/** The same in the dark and in the light theme: JupyterLab follows the system's, as the tests' servers are set. */
+export async function faultsInBothThemes(page: Page, ...within: string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const colorScheme of ['dark', 'light'] as const) {
+    await page.emulateMedia({ colorScheme });
+    await expect(page.locator('body')).toHaveAttribute('data-jp-theme-light', String(colorScheme === 'light'));
+    found.push(...(await faults(page, ...within)).map(fault => `${colorScheme}: ${fault}`));
+  }
+  return found;
 }
 
 /**

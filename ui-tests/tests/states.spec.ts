@@ -2,9 +2,9 @@
  * Each row of the panel's table of states, made by the emulated Azure: what is said, what the button is, and that axe
  * finds nothing. With DSVM_SCREENSHOTS=1 each leaves a picture in docs/images/states.
  */
-import { Locator, Page } from '@playwright/test';
+import { Locator } from '@playwright/test';
 
-import { faults, PANEL } from './accessibility';
+import { faults, faultsInBothThemes, PANEL } from './accessibility';
 import { ComputePanel } from './compute-panel';
 import { expect, test } from './fixtures';
 import { NotebookPage } from './notebook-page';
@@ -88,17 +88,6 @@ const REFUSED = [
 ];
 
 const buttons = (card: Locator): Locator => card.locator('button.jp-Dsvm-primary');
-
-/** Both themes: JupyterLab follows the system's, as the tests' servers are set. */
-async function faultsInBothThemes(page: Page, ...within: string[]): Promise<string[]> {
-  const found: string[] = [];
-  for (const colorScheme of ['dark', 'light'] as const) {
-    await page.emulateMedia({ colorScheme });
-    await expect(page.locator('body')).toHaveAttribute('data-jp-theme-light', String(colorScheme === 'light'));
-    found.push(...(await faults(page, ...within)).map(fault => `${colorScheme}: ${fault}`));
-  }
-  return found;
-}
 
 test('machines at rest', async ({ page, statesServer }) => {
   statesServer.write('rest.ipynb', ['1 + 1']);
