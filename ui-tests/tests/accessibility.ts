@@ -33,6 +33,16 @@ export async function faultsInBothThemes(page: Page, ...within: string[]): Promi
   return found;
 }
 
+/** Close a menu or a dialog with Esc, once it has the keyboard. */
+export async function leave(page: Page, selector: string): Promise<void> {
+  const open = page.locator(selector);
+  const hasKeyboard = (): Promise<boolean> =>
+    open.evaluateAll(nodes => nodes.some(node => node.contains(document.activeElement)));
+  await expect.poll(hasKeyboard, { message: `the keyboard is in ${selector}` }).toBe(true);
+  await page.keyboard.press('Escape');
+  await expect(open).toHaveCount(0);
+}
+
 /**
  * What is wider than its place: elements that scroll sideways, and buttons and fields that reach over the edge or show
  * less than their whole text. Names may be cut where a tooltip has them whole.

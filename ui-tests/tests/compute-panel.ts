@@ -13,6 +13,11 @@ export class ComputePanel {
     return this.panel.getByRole('region', { name: 'This notebook' });
   }
 
+  /** Those of machines that are in the page now. */
+  get cards(): Locator {
+    return this.panel.locator('.jp-Dsvm-card[data-compute]');
+  }
+
   card(name: string): Locator {
     return this.panel.getByRole('listitem', { name, exact: true });
   }

@@ -1,7 +1,7 @@
 /** Dialogs, menus and notifications: axe finds nothing in them, light or dark, and Esc takes the keyboard back. */
 import { Page } from '@playwright/test';
 
-import { DIALOG, faultsInBothThemes, MENU, TOAST } from './accessibility';
+import { DIALOG, faultsInBothThemes, leave, MENU, TOAST } from './accessibility';
 import { ComputePanel } from './compute-panel';
 import { expect, test } from './fixtures';
 import { NotebookPage } from './notebook-page';
@@ -11,8 +11,7 @@ const SLEEP = 'import time\ntime.sleep(600)';
 /** Look at what is open, close it with Esc, and see that nothing of it stays. */
 async function lookAndLeave(page: Page, selector: string): Promise<void> {
   expect(await faultsInBothThemes(page, selector)).toEqual([]);
-  await page.keyboard.press('Escape');
-  await expect(page.locator(selector)).toHaveCount(0);
+  await leave(page, selector);
 }
 
 test('menus and dialogs about machines', async ({ page, statesServer }) => {

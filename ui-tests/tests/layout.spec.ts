@@ -1,7 +1,7 @@
 /** Little room: a sidebar of 240 pixels, a page at 200 %, names as long as Azure lets them be. Nothing is cut off. */
 import { Page } from '@playwright/test';
 
-import { cutOff, faults, PANEL } from './accessibility';
+import { cutOff, DIALOG, faults, leave, PANEL } from './accessibility';
 import { ComputePanel } from './compute-panel';
 import { expect, test } from './fixtures';
 import { NotebookPage } from './notebook-page';
@@ -13,8 +13,7 @@ async function expectDialogFits(page: Page, compute: ComputePanel): Promise<void
   const content = compute.dialog.locator('.jp-Dialog-content').or(compute.dialog).first();
   await expect(compute.dialog.locator('.jp-Dialog-footer button').last()).toBeInViewport({ ratio: 1 });
   expect(await cutOff(content)).toEqual([]);
-  await page.keyboard.press('Escape');
-  await expect(compute.dialog).toHaveCount(0);
+  await leave(page, DIALOG);
 }
 
 test('a sidebar of 240 pixels', async ({ page, statesServer, statesEmulator }) => {

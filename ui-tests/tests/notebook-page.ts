@@ -15,9 +15,14 @@ export class NotebookPage {
     private readonly _server: JupyterServer
   ) {}
 
-  /** Open it, and wait until its kernel is idle. */
-  async open(name: string, app: 'lab' | 'notebook' = 'lab'): Promise<void> {
-    await this.page.goto(this._server.address(app === 'lab' ? `lab/tree/${name}` : `notebooks/${name}`));
+  /**
+   * Open it, and wait until its kernel is idle.
+   *
+   * @param workspace JupyterLab's, so that two pages do not share their layout
+   */
+  async open(name: string, app: 'lab' | 'notebook' = 'lab', workspace?: string): Promise<void> {
+    const lab = workspace ? `lab/workspaces/${workspace}` : 'lab';
+    await this.page.goto(this._server.address(app === 'lab' ? `${lab}/tree/${name}` : `notebooks/${name}`));
     await this.notebook.waitFor({ timeout: 60_000 });
     await this._untilConnected(name);
     // Where there is little room, the toolbar's menu has the indicator.
