@@ -8,6 +8,7 @@ import { ComputeChip } from './chip';
 import { addCommands, CommandIDs } from './commands';
 import { CurrentNotebook } from './current';
 import { Filters } from './filters';
+import { keepFocus } from './focus';
 import { memoryPlugin, metricsPlugin } from './memoryPlugins';
 import { ComputeModel } from './model';
 import { KnownComputes } from './move';
@@ -101,6 +102,7 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
     const panel = new ComputePanel({ model, metrics, current, filters, commands, trans });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
 
+    keepFocus(app);
     for (const command of Object.values(CommandIDs)) {
       palette?.addItem({ command, category: trans.__('Compute'), args: { isPalette: true } });
     }

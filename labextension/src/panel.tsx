@@ -3,7 +3,6 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import { Message } from '@lumino/messaging';
-import { Menu } from '@lumino/widgets';
 import * as React from 'react';
 
 import { CancelChoice, machinesOf } from './actions';
@@ -14,7 +13,7 @@ import { WatchedGauges } from './components/WatchedGauges';
 import { ICurrentNotebook } from './current';
 import { Filters } from './filters';
 import { computeIcon } from './icons';
-import { addPlaces, openMenu } from './menu';
+import { addPlaces, newMenu, openMenu } from './menu';
 import { PrimaryAction } from './states';
 import { IComputeModel, IMetricsModel } from './tokens';
 
@@ -58,6 +57,12 @@ export class ComputePanel extends ReactWidget {
     this.title.caption = trans.__('Compute');
     this.node.setAttribute('role', 'region');
     this.node.setAttribute('aria-label', trans.__('Compute'));
+  }
+
+  /** The keyboard goes on from here. */
+  protected onActivateRequest(): void {
+    this.node.tabIndex = -1;
+    this.node.focus({ preventScroll: true });
   }
 
   protected render(): React.ReactElement {
@@ -147,7 +152,7 @@ export class ComputePanel extends ReactWidget {
   }
 
   private _openMenu(compute: ICompute, items: readonly string[], anchor: HTMLElement): void {
-    const menu = new Menu({ commands: this._options.commands });
+    const menu = newMenu(this._options.commands);
     for (const command of items) {
       menu.addItem({ command, args: { compute: compute.id } });
     }
@@ -162,14 +167,14 @@ export class ComputePanel extends ReactWidget {
       void commands.execute(CommandIDs.attach);
       return;
     }
-    const menu = new Menu({ commands });
+    const menu = newMenu(commands);
     addPlaces(menu, machines);
     openMenu(menu, anchor);
   }
 
   private _openAccountMenu(anchor: HTMLElement): void {
     const { commands } = this._options;
-    const menu = new Menu({ commands });
+    const menu = newMenu(commands);
     for (const command of [CommandIDs.signIn, CommandIDs.signOut]) {
       if (commands.isEnabled(command)) {
         menu.addItem({ command, args: { menu: true } });

@@ -75,10 +75,7 @@ describe('the sidebar', () => {
     add('terminal:open', 'Open');
     await show();
     press(card('cpu-vm'), 'More actions for cpu-vm');
-    expect(items().slice(-2)).toEqual([
-      'Open Terminal on cpu-vm',
-      'Copy SSH Command of cpu-vm'
-    ]);
+    expect(items().slice(-2)).toEqual(['Open Terminal on cpu-vm', 'Copy SSH Command of cpu-vm']);
   });
 
   it('keeps the way back at hand where the machine is out of reach', async () => {
