@@ -76,6 +76,7 @@ class DSVMExtension(ExtensionApp):
         self._pending: dict[str, tuple[str | None, int]] = {}
         self._default_provisioner: str | None = None
         self._unlisten = self.service.listen(self._changed)
+        self.service.page_is_open = self._page_is_open
         self.settings["jupyter_dsvm_service"] = self.service
         self.server.event_logger.register_event_schema(Path(__file__).parent / "events" / "changed.yaml")
         self._use_websocket_class()
@@ -109,6 +110,13 @@ class DSVMExtension(ExtensionApp):
         else:
             self.log.info("Kernels' websockets stay with %r: output may be limited or lost there.", chosen)
         self._websocket_class = chosen
+
+    def _page_is_open(self, kernel_id: str) -> bool:
+        """Whether somebody has that kernel's websocket open, as jupyter_server counts them. Called on worker threads."""
+        try:
+            return int(self.server.kernel_manager.kernel_model(kernel_id)["connections"]) > 0
+        except Exception:  # it has ended, or the manager counts nothing
+            return False
 
     def _watch_activity(self) -> None:
         from .activity import ActivityWatcher

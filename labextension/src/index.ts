@@ -12,6 +12,7 @@ import { KnownComputes } from './move';
 import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
 import { ComputePanel } from './panel';
+import { questionsPlugin } from './questions';
 import { watchForMissedEvents } from './reconnect';
 import { IComputeModel } from './tokens';
 
@@ -145,4 +146,11 @@ const notificationPlugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
-export default [oncePlugin, modelPlugin, panelPlugin, chipPlugin, notificationPlugin];
+export default [
+  oncePlugin,
+  modelPlugin,
+  panelPlugin,
+  chipPlugin,
+  notificationPlugin,
+  questionsPlugin
+];

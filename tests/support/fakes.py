@@ -289,7 +289,11 @@ class FakeConnections:
         self.error: DSVMError | None = None
         self.passwords: dict[str, str | None] = {}
         self.starts: list[dict[str, Any]] = []
+        self.kernelspecs: dict[str, list[str]] = {}
         self.closed = False
+
+    def known_kernelspecs(self, compute_id: str) -> list[str]:
+        return self.kernelspecs.get(compute_id, [])
 
     def open(self, compute: Compute, cancel: Cancel, set_up: Report | None = None) -> FakePipe:
         if self.error is not None:
