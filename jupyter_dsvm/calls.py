@@ -97,6 +97,7 @@ def _may_start(service: DSVMService, call: Call, row: Compute, asking: Callable[
     kernel_id = call.proxy.kernel_id
     if not service.page_is_open(kernel_id):
         raise refused
+    service.look_for_paths()
     words = size_words(row.size)
     about = f" ({words})" if words and words != (row.size.name if row.size else "") else ""
     wants = f"to give {row.name} the size {size}{about}" if size else f"to start {row.name}{about}"

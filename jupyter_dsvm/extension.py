@@ -77,6 +77,7 @@ class DSVMExtension(ExtensionApp):
         self._default_provisioner: str | None = None
         self._unlisten = self.service.listen(self._changed)
         self.service.page_is_open = self._page_is_open
+        self.service.look_for_paths = self._look_for_paths
         self.settings["jupyter_dsvm_service"] = self.service
         self.server.event_logger.register_event_schema(Path(__file__).parent / "events" / "changed.yaml")
         self._use_websocket_class()
@@ -216,6 +217,16 @@ class DSVMExtension(ExtensionApp):
             from .adoption import keep_sessions
 
             keep_sessions(sessions, self.server.root_dir)
+
+    def _look_for_paths(self) -> None:
+        """On a worker thread: a session is listed a moment after its kernel has started."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            try:
+                looking = asyncio.run_coroutine_threadsafe(self.refresh_paths(LAST_PATHS_SECONDS), loop)
+                looking.result(2 * LAST_PATHS_SECONDS)
+            except Exception as e:
+                self.log.debug("The sessions were not listed in time: %s", e)
 
     @property
     def _any_away(self) -> bool:

@@ -112,6 +112,8 @@ class DSVMService(MachineChanges, ServiceSettings):
         )
         self.page_is_open: Callable[[str], bool] = lambda kernel_id: False
         """Whether a page has that kernel's websocket open. The server's extension knows; elsewhere there is no page."""
+        self.look_for_paths: Callable[[], None] = lambda: None
+        """Has the notebooks' paths brought up to date, and blocks for a moment; set by the server's extension."""
         self.completion = Completion(self.known, self.connections, self._work.submit)
         self._unsubscribe = self.registry.subscribe(self._kernel_changed)
 

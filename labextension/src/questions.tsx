@@ -76,7 +76,7 @@ export class Questions implements IDisposable {
     for (const [id, dialog] of this._dialogs) {
       if (!waiting.has(id)) {
         this._dialogs.delete(id);
-        dialog.dispose();
+        dialog.withdraw();
       }
     }
     for (const question of questions) {
@@ -178,9 +178,17 @@ class QuestionDialog extends Dialog<void> {
     this.addClass('jp-Dsvm-question');
   }
 
+  /** Its question is gone. Not by disposing of it: that would reject what dialogs behind it in the queue wait for. */
+  withdraw(): void {
+    super.resolve(NOT_NOW);
+  }
+
   /** A button was pressed, or Escape, which is “Not now”. */
   resolve(index?: number): void {
     const yes = index !== undefined && index !== NOT_NOW;
+    if (this.isDisposed) {
+      return; // its question is gone
+    }
     if (!yes) {
       // Whoever says no waits for nothing. A no that does not arrive is asked for again once the server is back.
       void this._options.answer(false);

@@ -35,7 +35,10 @@ describe('questions of code in notebooks', () => {
   };
   const dialogs = () => {
     // The browser's own style sheet hides an unopened <dialog>; JupyterLab's shows it, and jsdom has only the first.
-    document.querySelectorAll('dialog').forEach(dialog => dialog.setAttribute('open', ''));
+    // Once: waitFor looks again at every change.
+    document
+      .querySelectorAll('dialog:not([open])')
+      .forEach(dialog => dialog.setAttribute('open', ''));
     return screen.queryAllByRole('dialog');
   };
   const button = (name: string) => within(dialogs()[0]).getByRole('button', { name });
@@ -99,6 +102,10 @@ describe('questions of code in notebooks', () => {
   it('goes away, and says nothing, when it was answered elsewhere', async () => {
     await start(question, OTHER);
     await waitFor(() => expect(dialogs()).toHaveLength(1)); // the other waits its turn
+    say(OTHER);
+    await waitFor(() => expect(dialogs()[0]?.textContent).toContain('Change the size'));
+    say(question);
+    await waitFor(() => expect(dialogs()[0]?.textContent).toContain('Start gpu-vm?'));
     say();
     await waitFor(() => expect(dialogs()).toHaveLength(0));
     await settle(50);
