@@ -287,6 +287,13 @@ class Connections:
             interrupt_mode=spec.interrupt_mode,
         )
 
+    def known_kernelspecs(self, compute_id: str) -> list[str]:
+        """Names of what a machine was last heard to have; none where it is not connected to. Asks nobody."""
+        with self._lock:
+            slot = self._slots.get(compute_id)
+        pipe = slot.pipe if slot is not None else None
+        return pipe.known_kernelspecs if pipe is not None else []
+
     def kernels_changed(self) -> None:
         """A kernel has come, gone or moved; any thread, does not block."""
         with self._lock:

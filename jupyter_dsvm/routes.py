@@ -302,6 +302,28 @@ class OperationHandler(DSVMHandler):
         self.finish()
 
 
+class QuestionsHandler(DSVMHandler):
+    """What code wants to do and a person has to allow."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        questions, revision = self.service.open_questions()
+        self.answer({"revision": revision, "questions": [q.to_json() for q in questions]})
+
+
+class QuestionHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def put(self, question: str) -> None:
+        data = self.body()
+        if set(data) != {"answer"} or data["answer"] not in ("yes", "no"):
+            raise BadRequest("The request's body is no answer.", advice='Send {"answer": "yes"} or {"answer": "no"}.')
+        self.service.questions.answer(question, data["answer"] == "yes")
+        self.set_status(204)
+        self.finish()
+
+
 class SignInHandler(DSVMHandler):
     """Who is signed in to the cloud. A code is in the answer to the POST that asked for it, and in no other."""
 
@@ -331,7 +353,7 @@ class SignInHandler(DSVMHandler):
         self.finish()
 
     def _answer(self, status: SignInStatus) -> None:
-        self.answer({"revision": self.service.signin_revision(), **status.to_json()})
+        self.answer({"revision": self.service.revision("signin"), **status.to_json()})
 
 
 class UnknownHandler(DSVMHandler):
@@ -361,6 +383,8 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"kernels/([^/]+)/reconnect", ReconnectHandler),
     (r"operations", OperationsHandler),
     (r"operations/([^/]+)", OperationHandler),
+    (r"questions", QuestionsHandler),
+    (r"questions/([^/]+)", QuestionHandler),
     (r"signin", SignInHandler),
     (r"(.*)", UnknownHandler),
 ]

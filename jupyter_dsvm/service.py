@@ -21,6 +21,7 @@ from traitlets.config import Config
 
 from .accounts import Accounts
 from .allowance import Allowance
+from .completion import Completion
 from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes
 from .connections import Connections
@@ -31,10 +32,11 @@ from .kerneldeaths import KernelDeaths
 from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
 from .metrics import ComputeMetrics
-from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, Problem
+from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, Problem, Question
 from .moves import KernelFront, MayStart, Moves, refuse_to_start
 from .operations import OperationStore
 from .ownfolder import OwnFolder
+from .questions import Questions
 from .settings import ServiceSettings, load_config
 from .terminals import Terminals
 
@@ -118,6 +120,14 @@ class DSVMService(MachineChanges, ServiceSettings):
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
+        self.questions = Questions(
+            lambda i: self._bump("questions", i), Path(jupyter_data_dir()) / "jupyter-dsvm" / "answers.json"
+        )
+        self.page_is_open: Callable[[str], bool] = lambda kernel_id: False
+        """Whether a page has that kernel's websocket open. The server's extension knows; elsewhere there is no page."""
+        self.look_for_paths: Callable[[], None] = lambda: None
+        """Has the notebooks' paths brought up to date, and blocks for a moment; set by the server's extension."""
+        self.completion = Completion(self.known, self.connections, self._work.submit)
         self._unsubscribe = self.registry.subscribe(self._kernel_changed)
 
     def _make_providers(self) -> list[ComputeProvider]:
@@ -192,8 +202,11 @@ class DSVMService(MachineChanges, ServiceSettings):
         with self._lock:
             if dict(paths) == self._paths:
                 return
+            renamed = {old: paths[k] for k, old in self._paths.items() if paths.get(k, old) != old}
             self._paths = dict(paths)
             known = list(self._rows)
+        if renamed:
+            self._in_background(lambda: self.questions.renamed(renamed))
         for kernel_id in known:
             self._kernel_changed(kernel_id)
         self._bump("computes", None)
@@ -247,16 +260,20 @@ class DSVMService(MachineChanges, ServiceSettings):
         proxies = self.registry.all()
         return {p.status.compute for p in proxies} | {p.moving for p in proxies if p.moving}
 
-    def signin_revision(self) -> int:
+    def revision(self, what: str) -> int:
+        """Of ``computes``, ``kernels``, ``operations``, ``signin`` or ``questions``."""
         with self._lock:
-            return self._revisions["signin"]
+            return self._revisions[what]
 
     def _account_changed(self) -> None:
         """Another account sees other machines: ask for them, so that the page need not."""
         self.resuming.account_changed()
         self.known.account_changed()
+        self._in_background(lambda: self.known.snapshot(True))
+
+    def _in_background(self, function: Callable[[], object]) -> None:
         try:
-            self._work.submit(self.known.snapshot, True)
+            self._work.submit(function)
         except RuntimeError:
             pass  # the server is stopping
 
@@ -286,6 +303,15 @@ class DSVMService(MachineChanges, ServiceSettings):
         with self._lock:
             revision = self._revisions["operations"]
         return self.operations_store.all(), revision
+
+    def open_questions(self) -> tuple[list[Question], int]:
+        """What code wants to do and a person has to allow, and the list's revision. For pages: these count as seen now."""
+        revision = self.revision("questions")
+        return self.questions.open(), revision
+
+    def path(self, kernel_id: str) -> str | None:
+        """The notebook's path, where the session manager has said it."""
+        return self._paths.get(kernel_id)
 
     def operation(self, operation_id: str) -> Operation:
         return self.operations_store.get(operation_id).value
@@ -406,6 +432,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             self._closed = True
         self._unsubscribe()
         self.deaths.close()
+        self.questions.close()
         self.changes.leave()
         self.elsewhere.close()
         self.resuming.close()

@@ -16,6 +16,7 @@ import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
 import { ComputePanel } from './panel';
 import { kernelspecPlugin, runningPlugin, settingsPlugin, statusPlugin } from './plugins';
+import { questionsPlugin } from './questions';
 import { watchForMissedEvents } from './reconnect';
 import { ISettings } from './settings';
 import { IComputeModel, IMetricsModel } from './tokens';
@@ -167,5 +168,6 @@ export default [
   runningPlugin,
   kernelspecPlugin,
   notificationPlugin,
-  memoryPlugin
+  memoryPlugin,
+  questionsPlugin
 ];

@@ -294,10 +294,14 @@ class FakeConnections:
         self.hurried: list[str] = []
         self.asked: list[tuple[str, str]] = []
         self.answers: dict[str, Future[Any]] = {}
+        self.kernelspecs: dict[str, list[str]] = {}
         self.closed = False
 
     def hurry(self, compute_id: str) -> None:
         self.hurried.append(compute_id)
+
+    def known_kernelspecs(self, compute_id: str) -> list[str]:
+        return self.kernelspecs.get(compute_id, [])
 
     def open(self, compute: Compute, cancel: Cancel, set_up: Report | None = None) -> FakePipe:
         if self.error is not None:
