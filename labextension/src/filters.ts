@@ -138,12 +138,11 @@ export class Filters implements IDisposable {
   }
 
   private async _keep(): Promise<void> {
+    this._timer = undefined;
     try {
       await this._kept.keepFilters({ ...this._value });
     } catch (reason) {
       console.warn('jupyter-dsvm: the filters of the Compute panel could not be kept', reason);
-    } finally {
-      this._timer = undefined;
     }
   }
 

@@ -55,7 +55,15 @@ describe('the sidebar', () => {
       ran.push([id, args]);
       return id.startsWith('dsvm:') ? Promise.resolve() : execute(id, args);
     });
-    panel = new ComputePanel({ model, current, filters, settings, commands, trans });
+    panel = new ComputePanel({
+      model,
+      metrics: null,
+      current,
+      filters,
+      settings,
+      commands,
+      trans
+    });
   });
 
   afterEach(() => {

@@ -22,7 +22,7 @@ import { ThisNotebook } from './ThisNotebook';
 export interface IComputePanelViewProps {
   model: IComputeModel;
   notebook: INotebook | null;
-  /** How much of the free tier's memory and data is in use. */
+  /** How much of where it runs is in use. */
   gauge?: React.ReactNode;
   /** What the button of a machine that is off does first. */
   defaultAction?: DefaultAction;
