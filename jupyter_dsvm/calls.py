@@ -225,12 +225,15 @@ def _move(service: DSVMService, call: Call, row: Compute, kernel: str | None) ->
     _follow(running, call)
     may_start = service.code_may_start if call.trusted else _refuse_to_start
     service.moves.run(running, proxy, row, kernel, may_start, set_up=call.trusted)
+    # The change comes when this cell has ended, so these are read before it.
+    notes = service.attach_notes(proxy.kernel_id, kernel) if row.id != FREE else []
     if not call.running:
-        return {"text": f"This notebook moves to {target}; its variables stay on {here}."}
-    return {
-        "text": f"The following cells run on {target}. Code after this line in the same cell still runs on {here}, "
+        return {"text": "\n".join([f"This notebook moves to {target}; its variables stay on {here}.", *notes])}
+    text = (
+        f"The following cells run on {target}. Code after this line in the same cell still runs on {here}, "
         "and variables stay there."
-    }
+    )
+    return {"text": "\n".join([text, *notes])}
 
 
 def _refuse_to_start(row: Compute) -> None:

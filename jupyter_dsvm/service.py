@@ -31,6 +31,7 @@ from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
 from .models import FREE, Compute, KernelRecord, LinkPhase, Operation, Problem
 from .moves import KernelFront, MayStart, Moves
+from .notebooks import NotebookFiles
 from .operations import OperationStore
 from .settings import ServiceSettings, load_config
 
@@ -63,8 +64,9 @@ class ComputeList:
         }
 
 
-class DSVMService(MachineChanges, ServiceSettings):
-    """The module's text says what it is for; its settings are in ``settings``, the changes of machines in ``machines``."""
+class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
+    """The module's text says what it is for; its settings are in ``settings``, the changes of machines in ``machines``,
+    and what concerns notebooks' files in ``notebooks``."""
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             lambda row: self.changes.keeping_start(row),
         )
         self._join_changes(KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes"))
+        self._join_notebooks(Path(jupyter_data_dir()) / "jupyter-dsvm" / "last-ran.json")
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
@@ -156,7 +159,11 @@ class DSVMService(MachineChanges, ServiceSettings):
     def _kernel_changed(self, kernel_id: str) -> None:
         """On the I/O thread, for every status of every kernel: only what a row's reader must know now becomes an event."""
         row = self._row(kernel_id)
-        shown = None if row is None else (row.compute, row.kernelspec, row.link, row.moving_to, row.path)
+        if row is not None:
+            self._note_where(row)
+        shown = (
+            None if row is None else (row.compute, row.kernelspec, row.link, row.moving_to, row.path, row.last_compute)
+        )
         with self._lock:
             before = self._rows.get(kernel_id)
             if shown == before:
@@ -177,8 +184,9 @@ class DSVMService(MachineChanges, ServiceSettings):
         with self._lock:
             if dict(paths) == self._paths:
                 return
-            self._paths = dict(paths)
+            before, self._paths = self._paths, dict(paths)
             known = list(self._rows)
+        self._renamed(before, paths)
         for kernel_id in known:
             self._kernel_changed(kernel_id)
         self._bump("computes", None)
@@ -224,6 +232,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             execution_state=status.execution_state,
             last_activity=status.last_activity,
             moving_to=proxy.moving,
+            last_compute=self._last_compute(self._paths.get(kernel_id), status.compute),
         )
 
     def _in_use(self) -> set[str]:
@@ -264,8 +273,9 @@ class DSVMService(MachineChanges, ServiceSettings):
 
     # Moves
 
-    def attach(self, kernel_id: str, compute: str, kernelspec: str | None = None) -> Operation:
-        """Move a kernel; ``free`` brings it back. Blocks only to find the compute. The page's way: it may start machines."""
+    def attach(self, kernel_id: str, compute: str, kernelspec: str | None = None, interrupt: bool = False) -> Operation:
+        """Move a kernel; ``free`` brings it back. Blocks only to find the compute. The page's way: it may start machines.
+        ``interrupt``: what still runs when the new kernel has answered is interrupted rather than waited for."""
         proxy = self.proxy(kernel_id)
         row = self.known.find(compute)
         if self.stays(proxy, row, kernelspec):
@@ -275,7 +285,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             running.done(f"The notebook runs on {row.name} already.")
             return running.value
         running = self.moves.begin(proxy, row)
-        self.spawn(running, lambda: self.moves.run(running, proxy, row, kernelspec, None))
+        self.spawn(running, lambda: self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt))
         return running.value
 
     def proxy(self, kernel_id: str) -> Any:
@@ -367,6 +377,7 @@ class DSVMService(MachineChanges, ServiceSettings):
         self.accounts.close()
         self._requests.shutdown(wait=True, cancel_futures=True)
         self._work.shutdown(wait=True, cancel_futures=True)
+        self.last_ran.save()
         self.changes.close()
         self.connections.close()
         self.known.close()

@@ -10,6 +10,7 @@ import { create } from './create';
 import { ICurrentNotebook } from './current';
 import { computeIcon } from './icons';
 import { askToMove, IKnownComputes } from './move';
+import { FindOpened } from './opened';
 import { asProblem } from './request';
 import { resize } from './resize';
 import { showTexts } from './texts';
@@ -38,6 +39,10 @@ export interface ICommandContext {
   trans: TranslationBundle;
   /** Show the panel. */
   openPanel: () => void;
+  /** Notebooks that are open in the page. */
+  opened?: FindOpened;
+  /** Whether a move is to be asked about where nothing makes that necessary; yes when absent. */
+  confirmMove?: () => boolean;
 }
 
 const COMPUTE_ARGS = {
@@ -115,16 +120,28 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
 
   const move = async (kernel: IKernel, compute: ICompute): Promise<void> => {
     const notebook = notebookName(kernel);
-    const busy =
-      kernel.execution_state === 'busy' ||
-      (current.notebook?.kernelId === kernel.id && current.notebook.busy);
-    const answer = await askToMove({ model, compute, kernel, notebook, busy, known, trans });
+    const opened = context.opened?.(kernel.id) ?? null;
+    const inFront = current.notebook?.kernelId === kernel.id ? current.notebook : null;
+    // The server's list is not renewed for every cell; where the notebook is open, the page knows better.
+    const busy = opened?.busy ?? inFront?.busy ?? kernel.execution_state === 'busy';
+    const confirm = context.confirmMove?.();
+    const answer = await askToMove({
+      model,
+      compute,
+      kernel,
+      notebook,
+      busy,
+      opened,
+      known,
+      confirm,
+      trans
+    });
     if (!answer) {
       return;
     }
     await attempt(
       trans.__('%1 was not moved to %2', notebook, nameOf(compute, compute.id, trans)),
-      () => model.move(kernel.id, compute.id, answer.kernelspec)
+      () => model.move(kernel.id, compute.id, answer.kernelspec, answer.interrupt)
     );
   };
 

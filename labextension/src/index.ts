@@ -11,6 +11,7 @@ import { ComputeModel } from './model';
 import { KnownComputes } from './move';
 import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
+import { openedIn } from './opened';
 import { ComputePanel } from './panel';
 import { watchForMissedEvents } from './reconnect';
 import { IComputeModel } from './tokens';
@@ -87,7 +88,8 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       current,
       known,
       trans,
-      openPanel: () => shell.activateById(panel.id)
+      openPanel: () => shell.activateById(panel.id),
+      opened: openedIn(tracker)
     });
     const panel = new ComputePanel({ model, current, commands, trans });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });

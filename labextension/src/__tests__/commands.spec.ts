@@ -139,9 +139,10 @@ describe('the commands', () => {
 
   it('move after a yes, with the focus on Move', async () => {
     const done = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
-    await settle(50);
-    expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe(
-      'Move analysis.ipynb to gpu-vm?'
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe(
+        'Move analysis.ipynb to gpu-vm?'
+      )
     );
     expect(document.activeElement?.textContent).toBe('Move');
     await press('Move');
@@ -166,6 +167,16 @@ describe('the commands', () => {
       await press('Move');
       await done;
     }
+  });
+
+  it('interrupt a running cell where a person wants that', async () => {
+    current.notebook = { ...current.notebook!, busy: true };
+    const done = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    await waitFor(() => expect(document.querySelector('.jp-Dsvm-busy')).not.toBeNull());
+    document.querySelector<HTMLElement>('.jp-Dsvm-busy input[value=interrupt]')!.click();
+    await press('Move');
+    await done;
+    expect(model.done).toEqual([['move', 'k-1', fixtures.gpu.id, undefined, 'interrupt']]);
   });
 
   it('return to the free tier', async () => {
