@@ -307,7 +307,7 @@ def _failed(row: Compute, spec: RemoteSpec, packages: Sequence[str], lines: Sequ
             code="NoPip",
         )
     errors = [re.sub(r"^ERROR:\s*", "", line) for line in lines if line.startswith("ERROR:")]
-    said = " ".join(errors[-2:]) or next(reversed(lines), "it printed nothing")
+    said = " ".join(f"{e.rstrip('.')}." for e in errors[-2:]) or next(reversed(lines), "it printed nothing")
     return OperationRefused(
         f"{what}. It said: {said}", advice="%pip in a cell there shows all that pip says.", code="InstallFailed"
     )

@@ -230,7 +230,7 @@ def test_pip_says_why_it_could_not(configured: Emulator, home: Path):
     [
         ("error: externally-managed-environment", "ExternallyManaged", "belongs to the machine's operating system"),
         ("/usr/bin/python3: No module named pip", "NoPip", "has no pip"),
-        ("ERROR: one\nERROR: two\nERROR: three\nHint: x", "InstallFailed", "It said: two three"),
+        ("ERROR: one\nERROR: two\nERROR: three\nHint: x", "InstallFailed", "It said: two. three."),
         ("what it is\nlast line \x1b[31m", "InstallFailed", "It said: last line \ufffd[31m"),
         ("", "InstallFailed", "it printed nothing"),
     ],

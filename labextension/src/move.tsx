@@ -3,7 +3,7 @@ import { IStateDB } from '@jupyterlab/statedb';
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { FREE, ICompute, IKernel, IModule } from './api';
+import { FREE, ICompute, IKernel, IKernelspec, IModule } from './api';
 import { IModulesThere } from './components/ModulesCheck';
 import { MoveSummary, startsMachine, WhileBusy } from './components/MoveSummary';
 import { IOpenedNotebook } from './opened';
@@ -183,7 +183,7 @@ class MoveBody extends ReactWidget implements Dialog.IBodyWidget<IMoveAnswer> {
         firstTime={this._firstTime}
         isShared={opened?.isShared ?? false}
         others={opened?.others ?? 0}
-        loadKernelspecs={isReachable(compute) ? () => model.kernelspecs(compute.id) : undefined}
+        loadKernelspecs={isReachable(compute) ? () => this._kernelspecs() : undefined}
         onKernelspec={name => {
           this._kernelspec = name;
         }}
@@ -194,6 +194,14 @@ class MoveBody extends ReactWidget implements Dialog.IBodyWidget<IMoveAnswer> {
         trans={trans}
       />
     );
+  }
+
+  /** Those that the notebook can have: it keeps its language. */
+  private async _kernelspecs(): Promise<IKernelspec[]> {
+    const { model, compute, opened } = this._options;
+    const language = opened?.language ?? '';
+    const all = await model.kernelspecs(compute.id);
+    return language === '' ? all : all.filter(spec => spec.language.toLowerCase() === language);
   }
 
   private readonly _modules = modulesThere(this._options);

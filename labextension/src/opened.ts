@@ -7,6 +7,8 @@ export interface IOpenedNotebook {
   path: string;
   /** Whether a cell is running. */
   busy: boolean;
+  /** In lower case, as kernelspecs name it; empty where the notebook does not say. */
+  language: string;
   /** The code cells as they are in the page, saved or not; null where their language is not Python. */
   sources: string[] | null;
   /** Whether others can work in it at the same time. */
@@ -31,10 +33,12 @@ export function openedIn(tracker: INotebookTracker | null): FindOpened {
 function describe(panel: NotebookPanel): IOpenedNotebook {
   const { model } = panel.context;
   const { path, busy } = notebookOf(panel);
+  const language = languageOf(panel);
   return {
     path,
     busy,
-    sources: isPython(panel) ? sourcesOf(panel) : null,
+    language,
+    sources: language === '' || language === 'python' ? sourcesOf(panel) : null,
     isShared: model.collaborative ?? false,
     others: model.collaborative ? others(model.sharedModel) : 0
   };
@@ -48,12 +52,11 @@ function sourcesOf(panel: NotebookPanel): string[] {
     .filter(source => source.includes('import'));
 }
 
-function isPython(panel: NotebookPanel): boolean {
+function languageOf(panel: NotebookPanel): string {
   const { model } = panel.context;
   const info = model.getMetadata('language_info') as { name?: unknown } | undefined;
   const spec = model.getMetadata('kernelspec') as { language?: unknown } | undefined;
-  const language = info?.name ?? spec?.language;
-  return language === undefined || String(language).toLowerCase() === 'python';
+  return String(info?.name ?? spec?.language ?? '').toLowerCase();
 }
 
 /** What there is of `y-protocols` in a shared document that somebody provides for. */

@@ -12,6 +12,7 @@ import * as fixtures from './fixtures';
 const opened: IOpenedNotebook = {
   path: 'work/analysis.ipynb',
   busy: false,
+  language: 'python',
   sources: ['import sklearn'],
   isShared: false,
   others: 0
@@ -152,6 +153,7 @@ describe('the move dialog', () => {
     model.found = async () => missing;
     await open(fixtures.cpu);
     await press('Install');
+    button('Cancel installing')!.focus();
     await press('Cancel installing');
     expect(model.done[model.done.length - 1]).toEqual(['cancel', 'op-install', false]);
     if (operation) {
@@ -161,7 +163,9 @@ describe('the move dialog', () => {
     }
     expect(body()).toContain(said);
     expect(button('Install')).toBeDefined();
-    await press('Cancel');
+    // The button that had the focus is gone, and Escape is heard all the same.
+    await key(document.activeElement!, 'Escape');
+    expect(await answer).toBeNull();
   });
 
   it('moves while something is being installed', async () => {
@@ -246,10 +250,15 @@ describe('the move dialog', () => {
     expect(body()).toContain('can run JavaScript in this page');
     await press('Move');
     expect(await answer).toEqual({});
-    model.kernelspecs = async () => [fixtures.kernelspecList.kernelspecs[0]];
+    const r = { name: 'ir', display_name: 'R', language: 'R' };
+    model.kernelspecs = async () => [r, fixtures.kernelspecList.kernelspecs[0]];
     await open(fixtures.cpu);
     expect(body()).toContain('Kernel on cpu-vm: Python 3');
     expect(body()).not.toContain('JavaScript');
+    await press('Cancel');
+    model.kernelspecs = async () => [r];
+    await open(fixtures.cpu);
+    expect(body()).toContain('cpu-vm has no kernel of this notebook’s language.');
     await press('Cancel');
   });
 

@@ -43,6 +43,7 @@ describe('a notebook that is open in the page', () => {
     expect(find('k-1')).toEqual({
       path: 'work/a.ipynb',
       busy: true,
+      language: '',
       sources: ['import a'],
       isShared: false,
       others: 0

@@ -33,6 +33,14 @@ export function ModulesCheck(props: IModulesCheckProps): React.ReactElement {
   const [problem, setProblem] = React.useState('');
   const [round, setRound] = React.useState(0);
   const [installing, setInstalling] = React.useState('');
+  const region = React.useRef<HTMLDivElement>(null);
+  /** Buttons come and go here. With one that has the focus the dialog would lose it, and Escape and Enter with that. */
+  const keepFocus = () => {
+    const { activeElement } = document;
+    if (!activeElement || activeElement === document.body || region.current?.contains(activeElement)) {
+      region.current?.focus();
+    }
+  };
 
   React.useEffect(() => {
     let wanted = true;
@@ -51,6 +59,7 @@ export function ModulesCheck(props: IModulesCheckProps): React.ReactElement {
   const packages = [...new Set(missing.map(module => module.package).filter(Boolean))];
   const install = async () => {
     setProblem('');
+    keepFocus();
     try {
       setInstalling((await there.install(packages, kernelspec)).id);
     } catch (reason) {
@@ -58,13 +67,14 @@ export function ModulesCheck(props: IModulesCheckProps): React.ReactElement {
     }
   };
   return (
-    <div className="jp-Dsvm-modules" role="status" aria-live="polite">
+    <div ref={region} tabIndex={-1} className="jp-Dsvm-modules" role="status" aria-live="polite">
       {installing ? (
         <Installing
           id={installing}
           there={there}
           name={name}
           onEnd={operation => {
+            keepFocus();
             setInstalling('');
             if (operation?.state === 'done') {
               setRound(round + 1);
@@ -124,7 +134,7 @@ function Found(props: IFoundProps): React.ReactElement | null {
   return (
     <>
       {missing.length > 0 && (
-        <div className="jp-Dsvm-missing">
+        <div className="jp-Dsvm-modulesMissing">
           <p>
             {trans._n(
               '%1 module is missing there: %2.',

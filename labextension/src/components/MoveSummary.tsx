@@ -226,9 +226,13 @@ function KernelspecSelect(props: IKernelspecSelectProps): React.ReactElement | n
     );
   }
   if (kernelspecs.length < 2) {
-    return kernelspecs.length === 1 ? (
-      <p>{trans.__('Kernel on %1: %2', name, kernelspecs[0].display_name)}</p>
-    ) : null;
+    return (
+      <p>
+        {kernelspecs.length === 1
+          ? trans.__('Kernel on %1: %2', name, kernelspecs[0].display_name)
+          : trans.__('%1 has no kernel of this notebook’s language.', name)}
+      </p>
+    );
   }
   return (
     <label className="jp-Dsvm-field">
