@@ -25,15 +25,17 @@ from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes
 from .connections import Connections
 from .elsewhere import Elsewhere
-from .errors import NotFound
+from .errors import ComputeNotRunning, NotFound
 from .keptchanges import KeptChanges
 from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
 from .models import FREE, Compute, KernelRecord, LinkPhase, Operation, Problem
-from .moves import KernelFront, MayStart, Moves
+from .moves import KernelFront, MayStart, Moves, refuse_to_start
 from .notebooks import NotebookFiles
 from .operations import OperationStore
+from .ownfolder import OwnFolder
 from .settings import ServiceSettings, load_config
+from .terminals import Terminals
 
 if TYPE_CHECKING:
     from .kernels.backends import Backend
@@ -105,6 +107,8 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         )
         self._join_changes(KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes"))
         self._join_notebooks(Path(jupyter_data_dir()) / "jupyter-dsvm" / "last-ran.json")
+        self.own_folder = OwnFolder()
+        self.terminals = Terminals(self.known, self.connections, self.own_folder)
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
@@ -247,6 +251,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
     def _account_changed(self) -> None:
         """Another account sees other machines: ask for them, so that the page need not."""
         self.resuming.account_changed()
+        self.known.account_changed()
         try:
             self._work.submit(self.known.snapshot, True)
         except RuntimeError:
@@ -255,6 +260,10 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
     def kernelspecs(self, compute: str) -> list[dict[str, str]]:
         """What can be started on a running machine, the first being what an attach without a name takes. Blocks."""
         return [s.to_json() for s in self.moves.kernelspecs(self.known.find(compute), Cancel())]
+
+    def kernelspecs_changed(self) -> None:
+        """Of this server, for a machine that was attached or left: a page that has the list looks for them then."""
+        self._bump("computes", None)
 
     def operations(self) -> tuple[list[Operation], int]:
         self.elsewhere.looked()
@@ -298,6 +307,19 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             )
         return proxy
 
+    def reconnect(self, kernel_id: str) -> None:
+        """Somebody wants a kernel's machine to be tried now, while its link waits between two tries. Does not block; nothing to do
+        where the link stands. Raises ``NotFound``, and ``ComputeNotRunning`` where the kernel has ended."""
+        status = self.proxy(kernel_id).status
+        if status.link.state is LinkPhase.GONE:
+            raise ComputeNotRunning(
+                f"There is nothing to reconnect to: what ran on {self.known.name(status.compute)} has ended.",
+                advice="Return the notebook to the free tier, or attach it again.",
+                code="KernelGone",
+            )
+        if status.link.state is not LinkPhase.LOCAL:
+            self.connections.hurry(status.compute)
+
     @staticmethod
     def stays(proxy: Any, row: Compute, kernelspec: str | None) -> bool:
         """Whether that kernel runs there already, so that there is nothing to move."""
@@ -319,9 +341,12 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         kernelspec: str | None,
         report: Report | None = None,
         cancel: Cancel | None = None,
+        *,
+        may_start: bool = True,
     ) -> Backend:
         """A backend on a VM, not started, for a kernelspec that names one (``dsvm-NAME-KERNEL``). Blocks; the provisioner
-        calls it. Opening a notebook starts nothing that is billed, unless ``kernel_may_start`` allows it."""
+        calls it. Opening a notebook starts nothing that is billed, unless ``kernel_may_start`` allows it; with ``may_start``
+        false, never."""
         row = self.known.find(compute)
         language = str(getattr(front, "language", "") or "")
         return self.moves.remote_backend(
@@ -332,7 +357,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             local_name=None,
             report=report,
             cancel=cancel or Cancel(),
-            may_start=self.code_may_start,
+            may_start=self.code_may_start if may_start else refuse_to_start,
         )
 
     def adopted_backend(self, kept: KeptKernel, handed_on: int) -> Backend:
@@ -381,6 +406,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         self.changes.close()
         self.connections.close()
         self.known.close()
+        self.own_folder.remove()
         self._listeners.clear()
 
 

@@ -7,15 +7,19 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { ComputeChip } from './chip';
 import { addCommands, CommandIDs } from './commands';
 import { CurrentNotebook } from './current';
+import { Filters, StateFilters } from './filters';
 import { ComputeModel } from './model';
 import { KnownComputes } from './move';
 import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
 import { openedIn } from './opened';
 import { ComputePanel } from './panel';
+import { kernelspecPlugin, runningPlugin, settingsPlugin, statusPlugin } from './plugins';
 import { watchForMissedEvents } from './reconnect';
+import { ISettings } from './settings';
 import { IComputeModel } from './tokens';
 
+export { ISettings } from './settings';
 export { IComputeModel } from './tokens';
 
 const TRANSLATION_DOMAIN = 'jupyter_dsvm';
@@ -68,11 +72,12 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
   id: 'jupyter-dsvm:plugin',
   description: 'The sidebar “Compute” and its commands.',
   autoStart: true,
-  requires: [IComputeModel],
+  requires: [IComputeModel, ISettings],
   optional: [ITranslator, INotebookTracker, ICommandPalette, IStateDB],
   activate: (
     app: JupyterFrontEnd,
     model: IComputeModel,
+    settings: ISettings,
     translator: ITranslator | null,
     tracker: INotebookTracker | null,
     palette: ICommandPalette | null,
@@ -87,11 +92,13 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       model,
       current,
       known,
+      settings,
       trans,
       openPanel: () => shell.activateById(panel.id),
       opened: openedIn(tracker)
     });
-    const panel = new ComputePanel({ model, current, commands, trans });
+    const filters = new Filters(new StateFilters(state));
+    const panel = new ComputePanel({ model, current, filters, commands, trans });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
 
     for (const command of Object.values(CommandIDs)) {
@@ -147,4 +154,14 @@ const notificationPlugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
-export default [oncePlugin, modelPlugin, panelPlugin, chipPlugin, notificationPlugin];
+export default [
+  oncePlugin,
+  modelPlugin,
+  settingsPlugin,
+  panelPlugin,
+  chipPlugin,
+  statusPlugin,
+  runningPlugin,
+  kernelspecPlugin,
+  notificationPlugin
+];

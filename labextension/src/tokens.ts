@@ -17,7 +17,9 @@ import {
   IProblem,
   IResizeRequest,
   ISignIn,
-  ISizeOfferList
+  ISizeOfferList,
+  ISSHCommand,
+  ITerminal
 } from './api';
 
 /**
@@ -123,6 +125,8 @@ export interface IComputeModel extends IDisposable {
     kernelspec?: string,
     interrupt?: boolean
   ): Promise<IOperation>;
+  /** Have the machine of a kernel that is out of reach tried at once. */
+  reconnect(kernel: string): Promise<void>;
   /** With `release`, a machine whose start is no longer waited for is turned off again. */
   cancel(operation: string, release?: boolean): Promise<void>;
   /** The sizes that a machine could have. */
@@ -136,6 +140,10 @@ export interface IComputeModel extends IDisposable {
   modules(compute: string, request: IModulesRequest): Promise<IModule[]>;
   /** Have pip install packages for a kernel there. */
   install(compute: string, request: IInstallRequest): Promise<IOperation>;
+  /** Have a terminal of this Jupyter server made that is a shell on the machine. */
+  openTerminal(compute: string): Promise<ITerminal>;
+  /** What to type in a terminal of this server for a shell on the machine. */
+  sshCommand(compute: string): Promise<ISSHCommand>;
 }
 
 export const IComputeModel = new Token<IComputeModel>(

@@ -37,7 +37,11 @@ export function ModulesCheck(props: IModulesCheckProps): React.ReactElement {
   /** Buttons come and go here. With one that has the focus the dialog would lose it, and Escape and Enter with that. */
   const keepFocus = () => {
     const { activeElement } = document;
-    if (!activeElement || activeElement === document.body || region.current?.contains(activeElement)) {
+    if (
+      !activeElement ||
+      activeElement === document.body ||
+      region.current?.contains(activeElement)
+    ) {
       region.current?.focus();
     }
   };
