@@ -9,7 +9,7 @@ from datetime import datetime
 
 from .base import Row
 from .entries import Entry, Side, Skipped
-from .names import Names
+from .names import POSIX, Names
 
 
 class Direction(str, enum.Enum):
@@ -119,8 +119,8 @@ class Options:
     """In the user's time zone; becomes part of a conflict copy's name."""
     there_name: str
     """The VM's, for names of copies and for sentences."""
-    here_names: Names = Names()
-    there_names: Names = Names()
+    here_names: Names = POSIX
+    there_names: Names = POSIX
     owned_here: frozenset[str] = frozenset()
     """Notebooks that are open in the page: pushed, never overwritten or deleted here."""
     never_pull: Callable[[str], str] = lambda path: ""
@@ -146,8 +146,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    actions: tuple[Action, ...] = ()
-    """In the order in which they are to be done; those of one ``phases`` may be done side by side."""
+    phases: tuple[tuple[Action, ...], ...] = ()
+    """Each phase waits for the one before: what is in the way, folders, pushes, pulls, deletions, folders. The copies of one phase
+    may be done side by side, the rest in their order. An action that was not done stops no other."""
     conflicts: tuple[Conflict, ...] = ()
     left_there: tuple[Entry, ...] = ()
     """What did not fit here, largest first."""
@@ -166,6 +167,10 @@ class Plan:
     """Rows of the base that neither side has any more; for ``advance``."""
 
     @property
+    def actions(self) -> tuple[Action, ...]:
+        return tuple(a for phase in self.phases for a in phase)
+
+    @property
     def pushed_bytes(self) -> int:
         return sum(a.entry.size for a in self.copies(Side.THERE) if a.entry)
 
@@ -175,8 +180,3 @@ class Plan:
 
     def copies(self, to: Side) -> tuple[Action, ...]:
         return tuple(a for a in self.actions if a.do is Do.COPY and a.side is to)
-
-    @property
-    def phases(self) -> tuple[tuple[Action, ...], ...]:
-        """The actions cut where one must wait for those before: what is in the way, folders, pushes, pulls, deletions, folders."""
-        raise NotImplementedError
