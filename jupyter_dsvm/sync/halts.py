@@ -43,14 +43,15 @@ def of_plan(
     files = {side: [e for e in tree.values() if e.kind is not Kind.FOLDER] for side, tree in trees.items()}
     had = {side: sum(r.kind is not Kind.FOLDER and r.stamp(side) is not None for r in base.values()) for side in Side}
     deletes = {side: sorted(a.path for a in actions if a.do is Do.DELETE and a.side is side) for side in Side}
+    empty = {s for s in Side if had[s] and not files[s] and not unknown[s] and files[s.other]}
     for side in Side:
-        if had[side] and not files[side] and not unknown[side] and files[side.other]:
+        if side in empty:
             reasons.append(HaltReason.EMPTY)
             where, other = _name(side, options), _name(side.other, options)
             said.append(f"The workspace on {where} is empty; at the last sync it had {_count(had[side])}.")
             means.append(f"takes this for what was meant, and deletes on {other} what was deleted on {where}")
             evidence.append(f"empty {side.value}")
-        elif len(deletes[side]) >= MANY and 2 * len(deletes[side]) > len(files[side]):
+        elif side.other not in empty and len(deletes[side]) >= MANY and 2 * len(deletes[side]) > len(files[side]):
             reasons.append(HaltReason.MANY_DELETIONS)
             where = _name(side, options)
             said.append(f"This sync would delete {len(deletes[side])} of {_count(len(files[side]))} on {where}.")

@@ -44,8 +44,8 @@ RUNS_BY_ITSELF = (
      "such a file runs by itself, or changes what does"),
     (r"(^|/)profile_[^/]*/startup(/|$)", "startup files run by themselves"),
     (r"\.(pth|egg-link)$", "Python runs such a file when it starts"),
-    (r"(^|/)(sitecustomize|usercustomize)(\.[^/]*|/.*)?$", "Python runs such a file when it starts"),
-    (r"(^|/)(jupyter\w*_config|ipython\w*_config|nbconfig|pyvenv)(\.[^/]*|/.*)?$", "it is a configuration, which would count here"),
+    (r"(^|/)(sitecustomize|usercustomize)(\.[^/]*)?(/|$)", "Python runs such a file when it starts"),
+    (r"(^|/)(jupyter\w*_config|ipython\w*_config|nbconfig|pyvenv)(\.[^/]*)?(/|$)", "it is a configuration, which would count here"),
     (r"(^|/)autorun\.inf$", "such a file runs by itself"),
 )  # fmt: skip
 _NEVER = [(re.compile(pattern, re.IGNORECASE), reason) for pattern, reason in RUNS_BY_ITSELF]
@@ -64,7 +64,7 @@ class Rules:
 
         self.problems: list[str] = []
         self._files = {folder: text for folder, text in sorted((files or {}).items()) if text.strip()}
-        self._specs: list[tuple[str, Any]] = [("", GitIgnoreSpec.from_lines([*DEFAULTS, *PRIVATE]))]
+        self._patterns: list[tuple[str, list[Any]]] = [("", _patterns(GitIgnoreSpec.from_lines([*DEFAULTS, *PRIVATE])))]
         lists_again = False
         for folder, text in self._files.items():
             good = []
@@ -76,7 +76,7 @@ class Rules:
                     continue
                 good.append(line)
                 lists_again = lists_again or line.startswith("!")
-            self._specs.append((folder, GitIgnoreSpec.from_lines(good)))
+            self._patterns.append((folder, _patterns(GitIgnoreSpec.from_lines(good))))
         self._lists_again = lists_again
         self._seen: dict[str, bool] = {"": False}
 
@@ -96,12 +96,13 @@ class Rules:
         if path.rpartition("/")[2] in OURS:
             return True
         ignored = False
-        for above, spec in self._specs:
+        for above, patterns in self._patterns:
             if above and not path.startswith(above + "/"):
                 continue
-            said = spec.check_file(path[len(above) + 1 if above else 0 :] + ("/" if folder else "")).include
-            if said is not None:
-                ignored = said
+            asked = path[len(above) + 1 if above else 0 :] + ("/" if folder else "")
+            for pattern in patterns:
+                if _hits(pattern.regex, asked):
+                    ignored = pattern.include
         return ignored
 
     @property
@@ -126,6 +127,22 @@ class Rules:
             if not in_environment and not self.ignores(path, entry.kind is Kind.FOLDER):
                 found[path] = entry
         return found
+
+
+def _patterns(spec: Any) -> list[Any]:
+    """Without comments and empty lines."""
+    return [p for p in spec.patterns if p.include is not None]
+
+
+def _hits(regex: re.Pattern[str], asked: str) -> bool:
+    """Whether a pattern of pathspec's means ``asked`` itself. They match what is in a folder together with the folder; but folders
+    were asked about before (``Rules._out``), and a line that lists a folder again does not, to git, list all that is in it."""
+    if "ps_d" not in regex.groupindex:  # ``*``, or ``a/**``: what is in a folder, and not the folder
+        return regex.search(asked.rstrip("/")) is not None
+    if not regex.pattern.startswith("^"):  # ``*/``
+        return asked.endswith("/")
+    found = regex.match(asked)
+    return found is not None and (found["ps_d"] is None or found.end("ps_d") == len(asked))
 
 
 def never_pulled(path: str) -> str:

@@ -127,25 +127,26 @@ class _Reconciliation:
     # What the sides say, made safe to think about.
 
     def _skip_unknown(self, side: Side, path: str, reason: str) -> None:
-        self.unknown[side].add(path)
         self.skipped[side, path] = reason
+        self.unknown[side].add(path)
 
     def _checked(self, side: Side, tree: Tree) -> dict[str, Entry]:
         """``tree`` without names that cannot be had on both sides and links that lead out, and with every folder that
         something is in. A tree that contradicts itself is no mistake of ours: the VM may say anything."""
         found: dict[str, Entry] = {}
         for path, entry in sorted(tree.items()):
-            if entry.path != path:
-                self._skip_unknown(side, path, "its name is told in two ways")
-                continue
             here, there = self.options.here_names, self.options.there_names
             reason = names.problem(path, here) or names.problem(path, there)
+            if not reason and entry.path != path:
+                reason = "its name is told in two ways"
             if not reason and entry.kind is Kind.LINK:
                 reason = names.link_problem(path, entry.digest)
-            if reason:
-                self._skip_unknown(side, path, reason)
-            else:
+            if not reason:
                 found[path] = entry
+            elif path:
+                self._skip_unknown(side, path, reason)
+            else:  # would be the whole workspace, which only ``Options.unknown_…`` can mean
+                self.skipped[side, path] = reason
         for path in list(found):
             for folder in _folders_of(path):
                 entry = found.setdefault(folder, Entry(folder, Kind.FOLDER))

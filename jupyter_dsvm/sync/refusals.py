@@ -55,12 +55,12 @@ def check_workspace(folder: Path, *, home: Path | None = None, own: Collection[P
         raise FolderRefused(f"The folder {folder} is not there.", advice=TRAVELS_ALONE)
     if real == Path(real.anchor):
         raise FolderRefused("All of this server's disk cannot travel.", advice=TRAVELS_ALONE)
+    if str(real) in SHARED and real != home:
+        raise FolderRefused(f"{real} cannot travel: it is this system's.", advice=TRAVELS_ALONE)
     if real == home:
         raise FolderRefused("Your home folder cannot travel: it holds keys and settings.", advice=TRAVELS_ALONE)
     if real in home.parents:
         raise FolderRefused(f"{real} cannot travel: your home folder is in it.", advice=TRAVELS_ALONE)
-    if str(real) in SHARED:
-        raise FolderRefused(f"{real} cannot travel: it is this system's.", advice=TRAVELS_ALONE)
     temporary = any(real.is_relative_to(t) for t in TEMPORARY)
     if not temporary and any(real.is_relative_to(s) for s in SYSTEM) and not real.is_relative_to(home):
         raise FolderRefused(f"{real} cannot travel: it is this system's.", advice=TRAVELS_ALONE)
