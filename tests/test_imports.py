@@ -16,7 +16,7 @@ ROOT = Path(jupyter_dsvm.__file__).parent
 
 LAYERS: list[tuple[int, list[str]]] = [
     (0, ["errors", "models", "relay", "sync.entries", "sync.names", "sync.base", "sync.plan", "sync.halts"]),
-    (0, ["sync.reconcile", "sync.ignore"]),
+    (0, ["sync.told", "sync.ordering", "sync.reconcile", "sync.ignore"]),
     (1, ["compute", "ssh"]),
     (2, ["kernels", "sync"]),
     (3, ["kernels.provisioner", "operations", "tables", "allowance", "settings"]),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from fnmatch import translate
 from typing import Any
 
 from .entries import IGNORE_FILE, STAGING, TRASH, Entry, Kind, Tree
@@ -21,7 +22,6 @@ PRUNED = (
 )  # fmt: skip
 """Folders that are left out wherever they are."""
 DEFAULTS = (
-    *(f"{name}/" for name in PRUNED),
     "*.py[cod]", ".DS_Store", "Thumbs.db", "desktop.ini", "*.swp", "*~", ".~*", ".nfs*", ".fuse_hidden*",
 )  # fmt: skip
 PRIVATE = (
@@ -33,6 +33,9 @@ PRIVATE = (
 )  # fmt: skip
 """What may hold a secret, or is hidden: it travels only if it is listed."""
 OURS = frozenset({STAGING, TRASH, IGNORE_FILE})
+# None of the defaults has a slash, so that one expression on the name does for all of them.
+_DEFAULTS = re.compile("|".join(translate(pattern) for pattern in (*DEFAULTS, *PRIVATE)))
+_PRUNED = frozenset(PRUNED)
 
 RUNS_BY_ITSELF = (
     (r"(^|/)\.(git|hg|svn)(/|$)", "a version control folder can hold hooks, which would run here"),
@@ -64,7 +67,7 @@ class Rules:
 
         self.problems: list[str] = []
         self._files = {folder: text for folder, text in sorted((files or {}).items()) if text.strip()}
-        self._patterns: list[tuple[str, list[Any]]] = [("", _patterns(GitIgnoreSpec.from_lines([*DEFAULTS, *PRIVATE])))]
+        self._patterns: list[tuple[str, list[Any]]] = []
         lists_again = False
         for folder, text in self._files.items():
             good = []
@@ -93,9 +96,10 @@ class Rules:
         return known
 
     def _matches(self, path: str, folder: bool) -> bool:
-        if path.rpartition("/")[2] in OURS:
+        name = path.rpartition("/")[2]
+        if name in OURS:
             return True
-        ignored = False
+        ignored = bool(_DEFAULTS.match(name)) or (folder and name in _PRUNED)
         for above, patterns in self._patterns:
             if above and not path.startswith(above + "/"):
                 continue

@@ -58,6 +58,12 @@ def problem(path: str, names: Names) -> str:
     return ""
 
 
+def folders_of(path: str) -> list[str]:
+    """The folders above ``path``, the topmost first, without the workspace itself."""
+    parts = path.split("/")
+    return ["/".join(parts[:i]) for i in range(1, len(parts))]
+
+
 def link_problem(path: str, target: str) -> str:
     """Why a link at ``path`` may not travel, by the text of its target alone, or "". What is on disk on its way is for the side
     that makes it to look at."""

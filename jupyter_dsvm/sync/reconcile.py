@@ -21,7 +21,10 @@ from dataclasses import replace
 from . import halts, names
 from .base import Base, Row, row_of
 from .entries import Entry, Kind, Side, Skipped, Tree
+from .names import folders_of
+from .ordering import phases
 from .plan import Action, Conflict, Direction, Do, Options, Outcome, Plan, Why
+from .told import Told
 
 
 class State(enum.Enum):
@@ -108,13 +111,9 @@ class _Reconciliation:
         self.base = base
         self.direction = direction
         self.options = options
-        self.skipped: dict[tuple[Side, str], str] = {}
-        self.unknown: dict[Side, set[str]] = {Side.HERE: set(), Side.THERE: set()}
-        for side, told in ((Side.HERE, options.unknown_here), (Side.THERE, options.unknown_there)):
-            for path, reason in told.items():
-                self._skip_unknown(side, path, reason)
-        self.trees = {Side.HERE: self._checked(Side.HERE, here), Side.THERE: self._checked(Side.THERE, there)}
-        self.blocked = {self._key(path) for paths in self.unknown.values() for path in paths}
+        self.told = Told(here, there, options)
+        self.trees = self.told.trees
+        self.skipped = self.told.skipped
         self.wanted: dict[Side, set[str]] = {Side.HERE: set(), Side.THERE: set()}
         self.steps: dict[str, Step] = {}
         self.states: dict[str, tuple[State, State]] = {}
@@ -122,47 +121,8 @@ class _Reconciliation:
         self.forgotten: list[str] = []
         self.conflicts: list[Conflict] = []
         self.actions: list[Action] = []
-        self.taken = {self._key(p) for tree in (base, *self.trees.values(), *self.unknown.values()) for p in tree}
-
-    # What the sides say, made safe to think about.
-
-    def _skip_unknown(self, side: Side, path: str, reason: str) -> None:
-        self.skipped[side, path] = reason
-        self.unknown[side].add(path)
-
-    def _checked(self, side: Side, tree: Tree) -> dict[str, Entry]:
-        """``tree`` without names that cannot be had on both sides and links that lead out, and with every folder that
-        something is in. A tree that contradicts itself is no mistake of ours: the VM may say anything."""
-        found: dict[str, Entry] = {}
-        for path, entry in sorted(tree.items()):
-            here, there = self.options.here_names, self.options.there_names
-            reason = names.problem(path, here) or names.problem(path, there)
-            if not reason and entry.path != path:
-                reason = "its name is told in two ways"
-            if not reason and entry.kind is Kind.LINK:
-                reason = names.link_problem(path, entry.digest)
-            if not reason:
-                found[path] = entry
-            elif path:
-                self._skip_unknown(side, path, reason)
-            else:  # would be the whole workspace, which only ``Options.unknown_…`` can mean
-                self.skipped[side, path] = reason
-        for path in list(found):
-            for folder in _folders_of(path):
-                entry = found.setdefault(folder, Entry(folder, Kind.FOLDER))
-                if entry.kind is not Kind.FOLDER and path in found:
-                    self._skip_unknown(side, path, "it is told to be in what is no folder")
-                    del found[path]
-        return found
-
-    def _left_alone(self, path: str) -> bool:
-        """Whether a side cannot say what ``path`` is, or what is above it."""
-        if not self.blocked:
-            return False
-        return "" in self.blocked or any(self._key(p) in self.blocked for p in (path, *_folders_of(path)))
-
-    def _key(self, path: str) -> str:
-        return self.options.here_names.key(self.options.there_names.key(path))
+        known = (base, *self.trees.values(), *self.told.unknown.values())
+        self.taken = {self.told.key(path) for paths in known for path in paths}
 
     # One path by itself.
 
@@ -234,7 +194,7 @@ class _Reconciliation:
 
     def plan(self) -> Plan:
         for path in sorted({*self.base, *self.trees[Side.HERE], *self.trees[Side.THERE]}):
-            if not self._left_alone(path):
+            if not self.told.left_alone(path):
                 self.steps[path] = self._step(path)
         self._never_here()
         in_the_way = self._types()
@@ -245,7 +205,7 @@ class _Reconciliation:
                 self._act(path, step)
         left_there = self._room_here()
         self._folders_for_copies()
-        halt = halts.of_plan(self.base, self.trees, self.unknown, self.actions, in_the_way, self.options)
+        halt = halts.of_plan(self.base, self.trees, self.told.unknown, self.actions, in_the_way, self.options)
         common = {
             "skipped": tuple(
                 Skipped(names.printable(p), s, why)
@@ -257,7 +217,7 @@ class _Reconciliation:
         if halt is not None and halt.id != self.options.forced:
             return Plan(halt=halt, **common)  # type: ignore[arg-type]
         plan = Plan(
-            phases=self._phases(),
+            phases=phases(self.actions, self.options),
             conflicts=tuple(self.conflicts),
             left_there=left_there,
             noted=tuple(self.noted),
@@ -286,10 +246,15 @@ class _Reconciliation:
     def _survivors(self) -> set[str]:
         """All folders with something in them that stays, and what no side can say anything about."""
         kept: set[str] = set()
-        present = {*self.trees[Side.HERE], *self.trees[Side.THERE], *self.unknown[Side.HERE], *self.unknown[Side.THERE]}
+        present = {
+            *self.trees[Side.HERE],
+            *self.trees[Side.THERE],
+            *self.told.unknown[Side.HERE],
+            *self.told.unknown[Side.THERE],
+        }
         for path in present:
             if self._stays(path):
-                kept.update(_folders_of(path))
+                kept.update(folders_of(path))
         return kept
 
     def _folders_that_stay(self) -> None:
@@ -343,9 +308,9 @@ class _Reconciliation:
         winners: dict[str, str] = {}
         # Parents come before what is in them, and of one depth what the side has before what it would get.
         for path in sorted(staying, key=lambda p: (p.count("/"), p not in has, p not in self.base, p)):
-            clash = next((w for p in (*_folders_of(path), path) if (w := winners.get(self._key(p), p)) != p), None)
+            clash = next((w for p in (*folders_of(path), path) if (w := winners.get(self.told.key(p), p)) != p), None)
             if clash is None:
-                winners[self._key(path)] = path
+                winners[self.told.key(path)] = path
                 continue
             if path not in has:
                 self.steps[path] = Step.NOTHING
@@ -405,8 +370,8 @@ class _Reconciliation:
 
     def _free_name(self, path: str, origin: str) -> str:
         both = (self.options.here_names, self.options.there_names)
-        found = names.conflict_name(path, origin, self.options.now, lambda p: self._key(p) in self.taken, both)
-        self.taken.add(self._key(found))
+        found = names.conflict_name(path, origin, self.options.now, lambda p: self.told.key(p) in self.taken, both)
+        self.taken.add(self.told.key(found))
         return found
 
     def _room_here(self) -> tuple[Entry, ...]:
@@ -434,52 +399,7 @@ class _Reconciliation:
         for action in list(self.actions):
             if action.do not in (Do.COPY, Do.FOLDER):
                 continue
-            for folder in _folders_of(action.path):
+            for folder in folders_of(action.path):
                 if folder not in self.trees[action.side] and (action.side, folder) not in made:
                     made.add((action.side, folder))
                     self.actions.append(Action(Do.FOLDER, action.side, folder, Why.NEW))
-
-    def _phases(self) -> tuple[tuple[Action, ...], ...]:
-        """The actions in their order. What makes a name free that another action needs comes first: the file that the folder
-        takes the place of, or ``data`` before ``Data`` where those are one name."""
-        spelled = {Side.HERE: self.options.here_names, Side.THERE: self.options.there_names}
-        removed = {(a.side, a.path) for a in self.actions if a.do is Do.REMOVE_FOLDER}
-        made = set()
-        for a in self.actions:
-            if a.do in (Do.COPY, Do.FOLDER):
-                made |= {(a.side, spelled[a.side].key(p)) for p in (*_folders_of(a.path), a.path)}
-
-        def frees(a: Action) -> bool:
-            freed = [a.path, *(f for f in _folders_of(a.path) if (a.side, f) in removed)]
-            return any((a.side, spelled[a.side].key(p)) in made for p in freed)
-
-        clearing, folders, removing = [], [], []
-        copies: dict[Side, list[Action]] = {Side.HERE: [], Side.THERE: []}
-        for a in self.actions:
-            if a.do is Do.COPY:
-                copies[a.side].append(a)
-            elif a.do is Do.FOLDER:
-                folders.append(a)
-            elif a.do is Do.MOVE or frees(a):
-                clearing.append(a)
-            else:
-                removing.append(a)
-        cut = (
-            sorted(clearing, key=_deepest_first),
-            sorted(folders, key=lambda a: (a.side.value, a.path.count("/"), a.path)),
-            sorted(copies[Side.THERE], key=lambda a: a.path),
-            sorted(copies[Side.HERE], key=lambda a: a.path),
-            sorted((a for a in removing if a.do is Do.DELETE), key=_deepest_first),
-            sorted((a for a in removing if a.do is Do.REMOVE_FOLDER), key=_deepest_first),
-        )
-        return tuple(tuple(phase) for phase in cut if phase)
-
-
-def _deepest_first(action: Action) -> tuple[int, bool, str]:
-    return (-action.path.count("/"), action.do is Do.REMOVE_FOLDER, action.path)
-
-
-def _folders_of(path: str) -> list[str]:
-    """The folders above ``path``, the topmost first, without the workspace itself."""
-    parts = path.split("/")
-    return ["/".join(parts[:i]) for i in range(1, len(parts))]
