@@ -118,7 +118,7 @@ NEVER = [
     "SiteCustomize.py", "usercustomize.py", "sitecustomize/__init__.py", "sitecustomize.cpython-311-x86_64-linux-gnu.so",
     "jupyter_server_config.py", "jupyter_notebook_config.json", "jupyter_config.py", "jupyter_server_config.d/x.json",
     ".ssh/authorized_keys", ".gitconfig", ".config/systemd/user/x.service", "ipython_config.py", ".envrc", ".g\u200cit/config",
-    "env/pyvenv.cfg", ".vscode/tasks.json",
+    "env/pyvenv.cfg", ".dsvmignore", "d/.dsvm-trash/x", ".dsvm-sync", ".vscode/tasks.json",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -427,6 +428,30 @@ def test_only_what_happened_is_recorded():
 def test_what_is_no_base(data):
     with pytest.raises(ValueError):
         bases.from_json(data)
+
+
+# Entries from the VM.
+
+
+def test_entries_travel_as_json():
+    for entry in (file("a", executable=True), folder("d"), Entry("l", Kind.LINK, digest="a")):
+        assert Entry.from_json(json.loads(json.dumps(entry.to_json()))) == entry
+
+
+BROKEN = {"path": [5, None, "x" * 9000], "kind": ["device", 1], "size": [-1, "5", 1.5, True, 2**64], "mtime_ns": ["1", 2**70],
+          "digest": [None, "x" * 5000], "executable": [1], "mark": [None, "x" * 101], "more": [1]}  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, v) for f, values in BROKEN.items() for v in values])
+def test_what_is_no_entry(field: str, value: object):
+    with pytest.raises(ValueError):
+        Entry.from_json({**file("a").to_json(), field: value})
+
+
+@pytest.mark.parametrize("data", [None, [], "a", {}, {"path": "a"}])
+def test_what_is_no_entry_at_all(data: object):
+    with pytest.raises(ValueError):
+        Entry.from_json(data)
 
 
 # Names.

@@ -25,6 +25,7 @@ from jupyter_dsvm.sync.base import row_of
 from jupyter_dsvm.sync.entries import STAGING, TRASH, UNSETTLED, Entry, Kind, Side
 from jupyter_dsvm.sync.ignore import Rules
 from jupyter_dsvm.sync.local import LocalFolder
+from jupyter_dsvm.sync.names import Names
 from jupyter_dsvm.sync.plan import Action, Do, Why
 
 OLD = 1_600_000_000 * 10**9
@@ -456,6 +457,23 @@ def test_paths_that_lead_out_are_refused(root: Path, local: LocalFolder, outside
             Action(Do.MOVE, Side.HERE, "a", Why.TYPE, entry=tree(local)["a"], keep_as=keep_as)
         ).done
     assert everything(root.parent) == {**before, "work/a": b"mine"}
+
+
+@pytest.mark.parametrize("path", ["sitecustomize.py", "d/x.pth", ".git", ".bashrc", ".dsvmignore"])
+def test_what_would_run_is_not_written_whatever_a_plan_says(root: Path, local: LocalFolder, path: str):
+    (root / "d").mkdir()
+    with pytest.raises(UnsafePath, match="is not written here"):
+        receive(local, copy(path))
+    assert not local.carry_out(Action(Do.FOLDER, Side.HERE, path, Why.NEW)).done
+    link = Entry(path, Kind.LINK, digest="d")
+    with pytest.raises(UnsafePath):
+        local.link(Action(Do.COPY, Side.HERE, path, Why.NEW, entry=link))
+    assert everything(root) == {}
+    assert list((root / STAGING).iterdir()) == []
+
+
+def test_what_names_this_disk_can_have(local: LocalFolder):
+    assert local.names() == Names()
 
 
 def test_nothing_is_written_through_a_link(root: Path, local: LocalFolder, outside: Path):

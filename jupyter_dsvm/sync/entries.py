@@ -67,9 +67,29 @@ class Entry:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Entry:
+    def from_json(cls, data: Any) -> Entry:
+        """What the VM sent, which may be anything: raises ``ValueError`` where it is no entry. Whether its path and target are
+        harmless is looked at later (``told``, ``local``)."""
+        if not isinstance(data, dict) or data.keys() != _TYPES.keys():
+            raise ValueError("no entry: other fields")
+        for name, kind in _TYPES.items():
+            if type(data[name]) is not kind:
+                raise ValueError(f"no entry: {name}")
+        whole = data["size"] >= 0 and abs(data["mtime_ns"]) < 2**63 and data["size"] < 2**63
+        if not whole or len(data["mark"]) > 100 or len(data["digest"]) > 4096 or len(data["path"]) > 8192:
+            raise ValueError("no entry: a number or text that nobody needs")
         return cls(**{**data, "kind": Kind(data["kind"])})
 
+
+_TYPES = {
+    "path": str,
+    "kind": str,
+    "size": int,
+    "mtime_ns": int,
+    "digest": str,
+    "executable": bool,
+    "mark": str,
+}
 
 Tree = Mapping[str, Entry]
 """A side, by path."""

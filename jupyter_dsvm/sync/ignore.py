@@ -49,6 +49,7 @@ RUNS_BY_ITSELF = (
     (r"\.(pth|egg-link)$", "Python runs such a file when it starts"),
     (r"(^|/)(sitecustomize|usercustomize)(\.[^/]*)?(/|$)", "Python runs such a file when it starts"),
     (r"(^|/)(jupyter\w*_config|ipython\w*_config|nbconfig|pyvenv)(\.[^/]*)?(/|$)", "it is a configuration, which would count here"),
+    (r"(^|/)\.dsvm(ignore|-sync|-trash)(/|$)", "it is this extension's own"),
     (r"(^|/)autorun\.inf$", "such a file runs by itself"),
 )  # fmt: skip
 _NEVER = [(re.compile(pattern, re.IGNORECASE), reason) for pattern, reason in RUNS_BY_ITSELF]

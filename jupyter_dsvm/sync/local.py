@@ -18,8 +18,8 @@ from ..errors import ChangedMeanwhile, FolderRefused, SecretRefused, SyncError, 
 from . import descent, trash
 from .base import Base
 from .entries import STAGING, UNSETTLED, Entry, Kind, Scan
-from .ignore import Rules
-from .names import link_problem, printable
+from .ignore import Rules, never_pulled
+from .names import Names, link_problem, printable
 from .plan import Action, Do, Outcome
 from .reading import Reading
 from .scanning import Look, TooMany, ignore_files, leads_out
@@ -73,6 +73,14 @@ class LocalFolder:
             yield root, fd, name
 
     # Looking.
+
+    def names(self) -> Names:
+        """What this folder's file system makes of names; for ``Options.here_names``."""
+        with descent.told("look at", str(self.root)), self.opened() as fd:
+            os.close(descent.own_folder(fd, STAGING))
+            folds = descent.look(STAGING.upper(), fd) is not None
+            longest = os.fpathconf(fd, "PC_NAME_MAX")
+        return Names(folds_case=folds, max_name=min(255, longest) if longest > 0 else 255)
 
     def rules(self) -> Rules:
         """From the ``.dsvmignore`` files in the folder."""
@@ -165,6 +173,7 @@ class LocalFolder:
     def put(self, action: Action, staging: int, staged: str) -> None:
         """Renames ``staged`` from the staging folder into place; ``Staged.place`` and ``link`` call it."""
         path, expected = action.path, action.replaces
+        self._harmless(path)
         with self._at(path, "write") as (root, fd, name):
             if expected is None:
                 descent.move_to_free(staged, staging, name, fd)
@@ -188,6 +197,12 @@ class LocalFolder:
                 raise
             os.unlink(staged, dir_fd=staging)
 
+    @staticmethod
+    def _harmless(path: str) -> None:
+        """No plan has such a path; but a mistake in one would run somebody's code."""
+        if reason := never_pulled(path):
+            raise UnsafePath(f"“{printable(path)}” is not written here: {reason}.")
+
     # What changes only this side.
 
     def carry_out(self, action: Action) -> Outcome:
@@ -205,6 +220,7 @@ class LocalFolder:
             return Outcome(action, False, problem=str(e))
 
     def _make_folder(self, action: Action) -> Outcome:
+        self._harmless(action.path)
         with self._at(action.path, "make the folder") as (_root, fd, name):
             try:
                 os.mkdir(name, dir_fd=fd)

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from .base import Row
 from .entries import Entry, Side, Skipped
+from .ignore import never_pulled
 from .names import POSIX, Names
 
 
@@ -123,8 +124,8 @@ class Options:
     there_names: Names = POSIX
     owned_here: frozenset[str] = frozenset()
     """Notebooks that are open in the page: pushed, never overwritten or deleted here."""
-    never_pull: Callable[[str], str] = lambda path: ""
-    """The reason why this path is never written here, or ""; ``ignore.never_pulled``."""
+    never_pull: Callable[[str], str] = never_pulled
+    """The reason why this path is never written here, or ""."""
     unknown_here: Mapping[str, str] = field(default_factory=dict)
     """``Scan.unknown`` of each side."""
     unknown_there: Mapping[str, str] = field(default_factory=dict)
