@@ -34,16 +34,18 @@ def of_plan(
     trees: Mapping[Side, Mapping[str, Entry]],
     unknown: Mapping[Side, Set[str]],
     actions: Iterable[Action],
+    gone: Mapping[Side, int],
     types: Set[str],
     options: Options,
 ) -> Halt | None:
-    """Why a plan is not to be carried out unasked. ``types``: paths that are a folder on one side and not on the other."""
+    """Why a plan is not to be carried out unasked. ``gone``: files of each side that are to be deleted since the other side has
+    none of them any more, in whatever direction; ``types``: paths that are a folder on one side and not on the other."""
     reasons, said, means = [], [], []
     evidence = []
     files = {side: [e for e in tree.values() if e.kind is not Kind.FOLDER] for side, tree in trees.items()}
     had = {side: sum(r.kind is not Kind.FOLDER and r.stamp(side) is not None for r in base.values()) for side in Side}
     deletes = {side: sorted(a.path for a in actions if a.do is Do.DELETE and a.side is side) for side in Side}
-    empty = {s for s in Side if had[s] and not files[s] and not unknown[s] and files[s.other]}
+    empty = {s for s in Side if not files[s] and not unknown[s] and gone[s.other]}
     for side in Side:
         if side in empty:
             reasons.append(HaltReason.EMPTY)

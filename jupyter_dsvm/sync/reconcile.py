@@ -205,7 +205,9 @@ class _Reconciliation:
                 self._act(path, step)
         left_there = self._room_here()
         self._folders_for_copies()
-        halt = halts.of_plan(self.base, self.trees, self.told.unknown, self.actions, in_the_way, self.options)
+        halt = halts.of_plan(
+            self.base, self.trees, self.told.unknown, self.actions, self._gone(), in_the_way, self.options
+        )
         common = {
             "skipped": tuple(
                 Skipped(names.printable(p), s, why)
@@ -242,6 +244,11 @@ class _Reconciliation:
     def _stays(self, path: str) -> bool:
         """Whether a file, link or new folder of this path is still somewhere once both sides are in step."""
         return self.steps.get(path, Step.NOTHING) not in (*DELETES, Step.FORGET)
+
+    def _gone(self) -> dict[Side, int]:
+        """Files of each side that the other has deleted."""
+        steps = [(DELETES[step], path) for path, step in self.steps.items() if step in DELETES]
+        return {side: sum(s is side and self.trees[s][p].kind is not Kind.FOLDER for s, p in steps) for side in Side}
 
     def _survivors(self) -> set[str]:
         """All folders with something in them that stays, and what no side can say anything about."""
