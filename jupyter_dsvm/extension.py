@@ -19,6 +19,8 @@ from traitlets import Bool
 from .kernels.promises import in_thread
 from .kernels.registry import PROVISIONER, registry
 from .models import FREE
+from .offers import KernelspecOffers
+from .ownfolder import sweep
 from .service import DSVMService
 from .settings import NAME as CONFIG_NAME
 
@@ -77,12 +79,18 @@ class DSVMExtension(ExtensionApp):
         self._pending: dict[str, tuple[str | None, int]] = {}
         self._default_provisioner: str | None = None
         self._unlisten = self.service.listen(self._changed)
+        self.service.page_is_open = self._page_is_open
+        self.service.look_for_paths = self._look_for_paths
         self.settings["jupyter_dsvm_service"] = self.service
         self.server.event_logger.register_event_schema(Path(__file__).parent / "events" / "changed.yaml")
         self._use_websocket_class()
         self._watch_activity()
         if self.keep_kernels_movable:
             self._use_provisioner()
+        self._offers = KernelspecOffers(
+            self.service, self.server.kernel_spec_manager, self.service.own_folder, self.log
+        )
+        self._offers.begin()
         self._look_for_kept_kernels()
         try:
             self.service.claim_changes()
@@ -110,6 +118,13 @@ class DSVMExtension(ExtensionApp):
         else:
             self.log.info("Kernels' websockets stay with %r: output may be limited or lost there.", chosen)
         self._websocket_class = chosen
+
+    def _page_is_open(self, kernel_id: str) -> bool:
+        """Whether somebody has that kernel's websocket open, as jupyter_server counts them. Called on worker threads."""
+        try:
+            return int(self.server.kernel_manager.kernel_model(kernel_id)["connections"]) > 0
+        except Exception:  # it has ended, or the manager counts nothing
+            return False
 
     def _watch_activity(self) -> None:
         from .activity import ActivityWatcher
@@ -210,6 +225,16 @@ class DSVMExtension(ExtensionApp):
 
             keep_sessions(sessions, self.server.root_dir)
 
+    def _look_for_paths(self) -> None:
+        """On a worker thread: a session is listed a moment after its kernel has started."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            try:
+                looking = asyncio.run_coroutine_threadsafe(self.refresh_paths(LAST_PATHS_SECONDS), loop)
+                looking.result(2 * LAST_PATHS_SECONDS)
+            except Exception as e:
+                self.log.debug("The sessions were not listed in time: %s", e)
+
     @property
     def _any_away(self) -> bool:
         """Whether a kernel is on a VM."""
@@ -242,6 +267,7 @@ class DSVMExtension(ExtensionApp):
         from .kernels.leftovers import remove_leftovers
 
         await in_thread(remove_leftovers)
+        await in_thread(sweep)
         await in_thread(self._end_left_kernels)
 
     def _end_left_kernels(self) -> None:
@@ -269,4 +295,5 @@ class DSVMExtension(ExtensionApp):
         if self._default_provisioner is not None:
             KernelProvisionerFactory.instance().default_provisioner_name = self._default_provisioner
             self._default_provisioner = None
+        await in_thread(self._offers.close)
         await in_thread(self.service.close)

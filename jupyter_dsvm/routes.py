@@ -15,16 +15,17 @@ from typing import Any, TypeVar
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
-from jupyter_server.utils import url_path_join
+from jupyter_server.utils import ensure_async, url_path_join
 from tornado import web
 
 from .access import AccessRequest
 from .accounts import checked
 from .compute.creating import NewCompute
-from .errors import BadRequest, DSVMError
+from .errors import BadRequest, DSVMError, NotAllowed, OperationRefused
 from .metrics import PATIENCE, unknown
 from .models import Operation, SignInStatus
 from .service import DSVMService
+from .terminals import open_terminal
 
 T = TypeVar("T")
 
@@ -192,6 +193,37 @@ class KernelspecsHandler(DSVMHandler):
         self.answer({"kernelspecs": await self.run(self.service.kernelspecs, compute)})
 
 
+class TerminalsHandler(DSVMHandler):
+    """A terminal of this server that is a shell on the machine."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, compute: str) -> None:
+        manager = self.settings.get("terminal_manager")
+        if manager is None or not self.settings.get("terminals_available"):
+            raise OperationRefused(
+                "Terminals are turned off on this Jupyter server.",
+                advice="Whoever runs it can turn them on (ServerApp.terminals_enabled, jupyter_server_terminals).",
+                code="TerminalsOff",
+            )
+        for action in ("write", "execute"):
+            allowed = self.authorizer.is_authorized(self, self.current_user, action, "terminals")
+            if not await ensure_async(allowed):
+                raise NotAllowed(
+                    "You may not use terminals on this Jupyter server.",
+                    advice="Ask whoever runs it for the right to use them.",
+                )
+        prepared = await self.run(self.service.terminals.prepare, compute)
+        self.answer({"name": open_terminal(manager, prepared)}, 201)
+
+
+class SSHHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def get(self, compute: str) -> None:
+        self.answer({"command": await self.run(self.service.terminals.ssh_command, compute)})
+
+
 class MetricsHandler(DSVMHandler):
     # A page that is open shows them, whether anybody works there or not: a server or hub that ends what is idle shall not be kept
     # from it.
@@ -233,6 +265,17 @@ class KernelComputeHandler(DSVMHandler):
         self.begun(await self.run(self.service.attach, kernel_id, compute, data.get("kernelspec")))
 
 
+class ReconnectHandler(DSVMHandler):
+    """Try to reach a kernel's machine at once."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, kernel_id: str) -> None:
+        self.service.reconnect(kernel_id)
+        self.set_status(204)
+        self.finish()
+
+
 class OperationsHandler(DSVMHandler):
     @web.authenticated
     @authorized
@@ -255,6 +298,28 @@ class OperationHandler(DSVMHandler):
             self.begun(await self.run(self.service.release, operation))
             return
         self.service.cancel(operation)
+        self.set_status(204)
+        self.finish()
+
+
+class QuestionsHandler(DSVMHandler):
+    """What code wants to do and a person has to allow."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        questions, revision = self.service.open_questions()
+        self.answer({"revision": revision, "questions": [q.to_json() for q in questions]})
+
+
+class QuestionHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def put(self, question: str) -> None:
+        data = self.body()
+        if set(data) != {"answer"} or data["answer"] not in ("yes", "no"):
+            raise BadRequest("The request's body is no answer.", advice='Send {"answer": "yes"} or {"answer": "no"}.')
+        self.service.questions.answer(question, data["answer"] == "yes")
         self.set_status(204)
         self.finish()
 
@@ -288,7 +353,7 @@ class SignInHandler(DSVMHandler):
         self.finish()
 
     def _answer(self, status: SignInStatus) -> None:
-        self.answer({"revision": self.service.signin_revision(), **status.to_json()})
+        self.answer({"revision": self.service.revision("signin"), **status.to_json()})
 
 
 class UnknownHandler(DSVMHandler):
@@ -308,13 +373,18 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"computes/([^/]+)/(start|stop|restart)", ComputeActionHandler),
     (r"computes/([^/]+)/access", AccessHandler),
     (r"computes/([^/]+)/kernelspecs", KernelspecsHandler),
+    (r"computes/([^/]+)/terminals", TerminalsHandler),
+    (r"computes/([^/]+)/ssh", SSHHandler),
     (r"computes/([^/]+)/metrics", MetricsHandler),
     (r"computes/([^/]+)/sizes", SizesHandler),
     (r"computes/([^/]+)/resize", ResizeHandler),
     (r"kernels", KernelsHandler),
     (r"kernels/([^/]+)/compute", KernelComputeHandler),
+    (r"kernels/([^/]+)/reconnect", ReconnectHandler),
     (r"operations", OperationsHandler),
     (r"operations/([^/]+)", OperationHandler),
+    (r"questions", QuestionsHandler),
+    (r"questions/([^/]+)", QuestionHandler),
     (r"signin", SignInHandler),
     (r"(.*)", UnknownHandler),
 ]

@@ -21,20 +21,24 @@ from traitlets.config import Config
 
 from .accounts import Accounts
 from .allowance import Allowance
+from .completion import Completion
 from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes
 from .connections import Connections
 from .elsewhere import Elsewhere
-from .errors import DSVMError, KernelStartError, NotFound
+from .errors import ComputeNotRunning, DSVMError, KernelStartError, NotFound
 from .keptchanges import KeptChanges
 from .kerneldeaths import OUT_OF_MEMORY, KernelDeaths
 from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
 from .metrics import ComputeMetrics
-from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, Problem
-from .moves import KernelFront, MayStart, Moves
+from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, Problem, Question
+from .moves import KernelFront, MayStart, Moves, refuse_to_start
 from .operations import OperationStore
+from .ownfolder import OwnFolder
+from .questions import Questions
 from .settings import ServiceSettings, load_config
+from .terminals import Terminals
 
 if TYPE_CHECKING:
     from .compute.free_tier import FreeTier
@@ -112,9 +116,19 @@ class DSVMService(MachineChanges, ServiceSettings):
             lambda row: self.changes.keeping_start(row),
         )
         self._join_changes(KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes"))
+        self.own_folder = OwnFolder()
+        self.terminals = Terminals(self.known, self.connections, self.own_folder)
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
+        self.questions = Questions(
+            lambda i: self._bump("questions", i), Path(jupyter_data_dir()) / "jupyter-dsvm" / "answers.json"
+        )
+        self.page_is_open: Callable[[str], bool] = lambda kernel_id: False
+        """Whether a page has that kernel's websocket open. The server's extension knows; elsewhere there is no page."""
+        self.look_for_paths: Callable[[], None] = lambda: None
+        """Has the notebooks' paths brought up to date, and blocks for a moment; set by the server's extension."""
+        self.completion = Completion(self.known, self.connections, self._work.submit)
         self._unsubscribe = self.registry.subscribe(self._kernel_changed)
 
     def _make_providers(self) -> list[ComputeProvider]:
@@ -189,8 +203,11 @@ class DSVMService(MachineChanges, ServiceSettings):
         with self._lock:
             if dict(paths) == self._paths:
                 return
+            renamed = {old: paths[k] for k, old in self._paths.items() if paths.get(k, old) != old}
             self._paths = dict(paths)
             known = list(self._rows)
+        if renamed:
+            self._in_background(lambda: self.questions.renamed(renamed))
         for kernel_id in known:
             self._kernel_changed(kernel_id)
         self._bump("computes", None)
@@ -244,21 +261,30 @@ class DSVMService(MachineChanges, ServiceSettings):
         proxies = self.registry.all()
         return {p.status.compute for p in proxies} | {p.moving for p in proxies if p.moving}
 
-    def signin_revision(self) -> int:
+    def revision(self, what: str) -> int:
+        """Of ``computes``, ``kernels``, ``operations``, ``signin`` or ``questions``."""
         with self._lock:
-            return self._revisions["signin"]
+            return self._revisions[what]
 
     def _account_changed(self) -> None:
         """Another account sees other machines: ask for them, so that the page need not."""
         self.resuming.account_changed()
+        self.known.account_changed()
+        self._in_background(lambda: self.known.snapshot(True))
+
+    def _in_background(self, function: Callable[[], object]) -> None:
         try:
-            self._work.submit(self.known.snapshot, True)
+            self._work.submit(function)
         except RuntimeError:
             pass  # the server is stopping
 
     def kernelspecs(self, compute: str) -> list[dict[str, str]]:
         """What can be started on a running machine, the first being what an attach without a name takes. Blocks."""
         return [s.to_json() for s in self.moves.kernelspecs(self.known.find(compute), Cancel())]
+
+    def kernelspecs_changed(self) -> None:
+        """Of this server, for a machine that was attached or left: a page that has the list looks for them then."""
+        self._bump("computes", None)
 
     def metrics(self, compute: str) -> Future[Metrics]:
         """How much of it is in use. Blocks only to find it; see ``ComputeMetrics.of`` for what to do with the answer."""
@@ -278,6 +304,15 @@ class DSVMService(MachineChanges, ServiceSettings):
         with self._lock:
             revision = self._revisions["operations"]
         return self.operations_store.all(), revision
+
+    def open_questions(self) -> tuple[list[Question], int]:
+        """What code wants to do and a person has to allow, and the list's revision. For pages: these count as seen now."""
+        revision = self.revision("questions")
+        return self.questions.open(), revision
+
+    def path(self, kernel_id: str) -> str | None:
+        """The notebook's path, where the session manager has said it."""
+        return self._paths.get(kernel_id)
 
     def operation(self, operation_id: str) -> Operation:
         return self.operations_store.get(operation_id).value
@@ -314,6 +349,19 @@ class DSVMService(MachineChanges, ServiceSettings):
             )
         return proxy
 
+    def reconnect(self, kernel_id: str) -> None:
+        """Somebody wants a kernel's machine to be tried now, while its link waits between two tries. Does not block; nothing to do
+        where the link stands. Raises ``NotFound``, and ``ComputeNotRunning`` where the kernel has ended."""
+        status = self.proxy(kernel_id).status
+        if status.link.state is LinkPhase.GONE:
+            raise ComputeNotRunning(
+                f"There is nothing to reconnect to: what ran on {self.known.name(status.compute)} has ended.",
+                advice="Return the notebook to the free tier, or attach it again.",
+                code="KernelGone",
+            )
+        if status.link.state is not LinkPhase.LOCAL:
+            self.connections.hurry(status.compute)
+
     @staticmethod
     def stays(proxy: Any, row: Compute, kernelspec: str | None) -> bool:
         """Whether that kernel runs there already, so that there is nothing to move."""
@@ -335,9 +383,12 @@ class DSVMService(MachineChanges, ServiceSettings):
         kernelspec: str | None,
         report: Report | None = None,
         cancel: Cancel | None = None,
+        *,
+        may_start: bool = True,
     ) -> Backend:
         """A backend on a VM, not started, for a kernelspec that names one (``dsvm-NAME-KERNEL``). Blocks; the provisioner
-        calls it. Opening a notebook starts nothing that is billed, unless ``kernel_may_start`` allows it."""
+        calls it. Opening a notebook starts nothing that is billed, unless ``kernel_may_start`` allows it; with ``may_start``
+        false, never."""
         row = self.known.find(compute)
         language = str(getattr(front, "language", "") or "")
         return self.moves.remote_backend(
@@ -348,7 +399,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             local_name=None,
             report=report,
             cancel=cancel or Cancel(),
-            may_start=self.code_may_start,
+            may_start=self.code_may_start if may_start else refuse_to_start,
         )
 
     def adopted_backend(self, kept: KeptKernel, handed_on: int) -> Backend:
@@ -389,6 +440,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             self._closed = True
         self._unsubscribe()
         self.deaths.close()
+        self.questions.close()
         self.changes.leave()
         self.elsewhere.close()
         self.resuming.close()
@@ -404,6 +456,7 @@ class DSVMService(MachineChanges, ServiceSettings):
         self.changes.close()
         self.connections.close()
         self.known.close()
+        self.own_folder.remove()
         self._listeners.clear()
 
 

@@ -159,12 +159,16 @@ PATHS = [
     "computes/free/access",
     "computes/free/kernelspecs",
     "computes/free/metrics",
+    "computes/free/terminals",
+    "computes/free/ssh",
     "computes/free/sizes",
     "computes/free/resize",
     "kernels",
     "kernels/k/compute",
     "operations",
     "operations/o",
+    "questions",
+    "questions/q",
     "signin",
     "anything/else",
 ]
@@ -283,6 +287,8 @@ async def test_an_authorizer_can_keep_collaborators_from_spending(
     assert (await api("POST", "computes", GPU.id, "start"))[0] == 403
     assert (await api("PUT", "kernels", "k", "compute", body={"compute": "free"}))[0] == 403
     assert (await api("DELETE", "operations", "o"))[0] == 403
+    assert (await api("PUT", "questions", "q", body={"answer": "yes"}))[0] == 403
+    assert (await api("GET", "questions"))[0] == 200
     assert {r for _, r in asked} == {"jupyter_dsvm"}
     assert not [a for a in cloud.asked if a != "list"]
 

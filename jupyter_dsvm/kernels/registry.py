@@ -41,6 +41,7 @@ class Call:
         *,
         trusted: bool,
         running: bool,
+        completing: bool = False,
         answer: Callable[[dict[str, Any]], None],
     ) -> None:
         self.proxy = proxy
@@ -49,6 +50,8 @@ class Call:
         """The kernel that asks runs on this server; False: on a VM, with fewer rights."""
         self.running = running
         """A request of the user runs in that kernel now."""
+        self.completing = completing
+        """A completion was asked for by a client of that kernel, and it has not answered yet."""
         self.cancelled = threading.Event()
         """Set when the kernel hung up, as on an interrupt of the cell."""
         self.received = utc_now()
@@ -69,7 +72,9 @@ class Service(Protocol):
 
     def handle_call(self, call: Call) -> None: ...
 
-    def remote_backend(self, proxy: Proxy, compute: str, kernelspec: str | None) -> Backend: ...
+    def remote_backend(
+        self, proxy: Proxy, compute: str, kernelspec: str | None, *, may_start: bool = True
+    ) -> Backend: ...
 
     def adopted_backend(self, kept: KeptKernel, handed_on: int) -> Backend: ...
 
