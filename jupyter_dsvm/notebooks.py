@@ -39,11 +39,11 @@ class NotebookFiles:
     operations_store: OperationStore
     connections: Connections
     registry: Any
-    root_dir: str
     spawn: Callable[[Running, Callable[[], object]], None]
     _kernel_changed: Callable[[str], None]
 
     def _join_notebooks(self, file: Path) -> None:
+        self.root_dir: Path | None = None
         self.last_ran = LastRan(file)
         self.environments = Environments(self.operations_store, self.known, self.connections)
         self.operations_store.listen(self._brought_back)
@@ -51,14 +51,14 @@ class NotebookFiles:
     def use_root(self, folder: str) -> None:
         """The folder that notebooks' paths begin in. Blocks for a small file; the extension calls it while the server loads."""
         if folder:
-            self.root_dir = folder
+            self.root_dir = Path(folder)
             self.last_ran.load()
 
     def _file(self, path: str | None) -> Path | None:
         """A notebook's file, inside the root folder; it need not exist."""
-        if not path or not self.root_dir or "\0" in path:
+        if not path or self.root_dir is None or "\0" in path:
             return None
-        file = Path(self.root_dir) / path.lstrip("/")
+        file = self.root_dir / path.lstrip("/")
         return None if ".." in file.parts else file
 
     # Where it last ran

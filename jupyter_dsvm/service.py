@@ -102,8 +102,6 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         self.elsewhere = Elsewhere(self.operations_store, self.known)
         self.accounts = Accounts(lambda: self.known.providers, lambda i: self._bump("signin", i), self._account_changed)
         self.connections = connections or Connections(self.known, self._in_use, lambda: self.connection_idle)
-        self.root_dir = ""
-        """The folder that the server serves; set by the extension."""
         self.measured = ComputeMetrics(self.known, self.connections)
         self.deaths = KernelDeaths(self._look_at_memory)
         self.moves = Moves(
@@ -211,12 +209,12 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         with self._lock:
             if dict(paths) == self._paths:
                 return
-            renamed = {old: paths[k] for k, old in self._paths.items() if paths.get(k, old) != old}
             before, self._paths = self._paths, dict(paths)
             known = list(self._rows)
-        self._renamed(before, paths)
+        renamed = {old: paths[k] for k, old in before.items() if paths.get(k, old) != old}
         if renamed:
             self._in_background(lambda: self.questions.renamed(renamed))
+        self._renamed(before, paths)
         for kernel_id in known:
             self._kernel_changed(kernel_id)
         self._bump("computes", None)

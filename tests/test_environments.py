@@ -102,7 +102,7 @@ def test_what_is_there(configured: Emulator, home: Path, tmp_path: Path):
     }
     assert states() == {}
     # Beside the notebook, here and there.
-    service().root_dir = str(tmp_path)
+    service().root_dir = tmp_path
     try:
         (tmp_path / "work").mkdir()
         (tmp_path / "work" / "helpers.py").touch()
@@ -112,7 +112,7 @@ def test_what_is_there(configured: Emulator, home: Path, tmp_path: Path):
         (home / "json.py").write_text("raise SystemExit('it was imported')")
         assert states("import helpers, json", path="work/a.ipynb") == {"helpers": "present"}
     finally:
-        service().root_dir = ""
+        service().root_dir = None
         for name in ("helpers.py", "json.py"):
             (home / name).unlink(missing_ok=True)
     (missing,) = service().modules("cpu-vm", None, ["import cv2"], None)

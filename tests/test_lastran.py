@@ -147,7 +147,7 @@ def test_paths_outside_the_folder_and_services_without_one(tmp_path: Path, monke
             server.service.set_paths({"k1": path})
             server.proxy.status = dataclasses.replace(server.proxy.status, compute=CPU.id)
             server.registry.changed("k1")
-        server.service.root_dir = ""
+        server.service.root_dir = None
         server.service.set_paths({"k1": "a.ipynb"})
         server.registry.changed("k1")
         assert server.service.attach_notes("k1") == []
