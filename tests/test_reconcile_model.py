@@ -105,7 +105,7 @@ class World:
         here, unknown_here = self.here.scan(self.base, Side.HERE)
         there, unknown_there = self.there.scan(self.base, Side.THERE)
         self.options = replace(self.options, unknown_here=unknown_here, unknown_there=unknown_there, **options)
-        for _ in range(2 if hashes else 0):
+        if hashes:
             plan = reconcile(self.base, here, there, direction=direction, options=self.options)
             here = self.here.read(plan.digests_here, here)
             there = self.there.read(plan.digests_there, there)
