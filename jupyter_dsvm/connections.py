@@ -224,6 +224,14 @@ class Connections:
         if pipe is not None and error is not None:
             pipe.gone(error)
 
+    def hurry(self, compute_id: str) -> None:
+        """Have a lost connection tried at once, or a second after the last try. Does not block."""
+        with self._lock:
+            slot = self._slots.get(compute_id)
+        pipe = slot.pipe if slot is not None else None
+        if pipe is not None:
+            pipe.hurry()
+
     def _connect(self, compute_id: str, name: str, cancel: Cancel | None = None, patient: bool = False) -> VMPipe:
         # Late, as everything that a server without any attached notebook need not load.
         from .kernels.vmpipe import VMPipe

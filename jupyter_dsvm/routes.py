@@ -247,6 +247,17 @@ class KernelComputeHandler(DSVMHandler):
         self.begun(await self.run(self.service.attach, kernel_id, compute, data.get("kernelspec")))
 
 
+class ReconnectHandler(DSVMHandler):
+    """Try to reach a kernel's machine at once."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, kernel_id: str) -> None:
+        self.service.reconnect(kernel_id)
+        self.set_status(204)
+        self.finish()
+
+
 class OperationsHandler(DSVMHandler):
     @web.authenticated
     @authorized
@@ -328,6 +339,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"computes/([^/]+)/resize", ResizeHandler),
     (r"kernels", KernelsHandler),
     (r"kernels/([^/]+)/compute", KernelComputeHandler),
+    (r"kernels/([^/]+)/reconnect", ReconnectHandler),
     (r"operations", OperationsHandler),
     (r"operations/([^/]+)", OperationHandler),
     (r"signin", SignInHandler),

@@ -25,7 +25,7 @@ from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes
 from .connections import Connections
 from .elsewhere import Elsewhere
-from .errors import NotFound
+from .errors import ComputeNotRunning, NotFound
 from .keptchanges import KeptChanges
 from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
@@ -242,6 +242,7 @@ class DSVMService(MachineChanges, ServiceSettings):
     def _account_changed(self) -> None:
         """Another account sees other machines: ask for them, so that the page need not."""
         self.resuming.account_changed()
+        self.known.account_changed()
         try:
             self._work.submit(self.known.snapshot, True)
         except RuntimeError:
@@ -295,6 +296,19 @@ class DSVMService(MachineChanges, ServiceSettings):
                 code="UnknownKernel",
             )
         return proxy
+
+    def reconnect(self, kernel_id: str) -> None:
+        """Somebody wants a kernel's machine to be tried now, while its link waits between two tries. Does not block; nothing to do
+        where the link stands. Raises ``NotFound``, and ``ComputeNotRunning`` where the kernel has ended."""
+        status = self.proxy(kernel_id).status
+        if status.link.state is LinkPhase.GONE:
+            raise ComputeNotRunning(
+                f"There is nothing to reconnect to: what ran on {self.known.name(status.compute)} has ended.",
+                advice="Return the notebook to the free tier, or attach it again.",
+                code="KernelGone",
+            )
+        if status.link.state is not LinkPhase.LOCAL:
+            self.connections.hurry(status.compute)
 
     @staticmethod
     def stays(proxy: Any, row: Compute, kernelspec: str | None) -> bool:

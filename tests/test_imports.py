@@ -19,7 +19,7 @@ LAYERS: list[tuple[int, list[str]]] = [
     (1, ["compute", "ssh", "ownfolder"]),
     (2, ["kernels", "sync"]),
     (3, ["kernels.provisioner", "operations", "tables", "allowance", "settings"]),
-    (4, ["computes", "connections", "booting", "moves", "accounts", "settling"]),
+    (4, ["computes", "denials", "connections", "booting", "moves", "accounts", "settling"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["service", "machines", "calls", "terminals", "offers"]),
     (5, ["routes", "websocket", "frames"]),

@@ -163,6 +163,7 @@ async def test_every_operation_of_the_file(
     operation = await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": "python3"})
     await asyncio.sleep(0.3)
     assert (await ask("listKernels", 200, "GET", "kernels"))["kernels"][0]["compute"] == "azure:rich"
+    await ask("reconnectKernel", 204, "POST", "kernels/k1/reconnect")
     listed = await ask("listOperations", 200, "GET", "operations")
     assert len(listed["operations"]) >= 5
     await ask("getOperation", 200, "GET", f"operations/{operation['id']}")
@@ -187,6 +188,7 @@ async def test_every_operation_of_the_file(
 async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]], cloud: FakeCompute):
     await checked(404, "POST", "computes/nothing/start")
     await checked(404, "PUT", "kernels/nobody/compute", {"compute": "free"})
+    await checked(404, "POST", "kernels/nobody/reconnect")
     await checked(400, "PUT", "kernels/k1/compute", {"compute": 1})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": None})
     await checked(400, "POST", "computes", {"name": "x"})

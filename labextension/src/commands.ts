@@ -27,6 +27,7 @@ export namespace CommandIDs {
   export const stop = 'dsvm:stop';
   export const restart = 'dsvm:restart';
   export const resize = 'dsvm:resize';
+  export const reconnect = 'dsvm:reconnect';
   export const create = 'dsvm:create';
   export const signIn = 'dsvm:sign-in';
   export const signOut = 'dsvm:sign-out';
@@ -326,13 +327,48 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
         ? model.computes.some(possible)
         : !!compute && possible(compute);
     },
-    describedBy: { args: COMPUTE_ARGS },
+    describedBy: {
+      args: {
+        ...COMPUTE_ARGS,
+        properties: {
+          ...COMPUTE_ARGS.properties,
+          withoutGpu: { type: 'boolean', description: 'Whether to show sizes without GPU only.' }
+        }
+      }
+    },
     execute: async args => {
       const compute = await pick(args, trans.__('Resize a Machine…'), c =>
         canResize(c, model.runningOn(c.id))
       );
       if (compute) {
-        await resize({ model, compute, trans });
+        await resize({ model, compute, trans, withoutGpu: !!args.withoutGpu });
+      }
+    }
+  });
+
+  /** A kernel that is out of reach: of the machine in the arguments, else that of the current notebook. */
+  const lostKernel = (args: ReadonlyPartialJSONObject): IKernel | undefined => {
+    const own = kernelOf(args);
+    return [...(own ? [own] : []), ...(args.compute === undefined ? [] : model.kernels)].find(
+      kernel =>
+        kernel.link.state === 'reconnecting' &&
+        (args.compute === undefined || kernel.compute === computeOf(args)?.id)
+    );
+  };
+
+  commands.addCommand(CommandIDs.reconnect, {
+    label: trans.__('Reconnect Now'),
+    caption: trans.__('Try at once to reach a machine that does not answer'),
+    isEnabled: args => !!lostKernel(args),
+    describedBy: {
+      args: { ...COMPUTE_ARGS, properties: { ...COMPUTE_ARGS.properties, kernel: KERNEL_ARG } }
+    },
+    execute: async args => {
+      const kernel = lostKernel(args);
+      if (kernel) {
+        await attempt(trans.__('The machine could not be tried again'), () =>
+          model.reconnect(kernel.id)
+        );
       }
     }
   });

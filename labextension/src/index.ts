@@ -7,6 +7,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { ComputeChip } from './chip';
 import { addCommands, CommandIDs } from './commands';
 import { CurrentNotebook } from './current';
+import { Filters, StateFilters } from './filters';
 import { ComputeModel } from './model';
 import { KnownComputes } from './move';
 import { OperationNotifications } from './notifications';
@@ -94,7 +95,8 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       trans,
       openPanel: () => shell.activateById(panel.id)
     });
-    const panel = new ComputePanel({ model, current, commands, trans });
+    const filters = new Filters(new StateFilters(state));
+    const panel = new ComputePanel({ model, current, filters, commands, trans });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
 
     for (const command of Object.values(CommandIDs)) {

@@ -1,5 +1,20 @@
 import { Menu } from '@lumino/widgets';
 
+import { ICompute } from './api';
+import { CommandIDs } from './commands';
+
+/** What a notebook can be moved to: the free tier, and each machine. */
+export function addPlaces(
+  menu: Menu,
+  machines: readonly ICompute[],
+  args: Record<string, string> = {}
+): void {
+  menu.addItem({ command: CommandIDs.detach, args: { ...args, menu: true } });
+  for (const { id } of machines) {
+    menu.addItem({ command: CommandIDs.attach, args: { ...args, compute: id, menu: true } });
+  }
+}
+
 /** Open a menu below the button that was pressed; when it closes, it goes away and the button has the focus again. */
 export function openMenu(menu: Menu, anchor: HTMLElement): void {
   const { left, bottom } = anchor.getBoundingClientRect();

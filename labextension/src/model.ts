@@ -201,6 +201,11 @@ export class ComputeModel implements IComputeModel {
     });
   }
 
+  async reconnect(kernel: string): Promise<void> {
+    const path = `kernels/${encodeURIComponent(kernel)}/reconnect`;
+    await request<void>(path, this._settings, this._trans, { method: 'POST' });
+  }
+
   async cancel(operation: string, release = false): Promise<void> {
     const path = `operations/${encodeURIComponent(operation)}${release ? '?release=true' : ''}`;
     await request<void>(path, this._settings, this._trans, { method: 'DELETE' });

@@ -116,6 +116,8 @@ export interface IComputeModel extends IDisposable {
   refresh(): Promise<void>;
   change(compute: string, action: ComputeAction): Promise<IOperation>;
   move(kernel: string, compute: string, kernelspec?: string): Promise<IOperation>;
+  /** Have the machine of a kernel that is out of reach tried at once. */
+  reconnect(kernel: string): Promise<void>;
   /** With `release`, a machine whose start is no longer waited for is turned off again. */
   cancel(operation: string, release?: boolean): Promise<void>;
   /** The sizes that a machine could have. */

@@ -291,7 +291,11 @@ class FakeConnections:
         self.error: DSVMError | None = None
         self.passwords: dict[str, str | None] = {}
         self.starts: list[dict[str, Any]] = []
+        self.hurried: list[str] = []
         self.closed = False
+
+    def hurry(self, compute_id: str) -> None:
+        self.hurried.append(compute_id)
 
     def open(self, compute: Compute, cancel: Cancel, set_up: Report | None = None) -> FakePipe:
         if self.error is not None:

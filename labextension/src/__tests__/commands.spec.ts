@@ -249,4 +249,40 @@ describe('the commands', () => {
     expect(opened).toBe(1);
     expect(model.done).toEqual([['refresh']]);
   });
+
+  describe('to reconnect', () => {
+    const lost = (id: string, compute: string) => ({
+      ...fixtures.kernel,
+      id,
+      compute,
+      link: { ...fixtures.local, state: 'reconnecting' as const, attempt: 2 }
+    });
+
+    it('is there for a machine that does not answer, and for no other', () => {
+      model.kernels = [fixtures.kernel, lost('k-2', fixtures.cpu.id)];
+      const enabled = (compute?: string) =>
+        commands.isEnabled(CommandIDs.reconnect, compute ? { compute } : {});
+      expect(enabled(fixtures.cpu.id)).toBe(true);
+      expect(enabled(fixtures.gpu.id)).toBe(false);
+      expect(enabled()).toBe(false);
+      model.kernels = [lost(fixtures.kernel.id, fixtures.gpu.id)];
+      expect(enabled()).toBe(true);
+    });
+
+    it('asks for the notebook in front, or for the one that is there', async () => {
+      model.kernels = [
+        lost(fixtures.kernel.id, fixtures.cpu.id),
+        lost('k-2', fixtures.cpu.id),
+        lost('k-3', fixtures.gpu.id)
+      ];
+      await commands.execute(CommandIDs.reconnect);
+      await commands.execute(CommandIDs.reconnect, { compute: fixtures.cpu.id });
+      await commands.execute(CommandIDs.reconnect, { compute: fixtures.gpu.id });
+      expect(model.done).toEqual([
+        ['reconnect', fixtures.kernel.id],
+        ['reconnect', fixtures.kernel.id],
+        ['reconnect', 'k-3']
+      ]);
+    });
+  });
 });

@@ -112,6 +112,10 @@ export class FakeModel implements IComputeModel {
     return fixtures.attach;
   }
 
+  async reconnect(kernel: string): Promise<void> {
+    this.done.push(['reconnect', kernel]);
+  }
+
   async cancel(operation: string, release = false): Promise<void> {
     this.done.push(['cancel', operation, release]);
   }
