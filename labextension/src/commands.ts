@@ -36,7 +36,6 @@ export namespace CommandIDs {
   export const copySSH = 'dsvm:copy-ssh';
   export const cancelMove = 'dsvm:cancel-move';
   export const stopWaiting = 'dsvm:stop-waiting';
-  export const reconnect = 'dsvm:reconnect';
   export const openSettings = 'dsvm:open-settings';
 }
 
