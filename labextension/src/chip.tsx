@@ -2,14 +2,13 @@ import { ReactWidget, UseSignal } from '@jupyterlab/apputils';
 import { NotebookPanel } from '@jupyterlab/notebook';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
-import { Menu } from '@lumino/widgets';
 import * as React from 'react';
 
 import { canAttach, machinesOf } from './actions';
 import { FREE, ICompute, IKernel } from './api';
 import { CommandIDs } from './commands';
 import { ToneIcon } from './components/ToneIcon';
-import { openMenu } from './menu';
+import { newMenu, openMenu } from './menu';
 import { IComputeModel } from './tokens';
 import { chipText, IChipText } from './words';
 
@@ -103,7 +102,7 @@ export class ComputeChip extends ReactWidget {
   private _openMenu(anchor: HTMLElement): void {
     const { commands, model } = this._options;
     const kernel = this._kernelId ?? '';
-    const menu = new Menu({ commands });
+    const menu = newMenu(commands);
     menu.addItem({ command: CommandIDs.detach, args: { kernel, menu: true } });
     const below = window.innerHeight - anchor.getBoundingClientRect().bottom;
     const { machines, more } = chipMachines(model, model.kernel(kernel), roomFor(below));

@@ -1,7 +1,13 @@
+import { CommandRegistry } from '@lumino/commands';
 import { Menu } from '@lumino/widgets';
 
 import { ICompute } from './api';
 import { CommandIDs } from './commands';
+
+/** An empty menu for `openMenu`. */
+export function newMenu(commands: CommandRegistry): Menu {
+  return new Menu({ commands, renderer: new Renderer() });
+}
 
 /** What a notebook can be moved to: the free tier, and each machine. */
 export function addPlaces(
@@ -24,4 +30,17 @@ export function openMenu(menu: Menu, anchor: HTMLElement): void {
     window.setTimeout(() => menu.dispose(), 0);
   });
   menu.open(left, bottom);
+}
+
+/** Lumino's own says of a separator that it is nothing, and yet lets the keyboard go there. */
+class Renderer extends Menu.Renderer {
+  renderItem(data: Menu.IRenderData): ReturnType<Menu.Renderer['renderItem']> {
+    const item = super.renderItem(data);
+    if (data.item.type === 'separator') {
+      const attributes: Record<string, unknown> = item.attrs;
+      attributes['role'] = 'separator';
+      delete attributes['tabindex'];
+    }
+    return item;
+  }
 }

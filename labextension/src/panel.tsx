@@ -2,19 +2,20 @@ import { ReactWidget, UseSignal } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
-import { Menu } from '@lumino/widgets';
+import { Message } from '@lumino/messaging';
 import * as React from 'react';
 
 import { CancelChoice, machinesOf } from './actions';
 import { ICompute, IOperation } from './api';
 import { CommandIDs } from './commands';
 import { ComputePanelView } from './components/ComputePanelView';
+import { WatchedGauges } from './components/WatchedGauges';
 import { ICurrentNotebook } from './current';
 import { Filters } from './filters';
 import { computeIcon } from './icons';
-import { addPlaces, openMenu } from './menu';
+import { addPlaces, newMenu, openMenu } from './menu';
 import { PrimaryAction } from './states';
-import { IComputeModel } from './tokens';
+import { IComputeModel, IMetricsModel } from './tokens';
 
 const COMMAND_OF: Record<PrimaryAction, string> = {
   attach: CommandIDs.attach,
@@ -58,6 +59,12 @@ export class ComputePanel extends ReactWidget {
     this.node.setAttribute('aria-label', trans.__('Compute'));
   }
 
+  /** The keyboard goes on from here. */
+  protected onActivateRequest(): void {
+    this.node.tabIndex = -1;
+    this.node.focus({ preventScroll: true });
+  }
+
   protected render(): React.ReactElement {
     const { model, current, filters } = this._options;
     return (
@@ -79,6 +86,7 @@ export class ComputePanel extends ReactWidget {
       <ComputePanelView
         model={model}
         notebook={current.notebook}
+        gauge={this._gauge()}
         filters={filters.value}
         onFilters={change => filters.set(change)}
         onAction={({ id }, action) =>
@@ -105,6 +113,29 @@ export class ComputePanel extends ReactWidget {
     );
   }
 
+  // While the panel is hidden nobody looks at how much is in use.
+
+  protected onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this.update();
+  }
+
+  protected onAfterHide(message: Message): void {
+    super.onAfterHide(message);
+    this.update();
+  }
+
+  /** How much of where the notebook runs is in use. */
+  private _gauge(): React.ReactNode {
+    const { model, metrics, current, trans } = this._options;
+    const kernel = model.kernel(current.notebook?.kernelId ?? null);
+    return (
+      metrics &&
+      kernel &&
+      this.isVisible && <WatchedGauges metrics={metrics} compute={kernel.compute} trans={trans} />
+    );
+  }
+
   /** What else is possible, besides the card's own button. */
   private _menuOf(compute: ICompute, primary: PrimaryAction | null): string[] {
     const { commands, current, model } = this._options;
@@ -121,7 +152,7 @@ export class ComputePanel extends ReactWidget {
   }
 
   private _openMenu(compute: ICompute, items: readonly string[], anchor: HTMLElement): void {
-    const menu = new Menu({ commands: this._options.commands });
+    const menu = newMenu(this._options.commands);
     for (const command of items) {
       menu.addItem({ command, args: { compute: compute.id } });
     }
@@ -136,14 +167,14 @@ export class ComputePanel extends ReactWidget {
       void commands.execute(CommandIDs.attach);
       return;
     }
-    const menu = new Menu({ commands });
+    const menu = newMenu(commands);
     addPlaces(menu, machines);
     openMenu(menu, anchor);
   }
 
   private _openAccountMenu(anchor: HTMLElement): void {
     const { commands } = this._options;
-    const menu = new Menu({ commands });
+    const menu = newMenu(commands);
     for (const command of [CommandIDs.signIn, CommandIDs.signOut]) {
       if (commands.isEnabled(command)) {
         menu.addItem({ command, args: { menu: true } });
@@ -165,6 +196,7 @@ export class ComputePanel extends ReactWidget {
 export namespace ComputePanel {
   export interface IOptions {
     model: IComputeModel;
+    metrics: IMetricsModel | null;
     current: ICurrentNotebook;
     filters: Filters;
     commands: CommandRegistry;
