@@ -100,7 +100,7 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       openPanel: () => shell.activateById(panel.id)
     });
     const filters = new Filters(settings);
-    const panel = new ComputePanel({ model, metrics, current, filters, commands, trans });
+    const panel = new ComputePanel({ model, metrics, current, filters, settings, commands, trans });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
 
     keepFocus(app);

@@ -14,6 +14,7 @@ import { ICurrentNotebook } from './current';
 import { Filters } from './filters';
 import { computeIcon } from './icons';
 import { addPlaces, newMenu, openMenu } from './menu';
+import { ISettings } from './settings';
 import { PrimaryAction } from './states';
 import { IComputeModel, IMetricsModel } from './tokens';
 
@@ -57,6 +58,7 @@ export class ComputePanel extends ReactWidget {
     this.title.caption = trans.__('Compute');
     this.node.setAttribute('role', 'region');
     this.node.setAttribute('aria-label', trans.__('Compute'));
+    _options.settings.changed.connect(this.update, this);
   }
 
   /** The keyboard goes on from here. */
@@ -79,7 +81,7 @@ export class ComputePanel extends ReactWidget {
   }
 
   private _renderView(): React.ReactElement {
-    const { model, current, commands, filters, trans } = this._options;
+    const { model, current, commands, filters, settings, trans } = this._options;
     const execute = (command: string, args?: ReadonlyPartialJSONObject) =>
       void commands.execute(command, args);
     return (
@@ -87,6 +89,7 @@ export class ComputePanel extends ReactWidget {
         model={model}
         notebook={current.notebook}
         gauge={this._gauge()}
+        startOnly={settings.defaultAction === 'start'}
         filters={filters.value}
         onFilters={change => filters.set(change)}
         onAction={({ id }, action) =>
@@ -199,6 +202,7 @@ export namespace ComputePanel {
     metrics: IMetricsModel | null;
     current: ICurrentNotebook;
     filters: Filters;
+    settings: ISettings;
     commands: CommandRegistry;
     trans: TranslationBundle;
   }

@@ -58,6 +58,8 @@ export interface ISituation {
   kernel?: IKernel;
   /** The current notebook's kernel, wherever it runs; absent when nothing can be moved. */
   current?: IKernel;
+  /** Whether a machine that is off is started only, and the notebook not attached: a person's wish. */
+  startOnly?: boolean;
 }
 
 export interface IComputeState {
@@ -249,7 +251,7 @@ export const STATES: readonly IRow[] = [
     applies: s => s.compute.power_state === 'deallocated',
     tone: 'off',
     text: (_, trans) => trans.__('Off. Disk and static address still cost a little.'),
-    primary: s => (isMovable(s) ? 'attach' : 'start')
+    primary: s => (isMovable(s) && !s.startOnly ? 'attach' : 'start')
   },
   {
     name: 'stopped',

@@ -7,9 +7,9 @@ import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
 import { addCommands, CommandIDs } from '../commands';
 import { Filters } from '../filters';
 import { KnownComputes } from '../move';
-import { Settings } from '../settings';
 import { ComputePanel } from '../panel';
 import { FakeCurrent, FakeModel } from './fakeModel';
+import { FakeSettings } from './fakeSettings';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');
@@ -19,6 +19,7 @@ describe('the sidebar', () => {
   let model: FakeModel;
   let panel: ComputePanel;
   let filters: Filters;
+  let settings: FakeSettings;
   let ran: [string, ReadonlyPartialJSONObject][];
 
   const show = async () => {
@@ -39,7 +40,7 @@ describe('the sidebar', () => {
     commands = new CommandRegistry();
     model = new FakeModel();
     const current = new FakeCurrent();
-    const settings = new Settings();
+    settings = new FakeSettings();
     filters = new Filters(settings, 1);
     addCommands(commands, {
       model,
@@ -55,7 +56,7 @@ describe('the sidebar', () => {
       ran.push([id, args]);
       return id.startsWith('dsvm:') ? Promise.resolve() : execute(id, args);
     });
-    panel = new ComputePanel({ model, metrics: null, current, filters, commands, trans });
+    panel = new ComputePanel({ model, metrics: null, current, filters, settings, commands, trans });
   });
 
   afterEach(() => {
@@ -69,6 +70,16 @@ describe('the sidebar', () => {
     await show();
     press(card('gpu-vm'), 'More actions for gpu-vm');
     expect(items()).toEqual(['Start gpu-vm', 'Resize gpu-vm…']);
+  });
+
+  it('only starts a machine that is off where a person wants that', async () => {
+    await show();
+    expect(card('gpu-vm').getByRole('button', { name: /^Start and attach/ })).toBeTruthy();
+    settings.set({ defaultAction: 'start' });
+    await waitFor(() => press(card('gpu-vm'), /^Start( gpu-vm)?$/));
+    expect(ran).toEqual([[CommandIDs.start, { compute: fixtures.gpu.id }]]);
+    press(card('gpu-vm'), 'More actions for gpu-vm');
+    expect(items()[0]).toBe('Attach Notebook to gpu-vm…');
   });
 
   it('has the terminal and the SSH command there where the page has them', async () => {

@@ -35,6 +35,7 @@ export interface ICardProps {
   kernel?: IKernel;
   /** The current notebook's kernel. */
   current?: IKernel;
+  startOnly?: boolean;
   placement?: IPlacement;
   /** What is possible besides the card's own button; without anything there is no menu button. */
   menuOf: (primary: PrimaryAction | null) => string[];

@@ -23,6 +23,8 @@ export interface IComputePanelViewProps {
   notebook: INotebook | null;
   /** How much of where it runs is in use. */
   gauge?: React.ReactNode;
+  /** Whether a machine that is off is started only. */
+  startOnly?: boolean;
   filters?: IFilters;
   /** Without it there is nothing to filter with. */
   onFilters?: (change: Partial<IFilters>) => void;
@@ -229,6 +231,7 @@ function Cards(
             failed={model.failedOn(compute.id)}
             kernel={kernels.get(compute.id)}
             current={current}
+            startOnly={props.startOnly}
             placement={placement}
             menuOf={primary => props.menuOf(compute, primary)}
             onAction={action => props.onAction(compute, action)}
