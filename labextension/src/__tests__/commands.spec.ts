@@ -148,7 +148,7 @@ describe('the commands', () => {
         'Move analysis.ipynb to gpu-vm?'
       )
     );
-    expect(document.activeElement?.textContent).toBe('Move');
+    await waitFor(() => expect(document.activeElement?.textContent).toBe('Move'));
     await press('Move');
     await done;
     expect(model.done).toEqual([['move', 'k-1', fixtures.gpu.id, undefined]]);
