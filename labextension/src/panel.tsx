@@ -29,7 +29,7 @@ const COMMAND_OF: Record<PrimaryAction, string> = {
   quota: ''
 };
 
-/** What is behind a card's menu button, in this order, as far as it is there and possible now. */
+/** What is behind a card's menu button, in this order, as far as it is possible now. */
 const MENU = [
   CommandIDs.attach,
   CommandIDs.detach,
@@ -37,12 +37,9 @@ const MENU = [
   CommandIDs.stop,
   CommandIDs.restart,
   CommandIDs.resize,
-  'dsvm:open-terminal',
-  'dsvm:copy-ssh'
+  CommandIDs.openTerminal,
+  CommandIDs.copySSH
 ];
-
-/** JupyterLab's own, where the page has it. */
-const OPEN_SETTINGS = 'settingeditor:open';
 
 /** With more machines than these a menu is no longer something to choose from, and a dialog with a list is. */
 const LONGEST_MENU = 20;
@@ -58,7 +55,6 @@ export class ComputePanel extends ReactWidget {
     this.title.caption = trans.__('Compute');
     this.node.setAttribute('role', 'region');
     this.node.setAttribute('aria-label', trans.__('Compute'));
-    _options.settings.changed.connect(this.update, this);
   }
 
   /** The keyboard goes on from here. */
@@ -68,12 +64,16 @@ export class ComputePanel extends ReactWidget {
   }
 
   protected render(): React.ReactElement {
-    const { model, current, filters } = this._options;
+    const { model, current, filters, settings } = this._options;
     return (
       <UseSignal signal={model.stateChanged}>
         {() => (
           <UseSignal signal={current.changed}>
-            {() => <UseSignal signal={filters.changed}>{() => this._renderView()}</UseSignal>}
+            {() => (
+              <UseSignal signal={filters.changed}>
+                {() => <UseSignal signal={settings.changed}>{() => this._renderView()}</UseSignal>}
+              </UseSignal>
+            )}
           </UseSignal>
         )}
       </UseSignal>
@@ -88,8 +88,8 @@ export class ComputePanel extends ReactWidget {
       <ComputePanelView
         model={model}
         notebook={current.notebook}
+        defaultAction={settings.defaultAction}
         gauge={this._gauge()}
-        startOnly={settings.defaultAction === 'start'}
         filters={filters.value}
         onFilters={change => filters.set(change)}
         onAction={({ id }, action) =>
@@ -107,8 +107,8 @@ export class ComputePanel extends ReactWidget {
         onCreate={() => execute(CommandIDs.create)}
         onRefresh={() => execute(CommandIDs.refresh)}
         onSettings={
-          commands.hasCommand(OPEN_SETTINGS)
-            ? () => execute(OPEN_SETTINGS, { query: trans.__('Compute') })
+          commands.isEnabled(CommandIDs.openSettings)
+            ? () => execute(CommandIDs.openSettings)
             : undefined
         }
         trans={trans}
@@ -149,7 +149,6 @@ export class ComputePanel extends ReactWidget {
         id !== onButton &&
         // The notebook in front can be brought back from where it runs, and from there only.
         (id !== CommandIDs.detach || kernel?.compute === compute.id) &&
-        commands.hasCommand(id) &&
         commands.isEnabled(id, { compute: compute.id })
     );
   }
@@ -202,7 +201,7 @@ export namespace ComputePanel {
     metrics: IMetricsModel | null;
     current: ICurrentNotebook;
     filters: Filters;
-    settings: ISettings;
+    settings: Pick<ISettings, 'defaultAction' | 'changed'>;
     commands: CommandRegistry;
     trans: TranslationBundle;
   }

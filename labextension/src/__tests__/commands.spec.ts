@@ -261,6 +261,20 @@ describe('the commands', () => {
     expect(model.done).toEqual([['refresh']]);
   });
 
+  it('tell machines of one name apart, in menus and where one is picked', async () => {
+    const twin = { ...fixtures.gpu, id: 'azure:twin', resource_group: 'teaching' };
+    model.set({ computes: [fixtures.free, fixtures.gpu, twin] });
+    const label = (compute: string) => commands.label(CommandIDs.attach, { compute, menu: true });
+    expect(label(fixtures.gpu.id)).toBe('gpu-vm · research · off');
+    expect(label('azure:twin')).toBe('gpu-vm · teaching · off');
+    void commands.execute(CommandIDs.start);
+    await settle(50);
+    const list = document.querySelector<HTMLSelectElement>('.jp-Dialog select')!;
+    list.selectedIndex = 1;
+    await press('Continue');
+    expect(model.done).toEqual([['change', 'azure:twin', 'start']]);
+  });
+
   describe('to reconnect', () => {
     const lost = (id: string, compute: string) => ({
       ...fixtures.kernel,

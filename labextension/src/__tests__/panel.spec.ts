@@ -8,8 +8,8 @@ import { addCommands, CommandIDs } from '../commands';
 import { Filters } from '../filters';
 import { KnownComputes } from '../move';
 import { ComputePanel } from '../panel';
+import { Settings } from '../settings';
 import { FakeCurrent, FakeModel } from './fakeModel';
-import { FakeSettings } from './fakeSettings';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');
@@ -19,7 +19,6 @@ describe('the sidebar', () => {
   let model: FakeModel;
   let panel: ComputePanel;
   let filters: Filters;
-  let settings: FakeSettings;
   let ran: [string, ReadonlyPartialJSONObject][];
 
   const show = async () => {
@@ -40,7 +39,7 @@ describe('the sidebar', () => {
     commands = new CommandRegistry();
     model = new FakeModel();
     const current = new FakeCurrent();
-    settings = new FakeSettings();
+    const settings = new Settings();
     filters = new Filters(settings, 1);
     addCommands(commands, {
       model,
@@ -56,7 +55,15 @@ describe('the sidebar', () => {
       ran.push([id, args]);
       return id.startsWith('dsvm:') ? Promise.resolve() : execute(id, args);
     });
-    panel = new ComputePanel({ model, metrics: null, current, filters, settings, commands, trans });
+    panel = new ComputePanel({
+      model,
+      metrics: null,
+      current,
+      filters,
+      settings,
+      commands,
+      trans
+    });
   });
 
   afterEach(() => {
@@ -72,17 +79,7 @@ describe('the sidebar', () => {
     expect(items()).toEqual(['Start gpu-vm', 'Resize gpu-vm…']);
   });
 
-  it('only starts a machine that is off where a person wants that', async () => {
-    await show();
-    expect(card('gpu-vm').getByRole('button', { name: /^Start and attach/ })).toBeTruthy();
-    settings.set({ defaultAction: 'start' });
-    await waitFor(() => press(card('gpu-vm'), /^Start( gpu-vm)?$/));
-    expect(ran).toEqual([[CommandIDs.start, { compute: fixtures.gpu.id }]]);
-    press(card('gpu-vm'), 'More actions for gpu-vm');
-    expect(items()[0]).toBe('Attach Notebook to gpu-vm…');
-  });
-
-  it('has the terminal and the SSH command there where the page has them', async () => {
+  it('has a terminal and the SSH command there', async () => {
     add('terminal:open', 'Open');
     await show();
     press(card('cpu-vm'), 'More actions for cpu-vm');
@@ -97,7 +94,7 @@ describe('the sidebar', () => {
     expect(ran).toEqual([[CommandIDs.reconnect, { compute: fixtures.cpu.id }]]);
     press(card('cpu-vm'), 'More actions for cpu-vm');
     expect(items()).toContain('Return Notebook to Free Tier…');
-    expect(items()).not.toContain('Reconnect Now');
+    expect(items()).not.toContain('Reconnect to the Notebook’s Machine');
   });
 
   it('leads a free account to sizes without GPU', async () => {
@@ -151,7 +148,7 @@ describe('the sidebar', () => {
     add('settingeditor:open', 'Settings');
     await show();
     fireEvent.click(screen.getByRole('button', { name: 'Settings' }));
-    expect(ran).toEqual([['settingeditor:open', { query: 'Compute' }]]);
+    expect(ran).toEqual([[CommandIDs.openSettings, {}]]);
   });
 
   it('has no way there where the page has none', async () => {

@@ -213,7 +213,7 @@ const ROWS: [StateName, Tone, ISituation, string, PrimaryAction | null][] = [
   [
     'deallocated',
     'off',
-    { compute: fixtures.gpu, current, startOnly: true },
+    { compute: fixtures.gpu, current, defaultAction: 'start' },
     'Off. Disk and static address still cost a little.',
     'start'
   ],
@@ -307,6 +307,14 @@ describe('the states of a machine', () => {
     const { text, strong } = computeState({ compute }, trans);
     expect(text).toContain(strong);
     expect(strong).toBe('still billed');
+  });
+
+  it('do with a machine that is off what the person has chosen', () => {
+    const primary = (situation: Partial<ISituation>) =>
+      computeState({ compute: fixtures.gpu, defaultAction: 'start', ...situation }, trans).primary;
+    expect(primary({ current })).toBe('start');
+    expect(primary({ current, defaultAction: 'attach' })).toBe('attach');
+    expect(primary({ current, compute: fixtures.cpu })).toBe('attach');
   });
 
   it('forget a refusal once the machine runs', () => {
