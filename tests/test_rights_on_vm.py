@@ -46,8 +46,8 @@ def ask(data):
         s.connect(os.environ["JUPYTER_DSVM_SOCKET"])
         try:
             s.sendall(data if isinstance(data, bytes) else json.dumps(data).encode() + b"\\n")
-            return [json.loads(line) for line in s.makefile("rb")][-1]
-        except (OSError, ValueError, IndexError):
+            return next(m for m in map(json.loads, s.makefile("rb")) if "progress" not in m)
+        except (OSError, ValueError, StopIteration):
             return {}  # it hung up
 def told(data):
     answer = ask(data)
@@ -74,7 +74,7 @@ def test_whatever_a_vm_says_by_hand_azure_is_asked_to_change_nothing(configured:
         # What moves this very notebook is allowed, and is seen to below: here it stays where it is.
         verbs = [v for v in VERBS if v not in ("attach", "detach")]
         lines = [f"{verb}{name}" for verb in verbs for name in names]
-        lines += ["attach gpu-vm", "attach old-vm", "attach win-vm", "attach nothing", "attach gpu-vm --kernel ir"]
+        lines += ["", "attach gpu-vm", "attach old-vm", "attach win-vm", "attach nothing", "attach gpu-vm --kernel ir"]
         asked = notebook.run(
             f"print([(line, told({{'line': line, 'version': 1}})) for line in {lines!r}])", timeout=300
         )
@@ -85,7 +85,7 @@ def test_whatever_a_vm_says_by_hand_azure_is_asked_to_change_nothing(configured:
                 assert told[verb + name] in ("NotAllowed", "BadRequest"), (verb, name)
             if verb not in ("resize", "signin"):
                 assert {told[f"{verb} cpu-vm"], told[f"{verb} gpu-vm"], told[f"{verb} nothing"]} == {"NotAllowed"}
-        assert {told["list"], told["status"], told["help"], told["help start"]} == {"result"}
+        assert {told["list"], told["status"], told["help"], told[""]} == {"result"}
         assert (told["attach gpu-vm"], told["attach old-vm"]) == ("NotAllowed", "NotAllowed")
 
         kernel_id = other.proxy.kernel_id
