@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import getpass
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +17,9 @@ from typing import TYPE_CHECKING
 from .access import CONSENT, AccessRequest
 from .errors import BadRequest, ConfigurationError, HostKeyError
 from .models import Operation, OperationState
+from .ssh.openssh import arguments_of
 
 if TYPE_CHECKING:
-    from .models import SSHTarget
     from .operations import Running
     from .service import DSVMService
 
@@ -153,33 +152,3 @@ def ssh(service: DSVMService, arguments: argparse.Namespace) -> int:
 
 def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def arguments_of(target: SSHTarget, host_keys: Sequence[str], folder: Path) -> list[str]:
-    """What ssh is called with. Host keys of a VM go into a file in ``folder``, under its ``vmId``; nothing else is trusted."""
-    if not target.pinned_key_id:
-        # A host of the user's own configuration is a matter between that and ssh.
-        return ["--", target.name]
-    known = folder / "known_hosts"
-    known.write_text("".join(f"{target.pinned_key_id} {line}\n" for line in host_keys), encoding="utf-8")
-    options = {
-        "UserKnownHostsFile": str(known),
-        "GlobalKnownHostsFile": "/dev/null",
-        "HostKeyAlias": target.pinned_key_id,
-        "StrictHostKeyChecking": "yes",
-        "UpdateHostKeys": "no",
-    }
-    words = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
-    for number, certified in enumerate(target.certificates):
-        file = folder / f"certified-{number}"
-        certified.write_private_key_file(str(file))  # 0600, in a folder of ours, and gone with the command
-        blob = certified.public_blob
-        line = f"{blob.key_type} {base64.b64encode(blob.key_blob).decode()}\n"
-        file.with_name(f"{file.name}-cert.pub").write_text(line, encoding="ascii")
-        words += ["-i", str(file)]
-    for key in filter(None, (target.own_key, *target.key_files)):
-        words += ["-i", key]
-    if target.proxy_command:
-        words += ["-o", f"ProxyCommand={target.proxy_command.replace('%', '%%')}"]
-    user = ["-l", target.user] if target.user else []
-    return [*words, "-p", str(target.port), *user, "--", target.host]

@@ -18,6 +18,7 @@ from typing import Literal
 
 from .compute.naming import resolve
 from .compute.provider import Cancel, ComputeProvider, Memo, Report, reach
+from .denials import Denials
 from .errors import Cancelled, ComputeNotRunning, DSVMError, OperationRefused, UnknownCompute
 from .models import FREE, Compute, ComputeKind, PowerState, Problem, SizeOffer, SSHTarget, utc_now
 from .operations import problem_of
@@ -110,6 +111,7 @@ class Computes:
         self._providers: tuple[ComputeProvider, ...] | None = None
         self._known: dict[str, _Known] = {}
         self._changes: dict[str, _Change] = {}
+        self._denials = Denials()
         self._as_of: str | None = None
         self._listings = 0
         self._closed = False
@@ -174,7 +176,11 @@ class Computes:
     def _shown(self, row: Compute) -> Compute:
         change = self._changes.get(row.id)
         during = DURING.get(change.kind) if change is not None else None
-        return row if during is None else dataclasses.replace(row, power_state=during)
+        state = row.power_state if during is None else during
+        denied = self._denials.of(row.id)
+        if (state, denied) == (row.power_state, row.not_allowed):
+            return row
+        return dataclasses.replace(row, power_state=state, not_allowed=denied)
 
     def _keep(self, row: Compute) -> None:
         provider = self.provider(row.id)
@@ -195,6 +201,11 @@ class Computes:
     def learn(self, row: Compute) -> None:
         """A machine that was made just now."""
         self._keep(row)
+
+    def account_changed(self) -> None:
+        """What one account may not do, another may. Does not block."""
+        if self._denials.account_changed():
+            self._changed(None)
 
     # One of them
 
@@ -323,14 +334,17 @@ class Computes:
         return self._lead(change, compute_id, act, cancel)
 
     def _lead(self, change: _Change, compute_id: str, act: Act, cancel: Cancel) -> Compute:
+        account = self._denials.account
         try:
             row = act(_Everybody(change.reports), cancel)
         except BaseException as e:
+            self._denials.ended(account, change.kind, compute_id, e)
             with self._lock:
                 del self._changes[compute_id]
             change.future.set_exception(e)
             self._reread(compute_id)
             raise
+        self._denials.ended(account, change.kind, compute_id, None)
         with self._lock:
             del self._changes[compute_id]
         self._keep(row)

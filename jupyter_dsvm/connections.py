@@ -11,8 +11,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import booting
 from .access import after_refusal, how, renew
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from .ssh.hostkeys import HostKeys
 
 log = logging.getLogger("jupyter_dsvm.connections")
+
+T = TypeVar("T")
 
 BACK_SECONDS = 10.0
 """How long a new attach waits for a pipe that is on its way back."""
@@ -102,10 +105,16 @@ class Connections:
         return pipe
 
     def _connect_or_set_up(self, compute: Compute, cancel: Cancel, set_up: Report | None) -> VMPipe:
+        pipe = self._or_set_up(compute, cancel, set_up, lambda: self._connect(compute.id, compute.name, cancel=cancel))
+        renew(self._computes, compute, self.signed_in)
+        return pipe
+
+    def _or_set_up(self, compute: Compute, cancel: Cancel, set_up: Report | None, connect: Callable[[], T]) -> T:
         # Twice at most: where only the host key could be had, what is missing next is a key.
-        for rounds_left in (2, 1, 0):
+        rounds_left = 2
+        while True:
             try:
-                pipe = self._connect(compute.id, compute.name, cancel=cancel)
+                return connect()
             except (AuthenticationError, HostKeyError) as error:
                 may = set_up if rounds_left else None
                 if may is None or not after_refusal(self._computes, compute, error, may, cancel):
@@ -113,10 +122,28 @@ class Connections:
                 may(f"Connecting to {compute.name}", None)
             except Unreachable as error:
                 raise how(self._computes, compute, error) from None
-            else:
-                break
-        renew(self._computes, compute, self.signed_in)
-        return pipe
+            rounds_left -= 1
+
+    def let_in(self, compute: Compute, cancel: Cancel) -> None:
+        """Sign in once and hang up: what a terminal does next will work. SSH is set up where that is refused for want of it.
+        Blocks; raises ``SSHError`` or ``ComputeError``."""
+
+        def untold(text: str, fraction: float | None = None) -> None:
+            log.debug("%s", text)
+
+        self._or_set_up(compute, cancel, untold, lambda: self.signed_in(compute.id)).close()
+
+    def kernelspecs_there(self, compute_id: str, seconds: float) -> list[RemoteSpec] | None:
+        """What the machine can start, as its pipe was told when something was attached; None where none stands now. Blocks.
+        Raises ``RelayError``."""
+        with self._lock:
+            slot = self._slots.get(compute_id)
+        pipe = slot.pipe if slot is not None else None
+        if pipe is None or pipe.phase.value != "up":
+            return None
+        from .kernels.kernelspecs import parse_specs
+
+        return parse_specs(pipe.kernelspecs(seconds, known=True))
 
     def signed_in(self, compute_id: str, password: str | None = None, key: str | None = None) -> SSHConnection:
         """A connection of its own, for a command or two; whoever gets it closes it. Blocks. ``key``: in place of ours."""
@@ -146,6 +173,16 @@ class Connections:
         while pipe.phase.value == "lost" and time.monotonic() < deadline and not cancel.is_set():
             pipe.hurry()
             time.sleep(0.05)
+
+    def ask(self, compute_id: str, operation: str) -> Future[Any] | None:
+        """Ask a machine whose pipe stands (``VMPipe.call``); None where there is none that does. Opens nothing, waits for nothing,
+        and does not keep a pipe open that nobody uses."""
+        with self._lock:
+            slot = self._slots.get(compute_id)
+        pipe = slot.pipe if slot is not None else None
+        if pipe is None or pipe.phase.value != "up":
+            return None
+        return pipe.call(operation)
 
     def adopt(self, kept: KeptKernel, handed_on: int) -> Backend:
         """A kernel that is on its machine already, wherever that is now. Nothing is waited for: its pipe goes on trying."""
@@ -197,6 +234,14 @@ class Connections:
         error = self._computes.is_gone(compute_id) if pipe is not None else None
         if pipe is not None and error is not None:
             pipe.gone(error)
+
+    def hurry(self, compute_id: str) -> None:
+        """Have a lost connection tried at once, or a second after the last try. Does not block."""
+        with self._lock:
+            slot = self._slots.get(compute_id)
+        pipe = slot.pipe if slot is not None else None
+        if pipe is not None:
+            pipe.hurry()
 
     def _connect(self, compute_id: str, name: str, cancel: Cancel | None = None, patient: bool = False) -> VMPipe:
         # Late, as everything that a server without any attached notebook need not load.

@@ -19,6 +19,8 @@ from traitlets import Bool
 from .kernels.promises import in_thread
 from .kernels.registry import PROVISIONER, registry
 from .models import FREE
+from .offers import KernelspecOffers
+from .ownfolder import sweep
 from .service import DSVMService
 from .settings import NAME as CONFIG_NAME
 
@@ -69,6 +71,7 @@ class DSVMExtension(ExtensionApp):
 
     def initialize_settings(self) -> None:
         self.service = DSVMService(parent=self, log=self.log)
+        self.service.root_dir = self.server.root_dir
         registry.service = self.service
         self._loop: asyncio.AbstractEventLoop | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -84,6 +87,10 @@ class DSVMExtension(ExtensionApp):
         self._watch_activity()
         if self.keep_kernels_movable:
             self._use_provisioner()
+        self._offers = KernelspecOffers(
+            self.service, self.server.kernel_spec_manager, self.service.own_folder, self.log
+        )
+        self._offers.begin()
         self._look_for_kept_kernels()
         try:
             self.service.claim_changes()
@@ -260,6 +267,7 @@ class DSVMExtension(ExtensionApp):
         from .kernels.leftovers import remove_leftovers
 
         await in_thread(remove_leftovers)
+        await in_thread(sweep)
         await in_thread(self._end_left_kernels)
 
     def _end_left_kernels(self) -> None:
@@ -287,4 +295,5 @@ class DSVMExtension(ExtensionApp):
         if self._default_provisioner is not None:
             KernelProvisionerFactory.instance().default_provisioner_name = self._default_provisioner
             self._default_provisioner = None
+        await in_thread(self._offers.close)
         await in_thread(self.service.close)

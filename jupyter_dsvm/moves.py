@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from .compute.provider import Cancel, Memo, Report
 from .computes import OFF, Computes
 from .connections import Connections
-from .errors import Cancelled, DSVMError, KernelStartError, OperationRefused
+from .errors import Cancelled, ComputeNotRunning, DSVMError, KernelStartError, OperationRefused
 from .models import FREE, OS, Compute, ComputeKind, PowerState, StepState
 from .operations import OperationStore, Running
 from .tables import place
@@ -352,6 +352,14 @@ class Moves:
     def _check(cancel: Cancel) -> None:
         if cancel.is_set():
             raise Cancelled("The move was cancelled.", advice="The notebook keeps the kernel it had.")
+
+
+def refuse_to_start(compute: Compute) -> None:
+    """A ``MayStart`` for kernelspecs that are offered of machines that run: one that was turned off since stays so."""
+    raise ComputeNotRunning(
+        f"{compute.name} is {compute.power_state.value}, and no kernel can start there.",
+        advice=f"Start {compute.name} in the Compute panel and try again, or choose a kernel of the free tier.",
+    )
 
 
 def _has_started(running: Running) -> bool:

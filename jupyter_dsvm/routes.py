@@ -15,15 +15,17 @@ from typing import Any, TypeVar
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
-from jupyter_server.utils import url_path_join
+from jupyter_server.utils import ensure_async, url_path_join
 from tornado import web
 
 from .access import AccessRequest
 from .accounts import checked
 from .compute.creating import NewCompute
-from .errors import BadRequest, DSVMError
+from .errors import BadRequest, DSVMError, NotAllowed, OperationRefused
+from .metrics import PATIENCE, unknown
 from .models import Operation, SignInStatus
 from .service import DSVMService
+from .terminals import open_terminal
 
 T = TypeVar("T")
 
@@ -191,6 +193,54 @@ class KernelspecsHandler(DSVMHandler):
         self.answer({"kernelspecs": await self.run(self.service.kernelspecs, compute)})
 
 
+class TerminalsHandler(DSVMHandler):
+    """A terminal of this server that is a shell on the machine."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, compute: str) -> None:
+        manager = self.settings.get("terminal_manager")
+        if manager is None or not self.settings.get("terminals_available"):
+            raise OperationRefused(
+                "Terminals are turned off on this Jupyter server.",
+                advice="Whoever runs it can turn them on (ServerApp.terminals_enabled, jupyter_server_terminals).",
+                code="TerminalsOff",
+            )
+        for action in ("write", "execute"):
+            allowed = self.authorizer.is_authorized(self, self.current_user, action, "terminals")
+            if not await ensure_async(allowed):
+                raise NotAllowed(
+                    "You may not use terminals on this Jupyter server.",
+                    advice="Ask whoever runs it for the right to use them.",
+                )
+        prepared = await self.run(self.service.terminals.prepare, compute)
+        self.answer({"name": open_terminal(manager, prepared)}, 201)
+
+
+class SSHHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def get(self, compute: str) -> None:
+        self.answer({"command": await self.run(self.service.terminals.ssh_command, compute)})
+
+
+class MetricsHandler(DSVMHandler):
+    # A page that is open shows them, whether anybody works there or not: a server or hub that ends what is idle shall not be kept
+    # from it.
+    _track_activity = False
+
+    @web.authenticated
+    @authorized
+    async def get(self, compute: str) -> None:
+        answer = await self.run(self.service.metrics, compute)
+        try:
+            # Shared with whoever else asks, so it is not to be cancelled.
+            metrics = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(answer)), PATIENCE)
+        except asyncio.TimeoutError:
+            metrics = unknown((await self.run(self.service.known.find, compute)).id)
+        self.answer(metrics.to_json())
+
+
 class KernelsHandler(DSVMHandler):
     @web.authenticated
     @authorized
@@ -213,6 +263,17 @@ class KernelComputeHandler(DSVMHandler):
                 advice='Send {"compute": ID OR NAME}, and "kernelspec" where another than the usual one is wanted.',
             )
         self.begun(await self.run(self.service.attach, kernel_id, compute, data.get("kernelspec")))
+
+
+class ReconnectHandler(DSVMHandler):
+    """Try to reach a kernel's machine at once."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, kernel_id: str) -> None:
+        self.service.reconnect(kernel_id)
+        self.set_status(204)
+        self.finish()
 
 
 class OperationsHandler(DSVMHandler):
@@ -312,10 +373,14 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"computes/([^/]+)/(start|stop|restart)", ComputeActionHandler),
     (r"computes/([^/]+)/access", AccessHandler),
     (r"computes/([^/]+)/kernelspecs", KernelspecsHandler),
+    (r"computes/([^/]+)/terminals", TerminalsHandler),
+    (r"computes/([^/]+)/ssh", SSHHandler),
+    (r"computes/([^/]+)/metrics", MetricsHandler),
     (r"computes/([^/]+)/sizes", SizesHandler),
     (r"computes/([^/]+)/resize", ResizeHandler),
     (r"kernels", KernelsHandler),
     (r"kernels/([^/]+)/compute", KernelComputeHandler),
+    (r"kernels/([^/]+)/reconnect", ReconnectHandler),
     (r"operations", OperationsHandler),
     (r"operations/([^/]+)", OperationHandler),
     (r"questions", QuestionsHandler),

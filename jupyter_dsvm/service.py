@@ -26,19 +26,25 @@ from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes
 from .connections import Connections
 from .elsewhere import Elsewhere
-from .errors import NotFound
+from .errors import ComputeNotRunning, NotFound
 from .keptchanges import KeptChanges
+from .kerneldeaths import KernelDeaths
 from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
-from .models import FREE, Compute, KernelRecord, LinkPhase, Operation, Problem, Question
-from .moves import KernelFront, MayStart, Moves
+from .metrics import ComputeMetrics
+from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, Problem, Question
+from .moves import KernelFront, MayStart, Moves, refuse_to_start
 from .operations import OperationStore
+from .ownfolder import OwnFolder
 from .questions import Questions
 from .settings import ServiceSettings, load_config
+from .terminals import Terminals
 
 if TYPE_CHECKING:
+    from .compute.free_tier import FreeTier
     from .kernels.backends import Backend
     from .kernels.keptfiles import KeptKernel
+    from .relay.deaths import Look
 
 T = TypeVar("T")
 
@@ -84,6 +90,7 @@ class DSVMService(MachineChanges, ServiceSettings):
         self._listeners: list[Listener] = []
         self._paths: Mapping[str, str] = {}
         self._rows: dict[str, tuple[Any, ...]] = {}
+        self._free_tier: FreeTier | None = None
         self._requests = ThreadPoolExecutor(REQUEST_WORKERS, thread_name_prefix="jupyter-dsvm-request")
         self._work = ThreadPoolExecutor(WORK_WORKERS, thread_name_prefix="jupyter-dsvm-work")
         self.registry = registry
@@ -93,6 +100,10 @@ class DSVMService(MachineChanges, ServiceSettings):
         self.elsewhere = Elsewhere(self.operations_store, self.known)
         self.accounts = Accounts(lambda: self.known.providers, lambda i: self._bump("signin", i), self._account_changed)
         self.connections = connections or Connections(self.known, self._in_use, lambda: self.connection_idle)
+        self.root_dir = ""
+        """The folder that the server serves; set by the extension."""
+        self.measured = ComputeMetrics(self.known, self.connections)
+        self.deaths = KernelDeaths(self._look_at_memory)
         self.moves = Moves(
             self.operations_store,
             self.known,
@@ -104,6 +115,8 @@ class DSVMService(MachineChanges, ServiceSettings):
             lambda row: self.changes.keeping_start(row),
         )
         self._join_changes(KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes"))
+        self.own_folder = OwnFolder()
+        self.terminals = Terminals(self.known, self.connections, self.own_folder)
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
@@ -166,7 +179,8 @@ class DSVMService(MachineChanges, ServiceSettings):
     def _kernel_changed(self, kernel_id: str) -> None:
         """On the I/O thread, for every status of every kernel: only what a row's reader must know now becomes an event."""
         row = self._row(kernel_id)
-        shown = None if row is None else (row.compute, row.kernelspec, row.link, row.moving_to, row.path)
+        shown = None if row is None else (row.compute, row.kernelspec, row.link, row.moving_to, row.path, row.problem)
+        self.deaths.kernels_changed(any(p.status.compute == FREE for p in self.registry.all()))
         with self._lock:
             before = self._rows.get(kernel_id)
             if shown == before:
@@ -180,6 +194,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             self._bump("computes", None)  # the notebooks attached to one or two of them have changed
             self.connections.kernels_changed()
         if shown is None:
+            self.deaths.problem(kernel_id, None)
             self.moves.forget(kernel_id)
 
     def set_paths(self, paths: Mapping[str, str]) -> None:
@@ -237,6 +252,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             execution_state=status.execution_state,
             last_activity=status.last_activity,
             moving_to=proxy.moving,
+            problem=self.deaths.problem(kernel_id, getattr(proxy, "death", None)),
         )
 
     def _in_use(self) -> set[str]:
@@ -252,6 +268,7 @@ class DSVMService(MachineChanges, ServiceSettings):
     def _account_changed(self) -> None:
         """Another account sees other machines: ask for them, so that the page need not."""
         self.resuming.account_changed()
+        self.known.account_changed()
         self._in_background(lambda: self.known.snapshot(True))
 
     def _in_background(self, function: Callable[[], object]) -> None:
@@ -263,6 +280,23 @@ class DSVMService(MachineChanges, ServiceSettings):
     def kernelspecs(self, compute: str) -> list[dict[str, str]]:
         """What can be started on a running machine, the first being what an attach without a name takes. Blocks."""
         return [s.to_json() for s in self.moves.kernelspecs(self.known.find(compute), Cancel())]
+
+    def kernelspecs_changed(self) -> None:
+        """Of this server, for a machine that was attached or left: a page that has the list looks for them then."""
+        self._bump("computes", None)
+
+    def metrics(self, compute: str) -> Future[Metrics]:
+        """How much of it is in use. Blocks only to find it; see ``ComputeMetrics.of`` for what to do with the answer."""
+        return self.measured.of(compute)
+
+    def _look_at_memory(self) -> Look:
+        # One of its own: those of ``known`` are made when a cloud is first asked, which is much for a look at the memory.
+        with self._lock:
+            if self._free_tier is None:
+                from .compute.free_tier import FreeTier
+
+                self._free_tier = FreeTier(parent=self)
+        return self._free_tier.memory_look()
 
     def operations(self) -> tuple[list[Operation], int]:
         self.elsewhere.looked()
@@ -314,6 +348,19 @@ class DSVMService(MachineChanges, ServiceSettings):
             )
         return proxy
 
+    def reconnect(self, kernel_id: str) -> None:
+        """Somebody wants a kernel's machine to be tried now, while its link waits between two tries. Does not block; nothing to do
+        where the link stands. Raises ``NotFound``, and ``ComputeNotRunning`` where the kernel has ended."""
+        status = self.proxy(kernel_id).status
+        if status.link.state is LinkPhase.GONE:
+            raise ComputeNotRunning(
+                f"There is nothing to reconnect to: what ran on {self.known.name(status.compute)} has ended.",
+                advice="Return the notebook to the free tier, or attach it again.",
+                code="KernelGone",
+            )
+        if status.link.state is not LinkPhase.LOCAL:
+            self.connections.hurry(status.compute)
+
     @staticmethod
     def stays(proxy: Any, row: Compute, kernelspec: str | None) -> bool:
         """Whether that kernel runs there already, so that there is nothing to move."""
@@ -335,9 +382,12 @@ class DSVMService(MachineChanges, ServiceSettings):
         kernelspec: str | None,
         report: Report | None = None,
         cancel: Cancel | None = None,
+        *,
+        may_start: bool = True,
     ) -> Backend:
         """A backend on a VM, not started, for a kernelspec that names one (``dsvm-NAME-KERNEL``). Blocks; the provisioner
-        calls it. Opening a notebook starts nothing that is billed, unless ``kernel_may_start`` allows it."""
+        calls it. Opening a notebook starts nothing that is billed, unless ``kernel_may_start`` allows it; with ``may_start``
+        false, never."""
         row = self.known.find(compute)
         language = str(getattr(front, "language", "") or "")
         return self.moves.remote_backend(
@@ -348,7 +398,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             local_name=None,
             report=report,
             cancel=cancel or Cancel(),
-            may_start=self.code_may_start,
+            may_start=self.code_may_start if may_start else refuse_to_start,
         )
 
     def adopted_backend(self, kept: KeptKernel, handed_on: int) -> Backend:
@@ -381,6 +431,7 @@ class DSVMService(MachineChanges, ServiceSettings):
                 return
             self._closed = True
         self._unsubscribe()
+        self.deaths.close()
         self.questions.close()
         self.changes.leave()
         self.elsewhere.close()
@@ -397,6 +448,7 @@ class DSVMService(MachineChanges, ServiceSettings):
         self.changes.close()
         self.connections.close()
         self.known.close()
+        self.own_folder.remove()
         self._listeners.clear()
 
 

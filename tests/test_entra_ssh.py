@@ -13,7 +13,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from jupyter_dsvm.access import AccessRequest
-from jupyter_dsvm.access_command import arguments_of
 from jupyter_dsvm.compute.azure import AzureCompute
 from jupyter_dsvm.compute.azure.entra_ssh import SCOPES, EntraSSH, read, request_data
 from jupyter_dsvm.emulator import STANDARD, Emulator
@@ -22,6 +21,7 @@ from jupyter_dsvm.emulator.ssh_authority import SSHAuthority
 from jupyter_dsvm.errors import AuthenticationError, ComputeError, SignInRequired
 from jupyter_dsvm.models import OperationState
 from jupyter_dsvm.service import load_service
+from jupyter_dsvm.ssh.openssh import arguments_of
 from support.kernels import until
 
 REASON = can_isolate()

@@ -16,12 +16,12 @@ ROOT = Path(jupyter_dsvm.__file__).parent
 
 LAYERS: list[tuple[int, list[str]]] = [
     (0, ["errors", "models", "relay", "sync.reconcile", "sync.entries"]),
-    (1, ["compute", "ssh"]),
+    (1, ["compute", "ssh", "ownfolder"]),
     (2, ["kernels", "sync"]),
-    (3, ["kernels.provisioner", "operations", "tables", "verbs", "livesteps", "allowance", "settings"]),
-    (4, ["computes", "connections", "booting", "moves", "accounts", "settling"]),
+    (3, ["kernels.provisioner", "operations", "tables", "verbs", "livesteps", "allowance", "settings", "kerneldeaths"]),
+    (4, ["computes", "denials", "connections", "booting", "moves", "accounts", "settling", "metrics"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
-    (4, ["service", "machines", "calls", "questions", "completion"]),
+    (4, ["service", "machines", "calls", "terminals", "offers", "questions", "completion"]),
     (5, ["routes", "websocket", "frames"]),
     (5, ["cli", "access_command", "signin_command", "create_command", "remote_access", "remote_accounts"]),
     (5, ["demo", "doctor", "install"]),

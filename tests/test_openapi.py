@@ -70,7 +70,8 @@ def cloud(monkeypatch: pytest.MonkeyPatch, entra: Entra) -> Iterator[FakeCompute
 
 @pytest.fixture
 def jp_server_config(cloud: FakeCompute) -> dict[str, Any]:
-    return {"ServerApp": {"jpserver_extensions": {"jupyter_dsvm": True}, "allow_unauthenticated_access": False}}
+    extensions = {"jupyter_dsvm": True, "jupyter_server_terminals": True}
+    return {"ServerApp": {"jpserver_extensions": extensions, "allow_unauthenticated_access": False}}
 
 
 class Request:
@@ -123,7 +124,11 @@ def checked(jp_fetch: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
 
 
 async def test_every_operation_of_the_file(
-    checked: Callable[..., Awaitable[Any]], cloud: FakeCompute, entra: Entra, jp_serverapp: Any
+    checked: Callable[..., Awaitable[Any]],
+    cloud: FakeCompute,
+    entra: Entra,
+    jp_fetch: Callable[..., Awaitable[Any]],
+    jp_serverapp: Any,
 ):
     asked = set()
 
@@ -148,6 +153,10 @@ async def test_every_operation_of_the_file(
     await ask("setUpAccess", 202, "POST", f"computes/{GPU.id}/access")
     await ask("forgetAccess", 202, "DELETE", f"computes/{GPU.id}/access")
     await ask("listKernelspecs", 200, "GET", "computes/azure:rich/kernelspecs")
+    assert (await ask("getSSHCommand", 200, "GET", "computes/azure:rich/ssh"))["command"] == "ssh -- rich"
+    terminal = await ask("openTerminal", 201, "POST", "computes/azure:rich/terminals")
+    await jp_fetch("api", "terminals", terminal["name"], method="DELETE")
+    assert (await ask("getMetrics", 200, "GET", f"computes/{GPU.id}/metrics"))["memory"] is None
     assert len((await ask("listSizes", 200, "GET", f"computes/{GPU.id}/sizes"))["sizes"]) == 3
     resized = await ask(
         "resizeCompute", 202, "POST", f"computes/{GPU.id}/resize", {"size": "d4ds_v5", "end_kernels": False}
@@ -159,6 +168,7 @@ async def test_every_operation_of_the_file(
     operation = await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": "python3"})
     await asyncio.sleep(0.3)
     assert (await ask("listKernels", 200, "GET", "kernels"))["kernels"][0]["compute"] == "azure:rich"
+    await ask("reconnectKernel", 204, "POST", "kernels/k1/reconnect")
     listed = await ask("listOperations", 200, "GET", "operations")
     assert len(listed["operations"]) >= 5
     await ask("getOperation", 200, "GET", f"operations/{operation['id']}")
@@ -199,6 +209,7 @@ async def test_every_operation_of_the_file(
 async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]], cloud: FakeCompute):
     await checked(404, "POST", "computes/nothing/start")
     await checked(404, "PUT", "kernels/nobody/compute", {"compute": "free"})
+    await checked(404, "POST", "kernels/nobody/reconnect")
     await checked(400, "PUT", "kernels/k1/compute", {"compute": 1})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": None})
     await checked(400, "POST", "computes", {"name": "x"})
@@ -217,6 +228,9 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     cloud.gate.set()
     await checked(400, "GET", "computes", refresh="maybe")
     await checked(404, "GET", "computes/nothing/sizes")
+    await checked(404, "POST", "computes/nothing/terminals")
+    await checked(409, "GET", "computes/free/ssh")
+    await checked(404, "GET", "computes/nothing/metrics")
     await checked(400, "POST", "computes/azure:rich/resize", {"size": 4})
     await checked(400, "POST", "computes/azure:rich/resize", {"size": "D4ds_v5", "force": True})
     await checked(400, "POST", "computes/azure:rich/resize", {"size": "../../x"})

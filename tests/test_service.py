@@ -16,6 +16,8 @@ from jupyter_dsvm.errors import (
     AmbiguousCompute,
     Cancelled,
     ComputeError,
+    ComputeNotRunning,
+    Forbidden,
     KernelsRunning,
     KernelStartError,
     LanguageMismatch,
@@ -490,3 +492,48 @@ def test_errors_are_raised_to_who_runs_a_change_themselves():
         with pytest.raises(Cancelled):
             s.service.changes.run_power(running, "start")
         assert running.value.state is OperationState.CANCELLED
+
+
+# Reconnecting
+
+
+@pytest.mark.parametrize(
+    ("phase", "hurried"),
+    [
+        (LinkPhase.LOCAL, []),
+        (LinkPhase.CONNECTING, ["azure:cpu-vm-id"]),
+        (LinkPhase.CONNECTED, ["azure:cpu-vm-id"]),
+        (LinkPhase.RECONNECTING, ["azure:cpu-vm-id"]),
+    ],
+)
+def test_a_lost_connection_is_hurried_for_who_asks(phase: LinkPhase, hurried: list[str]):
+    proxy = FakeProxy()
+    compute = FREE if phase is LinkPhase.LOCAL else CPU.id
+    proxy.status = dataclasses.replace(proxy.status, compute=compute, link=LinkState(phase, utc_now()))
+    with stage(proxy) as s:
+        s.service.reconnect("k1")
+        assert s.connections.hurried == hurried
+
+
+def test_there_is_no_way_back_to_a_kernel_that_has_ended():
+    proxy = FakeProxy()
+    proxy.status = dataclasses.replace(
+        proxy.status, compute=CPU.id, link=LinkState(LinkPhase.GONE, utc_now(), reason="It is off.")
+    )
+    with stage(proxy) as s:
+        s.service.computes()
+        with pytest.raises(ComputeNotRunning) as e:
+            s.service.reconnect("k1")
+        assert "cpu-vm has ended" in e.value.message
+        assert s.connections.hurried == []
+        with pytest.raises(NotFound):
+            s.service.reconnect("nobody")
+
+
+def test_another_account_begins_with_a_clean_slate():
+    with stage() as s:
+        s.cloud.refuse = Forbidden("Not with this role.", code="AuthorizationFailed")
+        s.ended(s.service.start("gpu-vm"))
+        assert [c.not_allowed for c in s.service.computes().computes if c.name == "gpu-vm"] == [("start",)]
+        s.service._account_changed()
+        assert [c.not_allowed for c in s.service.computes().computes if c.name == "gpu-vm"] == [()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -169,9 +170,11 @@ def installed_name(compute_name: str, kernelspec: str) -> str:
 def installed_spec(compute_id: str, compute_name: str, spec: RemoteSpec) -> dict[str, Any]:
     """The ``kernel.json`` for it: "Python 3 on gpu-vm", for papermill, nbclient, consoles and the kernel picker.
 
-    ``argv`` is what runs over there; here it only has to be present, since the provisioner asks the VM again.
+    What runs over there is the VM's word, so ``argv`` is not it: should the provisioner be unable to do its work, or be turned off,
+    jupyter_client would run that here. The provisioner asks the VM again.
     """
     plain = re.sub(r"\s*\(ipykernel\)$", "", spec.display_name)
+    refusal = f"This kernel runs on {compute_name}, and jupyter-dsvm's provisioner was not there to start it."
     metadata: dict[str, Any] = {}
     if spec.metadata.get("debugger") is True:
         metadata["debugger"] = True
@@ -180,7 +183,7 @@ def installed_spec(compute_id: str, compute_name: str, spec: RemoteSpec) -> dict
         "config": {"compute": compute_id, "kernelspec": spec.name},
     }
     return {
-        "argv": list(spec.argv),
+        "argv": [sys.executable, "-c", f"raise SystemExit({refusal!r})", "{connection_file}"],
         "display_name": f"{plain} on {compute_name}",
         "language": spec.language,
         "interrupt_mode": spec.interrupt_mode,

@@ -50,6 +50,11 @@ class DSVMProvisioner(LocalProvisioner):
         help="The compute on which the kernel is first started: set by kernelspecs of `jupyter dsvm kernelspec install`.",
     )
     kernelspec = Unicode("", help="The kernelspec there; chosen by language when empty.")
+    may_start = Bool(
+        True,
+        help="Whether the machine may be started for it, as far as DSVMService.kernel_may_start allows that. False in the "
+        "kernelspecs that the launcher shows of attached machines.",
+    )
 
     parent: Any
     proxy: Proxy | None = None
@@ -111,7 +116,7 @@ class DSVMProvisioner(LocalProvisioner):
     async def shutdown_requested(self, restart: bool = False) -> None:
         """A ``shutdown_request`` has just been sent."""
         if self.proxy is not None:
-            await _result(self.proxy.user_ends("restarted" if restart else "shut down"))
+            await _result(self.proxy.user_ends("restarted" if restart else "shut down", by_person=True))
 
     async def cleanup(self, restart: bool = False) -> None:
         """The last step. The front outlives a restart, and only that."""
@@ -268,7 +273,9 @@ class DSVMProvisioner(LocalProvisioner):
 
     def _remote_backend(self) -> Backend:
         assert self.proxy is not None
-        return registry.load_service().remote_backend(self.proxy, self.compute, self.kernelspec or None)
+        return registry.load_service().remote_backend(
+            self.proxy, self.compute, self.kernelspec or None, may_start=self.may_start
+        )
 
     @staticmethod
     def _adopted_backend(keeping: Keeping) -> Backend:

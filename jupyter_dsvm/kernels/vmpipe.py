@@ -204,7 +204,7 @@ class VMPipe:
         self._inbox.post(tell)
 
     def call(self, operation: str) -> Future[Any]:
-        """Ask the far end: ``info``, ``kernels`` or ``kernelspecs``. Fails with ``DSVMError`` if the pipe is lost meanwhile."""
+        """Ask the far end: ``info``, ``kernels``, ``kernelspecs`` or ``metrics``. Fails with ``DSVMError`` if the pipe is lost."""
         self.hurry()
         future: Future[Any] = Future()
 

@@ -212,6 +212,10 @@ class HostKeys:
             files = (*map(Path, target.known_hosts), Path(SYSTEM_KNOWN_HOSTS))
         return [e for e in _read(files) if e.matches(_known_as(target))]
 
+    def file_of(self, target: SSHTarget) -> Path:
+        """The file that has the keys of a target with ``pinned_key_id``, for OpenSSH's client."""
+        return self._pins_of(target)
+
     def _pins_of(self, target: SSHTarget) -> Path:
         if self._configured is not None and self.configured_for(target.pinned_key_id or ""):
             return self._configured

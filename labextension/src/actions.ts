@@ -89,3 +89,11 @@ export function canAttach(
 export function canDetach(kernel: IKernel | undefined): boolean {
   return !!kernel && kernel.compute !== FREE && !kernel.moving_to;
 }
+
+/** Whether a shell can be had there: a host may be off, which only trying tells. */
+export function canEnter(compute: ICompute): boolean {
+  return (
+    compute.os === 'linux' &&
+    (compute.kind === 'host' || (compute.kind === 'dsvm' && compute.power_state === 'running'))
+  );
+}

@@ -2,15 +2,47 @@ import { ReactWidget, UseSignal } from '@jupyterlab/apputils';
 import { NotebookPanel } from '@jupyterlab/notebook';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
-import { Menu } from '@lumino/widgets';
 import * as React from 'react';
 
-import { machinesOf } from './actions';
+import { canAttach, machinesOf } from './actions';
+import { FREE, ICompute, IKernel } from './api';
 import { CommandIDs } from './commands';
 import { ToneIcon } from './components/ToneIcon';
-import { openMenu } from './menu';
+import { newMenu, openMenu } from './menu';
 import { IComputeModel } from './tokens';
 import { chipText, IChipText } from './words';
+
+/** The most machines that the menu names: a longer one is read by nobody, and the panel has filters. */
+const MOST = 12;
+
+/** Of a menu's entry, in px; JupyterLab's is 24 px high or a little more. */
+const ENTRY = 28;
+
+/** How many machines fit below the chip, beside the free tier, “More Machines…”, “Open Compute” and a line. */
+export function roomFor(below: number): number {
+  return Math.max(3, Math.min(MOST, Math.floor(below / ENTRY) - 4));
+}
+
+/**
+ * The machines of the chip's menu: the one where the notebook runs, then those that it can move to, those that are on first.
+ *
+ * @param room how many may be named; `more` says whether that leaves some out
+ */
+export function chipMachines(
+  model: Pick<IComputeModel, 'computes' | 'signIn' | 'runningOn'>,
+  kernel: IKernel | undefined,
+  room: number
+): { machines: ICompute[]; more: boolean } {
+  const here = (compute: ICompute): boolean =>
+    compute.id !== FREE && compute.id === kernel?.compute;
+  const possible = machinesOf(model).filter(
+    compute => here(compute) || canAttach(compute, model.runningOn(compute.id), kernel)
+  );
+  const rank = (compute: ICompute): number =>
+    here(compute) ? 0 : compute.power_state === 'running' ? 1 : 2;
+  const sorted = [...possible].sort((one, other) => rank(one) - rank(other));
+  return { machines: sorted.slice(0, room), more: sorted.length > room };
+}
 
 /** The toolbar item that says where this notebook runs. It shows nothing where nothing can be said. */
 export class ComputeChip extends ReactWidget {
@@ -70,13 +102,15 @@ export class ComputeChip extends ReactWidget {
   private _openMenu(anchor: HTMLElement): void {
     const { commands, model } = this._options;
     const kernel = this._kernelId ?? '';
-    const menu = new Menu({ commands });
+    const menu = newMenu(commands);
     menu.addItem({ command: CommandIDs.detach, args: { kernel, menu: true } });
-    for (const compute of machinesOf(model)) {
-      menu.addItem({
-        command: CommandIDs.attach,
-        args: { compute: compute.id, kernel, menu: true }
-      });
+    const below = window.innerHeight - anchor.getBoundingClientRect().bottom;
+    const { machines, more } = chipMachines(model, model.kernel(kernel), roomFor(below));
+    for (const { id } of machines) {
+      menu.addItem({ command: CommandIDs.attach, args: { compute: id, kernel, menu: true } });
+    }
+    if (more) {
+      menu.addItem({ command: CommandIDs.open, args: { more: true } });
     }
     menu.addItem({ type: 'separator' });
     menu.addItem({ command: CommandIDs.open });

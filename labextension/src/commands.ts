@@ -9,11 +9,14 @@ import { ComputeAction, FREE, ICompute, IKernel } from './api';
 import { create } from './create';
 import { ICurrentNotebook } from './current';
 import { computeIcon } from './icons';
-import { askToMove, IKnownComputes } from './move';
+import { addMachineCommands } from './machinecommands';
+import { askToMove, IKnownComputes, IMoveAnswer } from './move';
 import { asProblem } from './request';
 import { resize } from './resize';
+import { ISettings } from './settings';
 import { showTexts } from './texts';
 import { IComputeModel } from './tokens';
+import { addWaitingCommands } from './waitingcommands';
 import { nameOf, shortState, sizeText } from './words';
 
 export namespace CommandIDs {
@@ -24,10 +27,16 @@ export namespace CommandIDs {
   export const stop = 'dsvm:stop';
   export const restart = 'dsvm:restart';
   export const resize = 'dsvm:resize';
+  export const reconnect = 'dsvm:reconnect';
   export const create = 'dsvm:create';
   export const signIn = 'dsvm:sign-in';
   export const signOut = 'dsvm:sign-out';
   export const refresh = 'dsvm:refresh';
+  export const openTerminal = 'dsvm:open-terminal';
+  export const copySSH = 'dsvm:copy-ssh';
+  export const cancelMove = 'dsvm:cancel-move';
+  export const stopWaiting = 'dsvm:stop-waiting';
+  export const openSettings = 'dsvm:open-settings';
 }
 
 /** What the commands act on. */
@@ -35,12 +44,13 @@ export interface ICommandContext {
   model: IComputeModel;
   current: ICurrentNotebook;
   known: IKnownComputes;
+  settings: ISettings;
   trans: TranslationBundle;
   /** Show the panel. */
   openPanel: () => void;
 }
 
-const COMPUTE_ARGS = {
+export const COMPUTE_ARGS = {
   type: 'object',
   properties: {
     compute: {
@@ -56,11 +66,21 @@ const KERNEL_ARG = {
   description: 'The id of the kernel to move; that of the current notebook when absent.'
 } as const;
 
+const MORE_ARG = {
+  type: 'boolean',
+  description: 'Whether the label is for a list of machines that does not hold all of them.'
+} as const;
+
+const ASK_ARG = {
+  type: 'boolean',
+  description: 'Whether to ask first also where no notebook runs there.'
+} as const;
+
 /**
  * Add the commands. The panel, the chip's menu and the palette all go through them.
  */
 export function addCommands(commands: CommandRegistry, context: ICommandContext): void {
-  const { model, current, known, trans } = context;
+  const { model, current, known, settings, trans } = context;
 
   const computeOf = (args: ReadonlyPartialJSONObject): ICompute | undefined =>
     model.computes.find(c => c.id === args.compute) ??
@@ -118,7 +138,11 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     const busy =
       kernel.execution_state === 'busy' ||
       (current.notebook?.kernelId === kernel.id && current.notebook.busy);
-    const answer = await askToMove({ model, compute, kernel, notebook, busy, known, trans });
+    const quietly =
+      !settings.confirmMove && !busy && (compute.id === FREE || (await known.has(compute.id)));
+    const answer: IMoveAnswer | null = quietly
+      ? {}
+      : await askToMove({ model, compute, kernel, notebook, busy, known, trans });
     if (!answer) {
       return;
     }
@@ -129,10 +153,10 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
   };
 
   commands.addCommand(CommandIDs.open, {
-    label: trans.__('Open Compute'),
+    label: args => (args.more ? trans.__('More Machines…') : trans.__('Open Compute')),
     caption: trans.__('Show where this notebook runs and which machines there are'),
     icon: args => (args.isPalette ? undefined : computeIcon),
-    describedBy: { args: { type: 'object', properties: {} } },
+    describedBy: { args: { type: 'object', properties: { more: MORE_ARG } } },
     execute: () => context.openPanel()
   });
 
@@ -206,20 +230,28 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     }
   });
 
-  /** Stopping or restarting ends the kernels there: say which notebooks lose their variables. */
-  const confirmed = async (action: ComputeAction, compute: ICompute): Promise<boolean> => {
-    if (action === 'start' || compute.attached.length === 0) {
+  /** Stopping or restarting ends the kernels there: say which notebooks lose their variables. `ask`: also where none does. */
+  const confirmed = async (
+    action: ComputeAction,
+    compute: ICompute,
+    ask: boolean
+  ): Promise<boolean> => {
+    const wanted = action === 'stop' ? settings.confirmStop : settings.confirmRestart;
+    if (action === 'start' || (compute.attached.length === 0 && !ask && !wanted)) {
       return true;
     }
     const label = action === 'stop' ? trans.__('Stop') : trans.__('Restart');
     const answer = await showDialog({
       title: trans.__('%1 %2?', label, compute.name),
-      body: trans._n(
-        '%2 runs there. Its variables will be lost; the file and its outputs stay.',
-        'These notebooks run there: %2. Their variables will be lost; the files and their outputs stay.',
-        compute.attached.length,
-        compute.attached.join(', ')
-      ),
+      body:
+        compute.attached.length === 0
+          ? trans.__('No notebook of yours runs there. Its disk and what is on it stay.')
+          : trans._n(
+              '%2 runs there. Its variables will be lost; the file and its outputs stay.',
+              'These notebooks run there: %2. Their variables will be lost; the files and their outputs stay.',
+              compute.attached.length,
+              compute.attached.join(', ')
+            ),
       buttons: [Dialog.cancelButton({ label: trans.__('Cancel') }), Dialog.warnButton({ label })]
     });
     return answer.button.accept;
@@ -242,12 +274,14 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
           ? model.computes.some(possible)
           : !!compute && possible(compute);
       },
-      describedBy: { args: COMPUTE_ARGS },
+      describedBy: {
+        args: { ...COMPUTE_ARGS, properties: { ...COMPUTE_ARGS.properties, ask: ASK_ARG } }
+      },
       execute: async args => {
         const compute = await pick(args, text.unnamed, c =>
           canChange(c, model.runningOn(c.id), action)
         );
-        if (compute && (await confirmed(action, compute))) {
+        if (compute && (await confirmed(action, compute, !!args.ask))) {
           await attempt(text.failed(compute.name), () => model.change(compute.id, action));
         }
       }
@@ -292,13 +326,48 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
         ? model.computes.some(possible)
         : !!compute && possible(compute);
     },
-    describedBy: { args: COMPUTE_ARGS },
+    describedBy: {
+      args: {
+        ...COMPUTE_ARGS,
+        properties: {
+          ...COMPUTE_ARGS.properties,
+          withoutGpu: { type: 'boolean', description: 'Whether to show sizes without GPU only.' }
+        }
+      }
+    },
     execute: async args => {
       const compute = await pick(args, trans.__('Resize a Machine…'), c =>
         canResize(c, model.runningOn(c.id))
       );
       if (compute) {
-        await resize({ model, compute, trans });
+        await resize({ model, compute, trans, withoutGpu: !!args.withoutGpu });
+      }
+    }
+  });
+
+  /** A kernel that is out of reach: of the machine in the arguments, else that of the current notebook. */
+  const lostKernel = (args: ReadonlyPartialJSONObject): IKernel | undefined => {
+    const own = kernelOf(args);
+    return [...(own ? [own] : []), ...(args.compute === undefined ? [] : model.kernels)].find(
+      kernel =>
+        kernel.link.state === 'reconnecting' &&
+        (args.compute === undefined || kernel.compute === computeOf(args)?.id)
+    );
+  };
+
+  commands.addCommand(CommandIDs.reconnect, {
+    label: trans.__('Reconnect Now'),
+    caption: trans.__('Try at once to reach a machine that does not answer'),
+    isEnabled: args => !!lostKernel(args),
+    describedBy: {
+      args: { ...COMPUTE_ARGS, properties: { ...COMPUTE_ARGS.properties, kernel: KERNEL_ARG } }
+    },
+    execute: async args => {
+      const kernel = lostKernel(args);
+      if (kernel) {
+        await attempt(trans.__('The machine could not be tried again'), () =>
+          model.reconnect(kernel.id)
+        );
       }
     }
   });
@@ -343,9 +412,28 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     execute: () => model.refresh().catch(() => undefined)
   });
 
+  addMachineCommands(commands, { model, trans, computeOf, pick, attempt });
+  addWaitingCommands(commands, { model, trans, computeOf, pick, attempt, kernelOf });
+
   const update = () => commands.notifyCommandChanged();
   model.stateChanged.connect(update);
   current.changed.connect(update);
+}
+
+/** What commands in other modules share with those here. */
+export interface ICommandTools {
+  model: IComputeModel;
+  trans: TranslationBundle;
+  /** The machine named in a command's arguments. */
+  computeOf: (args: ReadonlyPartialJSONObject) => ICompute | undefined;
+  /** That machine if it is possible there, or the one a person picks where none is named. */
+  pick: (
+    args: ReadonlyPartialJSONObject,
+    title: string,
+    possible: (compute: ICompute) => boolean
+  ) => Promise<ICompute | undefined>;
+  /** Do it, and show what went wrong under this title. */
+  attempt: (what: string, action: () => Promise<unknown>) => Promise<void>;
 }
 
 /** The texts of a command that changes a machine. */

@@ -7,16 +7,22 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { ComputeChip } from './chip';
 import { addCommands, CommandIDs } from './commands';
 import { CurrentNotebook } from './current';
+import { Filters } from './filters';
+import { keepFocus } from './focus';
+import { memoryPlugin, metricsPlugin } from './memoryPlugins';
 import { ComputeModel } from './model';
 import { KnownComputes } from './move';
 import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
 import { ComputePanel } from './panel';
+import { kernelspecPlugin, runningPlugin, settingsPlugin, statusPlugin } from './plugins';
 import { questionsPlugin } from './questions';
 import { watchForMissedEvents } from './reconnect';
-import { IComputeModel } from './tokens';
+import { ISettings } from './settings';
+import { IComputeModel, IMetricsModel } from './tokens';
 
-export { IComputeModel } from './tokens';
+export { ISettings } from './settings';
+export { IComputeModel, IMetricsModel } from './tokens';
 
 const TRANSLATION_DOMAIN = 'jupyter_dsvm';
 
@@ -68,15 +74,17 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
   id: 'jupyter-dsvm:plugin',
   description: 'The sidebar “Compute” and its commands.',
   autoStart: true,
-  requires: [IComputeModel],
-  optional: [ITranslator, INotebookTracker, ICommandPalette, IStateDB],
+  requires: [IComputeModel, ISettings],
+  optional: [ITranslator, INotebookTracker, ICommandPalette, IStateDB, IMetricsModel],
   activate: (
     app: JupyterFrontEnd,
     model: IComputeModel,
+    settings: ISettings,
     translator: ITranslator | null,
     tracker: INotebookTracker | null,
     palette: ICommandPalette | null,
-    state: IStateDB | null
+    state: IStateDB | null,
+    metrics: IMetricsModel | null
   ): void => {
     const trans = (translator ?? nullTranslator).load(TRANSLATION_DOMAIN);
     const { commands, shell } = app;
@@ -87,12 +95,15 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       model,
       current,
       known,
+      settings,
       trans,
       openPanel: () => shell.activateById(panel.id)
     });
-    const panel = new ComputePanel({ model, current, commands, trans });
+    const filters = new Filters(settings);
+    const panel = new ComputePanel({ model, metrics, current, filters, commands, trans });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
 
+    keepFocus(app);
     for (const command of Object.values(CommandIDs)) {
       palette?.addItem({ command, category: trans.__('Compute'), args: { isPalette: true } });
     }
@@ -149,8 +160,14 @@ const notificationPlugin: JupyterFrontEndPlugin<void> = {
 export default [
   oncePlugin,
   modelPlugin,
+  settingsPlugin,
+  metricsPlugin,
   panelPlugin,
   chipPlugin,
+  statusPlugin,
+  runningPlugin,
+  kernelspecPlugin,
   notificationPlugin,
+  memoryPlugin,
   questionsPlugin
 ];

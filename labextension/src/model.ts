@@ -20,7 +20,9 @@ import {
   IProblem,
   IResizeRequest,
   ISignIn,
-  ISizeOfferList
+  ISizeOfferList,
+  ISSHCommand,
+  ITerminal
 } from './api';
 import { RevisionedList } from './lists';
 import { asProblem, NO_ANSWER, request, SERVER_EXTENSION_MISSING } from './request';
@@ -199,6 +201,11 @@ export class ComputeModel implements IComputeModel {
     });
   }
 
+  async reconnect(kernel: string): Promise<void> {
+    const path = `kernels/${encodeURIComponent(kernel)}/reconnect`;
+    await request<void>(path, this._settings, this._trans, { method: 'POST' });
+  }
+
   async cancel(operation: string, release = false): Promise<void> {
     const path = `operations/${encodeURIComponent(operation)}${release ? '?release=true' : ''}`;
     await request<void>(path, this._settings, this._trans, { method: 'DELETE' });
@@ -232,6 +239,16 @@ export class ComputeModel implements IComputeModel {
   async kernelspecs(compute: string): Promise<IKernelspec[]> {
     const path = `computes/${encodeURIComponent(compute)}/kernelspecs`;
     return (await request<IKernelspecList>(path, this._settings, this._trans)).kernelspecs;
+  }
+
+  async openTerminal(compute: string): Promise<ITerminal> {
+    const path = `computes/${encodeURIComponent(compute)}/terminals`;
+    return request<ITerminal>(path, this._settings, this._trans, { method: 'POST' });
+  }
+
+  async sshCommand(compute: string): Promise<ISSHCommand> {
+    const path = `computes/${encodeURIComponent(compute)}/ssh`;
+    return request<ISSHCommand>(path, this._settings, this._trans);
   }
 
   /**

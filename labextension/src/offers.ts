@@ -4,6 +4,7 @@ import { ISizeOffer } from './api';
 export interface IOfferFilter {
   text: string;
   withGpu: boolean;
+  withoutGpu?: boolean;
 }
 
 /** Those that fit, in the server's order. Every word must be in the size's name or its GPU's. */
@@ -11,6 +12,11 @@ export function fittingOffers(offers: readonly ISizeOffer[], filter: IOfferFilte
   const words = filter.text.toLowerCase().split(/\s+/).filter(Boolean);
   return offers.filter(({ size }) => {
     const where = `${size.name} ${size.gpu_model ?? ''}`.toLowerCase();
-    return (!filter.withGpu || !!size.gpus) && words.every(word => where.includes(word));
+    const hasGpu = !!size.gpus;
+    return (
+      (!filter.withGpu || hasGpu) &&
+      (!filter.withoutGpu || !hasGpu) &&
+      words.every(word => where.includes(word))
+    );
   });
 }

@@ -1,34 +1,50 @@
 import { ReactWidget, UseSignal } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
-import { Menu } from '@lumino/widgets';
+import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
+import { Message } from '@lumino/messaging';
 import * as React from 'react';
 
-import { CancelChoice } from './actions';
+import { CancelChoice, machinesOf } from './actions';
 import { ICompute, IOperation } from './api';
 import { CommandIDs } from './commands';
 import { ComputePanelView } from './components/ComputePanelView';
+import { WatchedGauges } from './components/WatchedGauges';
 import { ICurrentNotebook } from './current';
+import { Filters } from './filters';
 import { computeIcon } from './icons';
-import { openMenu } from './menu';
-import { IComputeModel } from './tokens';
-import { PrimaryAction } from './words';
+import { addPlaces, newMenu, openMenu } from './menu';
+import { PrimaryAction } from './states';
+import { IComputeModel, IMetricsModel } from './tokens';
 
 const COMMAND_OF: Record<PrimaryAction, string> = {
   attach: CommandIDs.attach,
   detach: CommandIDs.detach,
   start: CommandIDs.start,
-  release: CommandIDs.stop
+  release: CommandIDs.stop,
+  reconnect: CommandIDs.reconnect,
+  resize: CommandIDs.resize,
+  cpuSizes: CommandIDs.resize,
+  quota: ''
 };
 
-/** What is behind a card's menu button, in this order, as far as it is possible now. */
+/** What is behind a card's menu button, in this order, as far as it is there and possible now. */
 const MENU = [
   CommandIDs.attach,
+  CommandIDs.detach,
   CommandIDs.start,
   CommandIDs.stop,
   CommandIDs.restart,
-  CommandIDs.resize
+  CommandIDs.resize,
+  'dsvm:open-terminal',
+  'dsvm:copy-ssh'
 ];
+
+/** JupyterLab's own, where the page has it. */
+const OPEN_SETTINGS = 'settingeditor:open';
+
+/** With more machines than these a menu is no longer something to choose from, and a dialog with a list is. */
+const LONGEST_MENU = 20;
 
 /** The sidebar “Compute”. */
 export class ComputePanel extends ReactWidget {
@@ -43,53 +59,122 @@ export class ComputePanel extends ReactWidget {
     this.node.setAttribute('aria-label', trans.__('Compute'));
   }
 
+  /** The keyboard goes on from here. */
+  protected onActivateRequest(): void {
+    this.node.tabIndex = -1;
+    this.node.focus({ preventScroll: true });
+  }
+
   protected render(): React.ReactElement {
-    const { model, current, commands, trans } = this._options;
+    const { model, current, filters } = this._options;
     return (
       <UseSignal signal={model.stateChanged}>
         {() => (
           <UseSignal signal={current.changed}>
-            {() => (
-              <ComputePanelView
-                model={model}
-                notebook={current.notebook}
-                onAction={(compute, action) =>
-                  void commands.execute(COMMAND_OF[action], { compute: compute.id })
-                }
-                menuOf={(compute, primary) => this._menuOf(compute, primary)}
-                onMenu={(compute, items, anchor) => this._openMenu(compute, items, anchor)}
-                onDetach={() => void commands.execute(CommandIDs.detach)}
-                onCancel={(operation, choice) => void this._cancel(operation, choice)}
-                onAccountMenu={anchor => this._openAccountMenu(anchor)}
-                onCreate={() => void commands.execute(CommandIDs.create)}
-                onRefresh={() => void commands.execute(CommandIDs.refresh)}
-                trans={trans}
-              />
-            )}
+            {() => <UseSignal signal={filters.changed}>{() => this._renderView()}</UseSignal>}
           </UseSignal>
         )}
       </UseSignal>
     );
   }
 
+  private _renderView(): React.ReactElement {
+    const { model, current, commands, filters, trans } = this._options;
+    const execute = (command: string, args?: ReadonlyPartialJSONObject) =>
+      void commands.execute(command, args);
+    return (
+      <ComputePanelView
+        model={model}
+        notebook={current.notebook}
+        gauge={this._gauge()}
+        filters={filters.value}
+        onFilters={change => filters.set(change)}
+        onAction={({ id }, action) =>
+          execute(COMMAND_OF[action], {
+            compute: id,
+            ...(action === 'cpuSizes' ? { withoutGpu: true } : {})
+          })
+        }
+        menuOf={(compute, primary) => this._menuOf(compute, primary)}
+        onMenu={(compute, items, anchor) => this._openMenu(compute, items, anchor)}
+        onMoveTo={anchor => this._openPlaces(anchor)}
+        onDetach={() => execute(CommandIDs.detach)}
+        onCancel={(operation, choice) => void this._cancel(operation, choice)}
+        onAccountMenu={anchor => this._openAccountMenu(anchor)}
+        onCreate={() => execute(CommandIDs.create)}
+        onRefresh={() => execute(CommandIDs.refresh)}
+        onSettings={
+          commands.hasCommand(OPEN_SETTINGS)
+            ? () => execute(OPEN_SETTINGS, { query: trans.__('Compute') })
+            : undefined
+        }
+        trans={trans}
+      />
+    );
+  }
+
+  // While the panel is hidden nobody looks at how much is in use.
+
+  protected onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this.update();
+  }
+
+  protected onAfterHide(message: Message): void {
+    super.onAfterHide(message);
+    this.update();
+  }
+
+  /** How much of where the notebook runs is in use. */
+  private _gauge(): React.ReactNode {
+    const { model, metrics, current, trans } = this._options;
+    const kernel = model.kernel(current.notebook?.kernelId ?? null);
+    return (
+      metrics &&
+      kernel &&
+      this.isVisible && <WatchedGauges metrics={metrics} compute={kernel.compute} trans={trans} />
+    );
+  }
+
   /** What else is possible, besides the card's own button. */
   private _menuOf(compute: ICompute, primary: PrimaryAction | null): string[] {
-    const { commands } = this._options;
+    const { commands, current, model } = this._options;
     const onButton = primary && COMMAND_OF[primary];
-    return MENU.filter(id => id !== onButton && commands.isEnabled(id, { compute: compute.id }));
+    const kernel = model.kernel(current.notebook?.kernelId ?? null);
+    return MENU.filter(
+      id =>
+        id !== onButton &&
+        // The notebook in front can be brought back from where it runs, and from there only.
+        (id !== CommandIDs.detach || kernel?.compute === compute.id) &&
+        commands.hasCommand(id) &&
+        commands.isEnabled(id, { compute: compute.id })
+    );
   }
 
   private _openMenu(compute: ICompute, items: readonly string[], anchor: HTMLElement): void {
-    const menu = new Menu({ commands: this._options.commands });
+    const menu = newMenu(this._options.commands);
     for (const command of items) {
       menu.addItem({ command, args: { compute: compute.id } });
     }
     openMenu(menu, anchor);
   }
 
+  /** Where the notebook can go. Of hundreds of machines one is picked in a dialog. */
+  private _openPlaces(anchor: HTMLElement): void {
+    const { commands, model } = this._options;
+    const machines = machinesOf(model);
+    if (machines.length > LONGEST_MENU && commands.isEnabled(CommandIDs.attach)) {
+      void commands.execute(CommandIDs.attach);
+      return;
+    }
+    const menu = newMenu(commands);
+    addPlaces(menu, machines);
+    openMenu(menu, anchor);
+  }
+
   private _openAccountMenu(anchor: HTMLElement): void {
     const { commands } = this._options;
-    const menu = new Menu({ commands });
+    const menu = newMenu(commands);
     for (const command of [CommandIDs.signIn, CommandIDs.signOut]) {
       if (commands.isEnabled(command)) {
         menu.addItem({ command, args: { menu: true } });
@@ -111,7 +196,9 @@ export class ComputePanel extends ReactWidget {
 export namespace ComputePanel {
   export interface IOptions {
     model: IComputeModel;
+    metrics: IMetricsModel | null;
     current: ICurrentNotebook;
+    filters: Filters;
     commands: CommandRegistry;
     trans: TranslationBundle;
   }

@@ -11,6 +11,8 @@ import { IComputeModel } from './tokens';
 export interface IResizeOptions {
   model: IComputeModel;
   compute: ICompute;
+  /** Whether sizes with a GPU are left out to begin with: a free account gets none. */
+  withoutGpu?: boolean;
   trans: TranslationBundle;
 }
 
@@ -95,6 +97,7 @@ class ResizeBody extends ReactWidget implements ISubmitting {
         chosen={this._chosen}
         endKernels={this._endKernels}
         missing={this._missing}
+        withoutGpu={this._options.withoutGpu}
         onChoose={size => {
           this._chosen = size;
           this._say('');

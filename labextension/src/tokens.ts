@@ -14,7 +14,9 @@ import {
   IProblem,
   IResizeRequest,
   ISignIn,
-  ISizeOfferList
+  ISizeOfferList,
+  ISSHCommand,
+  ITerminal
 } from './api';
 
 /**
@@ -114,6 +116,8 @@ export interface IComputeModel extends IDisposable {
   refresh(): Promise<void>;
   change(compute: string, action: ComputeAction): Promise<IOperation>;
   move(kernel: string, compute: string, kernelspec?: string): Promise<IOperation>;
+  /** Have the machine of a kernel that is out of reach tried at once. */
+  reconnect(kernel: string): Promise<void>;
   /** With `release`, a machine whose start is no longer waited for is turned off again. */
   cancel(operation: string, release?: boolean): Promise<void>;
   /** The sizes that a machine could have. */
@@ -123,6 +127,10 @@ export interface IComputeModel extends IDisposable {
   creation(subscription: string | null, location: string | null): Promise<ICreation>;
   create(wanted: INewCompute): Promise<IOperation>;
   kernelspecs(compute: string): Promise<IKernelspec[]>;
+  /** Have a terminal of this Jupyter server made that is a shell on the machine. */
+  openTerminal(compute: string): Promise<ITerminal>;
+  /** What to type in a terminal of this server for a shell on the machine. */
+  sshCommand(compute: string): Promise<ISSHCommand>;
 }
 
 export const IComputeModel = new Token<IComputeModel>(

@@ -18,30 +18,10 @@ import {
 /** What a state looks like: an icon and a colour, always beside words. */
 export type Tone = 'on' | 'busy' | 'off' | 'warn' | 'gone';
 
-/** The one button of a card. `attach` starts the machine first where it is off. */
-export type PrimaryAction = 'attach' | 'detach' | 'start' | 'release';
-
 /** Where a notebook runs, in the words of the toolbar. */
 export interface IChipText {
   tone: Tone;
   text: string;
-}
-
-export interface IComputeState {
-  tone: Tone;
-  text: string;
-  primary: PrimaryAction | null;
-}
-
-/** What a card's state depends on. */
-export interface ISituation {
-  compute: ICompute;
-  /** The operation that changes this compute or moves something to it. */
-  operation?: IOperation;
-  /** A kernel that runs there: the current notebook's if it is one of them. */
-  kernel?: IKernel;
-  /** The current notebook's kernel, wherever it runs; absent when nothing can be moved. */
-  current?: IKernel;
 }
 
 /** “4 CPU · 28 GB · 1 × T4”; what is not known is left out. */
@@ -109,6 +89,33 @@ export function durationText(from: string, to: string, trans: TranslationBundle)
     : trans.__('%1 h %2 min', Math.floor(minutes / 60), minutes % 60);
 }
 
+/** “40 s”, “2 min”: roughly how long something takes. */
+export function aboutText(seconds: number, trans: TranslationBundle): string {
+  return seconds < 55
+    ? trans.__('%1 s', Math.max(5, Math.round(seconds / 5) * 5))
+    : trans.__('%1 min', Math.max(1, Math.round(seconds / 60)));
+}
+
+/** “40 s”, “2 min”: from a moment of the server until `now`. */
+export function agoText(since: string, now: number, trans: TranslationBundle): string {
+  const seconds = Math.max(1, Math.floor((now - Date.parse(since)) / 1000) || 0);
+  if (seconds < 60) {
+    return trans.__('%1 s', seconds);
+  }
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60
+    ? trans.__('%1 min', minutes)
+    : trans.__('%1 h %2 min', Math.floor(minutes / 60), minutes % 60);
+}
+
+/** Where a price is from. */
+export function priceSource(price: IPrice, trans: TranslationBundle): string {
+  return trans.__(
+    'List price from the Azure Retail Prices API, as of %1; your own price may differ.',
+    price.as_of
+  );
+}
+
 /** A moment of the server, as the clock on the wall shows it. */
 export function clockText(moment: string): string {
   const date = new Date(moment);
@@ -163,106 +170,15 @@ export function withPoint(text: string): string {
   return /[.!?…]$/.test(text.trim()) ? text.trim() : `${text.trim()}.`;
 }
 
-/** The state of a card and its one button. The order of the questions is the order of what matters to a person. */
-export function computeState(situation: ISituation, trans: TranslationBundle): IComputeState {
-  const { compute, operation, kernel, current } = situation;
-  const here = !!current && current.compute === compute.id;
-  // On its way back already, the notebook needs no button for it.
-  const wayBack = here && !current.moving_to ? 'detach' : null;
-  if (operation) {
-    return { tone: 'busy', text: operationText(operation, trans), primary: null };
-  }
-  if (kernel?.link.state === 'gone') {
-    return {
-      tone: 'gone',
-      text: trans.__('The kernel that ran here has ended, and its variables with it.'),
-      primary: wayBack
-    };
-  }
-  if (kernel && (kernel.link.state === 'reconnecting' || kernel.link.state === 'connecting')) {
-    const since = clockText(kernel.link.since);
-    return {
-      tone: 'warn',
-      text:
-        kernel.link.state === 'connecting'
-          ? trans.__('Connecting.')
-          : trans.__(
-              'Lost contact at %1. Your kernel may still be running; reconnecting (%2).',
-              since,
-              kernel.link.attempt
-            ),
-      primary: wayBack
-    };
-  }
-  if (here) {
-    return { tone: 'on', text: runningText(compute, trans), primary: wayBack };
-  }
-  if (compute.hibernated) {
-    return {
-      tone: 'off',
-      text: trans.__('Asleep. Memory is kept; it can only be started as it is.'),
-      primary: 'start'
-    };
-  }
-  if (compute.os === 'windows') {
-    const state = powerText(compute, trans);
-    return {
-      tone: compute.power_state === 'running' ? 'on' : 'off',
-      text: trans.__(
-        '%1 Start, stop and restart work; notebooks cannot run on Windows yet.',
-        state
-      ),
-      primary:
-        compute.power_state === 'stopped' || compute.power_state === 'deallocated' ? 'start' : null
-    };
-  }
-  const movable = !!current && !current.moving_to;
-  switch (compute.power_state) {
-    case 'running':
-      return { tone: 'on', text: runningText(compute, trans), primary: movable ? 'attach' : null };
-    case 'deallocated':
-      return {
-        tone: 'off',
-        text: powerText(compute, trans),
-        primary: movable ? 'attach' : 'start'
-      };
-    case 'stopped':
-      return { tone: 'warn', text: powerText(compute, trans), primary: 'release' };
-    case 'starting':
-    case 'stopping':
-    case 'deallocating':
-      return { tone: 'busy', text: powerText(compute, trans), primary: null };
-    default:
-      // Nobody asks a host how it is before somebody attaches; a VM of which Azure says nothing is better left alone.
-      return {
-        tone: 'off',
-        text:
-          compute.kind === 'host'
-            ? trans.__('Reached over SSH when you attach.')
-            : powerText(compute, trans),
-        primary: compute.kind === 'host' && movable ? 'attach' : null
-      };
-  }
-}
-
-function runningText(compute: ICompute, trans: TranslationBundle): string {
-  if (compute.attached.length === 0) {
-    return trans.__('On. Nothing attached.');
-  }
-  const names = compute.attached.map(path => path.split('/').pop()).join(', ');
-  return trans.__('Running %1.', names);
-}
-
-function powerText(compute: ICompute, trans: TranslationBundle): string {
+/** What the cloud says of a machine. */
+export function powerText(compute: ICompute, trans: TranslationBundle): string {
   switch (compute.power_state) {
     case 'running':
       return trans.__('On.');
     case 'deallocated':
-      return trans.__('Off. Only its disk is still billed.');
+      return trans.__('Off.');
     case 'stopped':
-      return compute.price
-        ? trans.__('Off, but still billed (%1).', priceText(compute.price, trans))
-        : trans.__('Off, but still billed.');
+      return trans.__('Off, but still billed.');
     case 'starting':
       return trans.__('Starting.');
     case 'stopping':
@@ -300,28 +216,8 @@ export function shortState(
   }
 }
 
-/** The label of a card's button. */
-export function primaryLabel(
-  action: PrimaryAction,
-  compute: ICompute,
-  trans: TranslationBundle
-): string {
-  switch (action) {
-    case 'attach':
-      return compute.power_state === 'deallocated'
-        ? trans.__('Start and attach')
-        : trans.__('Attach this notebook');
-    case 'detach':
-      return trans.__('Return to free tier');
-    case 'start':
-      return trans.__('Start');
-    case 'release':
-      return trans.__('Release');
-  }
-}
-
 /**
- * The toolbar's text: `Free tier · 4 GB`, `gpu-vm · starting 2 of 4`, `gpu-vm · T4`, `gpu-vm · reconnecting`.
+ * The toolbar's text: `Free tier · 4 GB`, `gpu-vm · starting 2 of 4`, `gpu-vm · T4 · ~$0.53/h`, `gpu-vm · reconnecting`.
  *
  * @param compute where the kernel runs; undefined when the machine is no longer listed
  * @param moving the operation that moves it, and `target` where to
@@ -354,13 +250,14 @@ export function chipText(
     default: {
       const { gpu_model, memory_gib } = compute?.size ?? { gpu_model: null, memory_gib: null };
       const memory = memory_gib ? memoryText(memory_gib, trans) : '';
-      return { tone: 'on', text: chip(name, gpu_model ? gpuText(gpu_model) : memory) };
+      const price = compute?.price ? priceText(compute.price, trans) : '';
+      return { tone: 'on', text: chip(name, gpu_model ? gpuText(gpu_model) : memory, price) };
     }
   }
 }
 
-function chip(name: string, detail: string): string {
-  return detail ? `${name} · ${detail}` : name;
+function chip(...parts: string[]): string {
+  return parts.filter(Boolean).join(' · ');
 }
 
 /** “Signed in as **ada@example.com** with the Azure CLI.”, in three parts around the account. */

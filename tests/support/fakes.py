@@ -11,6 +11,7 @@ from typing import Any
 from jupyter_dsvm.compute.creating import Creation, LocationOffer, NewCompute, SubscriptionOffer
 from jupyter_dsvm.compute.provider import Cancel, Listing, Memo, Report
 from jupyter_dsvm.errors import Cancelled, DSVMError, UnknownCompute
+from jupyter_dsvm.kernels.kernelspecs import RemoteSpec, parse_specs
 from jupyter_dsvm.kernels.proxy import ProxyStatus
 from jupyter_dsvm.models import (
     FREE,
@@ -27,6 +28,7 @@ from jupyter_dsvm.models import (
     utc_now,
 )
 from jupyter_dsvm.ssh.grants import Grant
+from jupyter_dsvm.ssh.hostkeys import HostKeys
 
 
 def dsvm(name: str, power: PowerState = PowerState.RUNNING, **more: Any) -> Compute:
@@ -289,8 +291,14 @@ class FakeConnections:
         self.error: DSVMError | None = None
         self.passwords: dict[str, str | None] = {}
         self.starts: list[dict[str, Any]] = []
+        self.hurried: list[str] = []
+        self.asked: list[tuple[str, str]] = []
+        self.answers: dict[str, Future[Any]] = {}
         self.kernelspecs: dict[str, list[str]] = {}
         self.closed = False
+
+    def hurry(self, compute_id: str) -> None:
+        self.hurried.append(compute_id)
 
     def known_kernelspecs(self, compute_id: str) -> list[str]:
         return self.kernelspecs.get(compute_id, [])
@@ -309,8 +317,23 @@ class FakeConnections:
     def wait_for_boot(self, compute: Compute, cancel: Cancel) -> str:
         return ""
 
+    def ask(self, compute_id: str, operation: str) -> Future[Any] | None:
+        self.asked.append((compute_id, operation))
+        return self.answers.get(compute_id)
+
     def kernels_changed(self) -> None:
         pass
+
+    def let_in(self, compute: Compute, cancel: Cancel) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def kernelspecs_there(self, compute_id: str, seconds: float) -> list[RemoteSpec] | None:
+        return parse_specs(FakePipe().kernelspecs())
+
+    @property
+    def host_keys(self) -> HostKeys:
+        return HostKeys()
 
     def set_password(self, compute_id: str, password: str | None) -> None:
         self.passwords[compute_id] = password

@@ -13,6 +13,11 @@ export class ComputePanel {
     return this.panel.getByRole('region', { name: 'This notebook' });
   }
 
+  /** Those of machines that are in the page now. */
+  get cards(): Locator {
+    return this.panel.locator('.jp-Dsvm-card[data-compute]');
+  }
+
   card(name: string): Locator {
     return this.panel.getByRole('listitem', { name, exact: true });
   }
@@ -23,6 +28,43 @@ export class ComputePanel {
 
   button(card: string, label: string): Locator {
     return this.card(card).getByRole('button', { name: label, exact: true });
+  }
+
+  menuButton(card: string): Locator {
+    return this.button(card, `More actions for ${card}`);
+  }
+
+  /** Choose from the menu of a card. */
+  async choose(card: string, action: RegExp): Promise<void> {
+    await this.menuButton(card).click();
+    await this.page.getByRole('menuitem', { name: action }).click();
+  }
+
+  /** Run a command of the palette, without a mouse. */
+  async command(label: string): Promise<void> {
+    await this.page.keyboard.press('Control+Shift+C');
+    await this.page.getByPlaceholder('SEARCH', { exact: true }).or(this.page.getByRole('searchbox')).first().waitFor();
+    await this.page.keyboard.type(label);
+    await this.page.locator('.lm-CommandPalette-item.lm-mod-active').filter({ hasText: label }).waitFor();
+    await this.page.keyboard.press('Enter');
+  }
+
+  /** Make the sidebar 240 pixels wide; JupyterLab 4.6 by itself stops at 250. */
+  async narrow(): Promise<void> {
+    await this.page.addStyleTag({ content: ':root { --jp-sidebar-min-width: 240px !important; }' });
+    // The layout asks for it when something comes or goes.
+    await this.page.locator('li[data-id="jupyter-dsvm-compute"]').click();
+    await this.panel.waitFor({ state: 'hidden' });
+    await this.open();
+    const handle = this.page.locator('#jp-main-split-panel > .lm-SplitPanel-handle:not(.lm-mod-hidden)').first();
+    const box = await handle.boundingBox();
+    if (!box) {
+      throw new Error('The sidebar has no edge to drag.');
+    }
+    await this.page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+    await this.page.mouse.down();
+    await this.page.mouse.move(240, box.y + box.height / 2, { steps: 5 });
+    await this.page.mouse.up();
   }
 
   /** The steps of the operation on a machine that are in this state. */
@@ -49,7 +91,20 @@ export class ComputePanel {
     await this.panel.waitFor();
   }
 
-  /** The move dialog. */
+  /** Have the server ask Azure again. */
+  async refresh(): Promise<void> {
+    await this.panel.getByRole('button', { name: 'Ask again which machines there are' }).click();
+  }
+
+  /** Open the dialog for a new machine, as far as its sizes. */
+  async openCreate(subscription: string, region: string): Promise<void> {
+    await this.panel.getByRole('button', { name: 'Create a machine' }).click();
+    await this.dialog.getByLabel('Subscription').selectOption(subscription);
+    await this.dialog.getByLabel('Region').selectOption(region);
+    await this.dialog.getByRole('radio').first().waitFor();
+  }
+
+  /** The dialog that is open. */
   get dialog(): Locator {
     return this.page.getByRole('dialog');
   }

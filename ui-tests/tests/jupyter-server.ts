@@ -28,6 +28,14 @@ interface IOperation {
 
 const START_SECONDS = 90;
 
+/** Of JupyterLab's `apputils-extension`. */
+const SETTINGS = {
+  // It asks every new user about its news; a person would answer once.
+  notification: { fetchNews: 'false', checkForUpdates: false },
+  // Light or dark as the system is, which a test can change (`page.emulateMedia`).
+  themes: { 'adaptive-theme': true }
+};
+
 export class JupyterServer {
   static async start(options: IServerOptions = {}): Promise<JupyterServer> {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dsvm-ui-'));
@@ -39,15 +47,11 @@ export class JupyterServer {
     const notebooks = at('notebooks');
     const runtime = at('runtime');
     const settings = at('settings');
-    // JupyterLab asks every new user about its news; a person would answer once.
-    const notification = path.join(
-      settings,
-      '@jupyterlab',
-      'apputils-extension',
-      'notification.jupyterlab-settings'
-    );
-    fs.mkdirSync(path.dirname(notification), { recursive: true });
-    fs.writeFileSync(notification, JSON.stringify({ fetchNews: 'false', checkForUpdates: false }));
+    for (const [plugin, values] of Object.entries(SETTINGS)) {
+      const file = path.join(settings, '@jupyterlab', 'apputils-extension', `${plugin}.jupyterlab-settings`);
+      fs.mkdirSync(path.dirname(file), { recursive: true });
+      fs.writeFileSync(file, JSON.stringify(values));
+    }
     const token = crypto.randomBytes(24).toString('hex');
     const args = [
       options.app ?? 'lab',

@@ -36,7 +36,7 @@ test('the sample notebook moves to a machine that was off, and back', async ({ p
     await expect(compute.thisNotebook).toContainText('digits.ipynb runs on Free tier');
     await expect(notebook.chip).toContainText('Free tier');
     await expect(compute.state('cpu-vm')).toHaveText('On. Nothing attached.');
-    await expect(compute.state('gpu-vm')).toHaveText('Off. Only its disk is still billed.');
+    await expect(compute.state('gpu-vm')).toHaveText('Off. Disk and static address still cost a little.');
     await expect(compute.card('gpu-vm')).toContainText('4 CPU · 28 GB · 1 × T4');
     await expect(compute.state('old-vm')).toContainText('still billed');
     await expect(compute.button('old-vm', 'Release')).toBeVisible();
@@ -58,7 +58,7 @@ test('the sample notebook moves to a machine that was off, and back', async ({ p
     await expect(compute.dialog.getByRole('button', { name: 'Move' })).toBeFocused();
     await page.keyboard.press('Escape');
     await expect(compute.dialog).toHaveCount(0);
-    await expect(compute.state('gpu-vm')).toHaveText('Off. Only its disk is still billed.');
+    await expect(compute.state('gpu-vm')).toHaveText('Off. Disk and static address still cost a little.');
   });
 
   await test.step('attach starts the machine, step by step', async () => {

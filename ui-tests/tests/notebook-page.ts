@@ -15,12 +15,20 @@ export class NotebookPage {
     private readonly _server: JupyterServer
   ) {}
 
-  /** Open it, and wait until its kernel is idle. */
-  async open(name: string, app: 'lab' | 'notebook' = 'lab'): Promise<void> {
-    await this.page.goto(this._server.address(app === 'lab' ? `lab/tree/${name}` : `notebooks/${name}`));
+  /**
+   * Open it, and wait until its kernel is idle.
+   *
+   * @param workspace JupyterLab's, so that two pages do not share their layout
+   */
+  async open(name: string, app: 'lab' | 'notebook' = 'lab', workspace?: string): Promise<void> {
+    const lab = workspace ? `lab/workspaces/${workspace}` : 'lab';
+    await this.page.goto(this._server.address(app === 'lab' ? `${lab}/tree/${name}` : `notebooks/${name}`));
     await this.notebook.waitFor({ timeout: 60_000 });
     await this._untilConnected(name);
-    await this.untilIdle(60_000);
+    // Where there is little room, the toolbar's menu has the indicator.
+    if ((this.page.viewportSize()?.width ?? 0) > 800) {
+      await this.untilIdle(60_000);
+    }
   }
 
   /**

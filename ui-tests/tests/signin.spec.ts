@@ -1,46 +1,15 @@
 /** Signing in to Azure in the panel: a real JupyterLab, and the emulated Entra over https, on whose page the code is entered. */
-import AxeBuilder from '@axe-core/playwright';
 import { Page } from '@playwright/test';
-import * as fs from 'fs';
-import * as os from 'os';
-import * as path from 'path';
 
+import { faults, PANEL } from './accessibility';
 import { ComputePanel } from './compute-panel';
 import { Emulator } from './emulator';
 import { expect, test as base } from './fixtures';
 import { JupyterServer } from './jupyter-server';
 
-/** Machines that are in Azure's lists only: nobody connects to them here. */
-const SCENARIO = {
-  machines: [
-    { name: 'cpu-vm', size: 'Standard_D4ds_v5' },
-    { name: 'gpu-vm', size: 'Standard_NC4as_T4_v3' }
-  ].map(machine => ({
-    ...machine,
-    resource_group: 'lab',
-    subscription: 'Lab',
-    image: 'microsoft-dsvm:ubuntu-2204:2204-gen2',
-    ssh: false
-  })),
-  subscriptions: [{ id: '0b1f6471-1bf0-4dda-aec3-cb9272f09590', name: 'Lab' }]
-};
-
 const USUAL = { interval: 1, code_lifetime: 900, at_code: null, at_sign_in: null, at_refresh: null };
 
-const test = base.extend<{ azure: Emulator; server: JupyterServer }, { signInEmulator: Emulator }>({
-  signInEmulator: [
-    async ({}, use) => {
-      const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dsvm-entra-'));
-      const scenario = path.join(folder, 'scenario.json');
-      fs.writeFileSync(scenario, JSON.stringify(SCENARIO));
-      const emulator = await Emulator.start(folder, ['--sign-in', '--scenario', scenario]);
-      await use(emulator);
-      await emulator.end();
-      fs.rmSync(folder, { recursive: true, force: true });
-    },
-    { scope: 'worker', timeout: 450_000 }
-  ],
-
+const test = base.extend<{ azure: Emulator; server: JupyterServer }>({
   /** Entra as it usually answers, and nobody signed in. */
   azure: async ({ signInEmulator }, use) => {
     await signInEmulator.control('PUT', 'entra', USUAL);
@@ -48,10 +17,8 @@ const test = base.extend<{ azure: Emulator; server: JupyterServer }, { signInEmu
     await use(signInEmulator);
   },
 
-  server: async ({ azure }, use) => {
-    const server = await JupyterServer.start({ env: { JUPYTER_CONFIG_DIR: azure.ready.config_dir } });
-    await use(server);
-    await server.end();
+  server: async ({ azure, startServer }, use) => {
+    await use(await startServer(azure));
   }
 });
 
@@ -65,12 +32,6 @@ async function opened(page: Page, server: JupyterServer): Promise<ComputePanel> 
   return panel;
 }
 
-/** What axe finds in the panel. */
-async function faults(page: Page): Promise<string[]> {
-  const { violations } = await new AxeBuilder({ page }).include('#jupyter-dsvm-compute').analyze();
-  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(node => node.html).join(' ')}`);
-}
-
 test('sign in with a code, and out again', async ({ page, server, azure, context }) => {
   const sent: string[] = [];
   page.on('request', request => sent.push(`${request.method()} ${new URL(request.url()).pathname}`));
@@ -80,7 +41,7 @@ test('sign in with a code, and out again', async ({ page, server, azure, context
     await expect(panel.signIn).toContainText('Connect your Azure subscription to use bigger machines.');
     await expect(panel.panel.getByRole('alert')).toHaveCount(0);
     await expect(panel.panel).not.toContainText('No machines yet');
-    expect(await faults(page)).toEqual([]);
+    expect(await faults(page, PANEL)).toEqual([]);
   });
 
   await test.step('the code is shown, and the keyboard is on “Copy code”', async () => {
@@ -92,7 +53,7 @@ test('sign in with a code, and out again', async ({ page, server, azure, context
     await page.keyboard.press('Enter');
     await expect(panel.signIn).toContainText('Copied.');
     expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(await panel.code());
-    expect(await faults(page)).toEqual([]);
+    expect(await faults(page, PANEL)).toEqual([]);
   });
 
   await test.step('another page sees that somebody signs in, and no code', async () => {
@@ -121,7 +82,7 @@ test('sign in with a code, and out again', async ({ page, server, azure, context
     await expect(panel.card('cpu-vm')).toBeVisible();
     await expect(panel.card('gpu-vm')).toContainText('1 × T4');
     await expect(panel.signIn.locator('.jp-Dsvm-code')).toHaveCount(0);
-    expect(await faults(page)).toEqual([]);
+    expect(await faults(page, PANEL)).toEqual([]);
   });
 
   await test.step('sign out', async () => {
@@ -165,13 +126,13 @@ test('conditional access is explained, and a token is a way around it', async ({
   await expect(alert).toContainText('A rule of your organisation (conditional access) blocks this sign-in');
   await expect(alert).toContainText('AADSTS53003');
   await expect(alert).toContainText('Another way in');
-  expect(await faults(page)).toEqual([]);
+  expect(await faults(page, PANEL)).toEqual([]);
 
   await test.step('what is no token is refused, and is nowhere in the page', async () => {
     await panel.signInButton('Other ways…').click();
     const token = panel.signIn.getByLabel('Where codes are blocked: a token');
     await expect(token).toHaveAttribute('type', 'password');
-    expect(await faults(page)).toEqual([]);
+    expect(await faults(page, PANEL)).toEqual([]);
     await token.fill('nonsense-that-nobody-may-see');
     await panel.signInButton('Use this token').click();
     await expect(panel.signIn.getByRole('alert')).toContainText('no access token');

@@ -57,10 +57,14 @@ const EXAMPLES: [string, unknown][] = [
   ['SizeOfferList', fixtures.sizeOffers],
   ['NewCompute', fixtures.newCompute],
   ['Creation', fixtures.creation],
+  ['WorkspaceList', fixtures.workspaceList],
+  ['WorkspaceEstimate', fixtures.workspaceEstimate],
   ['Metrics', fixtures.metrics],
   ['Metrics', fixtures.freeMetrics],
   ['ModuleList', fixtures.modules],
   ['QuestionList', fixtures.questionList],
+  ['Terminal', fixtures.terminal],
+  ['SSHCommand', fixtures.sshCommand],
   ['Creation', { ...fixtures.creation, subscription: null, location: null, sizes: [] }]
 ];
 
@@ -91,11 +95,18 @@ describe('the types of the REST API', () => {
       SubscriptionOffer: fixtures.creation.subscriptions[0],
       LocationOffer: fixtures.creation.locations[0],
       Creation: fixtures.creation,
+      WorkspaceConflict: fixtures.workspaceList.workspaces[0].conflicts[0],
+      WorkspaceFile: fixtures.workspaceList.workspaces[0].left_there[0],
+      Workspace: fixtures.workspaceList.workspaces[0],
+      WorkspaceList: fixtures.workspaceList,
+      WorkspaceEstimate: fixtures.workspaceEstimate,
       Metrics: fixtures.metrics,
       Usage: fixtures.metrics.memory!,
       GPUUse: fixtures.metrics.gpus[0],
       Module: fixtures.modules.modules[0],
       ModuleList: fixtures.modules,
+      Terminal: fixtures.terminal,
+      SSHCommand: fixtures.sshCommand,
       Question: fixtures.questionList.questions[0],
       QuestionList: fixtures.questionList
     };

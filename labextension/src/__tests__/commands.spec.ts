@@ -7,6 +7,7 @@ import { addCommands, CommandIDs } from '../commands';
 import { KnownComputes } from '../move';
 import { settle } from './fakeServer';
 import { FakeCurrent, FakeModel } from './fakeModel';
+import { FakeSettings } from './fakeSettings';
 import * as fixtures from './fixtures';
 
 const onGpu = { ...fixtures.kernel, compute: fixtures.gpu.id };
@@ -16,16 +17,19 @@ describe('the commands', () => {
   let model: FakeModel;
   let current: FakeCurrent;
   let opened: number;
+  let settings: FakeSettings;
 
   beforeEach(() => {
     commands = new CommandRegistry();
     model = new FakeModel();
     current = new FakeCurrent();
     opened = 0;
+    settings = new FakeSettings();
     addCommands(commands, {
       model,
       current,
       known: new KnownComputes(null),
+      settings,
       trans: nullTranslator.load('jupyter_dsvm'),
       openPanel: () => opened++
     });
@@ -168,6 +172,39 @@ describe('the commands', () => {
     }
   });
 
+  it('move unasked where a person wants that, but not while a cell runs or for the first time', async () => {
+    settings.set({ confirmMove: false });
+    const first = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    await press('Move');
+    await first;
+    await commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    expect(model.done).toHaveLength(2);
+    model.kernels = [{ ...fixtures.kernel, execution_state: 'busy' }];
+    const busy = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    await press('Cancel');
+    await busy;
+    expect(model.done).toHaveLength(2);
+    model.kernels = [onGpu];
+    await commands.execute(CommandIDs.detach);
+    expect(model.done[2]).toEqual(['move', 'k-1', 'free', undefined]);
+  });
+
+  it.each([
+    [CommandIDs.stop, 'Stop', { confirmStop: true }, {}],
+    [CommandIDs.restart, 'Restart', { confirmRestart: true }, {}],
+    [CommandIDs.stop, 'Stop', {}, { ask: true }]
+  ])('%s asks where nothing runs too, if that is wanted (%#)', async (id, label, wanted, args) => {
+    settings.set(wanted);
+    const asked = commands.execute(id, { compute: 'cpu-vm', ...args });
+    await settle(50);
+    expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
+      'No notebook of yours runs there.'
+    );
+    await press(label);
+    await asked;
+    expect(model.done).toEqual([['change', fixtures.cpu.id, label.toLowerCase()]]);
+  });
+
   it('return to the free tier', async () => {
     model.kernels = [onGpu];
     const done = commands.execute(CommandIDs.detach);
@@ -211,5 +248,41 @@ describe('the commands', () => {
     await commands.execute(CommandIDs.refresh);
     expect(opened).toBe(1);
     expect(model.done).toEqual([['refresh']]);
+  });
+
+  describe('to reconnect', () => {
+    const lost = (id: string, compute: string) => ({
+      ...fixtures.kernel,
+      id,
+      compute,
+      link: { ...fixtures.local, state: 'reconnecting' as const, attempt: 2 }
+    });
+
+    it('is there for a machine that does not answer, and for no other', () => {
+      model.kernels = [fixtures.kernel, lost('k-2', fixtures.cpu.id)];
+      const enabled = (compute?: string) =>
+        commands.isEnabled(CommandIDs.reconnect, compute ? { compute } : {});
+      expect(enabled(fixtures.cpu.id)).toBe(true);
+      expect(enabled(fixtures.gpu.id)).toBe(false);
+      expect(enabled()).toBe(false);
+      model.kernels = [lost(fixtures.kernel.id, fixtures.gpu.id)];
+      expect(enabled()).toBe(true);
+    });
+
+    it('asks for the notebook in front, or for the one that is there', async () => {
+      model.kernels = [
+        lost(fixtures.kernel.id, fixtures.cpu.id),
+        lost('k-2', fixtures.cpu.id),
+        lost('k-3', fixtures.gpu.id)
+      ];
+      await commands.execute(CommandIDs.reconnect);
+      await commands.execute(CommandIDs.reconnect, { compute: fixtures.cpu.id });
+      await commands.execute(CommandIDs.reconnect, { compute: fixtures.gpu.id });
+      expect(model.done).toEqual([
+        ['reconnect', fixtures.kernel.id],
+        ['reconnect', fixtures.kernel.id],
+        ['reconnect', 'k-3']
+      ]);
+    });
   });
 });

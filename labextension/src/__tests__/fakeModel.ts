@@ -11,7 +11,9 @@ import {
   IProblem,
   IResizeRequest,
   ISignIn,
-  ISizeOfferList
+  ISizeOfferList,
+  ISSHCommand,
+  ITerminal
 } from '../api';
 import { ICurrentNotebook, INotebook } from '../current';
 import { IComputeModel, IKernelMoved, ISignInModel, ModelStatus } from '../tokens';
@@ -110,6 +112,10 @@ export class FakeModel implements IComputeModel {
     return fixtures.attach;
   }
 
+  async reconnect(kernel: string): Promise<void> {
+    this.done.push(['reconnect', kernel]);
+  }
+
   async cancel(operation: string, release = false): Promise<void> {
     this.done.push(['cancel', operation, release]);
   }
@@ -148,6 +154,18 @@ export class FakeModel implements IComputeModel {
 
   async kernelspecs(_: string): Promise<IKernelspec[]> {
     return fixtures.kernelspecList.kernelspecs;
+  }
+
+  refusal: unknown = null;
+
+  async openTerminal(compute: string): Promise<ITerminal> {
+    this.done.push(['terminal', compute]);
+    return this.refusal ? Promise.reject(this.refusal) : fixtures.terminal;
+  }
+
+  async sshCommand(compute: string): Promise<ISSHCommand> {
+    this.done.push(['ssh', compute]);
+    return this.refusal ? Promise.reject(this.refusal) : fixtures.sshCommand;
   }
 
   dispose(): void {

@@ -16,7 +16,11 @@ import {
   IQuestionList,
   ISignIn,
   ISizeOffer,
-  ISizeOfferList
+  ISizeOfferList,
+  IWorkspaceEstimate,
+  IWorkspaceList,
+  ISSHCommand,
+  ITerminal
 } from '../api';
 
 export const problem: IProblem = {
@@ -265,6 +269,38 @@ export const freeMetrics: IMetrics = {
   gpus: []
 };
 
+export const workspaceList: IWorkspaceList = {
+  revision: 1,
+  workspaces: [
+    {
+      id: 'w-1',
+      compute: gpu.id,
+      folder: 'work',
+      kernels: [kernel.id],
+      state: 'in_step',
+      text: '84 MB, in step',
+      files: 340,
+      bytes: 84_000_000,
+      progress: null,
+      conflicts: [{ path: 'data.csv', kept_as: 'data (gpu-vm 2026-11-21 10.00).csv' }],
+      left_there: [{ path: 'model.bin', size: 2_000_000_000, reason: '' }],
+      skipped: [{ path: 'out', size: null, reason: 'it is a link to a place outside' }],
+      problem: null,
+      as_of: '2026-11-21T10:00:00.000Z'
+    }
+  ]
+};
+
+export const workspaceEstimate: IWorkspaceEstimate = {
+  folder: 'work',
+  compute: gpu.id,
+  allowed: true,
+  reason: '',
+  files: 340,
+  bytes: 84_000_000,
+  needs_yes: false
+};
+
 export const modules: IModuleList = {
   modules: [
     { name: 'numpy', package: 'numpy', state: 'present' },
@@ -272,6 +308,10 @@ export const modules: IModuleList = {
     { name: 'helpers', package: 'helpers', state: 'local' }
   ]
 };
+
+export const terminal: ITerminal = { name: '1' };
+
+export const sshCommand: ISSHCommand = { command: 'ssh -p 22 -l azureuser -- 192.0.2.7' };
 
 export const questionList: IQuestionList = {
   revision: 1,

@@ -214,6 +214,7 @@ describe('ComputeModel', () => {
     });
     server.answers.set('DELETE operations/op-1', { status: 204, body: null });
     server.answers.set('DELETE operations/op-1?release=true', { status: 204, body: null });
+    server.answers.set('POST kernels/k-1/reconnect', { status: 204, body: null });
     server.answers.set('GET computes/azure%3A6b1a/sizes', { body: fixtures.sizeOffers });
     server.answers.set('POST computes/azure%3A6b1a/resize', {
       status: 202,
@@ -223,6 +224,7 @@ describe('ComputeModel', () => {
     expect((await model.change(fixtures.gpu.id, 'start')).kind).toBe('start');
     await model.cancel('op-1');
     await model.cancel('op-1', true);
+    await model.reconnect('k-1');
     expect(await model.sizes(fixtures.gpu.id)).toEqual(fixtures.sizeOffers);
     const request = { size: 'Standard_NC8as_T4_v3', end_kernels: true };
     expect((await model.resize(fixtures.gpu.id, request)).kind).toBe('resize');

@@ -39,9 +39,9 @@ describe('the resize dialog', () => {
   let model: FakeModel;
   let done: Promise<void>;
 
-  const open = async (attached: string[] = []): Promise<void> => {
+  const open = async (attached: string[] = [], withoutGpu = false): Promise<void> => {
     model.computes = [fixtures.free, { ...fixtures.gpu, attached }];
-    done = resize({ model, compute: model.computes[1], trans });
+    done = resize({ model, compute: model.computes[1], withoutGpu, trans });
     await waitFor(() => expect(document.querySelector('.jp-Dsvm-sizeChoice')).not.toBeNull());
     await settle(50);
     // The browser's own style sheet hides an unopened <dialog>; JupyterLab's shows it, and jsdom has only the first.
@@ -66,6 +66,17 @@ describe('the resize dialog', () => {
     }
     Dialog.flush();
     document.body.textContent = '';
+  });
+
+  it('begins with sizes without GPU for who gets no others, and shows the rest to who asks', async () => {
+    await open([], true);
+    await dialog().findByText('1 of 4 sizes');
+    expect(radio('D4s_v5')).toBeTruthy();
+    expect(dialog().queryByLabelText('Only with GPU')).toBeNull();
+    fireEvent.click(dialog().getByLabelText('Only without GPU'));
+    expect(dialog().getByText('4 of 4 sizes')).toBeTruthy();
+    fireEvent.click(dialog().getByLabelText('Only with GPU'));
+    expect(dialog().getByText('3 of 4 sizes')).toBeTruthy();
   });
 
   it('shows what can be had, what cannot and why, and what it is now', async () => {
@@ -215,5 +226,10 @@ describe('fittingOffers', () => {
     ['nvidia', false, 3]
   ])('“%s”, only with GPU %s: %s', (text, withGpu, count) => {
     expect(fittingOffers(OFFERS, { text, withGpu })).toHaveLength(count);
+  });
+
+  it('leaves out those with a GPU', () => {
+    const left = fittingOffers(OFFERS, { text: '', withGpu: false, withoutGpu: true });
+    expect(left.map(({ size }) => size.name)).toEqual(['Standard_D4s_v5']);
   });
 });

@@ -1,23 +1,46 @@
 import { nullTranslator } from '@jupyterlab/translation';
-import { cleanup, fireEvent, render, screen, within } from '@testing-library/react';
+import { act, cleanup, fireEvent, render, screen, within } from '@testing-library/react';
 import * as React from 'react';
 
 import { ICompute } from '../api';
 import { ComputePanelView } from '../components/ComputePanelView';
 import { MoveSummary } from '../components/MoveSummary';
-import { PrimaryAction } from '../words';
+import { INotebook } from '../current';
+import { DEFAULT_FILTERS, IFilters } from '../filters';
+import { PrimaryAction } from '../states';
 import { FakeCurrent, FakeModel } from './fakeModel';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');
 
-function show(model: FakeModel, notebook = new FakeCurrent().notebook) {
+function show(
+  model: FakeModel,
+  notebook: INotebook | null = new FakeCurrent().notebook,
+  filters: IFilters = DEFAULT_FILTERS
+) {
   const done: unknown[][] = [];
+  render(view(model, notebook, filters, done));
+  return done;
+}
+
+/** Shown, and to be shown again when the model has changed. */
+show.again = (model: FakeModel) => {
+  const { notebook } = new FakeCurrent();
+  const { rerender } = render(view(model, notebook, DEFAULT_FILTERS, []));
+  return { rerender: () => rerender(view(model, notebook, DEFAULT_FILTERS, [])) };
+};
+
+function view(
+  model: FakeModel,
+  notebook: INotebook | null,
+  filters: IFilters,
+  done: unknown[][]
+): React.ReactElement {
   const note =
     (name: string) =>
     (...args: unknown[]) =>
       void done.push([name, ...args]);
-  render(
+  return (
     <ComputePanelView
       model={model}
       notebook={notebook}
@@ -29,10 +52,13 @@ function show(model: FakeModel, notebook = new FakeCurrent().notebook) {
       onAccountMenu={() => note('account')()}
       onCreate={() => note('create')()}
       onRefresh={() => note('refresh')()}
+      filters={filters}
+      onFilters={change => note('filters')(change)}
+      onMoveTo={() => note('move to')()}
+      onSettings={() => note('settings')()}
       trans={trans}
     />
   );
-  return done;
 }
 
 const card = (name: string) => within(screen.getByRole('listitem', { name }));
@@ -49,7 +75,7 @@ describe('the panel', () => {
     expect(card('gpu-vm').getByText('4 CPU · 28 GB · 1 × T4')).toBeTruthy();
     expect(card('gpu-vm').getByText('~$0.53/h').title).toContain('2026-11-01');
     expect(card('gpu-vm').getByRole('status').textContent).toBe(
-      'Off. Only its disk is still billed.'
+      'Off. Disk and static address still cost a little.'
     );
     fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Start and attach' }));
     fireEvent.click(card('cpu-vm').getByRole('button', { name: 'Attach this notebook' }));
@@ -122,13 +148,137 @@ describe('the panel', () => {
 
   it('shows why an operation failed and what to do, until dismissed', () => {
     const model = new FakeModel();
-    model.operations = [{ ...fixtures.attach, state: 'failed', error: fixtures.problem }];
+    const error = { ...fixtures.problem, code: 'ScopeLocked' };
+    model.operations = [{ ...fixtures.attach, state: 'failed', error }];
     show(model);
     const alert = card('gpu-vm').getByRole('alert');
-    expect(alert.textContent).toContain(fixtures.problem.message);
-    expect(alert.textContent).toContain(fixtures.problem.advice);
+    expect(alert.textContent).toContain(error.message);
+    expect(alert.textContent).toContain(error.advice);
     fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Dismiss' }));
     expect(model.failedOn(fixtures.gpu.id)).toBeUndefined();
+  });
+
+  it('says once that Azure has no such machine, and leads to other sizes', () => {
+    const model = new FakeModel();
+    model.operations = [{ ...fixtures.attach, state: 'failed', error: fixtures.problem }];
+    const done = show(model);
+    expect(card('gpu-vm').queryByRole('alert')).toBeNull();
+    expect(card('gpu-vm').getByRole('status').textContent).toBe(
+      'Azure has no NC4as_T4_v3 in westeurope now.'
+    );
+    expect(card('gpu-vm').getByText(fixtures.problem.advice).closest('details')).not.toBeNull();
+    fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Try another size' }));
+    expect(done).toEqual([['action', 'gpu-vm', 'resize']]);
+    fireEvent.click(card('gpu-vm').getByRole('button', { name: 'Dismiss' }));
+    expect(model.failedOn(fixtures.gpu.id)).toBeUndefined();
+  });
+
+  it('leads to the page where quota is asked for', () => {
+    const model = new FakeModel();
+    const error = {
+      code: 'OperationNotAllowed',
+      message:
+        'The quota of cores is used up. Azure said: Location: westeurope, Current Limit: 0, Current Usage: 0, Additional Required: 4, …',
+      advice: 'Request more at https://portal.azure.com/#view/quotas.'
+    };
+    model.operations = [{ ...fixtures.attach, state: 'failed', error }];
+    show(model);
+    expect(card('gpu-vm').getByRole('status').textContent).toBe(
+      'Quota is 0 of 4 vCPUs for this family.'
+    );
+    const link = card('gpu-vm').getByRole<HTMLAnchorElement>('link', { name: 'Request quota' });
+    expect([link.href, link.target, link.rel]).toEqual([
+      'https://portal.azure.com/#view/quotas',
+      '_blank',
+      'noopener noreferrer'
+    ]);
+  });
+
+  it('lets the eyes see for how long a machine is lost, and has nobody read it out', () => {
+    jest.useFakeTimers({ now: Date.parse('2026-11-21T10:00:40.000Z') });
+    const model = new FakeModel();
+    const link = {
+      ...fixtures.local,
+      state: 'reconnecting' as const,
+      attempt: 3,
+      reason: 'No answer.'
+    };
+    model.kernels = [{ ...fixtures.kernel, compute: fixtures.cpu.id, link }];
+    const done = show(model);
+    const text = 'Lost contact %1 ago. Your kernel may still be running; reconnecting (3).';
+    const seen = card('cpu-vm').getByText(text.replace('%1', '40 s'));
+    expect(seen.closest('[role="status"], [aria-live]')).toBeNull();
+    expect(seen.getAttribute('aria-hidden')).toBe('true');
+    expect(seen.title).toBe('No answer.');
+    const said = card('cpu-vm').getByRole('status').textContent;
+    expect(said).toMatch(/^Lost contact at .*\. Your kernel may still be running; reconnecting\.$/);
+    act(() => void jest.advanceTimersByTime(9000));
+    expect(seen.textContent).toBe(text.replace('%1', '40 s'));
+    act(() => void jest.advanceTimersByTime(1000));
+    expect(seen.textContent).toBe(text.replace('%1', '50 s'));
+    expect(card('cpu-vm').getByRole('status').textContent).toBe(said);
+    fireEvent.click(card('cpu-vm').getByRole('button', { name: 'Reconnect now' }));
+    expect(done).toEqual([['action', 'cpu-vm', 'reconnect']]);
+    jest.useRealTimers();
+  });
+
+  it('names one of many notebooks, and all to whoever asks', () => {
+    const model = new FakeModel();
+    const attached = ['a.ipynb', 'work/b.ipynb', 'c.ipynb'];
+    model.computes = [fixtures.free, { ...fixtures.cpu, attached }];
+    show(model);
+    const status = card('cpu-vm').getByRole('status');
+    expect(status.textContent).toBe('Running a.ipynb and 2 more.');
+    expect(status.title).toBe(attached.join('\n'));
+    const all = card('cpu-vm').getByText('All 3 notebooks').closest('details')!;
+    expect(
+      within(all)
+        .getAllByRole('listitem', { hidden: true })
+        .map(i => i.textContent)
+    ).toEqual(attached);
+  });
+
+  it('makes the words stand out that cost money', () => {
+    const model = new FakeModel();
+    model.computes = [fixtures.free, { ...fixtures.gpu, power_state: 'stopped' }];
+    show(model);
+    const status = card('gpu-vm').getByRole('status');
+    expect(status.textContent).toBe('Off, but still billed ~$0.53/h.');
+    expect(status.querySelector('strong')?.textContent).toBe('still billed');
+  });
+
+  it('keeps the keyboard in the card when its button changes', () => {
+    const model = new FakeModel();
+    const { rerender } = show.again(model);
+    card('gpu-vm').getByRole('button', { name: 'Start and attach' }).focus();
+    model.operations = [fixtures.attach];
+    rerender();
+    expect(document.activeElement).toBe(screen.getByRole('listitem', { name: 'gpu-vm' }));
+    card('gpu-vm').getByRole('button', { name: 'Cancel' }).focus();
+    model.operations = [];
+    rerender();
+    expect(document.activeElement).toBe(
+      card('gpu-vm').getByRole('button', { name: 'Start and attach' })
+    );
+  });
+
+  it('has the filters, and says what they leave out', () => {
+    const model = new FakeModel();
+    const done = show(model, undefined, { ...DEFAULT_FILTERS, withGpu: true });
+    const names = screen.getAllByRole('heading', { level: 4 }).map(heading => heading.textContent);
+    expect(names).toEqual(['gpu-vm']);
+    expect(screen.getByText('Showing 1 of 5.')).toBeTruthy();
+    fireEvent.click(screen.getByRole('button', { name: 'Clear filters' }));
+    expect(done).toEqual([['filters', DEFAULT_FILTERS]]);
+  });
+
+  it('ends with when Azure was asked, and the way to the settings', () => {
+    const model = new FakeModel();
+    model.asOf = '2026-11-21T10:00:00.000Z';
+    const done = show(model);
+    expect(screen.getByText(/^Azure was last asked at /)).toBeTruthy();
+    fireEvent.click(screen.getByRole('button', { name: 'Settings' }));
+    expect(done).toEqual([['settings']]);
   });
 
   it('shows what text a machine sends as text', () => {

@@ -1,9 +1,10 @@
 import { nullTranslator } from '@jupyterlab/translation';
 
-import { ICompute, ILinkState, LinkPhase, PowerState } from '../api';
+import { ILinkState, LinkPhase } from '../api';
 import {
+  aboutText,
+  agoText,
   chipText,
-  computeState,
   durationText,
   gpuText,
   operationText,
@@ -53,105 +54,29 @@ describe('sizes, prices and times', () => {
     expect(durationText(`2026-11-21T${from}Z`, `2026-11-21T${to}Z`, trans)).toBe(text);
   });
 
+  it.each([
+    [2, '5 s'],
+    [42, '40 s'],
+    [57, '1 min'],
+    [112, '2 min'],
+    [3600, '60 min']
+  ])('of %d seconds says about %s', (seconds, text) => {
+    expect(aboutText(seconds, trans)).toBe(text);
+  });
+
+  it.each([
+    [-5000, '1 s'],
+    [40_900, '40 s'],
+    [119_000, '1 min'],
+    [7_500_000, '2 h 5 min']
+  ])('%d ms after a moment it was %s ago', (later, text) => {
+    const since = '2026-11-21T10:00:00.000Z';
+    expect(agoText(since, Date.parse(since) + later, trans)).toBe(text);
+  });
+
   it('says which step of how many is under way', () => {
     expect(operationText(fixtures.attach, trans)).toBe('Step 2 of 4: Connecting to gpu-vm.');
     expect(operationText({ ...fixtures.attach, steps: [] }, trans)).toBe('Working on it.');
-  });
-});
-
-describe('computeState', () => {
-  const current = fixtures.kernel;
-  const there = (compute: ICompute, link = linked('connected')) => ({
-    ...current,
-    compute: compute.id,
-    link
-  });
-
-  it.each<[PowerState, string, string | null]>([
-    ['running', 'On. Nothing attached.', 'attach'],
-    ['deallocated', 'Off. Only its disk is still billed.', 'attach'],
-    ['stopped', 'Off, but still billed (~$0.53/h).', 'release'],
-    ['starting', 'Starting.', null],
-    ['stopping', 'Stopping.', null],
-    ['deallocating', 'Stopping and releasing.', null],
-    ['unknown', 'Azure does not say whether it is on.', null]
-  ])('a machine that is %s: %s', (power_state, text, primary) => {
-    const state = computeState({ compute: { ...fixtures.gpu, power_state }, current }, trans);
-    expect(state).toMatchObject({ text, primary });
-  });
-
-  it('offers to start a machine where there is no notebook to attach', () => {
-    expect(computeState({ compute: fixtures.gpu }, trans).primary).toBe('start');
-    expect(computeState({ compute: fixtures.cpu }, trans).primary).toBeNull();
-  });
-
-  it('shows the step of a running operation and no other action', () => {
-    const state = computeState(
-      { compute: fixtures.gpu, operation: fixtures.attach, current },
-      trans
-    );
-    expect(state).toEqual({
-      tone: 'busy',
-      text: 'Step 2 of 4: Connecting to gpu-vm.',
-      primary: null
-    });
-  });
-
-  it('offers the way back where the notebook runs', () => {
-    const compute = { ...fixtures.cpu, attached: ['work/analysis.ipynb'] };
-    const kernel = there(compute);
-    expect(computeState({ compute, kernel, current: kernel }, trans)).toEqual({
-      tone: 'on',
-      text: 'Running analysis.ipynb.',
-      primary: 'detach'
-    });
-  });
-
-  it.each<LinkPhase>(['connected', 'reconnecting', 'gone'])(
-    'offers no second way back (%s)',
-    state => {
-      const kernel = { ...there(fixtures.cpu, linked(state)), moving_to: 'free' };
-      expect(
-        computeState({ compute: fixtures.cpu, kernel, current: kernel }, trans).primary
-      ).toBeNull();
-    }
-  );
-
-  it('never calls a machine out of reach dead', () => {
-    const kernel = there(fixtures.cpu, linked('reconnecting', 3));
-    const state = computeState({ compute: fixtures.cpu, kernel, current: kernel }, trans);
-    expect(state.tone).toBe('warn');
-    expect(state.text).toMatch(
-      /^Lost contact at .*\. Your kernel may still be running; reconnecting \(3\)\.$/
-    );
-    expect(state.primary).toBe('detach');
-  });
-
-  it('says when the kernel there has ended', () => {
-    const kernel = there(fixtures.gpu, linked('gone'));
-    const state = computeState({ compute: fixtures.gpu, kernel, current: kernel }, trans);
-    expect(state).toMatchObject({ tone: 'gone', primary: 'detach' });
-  });
-
-  it('says what a Windows machine can do', () => {
-    const state = computeState({ compute: fixtures.win, current }, trans);
-    expect(state.text).toContain('notebooks cannot run on Windows yet');
-    expect(state.primary).toBe('start');
-    const on: ICompute = { ...fixtures.win, power_state: 'running' };
-    expect(computeState({ compute: on, current }, trans).primary).toBeNull();
-  });
-
-  it('says that a hibernated machine is asleep, and offers to start it', () => {
-    const compute = { ...fixtures.gpu, hibernated: true };
-    expect(computeState({ compute, current }, trans)).toEqual({
-      tone: 'off',
-      text: 'Asleep. Memory is kept; it can only be started as it is.',
-      primary: 'start'
-    });
-  });
-
-  it('lets a notebook attach to a host whose state nobody knows', () => {
-    expect(computeState({ compute: fixtures.host, current }, trans).primary).toBe('attach');
   });
 });
 
@@ -180,7 +105,7 @@ describe('chipText', () => {
   });
 
   it.each<[LinkPhase, string, string]>([
-    ['connected', 'on', 'gpu-vm · T4'],
+    ['connected', 'on', 'gpu-vm · T4 · ~$0.53/h'],
     ['connecting', 'warn', 'gpu-vm · connecting'],
     ['reconnecting', 'warn', 'gpu-vm · reconnecting'],
     ['gone', 'gone', 'gpu-vm · gone']

@@ -2,13 +2,17 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import { addIcon, LabIcon, refreshIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
-import { CancelChoice, machinesOf } from '../actions';
-import { FREE, ICompute, IOperation } from '../api';
+import { canAttach, CancelChoice, machinesOf } from '../actions';
+import { FREE, ICompute, IKernel, IOperation } from '../api';
 import { INotebook } from '../current';
+import { DEFAULT_FILTERS, IFilters, matching } from '../filters';
 import { isSignInProblem } from '../signin';
+import { PrimaryAction, usualSeconds } from '../states';
 import { IComputeModel } from '../tokens';
-import { clockText, PrimaryAction } from '../words';
+import { clockText } from '../words';
 import { Card } from './Card';
+import { FilterBar } from './FilterBar';
+import { MachineList } from './MachineList';
 import { NewCard } from './NewCard';
 import { Problem } from './Problem';
 import { SignIn } from './SignIn';
@@ -17,15 +21,24 @@ import { ThisNotebook } from './ThisNotebook';
 export interface IComputePanelViewProps {
   model: IComputeModel;
   notebook: INotebook | null;
+  /** How much of where it runs is in use. */
+  gauge?: React.ReactNode;
+  filters?: IFilters;
+  /** Without it there is nothing to filter with. */
+  onFilters?: (change: Partial<IFilters>) => void;
   onAction: (compute: ICompute, action: PrimaryAction) => void;
   /** The commands behind a machine's menu button, beside the one on its own button. */
   menuOf: (compute: ICompute, primary: PrimaryAction | null) => string[];
   onMenu: (compute: ICompute, items: readonly string[], anchor: HTMLElement) => void;
+  /** Open the menu of what the notebook can be moved to. */
+  onMoveTo?: (anchor: HTMLElement) => void;
   onDetach: () => void;
   onCancel: (operation: IOperation, choice: CancelChoice) => void;
   onAccountMenu: (anchor: HTMLElement) => void;
   onCreate: () => void;
   onRefresh: () => void;
+  /** Absent where the page has no settings editor. */
+  onSettings?: () => void;
   trans: TranslationBundle;
 }
 
@@ -83,64 +96,94 @@ function IconButton(props: {
 }
 
 function Lists(props: IComputePanelViewProps): React.ReactElement {
-  const { model, notebook, trans } = props;
-  const machines = machinesOf(model);
-  const current = model.kernel(notebook?.kernelId ?? null);
-  const isSignInNeeded = model.problems.some(isSignInProblem);
-  // Before anybody is signed in, the sign-in says it better, and says it once.
-  const isSignedIn = model.signIn.status?.state === 'signed_in';
-  const problems = model.problems.filter(problem => isSignedIn || !isSignInProblem(problem));
+  const { model, trans } = props;
   return (
     <>
       {model.error && <Problem problem={model.error} onRetry={props.onRefresh} trans={trans} />}
       <section aria-labelledby="jp-dsvm-this-notebook">
         <h3 id="jp-dsvm-this-notebook">{trans.__('This notebook')}</h3>
-        <ThisNotebook
-          notebook={notebook}
-          kernel={current}
-          compute={model.compute(current?.compute ?? null)}
-          target={model.compute(current?.moving_to ?? null)}
-          operation={model.runningOn(FREE)}
-          failed={model.failedOn(FREE)}
-          onDetach={props.onDetach}
-          onCancel={props.onCancel}
-          onDismiss={operation => model.dismiss(operation.id)}
-          trans={trans}
-        />
+        <Notebook {...props} />
       </section>
       <section aria-labelledby="jp-dsvm-machines">
-        <h3 id="jp-dsvm-machines">{trans.__('Your machines')}</h3>
-        <SignIn
-          model={model.signIn}
-          isNeeded={isSignInNeeded}
-          onMenu={props.onAccountMenu}
+        <Machines {...props} />
+      </section>
+      <Footer {...props} />
+    </>
+  );
+}
+
+function Notebook(props: IComputePanelViewProps): React.ReactElement {
+  const { model, notebook, trans } = props;
+  const kernel = model.kernel(notebook?.kernelId ?? null);
+  const isElsewhere = kernel?.last_compute !== kernel?.compute;
+  const last = isElsewhere ? model.compute(kernel?.last_compute ?? null) : undefined;
+  const canGo = kernel && (kernel.compute !== FREE || machinesOf(model).length > 0);
+  return (
+    <ThisNotebook
+      notebook={notebook}
+      kernel={kernel}
+      compute={model.compute(kernel?.compute ?? null)}
+      target={model.compute(kernel?.moving_to ?? null)}
+      operation={model.runningOn(FREE)}
+      failed={model.failedOn(FREE)}
+      last={last}
+      canResume={!!last && canAttach(last, model.runningOn(last.id), kernel)}
+      gauge={props.gauge}
+      onMoveTo={canGo ? props.onMoveTo : undefined}
+      onResume={() => last && props.onAction(last, 'attach')}
+      onDetach={props.onDetach}
+      onCancel={props.onCancel}
+      onDismiss={operation => model.dismiss(operation.id)}
+      trans={trans}
+    />
+  );
+}
+
+function Machines(props: IComputePanelViewProps): React.ReactElement {
+  const { model, trans } = props;
+  const machines = machinesOf(model);
+  const filters = props.filters ?? DEFAULT_FILTERS;
+  const shown = matching(machines, filters);
+  const isSignInNeeded = model.problems.some(isSignInProblem);
+  // Before anybody is signed in, the sign-in says it better, and says it once.
+  const isSignedIn = model.signIn.status?.state === 'signed_in';
+  const problems = model.problems.filter(problem => isSignedIn || !isSignInProblem(problem));
+  const heading = <h3 id="jp-dsvm-machines">{trans.__('Your machines')}</h3>;
+  const above = (
+    <>
+      <SignIn
+        model={model.signIn}
+        isNeeded={isSignInNeeded}
+        onMenu={props.onAccountMenu}
+        trans={trans}
+      />
+      {problems.map((problem, index) => (
+        <Problem
+          key={index}
+          problem={problem}
+          onSignIn={isSignInProblem(problem) ? () => model.signIn.choose() : undefined}
           trans={trans}
         />
-        {problems.map((problem, index) => (
-          <Problem
-            key={index}
-            problem={problem}
-            onSignIn={isSignInProblem(problem) ? () => model.signIn.choose() : undefined}
-            trans={trans}
-          />
-        ))}
-        {machines.length === 0 && model.problems.length === 0 && model.creations.length === 0 && (
-          <div className="jp-Dsvm-empty">
-            <p>
-              {model.canCreate
-                ? trans.__('No machines yet. Ask your administrator, or create one.')
-                : trans.__(
-                    'No machines yet. Ask your administrator for an Azure Data Science VM, then refresh.'
-                  )}
-            </p>
-            {model.canCreate && (
-              <button className="jp-mod-styled jp-mod-accept" onClick={props.onCreate}>
-                {trans.__('Create…')}
-              </button>
-            )}
-          </div>
-        )}
-        <ul className="jp-Dsvm-cards">
+      ))}
+    </>
+  );
+  return (
+    <>
+      <FilterBar
+        filters={filters}
+        machines={machines}
+        shown={shown.length}
+        heading={heading}
+        onChange={props.onFilters}
+        trans={trans}
+      >
+        {above}
+      </FilterBar>
+      {machines.length === 0 && model.problems.length === 0 && model.creations.length === 0 && (
+        <Empty {...props} />
+      )}
+      {model.creations.length > 0 && (
+        <ul className="jp-Dsvm-cards" aria-label={trans.__('New machines')}>
           {model.creations.map(operation => (
             <NewCard
               key={operation.id}
@@ -150,41 +193,92 @@ function Lists(props: IComputePanelViewProps): React.ReactElement {
               trans={trans}
             />
           ))}
-          {machines.map(compute => (
-            <Card
-              key={compute.id}
-              compute={compute}
-              qualifier={qualifier(compute, machines)}
-              operation={model.runningOn(compute.id)}
-              failed={model.failedOn(compute.id)}
-              kernel={
-                current?.compute === compute.id
-                  ? current
-                  : model.kernels.find(k => k.compute === compute.id)
-              }
-              current={current}
-              menuOf={primary => props.menuOf(compute, primary)}
-              onAction={action => props.onAction(compute, action)}
-              onMenu={(items, anchor) => props.onMenu(compute, items, anchor)}
-              onCancel={props.onCancel}
-              onDismiss={operation => model.dismiss(operation.id)}
-              trans={trans}
-            />
-          ))}
         </ul>
-      </section>
-      {model.asOf && (
-        <p className="jp-Dsvm-footer">
-          {trans.__('Azure was last asked at %1.', clockText(model.asOf))}
-        </p>
       )}
+      <Cards {...props} machines={machines} shown={machines.length > 1 ? shown : machines} />
     </>
   );
 }
 
+function Cards(
+  props: IComputePanelViewProps & { machines: ICompute[]; shown: ICompute[] }
+): React.ReactElement {
+  const { model, notebook, machines, trans } = props;
+  const current = model.kernel(notebook?.kernelId ?? null);
+  const kernels = new Map<string, IKernel>();
+  for (const kernel of current ? [...model.kernels, current] : model.kernels) {
+    kernels.set(kernel.compute, kernel);
+  }
+  const names = new Map<string, ICompute[]>();
+  for (const compute of machines) {
+    names.set(compute.name, [...(names.get(compute.name) ?? []), compute]);
+  }
+  return (
+    <MachineList
+      machines={props.shown}
+      label={trans.__('Machines')}
+      card={(compute, placement) => {
+        const operation = model.runningOn(compute.id);
+        return (
+          <Card
+            key={compute.id}
+            compute={compute}
+            qualifier={qualifier(compute, names.get(compute.name) ?? [])}
+            operation={operation}
+            usual={operation && usualSeconds(model.operations, operation)}
+            failed={model.failedOn(compute.id)}
+            kernel={kernels.get(compute.id)}
+            current={current}
+            placement={placement}
+            menuOf={primary => props.menuOf(compute, primary)}
+            onAction={action => props.onAction(compute, action)}
+            onMenu={(items, anchor) => props.onMenu(compute, items, anchor)}
+            onCancel={props.onCancel}
+            onDismiss={failed => model.dismiss(failed.id)}
+            trans={trans}
+          />
+        );
+      }}
+    />
+  );
+}
+
+function Empty(props: IComputePanelViewProps): React.ReactElement {
+  const { model, trans } = props;
+  return (
+    <div className="jp-Dsvm-empty">
+      <p>
+        {model.canCreate
+          ? trans.__('No machines yet. Ask your administrator, or create one.')
+          : trans.__(
+              'No machines yet. Ask your administrator for an Azure Data Science VM, then refresh.'
+            )}
+      </p>
+      {model.canCreate && (
+        <button className="jp-mod-styled jp-mod-accept" onClick={props.onCreate}>
+          {trans.__('Create…')}
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Footer(props: IComputePanelViewProps): React.ReactElement | null {
+  const { model, onSettings, trans } = props;
+  return model.asOf || onSettings ? (
+    <div className="jp-Dsvm-footer">
+      {model.asOf && <p>{trans.__('Azure was last asked at %1.', clockText(model.asOf))}</p>}
+      {onSettings && (
+        <button className="jp-Dsvm-textButton" onClick={onSettings}>
+          {trans.__('Settings')}
+        </button>
+      )}
+    </div>
+  ) : null;
+}
+
 /** The resource group, where two machines have the same name. */
-function qualifier(compute: ICompute, all: ICompute[]): string | undefined {
-  const twins = all.filter(other => other.name === compute.name);
+function qualifier(compute: ICompute, twins: ICompute[]): string | undefined {
   if (twins.length < 2) {
     return undefined;
   }

@@ -54,3 +54,33 @@ export function Problem(props: IProblemProps): React.ReactElement {
     </div>
   );
 }
+
+/** The details of a problem that is said already. */
+export function Explanation(props: {
+  problem: IProblem | null;
+  onDismiss: () => void;
+  /** What leads on. */
+  children?: React.ReactNode;
+  trans: TranslationBundle;
+}): React.ReactElement {
+  const { problem, trans } = props;
+  return (
+    <div className="jp-Dsvm-explanation" data-code={problem?.code}>
+      <details>
+        <summary>{trans.__('What Azure said')}</summary>
+        <p>
+          <Linked text={problem?.message ?? ''} />
+        </p>
+        <p className="jp-Dsvm-advice">
+          <Linked text={problem?.advice ?? ''} />
+        </p>
+      </details>
+      <div className="jp-Dsvm-buttons">
+        {props.children}
+        <button className="jp-mod-styled" onClick={props.onDismiss}>
+          {trans.__('Dismiss')}
+        </button>
+      </div>
+    </div>
+  );
+}

@@ -7,6 +7,7 @@ import { ISignIn } from '../api';
 import { signInView } from '../signin';
 import { ISignInModel, SignInView } from '../tokens';
 import { signedInParts } from '../words';
+import { useKeptFocus } from './keptFocus';
 import { ExternalLink, Linked } from './Linked';
 import { Problem } from './Problem';
 import { SignInForm } from './SignInForm';
@@ -24,7 +25,7 @@ export interface ISignInProps {
 export function SignIn(props: ISignInProps): React.ReactElement | null {
   const { model, isNeeded, trans } = props;
   const view = signInView(model, isNeeded);
-  const region = useKeptFocus(view);
+  const region = useKeptFocus<HTMLDivElement>();
   if (view === 'hidden') {
     return null;
   }
@@ -39,21 +40,6 @@ export function SignIn(props: ISignInProps): React.ReactElement | null {
       <Content {...props} view={view} />
     </div>
   );
-}
-
-/**
- * Where the person was on a button that is no longer there, the focus goes to the first one of what came in its place:
- * else the keyboard would start from the top of the page.
- */
-function useKeptFocus(view: SignInView): React.RefObject<HTMLDivElement> {
-  const region = React.useRef<HTMLDivElement>(null);
-  const hadFocus = !!region.current?.contains(document.activeElement);
-  React.useLayoutEffect(() => {
-    if (hadFocus && !region.current?.contains(document.activeElement)) {
-      region.current?.querySelector<HTMLElement>('[data-first]')?.focus();
-    }
-  }, [view]);
-  return region;
 }
 
 function Content(props: ISignInProps & { view: SignInView }): React.ReactElement | null {

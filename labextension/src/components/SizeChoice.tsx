@@ -20,6 +20,8 @@ export interface ISizeChoiceProps {
   endKernels: boolean;
   /** What the person still has to do. */
   missing: string;
+  /** Whether sizes with a GPU are left out to begin with. */
+  withoutGpu?: boolean;
   onChoose: (size: string) => void;
   onEndKernels: (end: boolean) => void;
   trans: TranslationBundle;
@@ -49,6 +51,7 @@ export function SizeChoice(props: ISizeChoiceProps): React.ReactElement {
                 label={trans.__('Sizes for %1', compute.name)}
                 chosen={props.chosen}
                 isFirst
+                withoutGpu={props.withoutGpu}
                 onChoose={props.onChoose}
                 trans={trans}
               />

@@ -3,7 +3,7 @@ import * as React from 'react';
 
 import { ISize, ISizeOffer } from '../api';
 import { fittingOffers } from '../offers';
-import { gpuText, memoryText, priceText, shortSizeName } from '../words';
+import { gpuText, memoryText, priceSource, priceText, shortSizeName } from '../words';
 import { Linked } from './Linked';
 
 export interface ISizeTableProps {
@@ -14,6 +14,8 @@ export interface ISizeTableProps {
   chosen: string;
   /** Whether its filter is the first thing in the dialog. */
   isFirst?: boolean;
+  /** Whether those with a GPU are left out to begin with. */
+  withoutGpu?: boolean;
   onChoose: (size: string) => void;
   trans: TranslationBundle;
 }
@@ -23,6 +25,7 @@ export function SizeTable(props: ISizeTableProps): React.ReactElement {
   const { offers, chosen, trans } = props;
   const [text, setText] = React.useState('');
   const [withGpu, setWithGpu] = React.useState(false);
+  const [withoutGpu, setWithoutGpu] = React.useState(!!props.withoutGpu);
   const filter = React.useRef<HTMLInputElement>(null);
 
   // The dialog put the focus on its button, there being no filter yet. A person who has moved on by now stays there.
@@ -32,7 +35,7 @@ export function SizeTable(props: ISizeTableProps): React.ReactElement {
     }
   }, []);
 
-  const shown = fittingOffers(offers, { text, withGpu });
+  const shown = fittingOffers(offers, { text, withGpu, withoutGpu });
   return (
     <>
       <div className="jp-Dsvm-filter">
@@ -48,14 +51,26 @@ export function SizeTable(props: ISizeTableProps): React.ReactElement {
           spellCheck={false}
           onChange={event => setText(event.target.value)}
         />
-        <label className="jp-Dsvm-check">
-          <input
-            type="checkbox"
-            checked={withGpu}
-            onChange={event => setWithGpu(event.target.checked)}
-          />
-          {trans.__('Only with GPU')}
-        </label>
+        {props.withoutGpu && (
+          <label className="jp-Dsvm-check">
+            <input
+              type="checkbox"
+              checked={withoutGpu}
+              onChange={event => setWithoutGpu(event.target.checked)}
+            />
+            {trans.__('Only without GPU')}
+          </label>
+        )}
+        {!withoutGpu && (
+          <label className="jp-Dsvm-check">
+            <input
+              type="checkbox"
+              checked={withGpu}
+              onChange={event => setWithGpu(event.target.checked)}
+            />
+            {trans.__('Only with GPU')}
+          </label>
+        )}
         <span role="status" className="jp-Dsvm-quiet">
           {shown.length === 0
             ? trans.__('No size fits.')
@@ -126,13 +141,7 @@ function Row(props: IRowProps): React.ReactElement {
         <td>{size.vcpus ?? unknown}</td>
         <td>{size.memory_gib === null ? unknown : memoryText(size.memory_gib, trans)}</td>
         <td>{gpusText(size, trans)}</td>
-        <td
-          title={
-            price
-              ? trans.__('List price of %1; your own price may differ.', price.as_of)
-              : undefined
-          }
-        >
+        <td title={price ? priceSource(price, trans) : undefined}>
           {price ? priceText(price, trans) : unknown}
         </td>
       </tr>

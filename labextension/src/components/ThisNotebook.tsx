@@ -4,7 +4,9 @@ import * as React from 'react';
 import { CancelChoice } from '../actions';
 import { FREE, ICompute, IKernel, IOperation } from '../api';
 import { INotebook } from '../current';
-import { nameOf, operationText, sizeText } from '../words';
+import { primaryLabel } from '../states';
+import { nameOf, operationText, shortState, sizeText } from '../words';
+import { useKeptFocus } from './keptFocus';
 import { OperationProgress } from './OperationProgress';
 import { Problem } from './Problem';
 
@@ -19,6 +21,15 @@ export interface IThisNotebookProps {
   /** What goes on at the free tier: a notebook that is coming back. */
   operation?: IOperation;
   failed?: IOperation;
+  /** Where it last ran, if that is elsewhere and the machine is still listed. */
+  last?: ICompute;
+  /** Whether it can be attached there now. */
+  canResume?: boolean;
+  /** How much of where it runs is in use. */
+  gauge?: React.ReactNode;
+  /** Open the menu of what it can be moved to; absent where there is nothing. */
+  onMoveTo?: (anchor: HTMLElement) => void;
+  onResume?: () => void;
   onDetach: () => void;
   onCancel: (operation: IOperation, choice: CancelChoice) => void;
   onDismiss: (operation: IOperation) => void;
@@ -27,12 +38,16 @@ export interface IThisNotebookProps {
 
 /** The answer to “where does this notebook run?”. */
 export function ThisNotebook(props: IThisNotebookProps): React.ReactElement {
-  const { compute, kernel, operation, failed, trans } = props;
+  const { compute, kernel, operation, failed, last, trans } = props;
+  const isMoving = !!kernel?.moving_to;
+  const region = useKeptFocus<HTMLDivElement>();
   return (
-    <div className="jp-Dsvm-notebook">
+    <div ref={region} className="jp-Dsvm-notebook" tabIndex={-1}>
       <p role="status" aria-live="polite">
         {sentence(props)}
       </p>
+      {kernel && props.gauge}
+      {kernel?.problem && <Problem problem={kernel.problem} trans={trans} />}
       {operation && (
         <>
           <p className="jp-Dsvm-state">{operationText(operation, trans)}</p>
@@ -46,9 +61,44 @@ export function ThisNotebook(props: IThisNotebookProps): React.ReactElement {
       {failed && (
         <Problem problem={failed.error} onDismiss={() => props.onDismiss(failed)} trans={trans} />
       )}
-      {kernel && !compute && kernel.compute !== FREE && !kernel.moving_to && (
-        <button className="jp-mod-styled jp-Dsvm-primary" onClick={props.onDetach}>
-          {trans.__('Return to free tier')}
+      {last && !isMoving && <LastRan {...props} last={last} />}
+      {kernel && !isMoving && (
+        <div className="jp-Dsvm-buttons">
+          {!compute && kernel.compute !== FREE && (
+            <button data-first className="jp-mod-styled" onClick={props.onDetach}>
+              {trans.__('Return to free tier')}
+            </button>
+          )}
+          {props.onMoveTo && (
+            <button
+              data-first
+              className="jp-mod-styled"
+              aria-haspopup="menu"
+              onClick={event => props.onMoveTo?.(event.currentTarget)}
+            >
+              {trans.__('Move to…')}
+            </button>
+          )}
+        </div>
+      )}
+    </div>
+  );
+}
+
+/** “Last ran on gpu-vm (off).”, and the way there: opening a notebook never starts a machine that is billed. */
+function LastRan(props: IThisNotebookProps & { last: ICompute }): React.ReactElement {
+  const { last, trans } = props;
+  const state = shortState(last, undefined, trans);
+  return (
+    <div className="jp-Dsvm-lastRan">
+      <p>
+        {state
+          ? emphasised(trans.__('Last ran on %2 (%1).', ...MARKS), [state, last.name])
+          : emphasised(trans.__('Last ran on %2.', ...MARKS), ['', last.name])}
+      </p>
+      {props.canResume && (
+        <button className="jp-mod-styled" onClick={props.onResume}>
+          {primaryLabel('attach', last, trans)}
         </button>
       )}
     </div>

@@ -1,0 +1,172 @@
+import { ReactWidget } from '@jupyterlab/apputils';
+import { TranslationBundle } from '@jupyterlab/translation';
+import { CommandRegistry } from '@lumino/commands';
+import { IDisposable } from '@lumino/disposable';
+import { ISignal, Signal } from '@lumino/signaling';
+import * as React from 'react';
+
+import { FREE, ICompute, IKernel, IMetrics, IUsage } from './api';
+import { CommandIDs } from './commands';
+import { ToneIcon } from './components/ToneIcon';
+import { ICurrentNotebook } from './current';
+import { ISettings } from './settings';
+import { IComputeModel, IMetricsModel } from './tokens';
+import { chipText, IChipText, memoryText, nameOf, priceText } from './words';
+
+/**
+ * `gpu-t4 · GPU 61 % · ~$0.53/h`, `cpu-vm · 6.5 of 28 GB · ~$0.23/h`, `Free tier · 2.9 of 4 GB`. What is not known is left
+ * out. While the notebook moves, or its kernel is out of reach, it is the chip's text.
+ */
+export function statusText(
+  kernel: IKernel,
+  compute: ICompute | undefined,
+  metrics: IMetrics | undefined,
+  moving: Parameters<typeof chipText>[2],
+  trans: TranslationBundle
+): IChipText {
+  const chip = chipText(kernel, compute, moving, trans);
+  if (chip.tone !== 'on') {
+    return chip;
+  }
+  const parts = [nameOf(compute, kernel.compute, trans), useText(metrics, trans)];
+  if (compute?.price) {
+    parts.push(priceText(compute.price, trans));
+  }
+  return { tone: 'on', text: parts.filter(Boolean).join(' · ') };
+}
+
+/** Of the GPUs together where there are any, otherwise of the memory. */
+function useText(metrics: IMetrics | undefined, trans: TranslationBundle): string {
+  const known = (metrics?.gpus ?? []).flatMap(gpu => gpu.utilization ?? []);
+  if (known.length > 0) {
+    const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
+    return trans.__('GPU %1 %', Math.round(mean * 100));
+  }
+  return metrics?.memory ? usageText(metrics.memory, trans) : '';
+}
+
+function usageText({ used_gib, total_gib }: IUsage, trans: TranslationBundle): string {
+  const used = used_gib >= 10 ? Math.round(used_gib) : Math.round(used_gib * 10) / 10;
+  return trans.__('%1 of %2', used, memoryText(total_gib, trans));
+}
+
+/**
+ * The status bar's item for the notebook in front. A press opens the panel.
+ *
+ * Its compute is watched only while the item is shown. It is no live region: its figures change every few seconds, and what
+ * matters of them is said elsewhere.
+ */
+export class ComputeStatus extends ReactWidget {
+  constructor(private readonly _options: ComputeStatus.IOptions) {
+    super();
+    this.addClass('jp-Dsvm-status');
+    const { model, metrics, current, settings } = _options;
+    model.stateChanged.connect(this._refresh, this);
+    current.changed.connect(this._refresh, this);
+    settings.changed.connect(this._refresh, this);
+    metrics?.changed.connect(this._onMetrics, this);
+    this._refresh();
+  }
+
+  /** Whether there is a notebook whose compute is known, and the item is wanted. */
+  get isActive(): boolean {
+    return this._options.settings.statusBar && this._kernel !== undefined;
+  }
+
+  get activeStateChanged(): ISignal<this, void> {
+    return this._activeStateChanged;
+  }
+
+  dispose(): void {
+    if (this.isDisposed) {
+      return;
+    }
+    this._watch(null);
+    Signal.disconnectReceiver(this);
+    super.dispose();
+  }
+
+  protected render(): React.ReactElement | null {
+    const { trans, commands } = this._options;
+    const said = this._said();
+    if (!said) {
+      return null;
+    }
+    return (
+      <button
+        className="jp-Dsvm-statusButton"
+        data-tone={said.tone}
+        title={trans.__('This notebook runs on: %1. Click to open Compute.', said.text)}
+        onClick={() => void commands.execute(CommandIDs.open)}
+      >
+        <ToneIcon tone={said.tone} />
+        <span>{said.text}</span>
+      </button>
+    );
+  }
+
+  private get _kernel(): IKernel | undefined {
+    const { model, current } = this._options;
+    return model.status === 'ready' ? model.kernel(current.notebook?.kernelId ?? null) : undefined;
+  }
+
+  private _said(): IChipText | null {
+    const { model, metrics, trans } = this._options;
+    const kernel = this._kernel;
+    if (!kernel || !this.isActive) {
+      return null;
+    }
+    const moving = { operation: model.moving(kernel.id), target: model.compute(kernel.moving_to) };
+    const figures = metrics?.metrics(kernel.compute);
+    return statusText(kernel, model.compute(kernel.compute), figures, moving, trans);
+  }
+
+  private _onMetrics(_: IMetricsModel, compute: string): void {
+    if (compute === this._watched) {
+      this.update();
+    }
+  }
+
+  private _refresh(): void {
+    const active = this.isActive;
+    if (active !== this._wasActive) {
+      this._wasActive = active;
+      this._activeStateChanged.emit();
+    }
+    this._watch(active ? this._worthWatching() : null);
+    this.update();
+  }
+
+  /** Figures of a machine that cannot be reached would only be errors. */
+  private _worthWatching(): string | null {
+    const kernel = this._kernel;
+    const there = kernel && (kernel.compute === FREE || kernel.link.state === 'connected');
+    return there ? kernel.compute : null;
+  }
+
+  private _watch(compute: string | null): void {
+    if (compute === this._watched) {
+      return;
+    }
+    this._watching?.dispose();
+    this._watched = compute;
+    this._watching = compute === null ? null : (this._options.metrics?.watch(compute) ?? null);
+  }
+
+  private _wasActive = false;
+  private _watched: string | null = null;
+  private _watching: IDisposable | null = null;
+  private readonly _activeStateChanged = new Signal<this, void>(this);
+}
+
+export namespace ComputeStatus {
+  export interface IOptions {
+    model: IComputeModel;
+    /** Absent where the server has no figures. */
+    metrics: IMetricsModel | null;
+    current: ICurrentNotebook;
+    settings: ISettings;
+    commands: CommandRegistry;
+    trans: TranslationBundle;
+  }
+}

@@ -1,0 +1,94 @@
+/** Every text goes through the translator: in a language of brackets, what has none is a name, a number, or the server's. */
+import { DIALOG, leave, MENU, PANEL, TOAST } from './accessibility';
+import { expect, test } from './fixtures';
+import { pseudo, serversWords, speakPseudo, untranslated } from './pseudo-locale';
+
+/** Names that the page makes of the server's, and what JupyterLab itself says in a notification. */
+const DATA = [
+  /\b[A-Z]+\d+\w*\b/g,
+  /\b(lab|westeurope|northeurope)\b/g,
+  /\blanguage\.ipynb\b/g,
+  /\b[AP]M\b/g,
+  /^(Hide notification|notification timer)$/
+];
+
+test('every text can be translated', async ({ page, statesServer, statesEmulator }) => {
+  statesServer.write('language.ipynb', ['1 + 1']);
+  await speakPseudo(page);
+  const words = serversWords(page);
+  const missing = (selector: string): Promise<string[]> => untranslated(page.locator(selector), words, DATA);
+  await page.goto(statesServer.address('lab/tree/language.ipynb'));
+  await page.locator('li[data-id="jupyter-dsvm-compute"]').click();
+  const panel = page.locator(PANEL);
+  const chip = page.locator('.jp-Dsvm-chipButton:visible');
+  const card = (name: string) => panel.locator('.jp-Dsvm-card').filter({ has: page.getByRole('heading', { name }) });
+  const dialog = page.locator(DIALOG);
+
+  /** Look at what is open, and close it. */
+  const look = async (selector: string): Promise<void> => {
+    expect.soft(await missing(selector)).toEqual([]);
+    await leave(page, selector);
+  };
+
+  await test.step('the panel and the chip', async () => {
+    await expect(chip).toContainText(pseudo('Free tier'));
+    await expect(card('off-vm')).toBeVisible();
+    expect.soft(await missing(PANEL)).toEqual([]);
+    expect.soft(await missing('.jp-Dsvm-chip')).toEqual([]);
+  });
+
+  await test.step('menus', async () => {
+    await chip.click();
+    await look(MENU);
+    await card('on-vm').locator('[aria-haspopup="menu"]').click();
+    await look(MENU);
+  });
+
+  await test.step('moving', async () => {
+    await card('off-vm').locator('.jp-Dsvm-primary').click();
+    await expect(dialog).toContainText('JavaScript');
+    await look(DIALOG);
+  });
+
+  await test.step('another size', async () => {
+    await card('on-vm').locator('[aria-haspopup="menu"]').click();
+    await page.getByRole('menuitem', { name: /Resize/ }).click();
+    await expect(dialog.getByRole('radio').first()).toBeVisible();
+    await look(DIALOG);
+  });
+
+  await test.step('a new machine', async () => {
+    await panel.getByRole('button', { name: pseudo('Create a machine') }).click();
+    await expect(dialog.locator('select').first()).toBeVisible();
+    await look(DIALOG);
+  });
+
+  await test.step('an operation, and what comes of it', async () => {
+    await statesEmulator.control('PUT', 'timings', { start: 120 });
+    await card('starting-vm').locator('[aria-haspopup="menu"]').click();
+    await page.getByRole('menuitem', { name: /⟦Start/ }).click();
+    await expect(card('starting-vm').getByRole('progressbar')).toBeVisible();
+    await statesEmulator.control('PUT', 'timings', { start: 0.5 });
+    expect.soft(await missing(PANEL)).toEqual([]);
+    expect.soft(await missing(TOAST)).toEqual([]);
+    await card('starting-vm').getByRole('button', { name: pseudo('Stop waiting and release') }).click();
+    await expect(card('starting-vm').getByRole('progressbar')).toHaveCount(0);
+  });
+
+  await test.step('a problem', async () => {
+    await card('scarce-vm').locator('[aria-haspopup="menu"]').click();
+    await page.getByRole('menuitem', { name: /⟦Start/ }).click();
+    await expect(card('scarce-vm').getByRole('alert')).toBeVisible();
+    expect.soft(await missing(PANEL)).toEqual([]);
+    await card('scarce-vm').getByRole('button', { name: pseudo('Dismiss') }).click();
+  });
+
+  await test.step('the palette', async () => {
+    await page.keyboard.press('Control+Shift+C');
+    await page.keyboard.type('⟦');
+    await expect(page.locator('.lm-CommandPalette-item').first()).toBeVisible();
+    expect(await page.locator('.lm-CommandPalette-item').count()).toBeGreaterThan(5);
+    expect.soft(await missing('.lm-CommandPalette-item')).toEqual([]);
+    await page.keyboard.press('Escape');
+  });
+});
