@@ -10,7 +10,8 @@ import { create } from './create';
 import { ICurrentNotebook } from './current';
 import { computeIcon } from './icons';
 import { addMachineCommands } from './machinecommands';
-import { askToMove, IKnownComputes, IMoveAnswer } from './move';
+import { askToMove, IKnownComputes } from './move';
+import { FindOpened } from './opened';
 import { asProblem } from './request';
 import { resize } from './resize';
 import { ISettings } from './settings';
@@ -48,6 +49,8 @@ export interface ICommandContext {
   trans: TranslationBundle;
   /** Show the panel. */
   openPanel: () => void;
+  /** Notebooks that are open in the page. */
+  opened?: FindOpened;
 }
 
 export const COMPUTE_ARGS = {
@@ -135,20 +138,27 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
 
   const move = async (kernel: IKernel, compute: ICompute): Promise<void> => {
     const notebook = notebookName(kernel);
-    const busy =
-      kernel.execution_state === 'busy' ||
-      (current.notebook?.kernelId === kernel.id && current.notebook.busy);
-    const quietly =
-      !settings.confirmMove && !busy && (compute.id === FREE || (await known.has(compute.id)));
-    const answer: IMoveAnswer | null = quietly
-      ? {}
-      : await askToMove({ model, compute, kernel, notebook, busy, known, trans });
+    const opened = context.opened?.(kernel.id) ?? null;
+    const inFront = current.notebook?.kernelId === kernel.id ? current.notebook : null;
+    // The server's list is not renewed for every cell; where the notebook is open, the page knows better.
+    const busy = opened?.busy ?? (kernel.execution_state === 'busy' || !!inFront?.busy);
+    const answer = await askToMove({
+      model,
+      compute,
+      kernel,
+      notebook,
+      busy,
+      opened,
+      known,
+      confirm: settings.confirmMove,
+      trans
+    });
     if (!answer) {
       return;
     }
     await attempt(
       trans.__('%1 was not moved to %2', notebook, nameOf(compute, compute.id, trans)),
-      () => model.move(kernel.id, compute.id, answer.kernelspec)
+      () => model.move(kernel.id, compute.id, answer.kernelspec, answer.interrupt)
     );
   };
 
