@@ -102,7 +102,15 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       opened: openedIn(tracker)
     });
     const filters = new Filters(settings);
-    const panel = new ComputePanel({ model, metrics, current, filters, commands, trans });
+    const panel = new ComputePanel({
+      model,
+      metrics,
+      current,
+      filters,
+      settings,
+      commands,
+      trans
+    });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
 
     keepFocus(app);
