@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Listener = Callable[[str, "str | None", int], None]
-"""Called with ``computes``, ``kernels``, ``operations``, ``signin`` or ``questions``, an id or None, and the new revision."""
+"""Called with ``computes``, ``kernels``, ``operations``, ``signin``, ``questions`` or ``workspaces``, an id or None, and the new revision."""
 
 REQUEST_WORKERS = 4
 WORK_WORKERS = 16
@@ -89,7 +89,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         super().__init__(**kwargs)
         self._lock = threading.RLock()
         self._closed = False
-        self._revisions = {"computes": 0, "kernels": 0, "operations": 0, "signin": 0, "questions": 0}
+        self._revisions = {"computes": 0, "kernels": 0, "operations": 0, "signin": 0, "questions": 0, "workspaces": 0}
         self._listeners: list[Listener] = []
         self._paths: Mapping[str, str] = {}
         self._rows: dict[str, tuple[Any, ...]] = {}
@@ -271,7 +271,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         return {p.status.compute for p in proxies} | {p.moving for p in proxies if p.moving}
 
     def revision(self, what: str) -> int:
-        """Of ``computes``, ``kernels``, ``operations``, ``signin`` or ``questions``."""
+        """Of ``computes``, ``kernels``, ``operations``, ``signin``, ``questions`` or ``workspaces``."""
         with self._lock:
             return self._revisions[what]
 
