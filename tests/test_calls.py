@@ -630,6 +630,10 @@ def test_sync_where_no_files_travel_says_how_they_would():
         there = s.run("sync").error
         assert there["message"] == "No files travel with this notebook on cpu-vm."
         assert "%dsvm detach" in there["advice"]
+        s.workspaces.rows = [replace(RECORD, state=WorkspaceState.OFF, text="Its files stay on this server.")]
+        off = s.run("sync").error
+        assert off["message"] == "No files travel with this notebook on cpu-vm. Its files stay on this server."
+        assert s.workspaces.asked == []
 
 
 @pytest.mark.parametrize(

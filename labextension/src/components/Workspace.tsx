@@ -8,13 +8,16 @@ import { useKeptFocus } from './keptFocus';
 import { Problem } from './Problem';
 import { ToneIcon } from './ToneIcon';
 
+/** The code of a sync that stopped because it is much, and copies all of it once a person has said so. */
+export const NEEDS_YES = 'NeedsYes';
+
 /** Names in one list; of more it says how many. */
 const MOST = 50;
 
 /** What a person can have done to a workspace's files. */
 export interface IWorkspaceActions {
   sync(workspace: IWorkspace): void;
-  /** Do what a sync had stopped before; a person is asked first. */
+  /** Do what a sync had stopped before; where that may delete something, a person is asked first. */
   force(workspace: IWorkspace): void;
   /** Open both versions side by side; absent where the page opens no files. */
   show?: (workspace: IWorkspace, conflict: IWorkspaceConflict) => void;
@@ -52,7 +55,7 @@ export function Workspace(props: IWorkspaceProps): React.ReactElement {
       {state === 'halted' && (
         <Problem problem={problem} trans={trans}>
           <button data-first className="jp-mod-styled" onClick={() => actions.force(workspace)}>
-            {trans.__('Sync anyway…')}
+            {problem?.code === NEEDS_YES ? trans.__('Copy all of it') : trans.__('Sync anyway…')}
           </button>
           <button className="jp-mod-styled" onClick={() => actions.sync(workspace)}>
             {trans.__('Look again')}
