@@ -1,4 +1,4 @@
-/** Commands for what is under way, and for a connection that is lost; and the way to the settings. */
+/** Commands for what is under way, and the way to the settings. */
 import { Dialog, showDialog } from '@jupyterlab/apputils';
 import { settingsIcon } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
@@ -7,7 +7,6 @@ import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import { cancelChoices } from './actions';
 import { ICompute, IKernel } from './api';
 import { COMPUTE_ARGS, CommandIDs, ICommandTools } from './commands';
-import { IComputeModel } from './tokens';
 
 /** JupyterLab's own; absent in a page without a settings editor. */
 export const SETTING_EDITOR = 'settingeditor:open';
@@ -17,13 +16,9 @@ export interface IWaitingTools extends ICommandTools {
   kernelOf: (args: ReadonlyPartialJSONObject) => IKernel | undefined;
 }
 
-/** A model that can have a kernel's connection tried again at once. */
-type IReconnecting = IComputeModel & { reconnect?: (kernel: string) => Promise<unknown> };
-
 /** Called by `addCommands`. */
 export function addWaitingCommands(commands: CommandRegistry, tools: IWaitingTools): void {
   const { model, trans, computeOf, pick, attempt, kernelOf } = tools;
-  const reconnecting = model as IReconnecting;
   const kernelArgs = {
     type: 'object',
     properties: {
@@ -105,22 +100,6 @@ export function addWaitingCommands(commands: CommandRegistry, tools: IWaitingToo
     }
     return answer.button.label === trans.__('Stop Waiting and Release');
   };
-
-  commands.addCommand(CommandIDs.reconnect, {
-    label: trans.__('Reconnect to the Notebook’s Machine'),
-    caption: trans.__('Try now to reach the machine that the current notebook runs on'),
-    isEnabled: args =>
-      reconnecting.reconnect !== undefined && kernelOf(args)?.link.state === 'reconnecting',
-    describedBy: { args: kernelArgs },
-    execute: async args => {
-      const kernel = kernelOf(args);
-      if (kernel) {
-        await attempt(trans.__('It could not be tried again'), async () =>
-          reconnecting.reconnect?.(kernel.id)
-        );
-      }
-    }
-  });
 
   commands.addCommand(CommandIDs.openSettings, {
     label: args => (args.isPalette ? trans.__('Settings of Compute') : trans.__('Settings')),
