@@ -2,28 +2,31 @@
 
 Who may do what follows where the call came from, never what it says:
 
-=================  ==================================  =========================================================
-verb               from a kernel on this server        from a kernel on a VM, while a request of the user runs there
-=================  ==================================  =========================================================
-list status help   yes                                 yes
-attach             yes; starting only as allowed       to a machine that runs
-detach             yes                                 yes
-stop               yes                                 no
-start restart      as ``kernel_may_start`` allows      no
-resize             the same, with the new size's price  no
-signin             yes; the code is in the cell        no
-=================  ==================================  =========================================================
+=================  ======================================  =====================================================
+verb               from a kernel on this server            from a kernel on a VM, while a request of the user runs there
+=================  ======================================  =====================================================
+list status help   yes                                     yes
+attach             yes; starting as *may it start* says    to a machine that runs
+detach             yes                                     yes
+stop               yes                                     no
+start restart      as *may it start* says                  no
+resize             the same, with the new size's price     no
+signin             yes; the code is in the cell            no
+(completion)       yes                                     yes, also while a completion is asked for
+=================  ======================================  =====================================================
+
+*May it start*: what ``kernel_may_start`` allows is done. What it does not allow is asked for in the page, if one has this
+kernel open (``questions``), and refused where there is none.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
+import contextlib
 import logging
-import shlex
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 from .accounts import ended, outcome_text, prompt_text
 from .compute.provider import Cancel
@@ -31,27 +34,17 @@ from .compute.sizing import chosen
 from .computes import OFF, PowerKind
 from .errors import BadRequest, Cancelled, DSVMError, NotAllowed
 from .kernels.registry import Call
+from .livesteps import LiveSteps, as_html, moved_text, said, waiting_for_answer
 from .models import FREE, Compute, LinkPhase, PowerState, SignInState
 from .operations import Running, problem_of
-from .tables import computes_html, computes_text, place, state_words
+from .questions import question_of
+from .tables import about_words, computes_html, computes_text, place, size_words, state_words
+from .verbs import VERBS, brief_text, check_version, help_text, parse
 
 if TYPE_CHECKING:
     from .service import DSVMService
 
 log = logging.getLogger("jupyter_dsvm.calls")
-
-VERSION = 1
-MAX_LINE = 4096
-
-HELP = """\
-%dsvm list                       what there is to run on
-%dsvm attach NAME [--kernel K]   the following cells run there
-%dsvm detach                     the following cells run on the free tier again
-%dsvm status                     where this notebook runs
-%dsvm start|stop|restart NAME    change a VM; stop releases it, so that it costs nothing but its disk
-%dsvm resize NAME SIZE [--yes]   give a VM another size; --yes: kernels that run there may end
-%dsvm signin [--tenant T]        sign in to Azure with a code; --new for another account than the present one
-%dsvm help                       this text"""
 
 Answer = dict[str, Any]
 
@@ -59,9 +52,12 @@ Answer = dict[str, Any]
 def handle(service: DSVMService, call: Call) -> None:
     """Answer one call. Blocks while what was asked for goes on; every call gets a result or an error."""
     try:
-        verb, arguments = parse(call.request)
-        _check_rights(call, verb)
-        answer = VERBS[verb].run(service, call, arguments)
+        if "complete" in call.request:
+            answer = _complete(service, call)
+        else:
+            verb, arguments = parse(call.request)
+            _check_rights(call, verb)
+            answer = ACTS[verb](service, call, arguments)
     except DSVMError as e:
         call.fail(e)
     except Exception as e:
@@ -72,67 +68,13 @@ def handle(service: DSVMService, call: Call) -> None:
         call.finish(answer)
 
 
-# The line
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadRequest(f"{self.prog}: {message}.", advice=f"Usage: {self.format_usage()[len('usage: ') :].strip()}")
-
-
-def _parser(verb: str) -> _Parser:
-    words = {
-        "attach": " NAME [--kernel K]",
-        "start": " NAME",
-        "stop": " NAME",
-        "restart": " NAME",
-        "resize": " NAME SIZE [--yes]",
-        "signin": " [--tenant T] [--new]",
-    }.get(verb, "")
-    parser = _Parser(prog=f"%dsvm {verb}", usage=f"%(prog)s{words}", add_help=False, allow_abbrev=False)
-    if verb in ("attach", "start", "stop", "restart", "resize"):
-        parser.add_argument("name", metavar="NAME")
-    if verb == "attach":
-        parser.add_argument("--kernel", metavar="K", default=None)
-    if verb == "resize":
-        parser.add_argument("size", metavar="SIZE")
-        parser.add_argument("--yes", action="store_true")
-    if verb == "signin":
-        # No token and no password: a cell's text is kept in the notebook.
-        parser.add_argument("--tenant", metavar="T", default="")
-        parser.add_argument("--new", action="store_true")
-    return parser
-
-
-def parse(request: dict[str, Any]) -> tuple[str, argparse.Namespace]:
-    """The verb and its arguments; a bare ``%dsvm`` is the verb "". Raises ``BadRequest`` with one readable sentence."""
-    line = request.get("line")
-    if request.get("version") != VERSION or not isinstance(line, str) or len(line) > MAX_LINE:
-        raise BadRequest(
-            "This %dsvm does not speak the language of this server.",
-            advice="Restart the kernel, so that it gets the magic of the installed version.",
-        )
-    line = line.partition("#")[0] if line.lstrip().startswith("#") else line
-    try:
-        words = shlex.split(line, comments=True)
-    except ValueError as e:
-        raise BadRequest(f"%dsvm {line.strip()}: {e}.", advice="Close the quotation mark.") from None
-    if not words:
-        return "", argparse.Namespace()
-    verb, *rest = words
-    if verb in ("-h", "--help"):
-        verb = "help"
-    if verb not in VERBS:
-        near = difflib.get_close_matches(verb, [v for v in VERBS if v], 1)
-        advice = f"Did you mean %dsvm {near[0]}? " if near else ""
-        raise BadRequest(f"%dsvm has no verb {verb!r}.", advice=advice + "%dsvm help shows all of them.")
-    return verb, _parser(verb).parse_args(rest)
+# Rights
 
 
 def _check_rights(call: Call, verb: str) -> None:
     if call.trusted:
         return
-    if not VERBS[verb].from_vm:
+    if verb and not VERBS[verb].from_vm:
         raise NotAllowed(
             f"A kernel on a VM may not {'sign in to Azure' if verb == 'signin' else f'{verb} machines'}.",
             advice="Use the Compute panel, `jupyter dsvm` on the server, or %dsvm in a notebook on the free tier.",
@@ -142,6 +84,52 @@ def _check_rights(call: Call, verb: str) -> None:
             "A kernel on a VM may use %dsvm only while a cell of yours runs there.",
             advice="Run it in a cell.",
         )
+
+
+def _may_start(service: DSVMService, call: Call, row: Compute, asking: Callable[[], None], *, size: str = "") -> None:
+    """A kernel of this server is about to start ``row``, or to give it the ``size`` and price that it has here. Raises unless the
+    configuration or a person allows it; blocks while that one is asked."""
+    try:
+        service.allowance.take(row, resize=bool(size))
+        return
+    except NotAllowed as e:
+        refused = e
+    kernel_id = call.proxy.kernel_id
+    if not service.page_is_open(kernel_id):
+        raise refused
+    service.look_for_paths()
+    words = size_words(row.size)
+    about = f" ({words})" if words and words != (row.size.name if row.size else "") else ""
+    wants = f"to give {row.name} the size {size}{about}" if size else f"to start {row.name}{about}"
+
+    def needless() -> bool:
+        known = service.known.known(row.id)
+        return not size and known is not None and known.power_state is PowerState.RUNNING
+
+    service.questions.ask(
+        question_of("resize" if size else "start", row, kernel_id, service.path(kernel_id), call.running, wants),
+        about=size,
+        name=row.name,
+        cancel=cast(Cancel, call.cancelled),
+        page_is_open=lambda: service.page_is_open(kernel_id),
+        needless=needless,
+        without_page=refused,
+        asking=asking,
+    )
+
+
+# Completion
+
+
+def _complete(service: DSVMService, call: Call) -> Answer:
+    """Words for the place of the cursor. It asks nobody who could let a person wait."""
+    check_version(call.request)
+    line = call.request["complete"]
+    if not isinstance(line, str):
+        raise BadRequest("What is to be completed is no text.", advice="Restart the kernel.")
+    if not call.trusted and not call.running and not call.completing:
+        raise NotAllowed("A kernel on a VM may complete only what a client of it asks for.")
+    return {"matches": service.completion.matches(line, from_vm=not call.trusted)}
 
 
 # The verbs
@@ -197,12 +185,17 @@ def status_text(service: DSVMService, proxy: Any) -> str:
     return "\n".join(lines)
 
 
-def _help(_service: DSVMService, _call: Call, _: argparse.Namespace) -> Answer:
-    return {"text": HELP}
+def _help(_service: DSVMService, _call: Call, arguments: argparse.Namespace) -> Answer:
+    return {"text": help_text(arguments.verb)}
 
 
-def _bare(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:
-    return {"text": status_text(service, call.proxy) + "\n\n" + HELP}
+def _bare(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
+    """Where it runs, what there is, and what can be said: rich where the front end shows HTML."""
+    status, listed, verbs = status_text(service, call.proxy), _list(service, call, arguments), brief_text()
+    return {
+        "text": f"{status}\n\n{listed['text']}\n\n{verbs}",
+        "html": as_html(*status.splitlines()) + listed["html"] + as_html(*verbs.splitlines()),
+    }
 
 
 def _attach(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
@@ -218,19 +211,24 @@ def _move(service: DSVMService, call: Call, row: Compute, kernel: str | None) ->
     target = place(row.id, row.name)
     if service.stays(proxy, row, kernel):
         if service.moves.withdraw(proxy, f"The notebook stays on {target}."):
-            return {"text": f"This notebook stays on {target}; the move that was waiting is called off."}
-        return {"text": f"This notebook runs on {target} already."}
+            return said(f"This notebook stays on {target}; the move that was waiting is called off.")
+        return said(f"This notebook runs on {target} already.")
     here = place(proxy.status.compute, proxy.status.compute_name)
     running = service.moves.begin(proxy, row, cast(Cancel, call.cancelled))
-    _follow(running, call)
-    may_start = service.code_may_start if call.trusted else _refuse_to_start
-    service.moves.run(running, proxy, row, kernel, may_start, set_up=call.trusted)
-    if not call.running:
-        return {"text": f"This notebook moves to {target}; its variables stay on {here}."}
-    return {
-        "text": f"The following cells run on {target}. Code after this line in the same cell still runs on {here}, "
-        "and variables stay there."
-    }
+    with _shown(running, call, here, row.name) as notes:
+
+        def may_start(now: Compute) -> None:
+            if not call.trusted:
+                _refuse_to_start(now)
+            asked = waiting_for_answer(now.name)["text"]
+            _may_start(service, call, now, lambda: running.insert("ask", asked))
+            running.report("Allowed in the page")
+
+        service.moves.run(running, proxy, row, kernel, may_start, set_up=call.trusted)
+    now = service.known.known(row.id) or row
+    more = getattr(service, "attach_notes", None) if row.id != FREE else None
+    about = "" if row.id == FREE else about_words(now)
+    return said(moved_text(row.id, row.name, about, here, call.running), more(proxy.kernel_id) if more else (), notes)
 
 
 def _refuse_to_start(row: Compute) -> None:
@@ -246,19 +244,19 @@ def _power(kind: PowerKind) -> Callable[[DSVMService, Call, argparse.Namespace],
         if kind != "stop" and row.id != FREE:
             row = service.known.fresh(row.id)
             if row.power_state in OFF or row.power_state is PowerState.UNKNOWN:
-                service.code_may_start(row)
+                _may_start(service, call, row, lambda: call.progress(waiting_for_answer(row.name)))
         running = service.changes.begin_power(kind, row.id, cast(Cancel, call.cancelled))
-        _follow(running, call)
-        try:
-            service.changes.run_power(running, kind)
-        except Cancelled as e:
-            raise Cancelled(
-                f"Waiting for {row.name} was interrupted. {e.message}",
-                advice=f"To release it, so that it costs nothing but its disk: %dsvm stop {row.name}."
-                if kind == "start"
-                else "What was asked of the cloud may still happen; look with %dsvm list.",
-            ) from None
-        return {"text": running.value.notice}
+        with _shown(running, call, _here(call), row.name) as notes:
+            try:
+                service.changes.run_power(running, kind)
+            except Cancelled as e:
+                raise Cancelled(
+                    f"Waiting for {row.name} was interrupted. {e.message}",
+                    advice=f"To release it, so that it costs nothing but its disk: %dsvm stop {row.name}."
+                    if kind == "start"
+                    else "What was asked of the cloud may still happen; look with %dsvm list.",
+                ) from None
+        return said(running.value.notice, mentioned=notes)
 
     return run
 
@@ -268,16 +266,17 @@ def _resize(service: DSVMService, call: Call, arguments: argparse.Namespace) -> 
     offers, notice = service.known.sizes(row.id)
     offer = chosen(arguments.size, offers, row.name, row.location)
     if offer.current:
-        return {"text": f"{row.name} has the size {offer.size.name} already."}
+        return said(f"{row.name} has the size {offer.size.name} already.")
     if not arguments.yes:
         service.resizes.check_kernels(row)  # before a start is counted
     # Also of one that is off: it is the next start that would cost more.
-    service.allowance.take(replace(service.known.fresh(row.id), size=offer.size, price=offer.price), resize=True)
+    wanted = replace(service.known.fresh(row.id), size=offer.size, price=offer.price)
+    _may_start(service, call, wanted, lambda: call.progress(waiting_for_answer(row.name)), size=offer.size.name)
     running = service.resizes.begin(row.id, offer.size.name, cast(Cancel, call.cancelled), arguments.yes)
-    _follow(running, call)
-    call.progress({"text": notice})
-    service.resizes.run(running, offer.size.name)
-    return {"text": running.value.notice}
+    with _shown(running, call, _here(call), row.name) as notes:
+        running.mention(notice)
+        service.resizes.run(running, offer.size.name)
+    return said(running.value.notice, mentioned=[n for n in notes if n != notice])
 
 
 def _signin(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
@@ -285,35 +284,49 @@ def _signin(service: DSVMService, call: Call, arguments: argparse.Namespace) -> 
         present = service.accounts.status()
         if present.state is SignInState.SIGNED_IN:
             return {"text": outcome_text(present)}
-    status = service.accounts.begin(arguments.tenant)
+    status = service.accounts.begin(arguments.tenant or "")
     if status.code is None or status.id is None:
         return {"text": ended(status)}
     call.progress({"text": prompt_text(status)})
     return {"text": ended(service.accounts.wait(status.id, cast(Cancel, call.cancelled)))}
 
 
-def _follow(running: Running, call: Call) -> None:
-    """Show each step in the cell as it comes."""
-    running.listeners.append(lambda text: call.progress({"text": text}))
+def _here(call: Call) -> str:
+    return place(call.proxy.status.compute, call.proxy.status.compute_name)
 
 
-@dataclass(frozen=True)
-class Verb:
-    run: Callable[[DSVMService, Call, argparse.Namespace], Answer]
-    from_vm: bool
-    """Whether a kernel on a VM may use it."""
+@contextlib.contextmanager
+def _shown(running: Running, call: Call, here: str, name: str) -> Iterator[list[str]]:
+    """Show each step in the cell as it comes, and how they stand where it fails. Gives a list that fills with the sentences
+    that were no progress."""
+    steps, notes = LiveSteps(here, name), list[str]()
+
+    def tell(text: str) -> None:
+        if all(text != step.text for step in running.value.steps):
+            notes.append(text)
+        call.progress(steps.progress(running.value, text, notes, running.starts))
+
+    running.listeners.append(tell)
+    try:
+        yield notes
+    except BaseException:
+        call.progress(steps.progress(running.value, "", notes, running.starts))
+        raise
+    finally:
+        running.listeners.remove(tell)
 
 
-VERBS: dict[str, Verb] = {
-    "": Verb(_bare, True),
-    "help": Verb(_help, True),
-    "list": Verb(_list, True),
-    "status": Verb(_status, True),
-    "attach": Verb(_attach, True),
-    "detach": Verb(_detach, True),
-    "start": Verb(_power("start"), False),
-    "stop": Verb(_power("stop"), False),
-    "restart": Verb(_power("restart"), False),
-    "resize": Verb(_resize, False),
-    "signin": Verb(_signin, False),
+ACTS: dict[str, Callable[[DSVMService, Call, argparse.Namespace], Answer]] = {
+    "": _bare,
+    "help": _help,
+    "list": _list,
+    "status": _status,
+    "attach": _attach,
+    "detach": _detach,
+    "start": _power("start"),
+    "stop": _power("stop"),
+    "restart": _power("restart"),
+    "resize": _resize,
+    "signin": _signin,
 }
+"""By verb, with "" for a bare ``%dsvm``; ``verbs.VERBS`` says the rest of them."""

@@ -209,6 +209,16 @@ class Computes:
 
     # One of them
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether the providers have been asked for everything."""
+        return self._as_of is not None
+
+    def last(self) -> tuple[Compute, ...]:
+        """All rows as last heard, without asking anybody."""
+        with self._lock:
+            return tuple(self._shown(c) for known in self._known.values() for c in known.rows.values())
+
     def known(self, compute_id: str) -> Compute | None:
         """The row as last heard, without asking anybody."""
         with self._lock:

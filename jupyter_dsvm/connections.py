@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -173,6 +174,16 @@ class Connections:
             pipe.hurry()
             time.sleep(0.05)
 
+    def ask(self, compute_id: str, operation: str) -> Future[Any] | None:
+        """Ask a machine whose pipe stands (``VMPipe.call``); None where there is none that does. Opens nothing, waits for nothing,
+        and does not keep a pipe open that nobody uses."""
+        with self._lock:
+            slot = self._slots.get(compute_id)
+        pipe = slot.pipe if slot is not None else None
+        if pipe is None or pipe.phase.value != "up":
+            return None
+        return pipe.call(operation)
+
     def adopt(self, kept: KeptKernel, handed_on: int) -> Backend:
         """A kernel that is on its machine already, wherever that is now. Nothing is waited for: its pipe goes on trying."""
         from .kernels.link import RelayBackend
@@ -275,6 +286,13 @@ class Connections:
             language=spec.language,
             interrupt_mode=spec.interrupt_mode,
         )
+
+    def known_kernelspecs(self, compute_id: str) -> list[str]:
+        """Names of what a machine was last heard to have; none where it is not connected to. Asks nobody."""
+        with self._lock:
+            slot = self._slots.get(compute_id)
+        pipe = slot.pipe if slot is not None else None
+        return pipe.known_kernelspecs if pipe is not None else []
 
     def kernels_changed(self) -> None:
         """A kernel has come, gone or moved; any thread, does not block."""

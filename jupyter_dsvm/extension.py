@@ -71,6 +71,7 @@ class DSVMExtension(ExtensionApp):
 
     def initialize_settings(self) -> None:
         self.service = DSVMService(parent=self, log=self.log)
+        self.service.root_dir = self.server.root_dir
         registry.service = self.service
         self._loop: asyncio.AbstractEventLoop | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -78,6 +79,8 @@ class DSVMExtension(ExtensionApp):
         self._pending: dict[str, tuple[str | None, int]] = {}
         self._default_provisioner: str | None = None
         self._unlisten = self.service.listen(self._changed)
+        self.service.page_is_open = self._page_is_open
+        self.service.look_for_paths = self._look_for_paths
         self.settings["jupyter_dsvm_service"] = self.service
         self.server.event_logger.register_event_schema(Path(__file__).parent / "events" / "changed.yaml")
         self._use_websocket_class()
@@ -115,6 +118,13 @@ class DSVMExtension(ExtensionApp):
         else:
             self.log.info("Kernels' websockets stay with %r: output may be limited or lost there.", chosen)
         self._websocket_class = chosen
+
+    def _page_is_open(self, kernel_id: str) -> bool:
+        """Whether somebody has that kernel's websocket open, as jupyter_server counts them. Called on worker threads."""
+        try:
+            return int(self.server.kernel_manager.kernel_model(kernel_id)["connections"]) > 0
+        except Exception:  # it has ended, or the manager counts nothing
+            return False
 
     def _watch_activity(self) -> None:
         from .activity import ActivityWatcher
@@ -214,6 +224,16 @@ class DSVMExtension(ExtensionApp):
             from .adoption import keep_sessions
 
             keep_sessions(sessions, self.server.root_dir)
+
+    def _look_for_paths(self) -> None:
+        """On a worker thread: a session is listed a moment after its kernel has started."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            try:
+                looking = asyncio.run_coroutine_threadsafe(self.refresh_paths(LAST_PATHS_SECONDS), loop)
+                looking.result(2 * LAST_PATHS_SECONDS)
+            except Exception as e:
+                self.log.debug("The sessions were not listed in time: %s", e)
 
     @property
     def _any_away(self) -> bool:

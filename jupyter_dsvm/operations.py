@@ -98,6 +98,11 @@ class Running:
 
         self._change(change)
 
+    def insert(self, name: str, text: str) -> None:
+        """A step that was not announced comes first, and begins: a person is asked before anything else."""
+        self._change(lambda op: dataclasses.replace(op, steps=(Step(name, text), *op.steps)))
+        self.step(name)
+
     def reach(self, name: str, text: str) -> None:
         """A ``provider.reach``: the step ``name``, if it was announced and is not over; else the running step says so."""
         if any(s.name == name and s.state in (StepState.PENDING, StepState.RUNNING) for s in self._value.steps):

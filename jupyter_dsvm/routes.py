@@ -22,6 +22,7 @@ from .access import AccessRequest
 from .accounts import checked
 from .compute.creating import NewCompute
 from .errors import BadRequest, DSVMError, NotAllowed, OperationRefused
+from .metrics import PATIENCE, unknown
 from .models import Operation, SignInStatus
 from .service import DSVMService
 from .terminals import open_terminal
@@ -223,6 +224,23 @@ class SSHHandler(DSVMHandler):
         self.answer({"command": await self.run(self.service.terminals.ssh_command, compute)})
 
 
+class MetricsHandler(DSVMHandler):
+    # A page that is open shows them, whether anybody works there or not: a server or hub that ends what is idle shall not be kept
+    # from it.
+    _track_activity = False
+
+    @web.authenticated
+    @authorized
+    async def get(self, compute: str) -> None:
+        answer = await self.run(self.service.metrics, compute)
+        try:
+            # Shared with whoever else asks, so it is not to be cancelled.
+            metrics = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(answer)), PATIENCE)
+        except asyncio.TimeoutError:
+            metrics = unknown((await self.run(self.service.known.find, compute)).id)
+        self.answer(metrics.to_json())
+
+
 class KernelsHandler(DSVMHandler):
     @web.authenticated
     @authorized
@@ -284,6 +302,28 @@ class OperationHandler(DSVMHandler):
         self.finish()
 
 
+class QuestionsHandler(DSVMHandler):
+    """What code wants to do and a person has to allow."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        questions, revision = self.service.open_questions()
+        self.answer({"revision": revision, "questions": [q.to_json() for q in questions]})
+
+
+class QuestionHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def put(self, question: str) -> None:
+        data = self.body()
+        if set(data) != {"answer"} or data["answer"] not in ("yes", "no"):
+            raise BadRequest("The request's body is no answer.", advice='Send {"answer": "yes"} or {"answer": "no"}.')
+        self.service.questions.answer(question, data["answer"] == "yes")
+        self.set_status(204)
+        self.finish()
+
+
 class SignInHandler(DSVMHandler):
     """Who is signed in to the cloud. A code is in the answer to the POST that asked for it, and in no other."""
 
@@ -313,7 +353,7 @@ class SignInHandler(DSVMHandler):
         self.finish()
 
     def _answer(self, status: SignInStatus) -> None:
-        self.answer({"revision": self.service.signin_revision(), **status.to_json()})
+        self.answer({"revision": self.service.revision("signin"), **status.to_json()})
 
 
 class UnknownHandler(DSVMHandler):
@@ -335,6 +375,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"computes/([^/]+)/kernelspecs", KernelspecsHandler),
     (r"computes/([^/]+)/terminals", TerminalsHandler),
     (r"computes/([^/]+)/ssh", SSHHandler),
+    (r"computes/([^/]+)/metrics", MetricsHandler),
     (r"computes/([^/]+)/sizes", SizesHandler),
     (r"computes/([^/]+)/resize", ResizeHandler),
     (r"kernels", KernelsHandler),
@@ -342,6 +383,8 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"kernels/([^/]+)/reconnect", ReconnectHandler),
     (r"operations", OperationsHandler),
     (r"operations/([^/]+)", OperationHandler),
+    (r"questions", QuestionsHandler),
+    (r"questions/([^/]+)", QuestionHandler),
     (r"signin", SignInHandler),
     (r"(.*)", UnknownHandler),
 ]

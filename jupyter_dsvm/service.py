@@ -21,24 +21,30 @@ from traitlets.config import Config
 
 from .accounts import Accounts
 from .allowance import Allowance
+from .completion import Completion
 from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes
 from .connections import Connections
 from .elsewhere import Elsewhere
 from .errors import ComputeNotRunning, NotFound
 from .keptchanges import KeptChanges
+from .kerneldeaths import KernelDeaths
 from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
-from .models import FREE, Compute, KernelRecord, LinkPhase, Operation, Problem
+from .metrics import ComputeMetrics
+from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, Problem, Question
 from .moves import KernelFront, MayStart, Moves, refuse_to_start
 from .operations import OperationStore
 from .ownfolder import OwnFolder
+from .questions import Questions
 from .settings import ServiceSettings, load_config
 from .terminals import Terminals
 
 if TYPE_CHECKING:
+    from .compute.free_tier import FreeTier
     from .kernels.backends import Backend
     from .kernels.keptfiles import KeptKernel
+    from .relay.deaths import Look
 
 T = TypeVar("T")
 
@@ -84,6 +90,7 @@ class DSVMService(MachineChanges, ServiceSettings):
         self._listeners: list[Listener] = []
         self._paths: Mapping[str, str] = {}
         self._rows: dict[str, tuple[Any, ...]] = {}
+        self._free_tier: FreeTier | None = None
         self._requests = ThreadPoolExecutor(REQUEST_WORKERS, thread_name_prefix="jupyter-dsvm-request")
         self._work = ThreadPoolExecutor(WORK_WORKERS, thread_name_prefix="jupyter-dsvm-work")
         self.registry = registry
@@ -93,6 +100,10 @@ class DSVMService(MachineChanges, ServiceSettings):
         self.elsewhere = Elsewhere(self.operations_store, self.known)
         self.accounts = Accounts(lambda: self.known.providers, lambda i: self._bump("signin", i), self._account_changed)
         self.connections = connections or Connections(self.known, self._in_use, lambda: self.connection_idle)
+        self.root_dir = ""
+        """The folder that the server serves; set by the extension."""
+        self.measured = ComputeMetrics(self.known, self.connections)
+        self.deaths = KernelDeaths(self._look_at_memory)
         self.moves = Moves(
             self.operations_store,
             self.known,
@@ -109,6 +120,14 @@ class DSVMService(MachineChanges, ServiceSettings):
         self.allowance = Allowance(
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
+        self.questions = Questions(
+            lambda i: self._bump("questions", i), Path(jupyter_data_dir()) / "jupyter-dsvm" / "answers.json"
+        )
+        self.page_is_open: Callable[[str], bool] = lambda kernel_id: False
+        """Whether a page has that kernel's websocket open. The server's extension knows; elsewhere there is no page."""
+        self.look_for_paths: Callable[[], None] = lambda: None
+        """Has the notebooks' paths brought up to date, and blocks for a moment; set by the server's extension."""
+        self.completion = Completion(self.known, self.connections, self._work.submit)
         self._unsubscribe = self.registry.subscribe(self._kernel_changed)
 
     def _make_providers(self) -> list[ComputeProvider]:
@@ -160,7 +179,8 @@ class DSVMService(MachineChanges, ServiceSettings):
     def _kernel_changed(self, kernel_id: str) -> None:
         """On the I/O thread, for every status of every kernel: only what a row's reader must know now becomes an event."""
         row = self._row(kernel_id)
-        shown = None if row is None else (row.compute, row.kernelspec, row.link, row.moving_to, row.path)
+        shown = None if row is None else (row.compute, row.kernelspec, row.link, row.moving_to, row.path, row.problem)
+        self.deaths.kernels_changed(any(p.status.compute == FREE for p in self.registry.all()))
         with self._lock:
             before = self._rows.get(kernel_id)
             if shown == before:
@@ -174,6 +194,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             self._bump("computes", None)  # the notebooks attached to one or two of them have changed
             self.connections.kernels_changed()
         if shown is None:
+            self.deaths.problem(kernel_id, None)
             self.moves.forget(kernel_id)
 
     def set_paths(self, paths: Mapping[str, str]) -> None:
@@ -181,8 +202,11 @@ class DSVMService(MachineChanges, ServiceSettings):
         with self._lock:
             if dict(paths) == self._paths:
                 return
+            renamed = {old: paths[k] for k, old in self._paths.items() if paths.get(k, old) != old}
             self._paths = dict(paths)
             known = list(self._rows)
+        if renamed:
+            self._in_background(lambda: self.questions.renamed(renamed))
         for kernel_id in known:
             self._kernel_changed(kernel_id)
         self._bump("computes", None)
@@ -228,6 +252,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             execution_state=status.execution_state,
             last_activity=status.last_activity,
             moving_to=proxy.moving,
+            problem=self.deaths.problem(kernel_id, getattr(proxy, "death", None)),
         )
 
     def _in_use(self) -> set[str]:
@@ -235,16 +260,20 @@ class DSVMService(MachineChanges, ServiceSettings):
         proxies = self.registry.all()
         return {p.status.compute for p in proxies} | {p.moving for p in proxies if p.moving}
 
-    def signin_revision(self) -> int:
+    def revision(self, what: str) -> int:
+        """Of ``computes``, ``kernels``, ``operations``, ``signin`` or ``questions``."""
         with self._lock:
-            return self._revisions["signin"]
+            return self._revisions[what]
 
     def _account_changed(self) -> None:
         """Another account sees other machines: ask for them, so that the page need not."""
         self.resuming.account_changed()
         self.known.account_changed()
+        self._in_background(lambda: self.known.snapshot(True))
+
+    def _in_background(self, function: Callable[[], object]) -> None:
         try:
-            self._work.submit(self.known.snapshot, True)
+            self._work.submit(function)
         except RuntimeError:
             pass  # the server is stopping
 
@@ -256,11 +285,33 @@ class DSVMService(MachineChanges, ServiceSettings):
         """Of this server, for a machine that was attached or left: a page that has the list looks for them then."""
         self._bump("computes", None)
 
+    def metrics(self, compute: str) -> Future[Metrics]:
+        """How much of it is in use. Blocks only to find it; see ``ComputeMetrics.of`` for what to do with the answer."""
+        return self.measured.of(compute)
+
+    def _look_at_memory(self) -> Look:
+        # One of its own: those of ``known`` are made when a cloud is first asked, which is much for a look at the memory.
+        with self._lock:
+            if self._free_tier is None:
+                from .compute.free_tier import FreeTier
+
+                self._free_tier = FreeTier(parent=self)
+        return self._free_tier.memory_look()
+
     def operations(self) -> tuple[list[Operation], int]:
         self.elsewhere.looked()
         with self._lock:
             revision = self._revisions["operations"]
         return self.operations_store.all(), revision
+
+    def open_questions(self) -> tuple[list[Question], int]:
+        """What code wants to do and a person has to allow, and the list's revision. For pages: these count as seen now."""
+        revision = self.revision("questions")
+        return self.questions.open(), revision
+
+    def path(self, kernel_id: str) -> str | None:
+        """The notebook's path, where the session manager has said it."""
+        return self._paths.get(kernel_id)
 
     def operation(self, operation_id: str) -> Operation:
         return self.operations_store.get(operation_id).value
@@ -380,6 +431,8 @@ class DSVMService(MachineChanges, ServiceSettings):
                 return
             self._closed = True
         self._unsubscribe()
+        self.deaths.close()
+        self.questions.close()
         self.changes.leave()
         self.elsewhere.close()
         self.resuming.close()

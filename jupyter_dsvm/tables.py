@@ -15,6 +15,9 @@ STATE_WORDS = {
 """Where Azure's word would mislead; the others are said as they are."""
 
 
+SIGNS = {"USD": "$", "EUR": "€", "GBP": "£"}
+
+
 def place(compute_id: str, name: str) -> str:
     """A compute inside a sentence: "the free tier", or the machine's name."""
     return "the free tier" if compute_id == FREE else name
@@ -43,7 +46,16 @@ def size_words(size: Size | None) -> str:
 
 
 def price_words(price: Price | None) -> str:
-    return "" if price is None else f"~{price.amount:.2f} {price.currency}/h"
+    """``~$0.53/h``; an estimate, and nothing where it is not known."""
+    if price is None:
+        return ""
+    sign = SIGNS.get(price.currency)
+    return f"~{sign}{price.amount:.2f}/h" if sign else f"~{price.amount:.2f} {price.currency}/h"
+
+
+def about_words(compute: Compute) -> str:
+    """Size and price inside a sentence: ``4 CPU · 28 GB · 1 × T4, ~$0.53/h``."""
+    return ", ".join(t for t in (size_words(compute.size), price_words(compute.price)) if t)
 
 
 def _cells(computes: Sequence[Compute], here: str | None, notebooks: bool) -> tuple[list[str], list[list[str]]]:

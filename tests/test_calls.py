@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from jupyter_dsvm.calls import VERBS, handle, parse
+from jupyter_dsvm.calls import ACTS, handle
 from jupyter_dsvm.compute.provider import Cancel
-from jupyter_dsvm.errors import BadRequest, Unreachable
-from jupyter_dsvm.models import FREE, PowerState, Problem
+from jupyter_dsvm.errors import BadRequest, NotFound, Unreachable
+from jupyter_dsvm.models import FREE, Compute, PowerState, Price, Problem, Size
 from jupyter_dsvm.service import DSVMService
 from jupyter_dsvm.tables import computes_html, computes_text
-from support.fakes import FakeCompute, FakeConnections, FakeFree, FakeProxy, FakeRegistry, dsvm
+from jupyter_dsvm.verbs import VERBS, parse
+from support.fakes import FakeCompute, FakeConnections, FakeFree, FakeProxy, FakeRegistry, dsvm, windows
 
 CPU, GPU = dsvm("cpu-vm"), dsvm("gpu-vm", PowerState.DEALLOCATED)
 
@@ -24,19 +27,29 @@ class FakeCall:
     """``kernels.registry.Call`` that keeps what it is answered."""
 
     def __init__(
-        self, proxy: FakeProxy, line: Any, trusted: bool = True, running: bool = True, version: int = 1
+        self,
+        proxy: FakeProxy,
+        line: Any,
+        trusted: bool = True,
+        running: bool = True,
+        version: int = 1,
+        completing: bool = False,
+        key: str = "line",
     ) -> None:
         self.proxy = proxy
-        self.request = {"line": line, "version": version}
+        self.request = {key: line, "version": version}
+        self.completing = completing
         self.trusted = trusted
         self.running = running
         self.cancelled = Cancel()
         self.said: list[str] = []
+        self.shown: list[dict[str, Any]] = []
         self.result: dict[str, Any] | None = None
         self.error: dict[str, Any] | None = None
 
     def progress(self, value: dict[str, Any]) -> None:
         self.said.append(value["text"])
+        self.shown.append(value)
 
     def finish(self, value: dict[str, Any]) -> None:
         assert self.result is self.error is None
@@ -48,13 +61,14 @@ class FakeCall:
 
 
 class Stage:
-    def __init__(self, **traits: Any) -> None:
+    def __init__(self, rows: tuple[Compute, ...] = (CPU, GPU), **traits: Any) -> None:
         self.proxy = FakeProxy(busy=True)
-        self.cloud = FakeCompute(CPU, GPU)
+        self.cloud = FakeCompute(*rows)
         registry = FakeRegistry(self.proxy)
         self.service = DSVMService(
             lambda: [FakeFree(), self.cloud], registry=registry, connections=FakeConnections(), **traits
         )
+        self.service.allowance._file = self.service.questions._kept._file = None
 
     def run(self, line: Any, **options: Any) -> FakeCall:
         call = FakeCall(self.proxy, line, **options)
@@ -91,8 +105,8 @@ def test_lines():
         ("attach a --kern ir", "unrecognized", "Usage"),
         ("attach 'a", "quotation", "quotation mark"),
         ("list x", "unrecognized", "Usage"),
-        ("x" * 5000, "language of this server", "Restart"),
-        (5, "language of this server", "Restart"),
+        ("x" * 5000, "5000 characters", "%dsvm help"),
+        (5, "without a line", "Restart"),
     ],
 )
 def test_a_wrong_line_gets_one_readable_sentence(line: Any, message: str, advice: str):
@@ -119,8 +133,18 @@ def test_list_status_help():
         assert s.run("status").result["text"].startswith("This notebook runs on the free tier with the kernel python3.")
         bare = s.run("").result["text"]
         assert "free tier" in bare
-        assert "%dsvm attach NAME" in bare
-        assert s.run("help").result["text"] in bare
+        assert "attach NAME" in bare
+        assert "gpu-vm" in bare
+        rich = s.run("").result["html"]
+        assert "<div>This notebook runs on the free tier" in rich
+        assert "<table>" in rich
+        listed = s.run("help").result["text"]
+        assert all(f"%dsvm {name}" in listed for name in VERBS)
+        one = s.run("help attach").result["text"]
+        assert one.startswith("%dsvm attach NAME [--kernel K]\n\nThe following cells run there. ")
+        assert "keeps the kernel" in one
+        assert s.run("attach --help").result["text"] == one
+        assert "Did you mean %dsvm attach" in s.run("help atach").error["advice"]
 
 
 def test_attach_answers_before_the_notebook_moves():
@@ -143,10 +167,46 @@ def test_attach_answers_before_the_notebook_moves():
         assert "run on the free tier" in s.run("detach").result["text"]
 
 
+def test_an_attach_is_shown_step_by_step_and_ends_in_one_line():
+    size, price = Size("Standard_NC4as_T4_v3", 4, 28.0, 1, "T4"), Price(0.53, "USD", "2026-01-01T00:00:00Z")
+    with stage(kernel_may_start={"names": ["*"]}, rows=(replace(GPU, size=size, price=price),)) as s:
+        call = s.run("attach gpu-vm")
+        first = next(v for v in call.shown if v["text"] == "Start gpu-vm")
+        assert first["live"]["text"].splitlines() == [
+            "▸ Start gpu-vm…",
+            "· gpu-vm boots",
+            "· Connect to gpu-vm",
+            "· Start the kernel on gpu-vm",
+            "· Wait for what is running, then change over",
+        ]
+        assert first["stopped"]["text"].startswith("■ Start gpu-vm\n· ")
+        assert first["stopped"]["say"] == "Interrupted: the notebook stays on the free tier with its variables."
+        connect = next(v for v in call.shown if v["text"] == "Connect to gpu-vm")
+        assert connect["live"]["text"].startswith("✓ start: asking\n✓ gpu-vm boots\n▸ Connect to gpu-vm…")
+        assert "gpu-vm is on and is billed; %dsvm stop gpu-vm" in connect["stopped"]["say"]
+        line = (
+            "The following cells run on gpu-vm (4 CPU · 28 GB · 1 × T4, ~$0.53/h). The rest of this cell still runs on the free "
+            "tier. Variables stayed behind."
+        )
+        assert call.result["text"] == line
+        assert call.result["live"] == {"text": line, "html": f"<div>{line}</div>"}
+
+
+def test_what_another_part_has_to_say_of_an_attach_follows_its_line():
+    with stage() as s:
+        s.service.attach_notes = lambda kernel_id: [f"{kernel_id} needs <pandas>."]
+        answer = s.run("attach cpu-vm").result
+        assert answer["text"].splitlines()[1] == "k1 needs <pandas>."
+        assert "<div>k1 needs &lt;pandas&gt;.</div>" in answer["live"]["html"]
+        s.proxy.cell_ended()
+        assert len(s.run("detach").result["text"].splitlines()) == 1
+
+
 def test_a_failed_attach_raises_the_reason_and_status_keeps_it():
     with stage() as s:
         s.service.connections.error = Unreachable("No answer at 10.0.0.4 port 22.", advice="Check the address.")
         call = s.run("attach cpu-vm")
+        assert call.shown[-1]["live"]["text"].splitlines()[0] == "✗ Connect to cpu-vm"
         assert call.error == {
             "code": "Unreachable",
             "message": "No answer at 10.0.0.4 port 22.",
@@ -175,6 +235,10 @@ def test_hanging_up_cancels():
         call.cancelled.set()
         thread.join(5)
         assert call.error["code"] == "Cancelled"
+        assert call.shown[-1]["live"]["text"].splitlines()[:2] == [
+            "✓ Connect to cpu-vm",
+            "■ Start the kernel on cpu-vm",
+        ]
         assert s.proxy.status.compute == FREE
 
 
@@ -195,7 +259,6 @@ def test_starting_from_code_needs_the_setting():
             assert "panel" in error["advice"]
         assert s.cloud.asked == ["list"]
     with stage(kernel_may_start={"names": ["gpu-vm"]}) as s:
-        s.service.allowance._file = None
         call = s.run("attach gpu-vm")
         assert call.error is None
         assert "start: asking" in call.said
@@ -225,7 +288,8 @@ def test_a_vm_may_attach_only_to_what_runs():
 
 def test_a_vm_is_heard_only_while_a_cell_runs_there():
     with stage() as s:
-        for verb in VERBS:
+        assert set(ACTS) == {"", *VERBS}
+        for verb in ACTS:
             line = f"{verb} cpu-vm" if verb in ("attach", "start", "stop", "restart") else verb
             line = "resize cpu-vm D4ds_v5" if verb == "resize" else line
             assert s.run(line, trusted=False, running=False).error["code"] == "NotAllowed", verb
@@ -273,6 +337,170 @@ def test_a_vm_learns_no_path_and_no_secret():
         assert "plan.ipynb" in s.run("list").result["text"]
         assert "plan.ipynb" not in str(s.run("list", trusted=False).result)
         assert "secret-key" not in str([s.run(v, trusted=False).result for v in ("list", "status", "")])
+
+
+# Completion
+
+
+def complete(s: Stage, line: Any, **options: Any) -> list[str]:
+    call = s.run(line, key="complete", **options)
+    assert call.error is None, call.error
+    return call.result["matches"]
+
+
+def test_completion_offers_what_may_come_next():
+    twin = dsvm("twin", resource_group="lab"), dsvm("twin", resource_group="ops")
+    twins = [replace(t, id=f"azure:twin{i}") for i, t in enumerate(twin)]
+    with stage(rows=(CPU, GPU, windows("win-vm"), *twins)) as s:
+        s.service.connections.kernelspecs[CPU.id] = ["python3", "pytorch"]
+        assert complete(s, "") == list(VERBS)
+        assert complete(s, "re") == ["restart", "resize"]
+        assert complete(s, "help re") == ["restart", "resize"]
+        s.service.computes()
+        assert complete(s, "attach ") == [
+            "cpu-vm",
+            "gpu-vm",
+            "lab/twin",
+            "ops/twin",
+        ]  # no Windows, and what is unambiguous
+        assert complete(s, "attach GP") == ["gpu-vm"]
+        assert complete(s, "start ") == ["gpu-vm"]
+        assert complete(s, "start cp") == ["cpu-vm"]  # that it runs may be old news
+        assert complete(s, "attach cpu-vm ") == ["--kernel"]
+        assert complete(s, "attach cpu-vm --kernel py") == ["python3", "pytorch"]
+        assert complete(s, "attach --kernel ir c") == ["cpu-vm"]
+        assert complete(s, "attach gpu-vm --kernel ") == []  # not connected to, and nobody connects for this
+        assert complete(s, "signin --") == ["--tenant", "--new"]
+        assert complete(s, "signin --tenant ") == []
+        assert complete(s, "resize cpu-vm nc") == ["NC4as_T4_v3"]  # no A100, whose quota is 0
+        assert complete(s, "resize cpu-vm NC4as_T4_v3 ") == ["--yes"]
+        for nonsense in ("no ", "x" * 5000, "attach a\nb", "list x y z "):
+            assert complete(s, nonsense) == []
+        assert s.cloud.asked == ["list", f"sizes {CPU.id}"]
+
+
+def test_completion_waits_for_no_cloud(monkeypatch: pytest.MonkeyPatch):
+    with stage() as s:
+        gate, listed = threading.Event(), s.cloud.list
+        monkeypatch.setattr(s.cloud, "list", lambda: gate.wait(10) and listed())
+        began = time.monotonic()
+        assert complete(s, "attach ") == complete(s, "attach ") == []
+        assert time.monotonic() - began < 2
+        gate.set()
+        deadline = time.monotonic() + 5
+        while complete(s, "attach ") != ["cpu-vm", "gpu-vm"]:
+            assert time.monotonic() < deadline
+
+
+def test_completion_has_limits():
+    with stage(rows=tuple(dsvm(f"vm-{i:04}") for i in range(3000))) as s:
+        s.service.computes()
+        began = time.monotonic()
+        assert len(complete(s, "attach vm-")) == 200
+        assert complete(s, "attach vm-2999") == ["vm-2999"]
+        assert time.monotonic() - began < 0.6
+
+
+def test_a_vm_completes_what_it_may_use_and_only_while_somebody_asks():
+    with stage() as s:
+        s.service.computes()
+        assert complete(s, "", trusted=False, running=False, completing=True) == [
+            n for n, v in VERBS.items() if v.from_vm
+        ]
+        assert complete(s, "start ", trusted=False, completing=True) == []
+        assert complete(s, "resize cpu-vm ", trusted=False, completing=True) == []
+        assert complete(s, "attach c", trusted=False) == ["cpu-vm"]
+        assert s.run("attach ", key="complete", trusted=False, running=False).error["code"] == "NotAllowed"
+        # A completion is no cell: with it nothing can be moved.
+        assert s.run("attach cpu-vm", trusted=False, running=False, completing=True).error["code"] == "NotAllowed"
+        assert s.run(5, key="complete").error["code"] == "BadRequest"
+        assert "Restart" in s.run("a", key="complete", version=2).error["advice"]
+
+
+# Questions
+
+
+@contextlib.contextmanager
+def asked(s: Stage, line: str) -> Iterator[tuple[FakeCall, Any]]:
+    """A line that asks in the page, and the question; afterwards it has been answered somehow."""
+    call = FakeCall(s.proxy, line)
+    thread = threading.Thread(target=handle, args=(s.service, call))
+    thread.start()
+    deadline = time.monotonic() + 5
+    while not (found := s.service.open_questions()[0]):
+        assert time.monotonic() < deadline, call.error
+        time.sleep(0.01)
+    yield call, found[0]
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_what_costs_money_is_asked_in_the_page_once():
+    size, price = Size("Standard_NC4as_T4_v3", 4, 28.0, 1, "T4"), Price(0.53, "USD", "2026-01-01T00:00:00Z")
+    row = replace(GPU, size=size, price=price)
+    with stage(rows=(row,)) as s:
+        s.service.page_is_open = lambda kernel_id: kernel_id == "k1"
+        s.service.set_paths({"k1": "work/analysis.ipynb"})
+        with asked(s, "attach gpu-vm") as (call, question):
+            assert question.text == "A cell of analysis.ipynb wants to start gpu-vm (4 CPU · 28 GB · 1 × T4)."
+            assert (question.kind, question.path, question.price) == ("start", "work/analysis.ipynb", price)
+            assert call.said == ["Waiting for your answer in the page"]
+            assert call.shown[0]["live"]["text"].startswith("▸ Waiting for your answer in the page…\n· Start gpu-vm\n")
+            assert s.service.operations()[0][0].steps[0].name == "ask"
+            assert s.cloud.asked == ["list"]
+            s.service.questions.answer(question.id, True)
+        assert call.error is None
+        assert "Allowed in the page" in call.said
+        assert s.service.open_questions()[0] == []
+        s.run("stop gpu-vm")
+        assert s.run("start gpu-vm").error is None  # the yes is kept
+        s.cloud.rows[row.id] = replace(row, power_state=PowerState.STOPPED, price=replace(price, amount=0.6))
+        s.service.known.fresh(row.id)
+        with asked(s, "restart gpu-vm") as (call, question):  # and asked for again at a higher price
+            assert question.price.amount == 0.6
+            assert "nothing was asked of gpu-vm" in call.shown[0]["stopped"]["say"]
+            s.service.questions.answer(question.id, False)
+        assert call.error["code"] == "SaidNo"
+        assert "Not now" in call.error["message"]
+        assert s.cloud.asked.count(f"restart {row.id}") == 0
+
+
+def test_a_resize_is_asked_for_with_the_new_size_and_its_price():
+    with stage() as s:
+        s.service.page_is_open = lambda kernel_id: True
+        with asked(s, "resize cpu-vm NC4as_T4_v3") as (call, question):
+            assert question.kind == "resize"
+            assert question.text == (
+                "A cell of a notebook wants to give cpu-vm the size Standard_NC4as_T4_v3 (4 CPU · 28 GB · 1 × T4)."
+            )
+            assert question.price.amount == 0.66
+            s.service.questions.answer(question.id, True)
+        assert call.error is None
+
+
+def test_interrupting_the_cell_takes_the_question_back():
+    with stage() as s:
+        s.service.page_is_open = lambda kernel_id: True
+        with asked(s, "attach gpu-vm") as (call, question):
+            call.cancelled.set()
+        assert call.error["code"] == "Cancelled"
+        assert s.service.open_questions()[0] == []
+        assert s.service.operations()[0][0].state.value == "cancelled"
+        with pytest.raises(NotFound):
+            s.service.questions.answer(question.id, True)
+        assert not [a for a in s.cloud.asked if a.startswith("start")]
+
+
+def test_without_a_page_or_from_a_vm_nothing_is_asked_and_with_a_rule_neither():
+    with stage(kernel_may_start={"names": ["gpu-vm"]}) as s:
+        s.service.page_is_open = lambda kernel_id: True
+        assert s.run("start gpu-vm").error is None
+    with stage() as s:
+        assert s.run("start gpu-vm").error["code"] == "NotAllowed"
+        s.service.page_is_open = lambda kernel_id: True
+        for line in ("attach gpu-vm", "start gpu-vm", "resize gpu-vm NC4as_T4_v3"):
+            assert s.run(line, trusted=False).error["code"] == "NotAllowed"
+        assert s.service.revision("questions") == 0
 
 
 # Tables

@@ -88,7 +88,7 @@ def test_what_fails_is_one_sentence_and_an_exit_status(terminal: Terminal, emula
 def test_sizes_and_resize(terminal: Terminal, emulator: Emulator):
     out, err = terminal.run("sizes", "cpu-vm")
     assert re.search(r"^\*\s+Standard_D4ds_v5\s+4\s+16\s", out, re.M)
-    assert re.search(r"Standard_NC4as_T4_v3\s+4\s+28\s+1 × NVIDIA T4 16 GB\s+~0.66 USD/h", out)
+    assert re.search(r"Standard_NC4as_T4_v3\s+4\s+28\s+1 × NVIDIA T4 16 GB\s+~\$0.66/h", out)
     assert "Standard_D4ps_v5" not in out
     assert "more sizes of the region are not possible; --all shows them" in out
     assert "is released, changed and started again" in err

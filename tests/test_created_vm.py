@@ -56,7 +56,7 @@ def test_made_reached_and_used(azure: Emulator):
     out, err = run("fresh-vm", *WANTED, *OURS, "--disk", "200", "--yes", "--json")
     row: dict[str, Any] = json.loads(out)
     assert (row["name"], row["power_state"], row["resource_group"]) == ("fresh-vm", "running", "jupyter-dsvm")
-    assert "~0.14 USD/h (an estimate)" in err
+    assert "~$0.14/h (an estimate)" in err
     assert "SSH port is open to 203.0.113.7 alone" in err
     assert "the VM (5 of 5)" in err
     assert "Its disk, and its public address if it has one, cost extra" in err

@@ -134,7 +134,7 @@ def test_what_is_shown_before_it_is_asked(service: DSVMService):
     assert not create_command.agreed(service, WANTED, False, said.append, lambda: "\n")
     text = "\n".join(said)
     assert "new-vm: Standard_D2ds_v5 (2 CPU · 8 GB) in westeurope" in text
-    assert "~0.10 USD/h (an estimate), from now until it is stopped. Its disk costs extra." in text
+    assert "~$0.10/h (an estimate), from now until it is stopped. Its disk costs extra." in text
     assert "In Research, resource group lab" in text
 
 

@@ -90,6 +90,32 @@ class Kernel:
         self.client = client
         self.manager = manager
 
+    def run_in_page(self, code: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """As a page of a notebook does it, which says which cell it runs."""
+        message = self.client.session.msg("execute_request", {"code": code, "silent": False, "stop_on_error": False})
+        message["metadata"] = {"cellId": "c1"}
+        self.client.shell_channel.send(message)
+        messages: list[dict[str, Any]] = []
+        while True:
+            heard = self.client.get_iopub_msg(timeout=30)
+            if heard["parent_header"].get("msg_id") != message["header"]["msg_id"]:
+                continue
+            if heard["msg_type"] == "status" and heard["content"]["execution_state"] == "idle":
+                break
+            if heard["msg_type"] not in ("status", "execute_input"):
+                messages.append({"type": heard["msg_type"], **heard["content"]})
+        while True:
+            reply = self.client.get_shell_msg(timeout=30)
+            if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+                return reply["content"], messages
+
+    def matches(self, code: str, at: int | None = None) -> list[str]:
+        """What Tab offers there."""
+        content = self.client.complete(code, len(code) if at is None else at, reply=True, timeout=30)["content"]
+        assert content["status"] == "ok"
+        found: list[str] = content["matches"]
+        return found
+
     def run(self, code: str, silent: bool = False) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The reply's content, and the iopub messages (type and content) of the request."""
         messages: list[dict[str, Any]] = []
@@ -185,7 +211,8 @@ def test_interrupting_the_cell_hangs_up(kernel: Kernel, server: Server):
     started = threading.Event()
 
     def answer(_request: dict, send: Any, hung_up: threading.Event) -> None:
-        send({"progress": {"text": "Starting"}})
+        send({"progress": {"text": "Starting", "stopped": {"say": "Interrupted: the notebook stays here."}}})
+        time.sleep(0.5)  # until that was read
         started.set()
         assert hung_up.wait(20)
 
@@ -197,11 +224,127 @@ def test_interrupting_the_cell_hangs_up(kernel: Kernel, server: Server):
         reply = kernel.client.get_shell_msg(timeout=20)
         if reply["parent_header"].get("msg_id") == request:
             break
-    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    assert reply["content"]["ename"] == "Interrupted"
+    assert reply["content"]["traceback"] == ["Interrupted: the notebook stays here."]
     assert server.hung_up.wait(10)
     while kernel.run("pass")[0]["status"] == "aborted":
         pass  # ipykernel aborts what comes within a moment of an error
     assert text_of(kernel.run("print(1)")[1]) == "1\n"
+
+
+def live(text: str) -> dict[str, str]:
+    return {"text": text, "html": f"<p>{text}</p>"}
+
+
+def steps(_request: dict, send: Any, _hung_up: Any) -> None:
+    for text in ("1 of 2", "2 of 2"):
+        send(
+            {"progress": {"text": text, "live": live(text), "stopped": {**live(f"stopped at {text}"), "say": "Over."}}}
+        )
+
+
+def saved(messages: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The outputs of a cell as a notebook has them at last: what is updated, in its place."""
+    outputs: dict[Any, dict[str, str]] = {}
+    for at, message in enumerate(messages):
+        if message["type"] in ("display_data", "update_display_data"):
+            outputs[message["transient"].get("display_id", at)] = message["data"]
+        elif message["type"] == "stream":
+            outputs[at] = {"stream": message["text"]}
+    return list(outputs.values())
+
+
+def test_in_a_page_the_steps_have_one_place_and_end_in_one_line(kernel: Kernel, server: Server):
+    def answer(request: dict, send: Any, hung_up: Any) -> None:
+        steps(request, send, hung_up)
+        send({"result": {"text": "Done.", "live": live("Done.")}})
+
+    server.answer = answer
+    reply, messages = kernel.run_in_page("%dsvm attach gpu-vm")
+    assert reply["status"] == "ok"
+    assert [m["type"] for m in messages] == ["display_data", "update_display_data", "update_display_data"]
+    assert [m["data"]["text/plain"] for m in messages] == ["1 of 2", "2 of 2", "Done."]
+    assert saved(messages) == [{"text/plain": "Done.", "text/html": "<p>Done.</p>"}]
+    # Two lines in one cell have a place each; a console and nbclient get lines.
+    assert len(saved(kernel.run_in_page("%dsvm attach a\n%dsvm attach b")[1])) == 2
+    assert text_of(kernel.run("%dsvm attach gpu-vm")[1]) == "1 of 2\n2 of 2\nDone.\n"
+
+
+def test_no_cell_is_left_with_steps_in_progress(kernel: Kernel, server: Server):
+    stopped = [{"text/plain": "stopped at 2 of 2", "text/html": "<p>stopped at 2 of 2</p>"}]
+    server.answer = steps  # and then the server is gone
+    reply, messages = kernel.run_in_page("%dsvm attach gpu-vm")
+    assert reply["status"] == "error"
+    assert saved(messages) == stopped
+    assert messages[-1]["type"] == "error"
+
+    def fails(request: dict, send: Any, hung_up: Any) -> None:
+        steps(request, send, hung_up)
+        send({"progress": {"text": "", "live": live("failed")}})
+        send({"error": {"code": "X", "message": "It failed.", "advice": "Do this."}})
+
+    server.answer = fails
+    reply, messages = kernel.run_in_page("%dsvm attach gpu-vm")
+    assert saved(messages) == [{"text/plain": "failed", "text/html": "<p>failed</p>"}]
+    assert messages[-1]["traceback"] == ["DSVMError: It failed.", "Do this."]
+
+    def hangs(request: dict, send: Any, hung_up: Any) -> None:
+        steps(request, send, hung_up)
+        assert hung_up.wait(20)
+
+    server.hung_up.clear()
+    server.answer = hangs
+    code = "import os, signal, threading\nthreading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()\n%dsvm attach gpu-vm"
+    reply, messages = kernel.run_in_page(code)
+    assert saved(messages) == stopped
+    assert (reply["ename"], reply["evalue"]) == ("Interrupted", "Over.")
+    assert issubclass(magic.Interrupted, KeyboardInterrupt)  # no loop that catches exceptions goes on
+
+
+@pytest.mark.parametrize("jedi", [True, False])
+def test_tab(kernel: Kernel, server: Server, jedi: bool):
+    words = {"": ["attach", "list"], "at": ["attach"], "attach gp": ["gpu-vm", "gpu-vm-2"], "attach lab/": ["lab/twin"]}
+    words |= {"attach gpu-vm --": ["--kernel"], "attach evil": ["evil\x1b[31m"]}
+    server.answer = lambda r, send, _h: send({"result": {"matches": words.get(r.get("complete", "none"), [])}})
+    kernel.run(f"%config IPCompleter.use_jedi = {jedi}")
+    assert kernel.matches("%dsv") == ["%dsvm"]
+    assert kernel.matches("%dsvm ") == ["attach", "list"]
+    assert kernel.matches("%dsvm at") == ["attach"]
+    assert kernel.matches("def f():\n    %dsvm attach gp") == ["gpu-vm", "gpu-vm-2"]
+    assert kernel.matches("x = 1\n%dsvm attach lab/\nprint()", len("x = 1\n%dsvm attach lab/")) == ["lab/twin"]
+    assert kernel.matches("%dsvm attach gpu-vm --") == ["--kernel"]
+    assert kernel.matches("%dsvm attach evil") == ["evil\ufffd[31m"]
+    words["attach /e"] = ["/e-vm"]
+    assert kernel.matches("%dsvm attach /e") == ["/e-vm"]  # and no files beside it
+    kernel.run(source(), silent=True)
+    asked = len(server.requests)
+    assert kernel.matches("%dsvm attach gp") == ["gpu-vm", "gpu-vm-2"]
+    assert len(server.requests) == asked + 1  # once, although it was loaded twice
+    assert all("line" not in r for r in server.requests)
+    assert kernel.matches("prin") == ["print"]
+
+
+def test_tab_does_not_wait_for_a_server_that_does_not_answer(kernel: Kernel, server: Server):
+    server.answer = lambda _r, _s, hung_up: hung_up.wait(20)
+    begun = time.monotonic()
+    assert kernel.matches("%dsvm attach gp") == []
+    assert time.monotonic() - begun < 8  # half a second, on a machine that has nothing else to do
+    server.hung_up.clear()
+    begun = time.monotonic()
+    with pytest.raises(magic.DSVMError):
+        list(magic.call("attach ", server.path, key="complete", seconds=0.3))
+    assert 0.2 < time.monotonic() - begun < 5
+
+
+def test_a_question_mark_asks_for_help(kernel: Kernel, server: Server):
+    for asked, heard in {
+        "%dsvm attach?": "help attach",
+        "x = 1\n%dsvm attach gpu-vm??\n": "help attach",
+        "%dsvm?": "help",
+    }.items():
+        assert text_of(kernel.run(asked)[1]) == f"heard {heard}\n"
+    assert text_of(kernel.run('print("""\n%dsvm attach?\n""")')[1]) == "\n%dsvm attach?\n\n"
+    assert text_of(kernel.run("%dsvm attach 'a?'")[1]) == "heard attach 'a?'\n"
 
 
 @pytest.mark.parametrize("sent", [b"", b"nonsense\n", b"[]\n", b'{"progress": {}}\n'])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_dsvm.compute.naming import resolve, shortest_name
+from jupyter_dsvm.compute.naming import resolve, shortest_name, shortest_names
 from jupyter_dsvm.errors import AmbiguousCompute, UnknownCompute
 from jupyter_dsvm.models import Compute, ComputeKind, PowerState
 
@@ -114,6 +114,7 @@ def test_every_compute_can_be_typed_by_its_shortest_name(fleet: list[Compute]) -
     computes = [FREE_TIER, *fleet]
     for compute in computes:
         assert resolve(shortest_name(compute, computes).swapcase(), computes) is compute
+    assert shortest_names(computes) == [shortest_name(compute, computes) for compute in computes]
 
 
 @given(fleets, words | st.text(max_size=12))

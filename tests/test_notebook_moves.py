@@ -91,7 +91,7 @@ def test_run_all_with_an_attach_in_the_second_cell(configured: Emulator, cell: s
         assert [d.status for d in done[:7]] == ["ok"] * 6 + ["error"]
         assert done[0].text.strip() == HERE
         assert "Start gpu-vm" in done[1].text
-        assert "The following cells run on gpu-vm." in done[1].text
+        assert "The following cells run on gpu-vm (" in done[1].text
         if cell.endswith(WHERE):
             assert done[1].text.splitlines()[-1] == HERE  # what follows the magic in its cell still runs here
         assert done[2].text.strip() == "gpu-vm"

@@ -7,6 +7,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from tornado.httpclient import HTTPClientError
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 
 import jupyter_dsvm
+from jupyter_dsvm.compute.provider import Cancel
 from jupyter_dsvm.errors import ComputeError, Throttled
 from jupyter_dsvm.models import Compute, ComputeKind, PowerState, Price, Problem, Size
+from jupyter_dsvm.questions import question_of
 from jupyter_dsvm.routes import ROUTES
 from jupyter_dsvm.service import DSVMService
 from support.entra import Entra, entra_server
@@ -125,6 +128,7 @@ async def test_every_operation_of_the_file(
     cloud: FakeCompute,
     entra: Entra,
     jp_fetch: Callable[..., Awaitable[Any]],
+    jp_serverapp: Any,
 ):
     asked = set()
 
@@ -152,6 +156,7 @@ async def test_every_operation_of_the_file(
     assert (await ask("getSSHCommand", 200, "GET", "computes/azure:rich/ssh"))["command"] == "ssh -- rich"
     terminal = await ask("openTerminal", 201, "POST", "computes/azure:rich/terminals")
     await jp_fetch("api", "terminals", terminal["name"], method="DELETE")
+    assert (await ask("getMetrics", 200, "GET", f"computes/{GPU.id}/metrics"))["memory"] is None
     assert len((await ask("listSizes", 200, "GET", f"computes/{GPU.id}/sizes"))["sizes"]) == 3
     resized = await ask(
         "resizeCompute", 202, "POST", f"computes/{GPU.id}/resize", {"size": "d4ds_v5", "end_kernels": False}
@@ -174,6 +179,22 @@ async def test_every_operation_of_the_file(
     released = await ask("cancelOperation", 202, "DELETE", f"operations/{running['id']}", release="true")
     assert (released["kind"], released["compute"]) == ("stop", GPU.id)
     cloud.gate.set()
+    assert (await ask("listQuestions", 200, "GET", "questions"))["questions"] == []
+    service: DSVMService = jp_serverapp.web_app.settings["jupyter_dsvm_service"]
+    for answer, code in (("no", "SaidNo"), ("yes", None)):
+        price = replace(RICH.price, amount=1.0 if code else 2.0) if RICH.price else None
+        question = question_of("start", replace(RICH, price=price), f"k-{answer}", "a.ipynb", True, "to start rich")
+        asking = asyncio.create_task(
+            asyncio.to_thread(
+                service.questions.ask, question, "", "rich", Cancel(), lambda: True, lambda: False, Throttled("x"), int
+            )
+        )
+        await asyncio.sleep(0.2)
+        waiting = (await ask("listQuestions", 200, "GET", "questions"))["questions"]
+        assert waiting[0]["text"] == "A cell of a.ipynb wants to start rich."
+        await ask("answerQuestion", 204, "PUT", f"questions/{question.id}", {"answer": answer})
+        (error,) = await asyncio.gather(asking, return_exceptions=True)
+        assert getattr(error, "code", None) == code
     assert (await ask("getSignIn", 200, "GET", "signin"))["state"] == "signed_out"
     prompted = await ask("beginSignIn", 200, "POST", "signin", {"tenant": "example.com", "keep": False})
     entra.directory.enter(prompted["code"])
@@ -209,6 +230,7 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await checked(404, "GET", "computes/nothing/sizes")
     await checked(404, "POST", "computes/nothing/terminals")
     await checked(409, "GET", "computes/free/ssh")
+    await checked(404, "GET", "computes/nothing/metrics")
     await checked(400, "POST", "computes/azure:rich/resize", {"size": 4})
     await checked(400, "POST", "computes/azure:rich/resize", {"size": "D4ds_v5", "force": True})
     await checked(400, "POST", "computes/azure:rich/resize", {"size": "../../x"})
@@ -216,6 +238,9 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await asyncio.sleep(0.3)
     running = await checked(409, "POST", "computes/azure:rich/resize", {"size": "D4ds_v5"})
     assert running["code"] == "KernelsRunning"
+    await checked(404, "PUT", "questions/none", {"answer": "yes"})
+    for wrong in ({}, {"answer": True}, {"answer": "maybe"}, {"answer": "yes", "for": "ever"}):
+        await checked(400, "PUT", "questions/none", wrong)
     await checked(400, "POST", "signin", {"token": "nonsense"})
     await checked(404, "GET", "signin", id="none")
     await checked(404, "DELETE", "signin", id="none")

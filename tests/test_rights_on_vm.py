@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
 from jupyter_dsvm.emulator import Emulator
-from support.emulated import HERE, PATIENCE, attached, configured, emulator, ours, refused, where, writes
+from jupyter_dsvm.verbs import VERBS
+from support.emulated import HERE, PATIENCE, attached, configured, emulator, ours, refused, service, where, writes
 from support.kernels import Notebook, until
 
 __all__ = ["configured", "emulator"]
@@ -33,6 +36,112 @@ answers = []
 thread = threading.Thread(target=later)
 thread.start()
 """
+
+
+BY_HAND = """
+import json, os, socket
+def ask(data):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(60)
+        s.connect(os.environ["JUPYTER_DSVM_SOCKET"])
+        try:
+            s.sendall(data if isinstance(data, bytes) else json.dumps(data).encode() + b"\\n")
+            return [json.loads(line) for line in s.makefile("rb")][-1]
+        except (OSError, ValueError, IndexError):
+            return {}  # it hung up
+def told(data):
+    answer = ask(data)
+    return answer["error"]["code"] if "error" in answer else "result" if "result" in answer else "hung up"
+"""
+
+
+def test_whatever_a_vm_says_by_hand_azure_is_asked_to_change_nothing(configured: Emulator):
+    """Raw lines on the socket: every verb with every kind of argument, other versions and keys, other kernels, long lines."""
+    names = ["", " cpu-vm", " gpu-vm", " old-vm", " win-vm", " free", " nothing", " cpu-vm NC8as_T4_v3 --yes"]
+    names += [
+        " gpu-vm Standard_NC4as_T4_v3",
+        " --tenant example.com",
+        " --new",
+        " ../../x",
+        " 'open",
+        " gpu-vm --kernel x",
+    ]
+    with Notebook() as notebook, Notebook() as other:
+        attached(notebook, "cpu-vm")
+        other.run("kept = 2")
+        before = len(configured.traffic)
+        notebook.run(BY_HAND)
+        # What moves this very notebook is allowed, and is seen to below: here it stays where it is.
+        verbs = [v for v in VERBS if v not in ("attach", "detach")]
+        lines = [f"{verb}{name}" for verb in verbs for name in names]
+        lines += ["attach gpu-vm", "attach old-vm", "attach win-vm", "attach nothing", "attach gpu-vm --kernel ir"]
+        asked = notebook.run(
+            f"print([(line, told({{'line': line, 'version': 1}})) for line in {lines!r}])", timeout=300
+        )
+        told = dict(ast.literal_eval(asked.text))
+        for verb in ("start", "stop", "restart", "resize", "signin"):
+            for name in names:
+                # What is no line of it is told so; everything else is refused for what it is.
+                assert told[verb + name] in ("NotAllowed", "BadRequest"), (verb, name)
+            if verb not in ("resize", "signin"):
+                assert {told[f"{verb} cpu-vm"], told[f"{verb} gpu-vm"], told[f"{verb} nothing"]} == {"NotAllowed"}
+        assert {told["list"], told["status"], told["help"], told["help start"]} == {"result"}
+        assert (told["attach gpu-vm"], told["attach old-vm"]) == ("NotAllowed", "NotAllowed")
+
+        kernel_id = other.proxy.kernel_id
+        odd = [{"line": "stop cpu-vm", "version": v} for v in (0, 2, "1", None, [1], 1.0, True)]
+        odd += [{"line": "stop cpu-vm"}, {"version": 1}, {}, {"line": ["stop", "cpu-vm"], "version": 1}]
+        odd += [{"line": "stop cpu-vm", "version": 1, key: True} for key in ("trusted", "running", "force", "yes")]
+        odd += [{"line": "detach", "version": 1, "complete": "start "}, {"complete": "start ", "version": 1}]
+        odd += [{"complete": c, "version": 1} for c in ("stop c", "resize gpu-vm ", 5, None, "x" * 60_000)]
+        odd += [
+            {"line": f"stop cpu-vm {kernel_id}", "version": 1},
+            {"line": "stop cpu-vm", "version": 1, "kernel": kernel_id},
+        ]
+        odd += [{"questions": kernel_id, "answer": "yes", "version": 1}, {"line": "x" * 60_000, "version": 1}]
+        answers = ast.literal_eval(notebook.run(f"print([told(o) for o in {odd!r}])", timeout=120).text)
+        assert set(answers) <= {"NotAllowed", "BadRequest", "result"}
+        results = [o for o, answer in zip(odd, answers, strict=True) if answer == "result"]
+        assert all("complete" in o for o in results), results
+        raw = [b"nonsense\n", b"[]\n", b'"stop cpu-vm"\n', b"[" * 30_000 + b"\n", b"\xff\xfe\n", b"x" * 200_000 + b"\n"]
+        raw += [b'{"line": "stop cpu-vm", "version": 1', b'{"cancel": true}\n']
+        answers = ast.literal_eval(notebook.run(f"print([told(r) for r in {raw[:-2]!r}])", timeout=120).text)
+        assert set(answers) == {"hung up"}
+        notebook.run(
+            f"[s := socket.socket(socket.AF_UNIX), s.connect(os.environ['JUPYTER_DSVM_SOCKET']), s.sendall({raw[-2]!r})]"
+        )
+        notebook.run("s.close()")
+
+        assert "start" not in str(notebook.run("print(ask({'complete': '', 'version': 1}))").text)
+        assert where(notebook) == "cpu-vm"
+        assert other.run("print(kept)").text == "2\n"
+        assert where(other) == HERE
+        assert writes(configured, before) == []
+        assert service().open_questions()[0] == []
+        assert notebook.run("%dsvm detach", timeout=PATIENCE).status == "ok"
+
+
+@pytest.mark.parametrize("jedi", [True, False])
+def test_tab_on_a_vm(configured: Emulator, jedi: bool):
+    with Notebook() as notebook:
+        attached(notebook, "cpu-vm")
+        before = len(configured.traffic)
+        notebook.run(f"%config IPCompleter.use_jedi = {jedi}")
+
+        def matches(code: str) -> list[str]:
+            asked = notebook.ask("complete_request", {"code": code, "cursor_pos": len(code)})
+            notebook.until(lambda: notebook.of(asked).replies, PATIENCE)
+            found: list[str] = notebook.of(asked).content["matches"]
+            return found
+
+        matches("%dsvm ")  # the first loads what completion needs
+        until(lambda: matches("%dsvm attach gp") == ["gpu-vm"])
+        until(lambda: "attach" in matches("%dsvm "))
+        assert "start" not in matches("%dsvm ")
+        until(lambda: matches("%dsvm attach cpu-vm --kernel pyth") == ["python3"])
+        assert matches("%dsvm stop ") == []
+        assert writes(configured, before) == []
+        assert notebook.run("%dsvm detach", timeout=PATIENCE).status == "ok"
 
 
 def test_code_on_a_vm_may_not_spend_or_stop(configured: Emulator):

@@ -6,12 +6,14 @@ import asyncio
 import json
 import urllib.parse
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 import tornado.httpclient
 from tornado.httpclient import HTTPClientError
 
+from jupyter_dsvm import routes
 from jupyter_dsvm.errors import OperationRefused, Throttled
 from jupyter_dsvm.models import PowerState
 from jupyter_dsvm.routes import ROUTES
@@ -156,12 +158,17 @@ PATHS = [
     "computes/free/restart",
     "computes/free/access",
     "computes/free/kernelspecs",
+    "computes/free/metrics",
+    "computes/free/terminals",
+    "computes/free/ssh",
     "computes/free/sizes",
     "computes/free/resize",
     "kernels",
     "kernels/k/compute",
     "operations",
     "operations/o",
+    "questions",
+    "questions/q",
     "signin",
     "anything/else",
 ]
@@ -193,6 +200,27 @@ async def test_every_route_refuses_who_is_not_signed_in(
             assert answer.code in (401, 403), (method, path, answer.code)
             assert b"compute" not in answer.body.replace(b"compute/", b"")
     assert cloud.asked == []
+
+
+async def test_a_page_that_shows_metrics_does_not_keep_a_server_from_being_idle(jp_serverapp: Any, api: Fetch):
+    before = jp_serverapp.web_app.settings["api_last_activity"] if await api("GET", "computes") else None
+    status, metrics = await api("GET", "computes", "free", "metrics")
+    assert (status, metrics["compute"]) == (200, "free")
+    assert jp_serverapp.web_app.settings["api_last_activity"] == before
+    assert (await api("GET", "computes", "nothing", "metrics"))[1]["code"] == "UnknownCompute"
+
+
+async def test_a_machine_that_does_not_answer_for_its_metrics(
+    api: Fetch, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
+):
+    service: DSVMService = jp_serverapp.web_app.settings["jupyter_dsvm_service"]
+    never: Future[Any] = Future()
+    monkeypatch.setattr(service.connections, "ask", lambda compute, operation: never)
+    monkeypatch.setattr(routes, "PATIENCE", 0.2)
+    status, metrics = await api("GET", "computes", CPU.id, "metrics")
+    assert (status, metrics["compute"], metrics["memory"]) == (200, CPU.id, None)
+    never.set_result({"memory": [2**30, 2**32]})
+    assert (await api("GET", "computes", "cpu-vm", "metrics"))[1]["memory"] == {"used_gib": 1.0, "total_gib": 4.0}
 
 
 async def test_a_cookie_without_its_xsrf_token_changes_nothing(
@@ -259,6 +287,8 @@ async def test_an_authorizer_can_keep_collaborators_from_spending(
     assert (await api("POST", "computes", GPU.id, "start"))[0] == 403
     assert (await api("PUT", "kernels", "k", "compute", body={"compute": "free"}))[0] == 403
     assert (await api("DELETE", "operations", "o"))[0] == 403
+    assert (await api("PUT", "questions", "q", body={"answer": "yes"}))[0] == 403
+    assert (await api("GET", "questions"))[0] == 200
     assert {r for _, r in asked} == {"jupyter_dsvm"}
     assert not [a for a in cloud.asked if a != "list"]
 

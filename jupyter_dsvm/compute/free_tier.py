@@ -16,13 +16,16 @@ from traitlets import Float, Unicode
 from traitlets.config import Configurable
 
 from ..errors import OperationRefused, UnknownCompute
-from ..models import FREE, OS, Compute, ComputeKind, PowerState, Size, SizeOffer, SSHTarget
+from ..models import FREE, OS, Compute, ComputeKind, Metrics, PowerState, Size, SizeOffer, SSHTarget, Usage, utc_now
+from ..relay import usage as machine
+from ..relay.deaths import Look
 from .provider import Cancel, Listing, Memo, Report
+from .usage import DataUse, own_volume, tree_memory
 
 GIB = 1024**3
 
-_V1_UNLIMITED = 2**60
-"""cgroup v1 writes "no limit" as a number near 2**63."""
+ENFORCED = 1.02
+"""A control group whose limit is no more than so many times ours is what keeps us to it; a wider one counts others, too."""
 
 
 class FreeTier(Configurable):
@@ -38,8 +41,25 @@ class FreeTier(Configurable):
         "limit of this process's control group, else the machine's memory.",
     ).tag(config=True)
 
-    cgroups = Path("/sys/fs/cgroup")
-    own_cgroup = Path("/proc/self/cgroup")
+    data_gib = Float(
+        None,
+        allow_none=True,
+        help="Data that a user may keep here, in GiB, for the gauge in the page; it is not enforced. The default is the size "
+        "of the volume where `data_dir` is one of its own, else there is no gauge.",
+    ).tag(config=True)
+    data_dir = Unicode(
+        "",
+        help="The folder whose files count as the user's data. The default is the folder that the server serves, else the "
+        "home folder.",
+    ).tag(config=True)
+
+    cgroups = Path(machine.CGROUPS)
+    own_cgroup = Path(machine.PROC) / "self" / "cgroup"
+    proc = Path(machine.PROC)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._data = DataUse()
 
     def list(self) -> Listing:
         return Listing((self.get(FREE),))
@@ -76,7 +96,43 @@ class FreeTier(Configurable):
         raise OperationRefused("The free tier is this server; there is no SSH to it.", advice="Name a VM or a host.")
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Ends a count of files that is under way."""
+        self._data.close()
+
+    # What is in use
+
+    def metrics(self) -> Metrics:
+        """What ``GET computes/free/metrics`` answers. Blocks for some milliseconds; files are counted behind its back."""
+        memory = self.memory_look().memory
+        return Metrics(FREE, utc_now(), memory=_usage(memory) if memory is not None else None, disk=self._data_use())
+
+    def memory_look(self) -> Look:
+        """What of the memory is in use that may be, and how many processes were ended for want of it."""
+        folders = [str(folder) for folder in self._folders("memory")]
+        kills = machine.kills(iter(folders), machine.read(str(self.proc / "vmstat")))
+        return Look(kills, self._memory_use(folders))
+
+    def _memory_use(self, folders: Sequence[str]) -> machine.Memory | None:
+        limit = self._memory()
+        whole = machine.machine_memory(machine.read(str(self.proc / "meminfo")))
+        if limit is None:
+            return whole
+        total = int(limit * GIB)
+        group = machine.group_memory(iter(folders))
+        if group is not None and group.total <= total * ENFORCED:
+            return machine.Memory(group.used, total)
+        if whole is not None and whole.total <= total * ENFORCED:
+            return machine.Memory(whole.used, total)
+        used = tree_memory(self.proc, os.getpid())
+        return machine.Memory(used, total) if used is not None else None
+
+    def _data_use(self) -> Usage | None:
+        folder = self.data_dir or str(getattr(self.parent, "root_dir", "")) or os.path.expanduser("~")
+        volume = own_volume(folder, machine.read(str(self.proc / "self" / "mountinfo")))
+        if self.data_gib is None:
+            return _usage(volume) if volume is not None else None
+        used = volume.used if volume is not None else self._data.of(folder)
+        return _usage(machine.Memory(used, int(self.data_gib * GIB))) if used is not None else None
 
     def _memory(self) -> float | None:
         """GiB."""
@@ -97,10 +153,9 @@ class FreeTier(Configurable):
 
     def _memory_limits(self) -> Iterator[float]:
         for folder in self._folders("memory"):
-            for file in ("memory.max", "memory.limit_in_bytes"):
-                limit = _number(_read(folder / file))
-                if limit and limit < _V1_UNLIMITED:
-                    yield limit
+            limit = machine.group_limit(str(folder))
+            if limit:
+                yield float(limit)
 
     def _cpu_limits(self) -> Iterator[float]:
         for folder in self._folders("cpu"):
@@ -113,17 +168,8 @@ class FreeTier(Configurable):
 
     def _folders(self, controller: str) -> Iterator[Path]:
         """This process's group and all above it, in version 2 and version 1: the smallest limit of them counts."""
-        for line in (_read(self.own_cgroup) or "").splitlines():
-            _, controllers, path = [*line.split(":", 2), "", ""][:3]
-            if controllers and controller not in controllers.split(","):
-                continue
-            root = self.cgroups / controllers if controllers else self.cgroups
-            group = root / path.strip().lstrip("/")
-            # In a container the path may be one of the machine outside, of which only the root is mounted here.
-            yield root
-            while group != root and root in group.parents:
-                yield group
-                group = group.parent
+        for folder in machine.group_folders(_read(self.own_cgroup), controller, str(self.cgroups)):
+            yield Path(folder)
 
 
 def _refused(what: str) -> OperationRefused:
@@ -138,6 +184,10 @@ def _read(path: Path) -> str | None:
         return path.read_text("ascii", "replace").strip()
     except OSError:
         return None
+
+
+def _usage(memory: machine.Memory) -> Usage:
+    return Usage(round(memory.used / GIB, 3), round(memory.total / GIB, 3))
 
 
 def _number(text: Any) -> float | None:

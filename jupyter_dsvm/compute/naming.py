@@ -7,6 +7,7 @@ unique, so a VM that is called ``free`` is typed with its group. Pure.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ..errors import AmbiguousCompute, UnknownCompute
@@ -42,6 +43,15 @@ def shortest_name(compute: Compute, computes: Sequence[Compute]) -> str:
         if name.casefold() not in ids and len(_named(name.casefold(), computes)) == 1:
             return name
     return compute.id
+
+
+def shortest_names(computes: Sequence[Compute]) -> list[str]:
+    """``shortest_name`` of each, in their order, in time that grows with their number only."""
+    ids = {compute.id.casefold() for compute in computes}
+    called = Counter(name for compute in computes for name in {n.casefold() for n in _names(compute)})
+    return [
+        next((n for n in _names(c) if n.casefold() not in ids and called[n.casefold()] == 1), c.id) for c in computes
+    ]
 
 
 def _names(compute: Compute) -> Iterator[str]:

@@ -323,6 +323,8 @@ class _Server:
         _write_private(authority, entra.authority_pem.decode())
         _write_private(host_keys, "".join(f"{vm.vm_id} {public_line(vm.host_key)}\n" for vm in vms))
         settings: dict[str, Any] = {
+            # What such a server usually has; nobody is kept to it here.
+            "FreeTier": {"memory_gib": 4.0, "data_gib": 1.0},
             "AzureCompute": {
                 "arm_endpoint": base,
                 # With --sign-in people have to sign in, as with Azure; otherwise it can be tried out beside the token.
@@ -332,7 +334,7 @@ class _Server:
                 "client_id": next(iter(entra.directory.applications)),
                 "prices_endpoint": f"{base}/{gate.prices_door}",
                 "ssh_ports": {vm.vm_id: vm.port for vm in vms} | ({} if self.isolated else {"*": self.newcomer_port}),
-            }
+            },
         }
         if self.options.keys:
             settings["AzureCompute"] |= {

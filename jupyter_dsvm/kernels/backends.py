@@ -80,6 +80,9 @@ class Backend(Protocol):
     """False for a kernel on a VM: what it sends is treated as hostile."""
     keeps_requests: bool
     """What is sent once ``start`` has returned, and before ``started``, is kept for the kernel."""
+    out_of_memory: int | None
+    """Bytes of memory over there, where the kernel's latest process was ended for want of it; None where it was not, or a backend
+    leaves it to others to find that out. Set before ``exited`` is told."""
     notice: str
     """What its user should know about how it runs, once ``started`` was told; mostly empty."""
 

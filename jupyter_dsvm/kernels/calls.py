@@ -65,8 +65,15 @@ class Calls:
             self._proxy.io.call_soon(send, value)
 
         current = self._gate.current
-        running = current is not None and current.number == number and self._gate.running is not None
-        call = self._open[key] = Call(self._proxy, request, trusted=backend.trusted, running=running, answer=answer)
+        asks = current is not None and current.number == number
+        call = self._open[key] = Call(
+            self._proxy,
+            request,
+            trusted=backend.trusted,
+            running=asks and self._gate.running is not None,
+            completing=asks and self._gate.completing,
+            answer=answer,
+        )
         self._worked_on.add(call)
         registry.dispatch(call)
 

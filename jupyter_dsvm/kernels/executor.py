@@ -123,6 +123,7 @@ class Executor:
     def _swapped(self, old: int, new: int) -> None:
         had_ended = self._promises.exit_code is not None
         self._promises.launched()
+        self._sides.deaths.forget()
         self._clients.count(new)
         self._changed()  # whoever hears that the notebook has moved may look where it is
         self._promises.keep(self._promises.swapped, new)

@@ -110,6 +110,11 @@ class Gate:
         return self._flow.cell
 
     @property
+    def completing(self) -> bool:
+        """Whether a client's ``complete_request`` is with the kernel."""
+        return bool(self._flow.awaited("complete_request"))
+
+    @property
     def target(self) -> int | None:
         """The side that waits to be swapped in."""
         return self._state.target.number if self._state.target is not None else None

@@ -53,7 +53,7 @@ from .ledger import ledger
 from .linkends import broken, hung_up, no_more
 from .messages import MalformedMessage, Message, Signer
 from .owed import OwedEnd, settled_by, settled_by_goodbye
-from .runsthere import RunsThere, integer
+from .runsthere import RunsThere, integer, memory_of
 from .vmpipe import VMPipe
 
 MAX_MESSAGE = 256 * 1024 * 1024
@@ -91,6 +91,7 @@ class RelayBackend:
     trusted = False
     keeps_requests = True
     notice = ""
+    out_of_memory: int | None = None
 
     def __init__(
         self,
@@ -380,6 +381,7 @@ class RelayBackend:
         elif events is not None and self._phase is Phase.LIVE:
             events.adopted(self, self._session.acked)
             if found == "ended":
+                self.out_of_memory = memory_of(kernel)
                 events.exited(self, integer(kernel, "code"), printable(str(kernel.get("text", ""))))
             elif found == "started":
                 events.started(self)
@@ -397,6 +399,7 @@ class RelayBackend:
         self._take(event.seq)
         value = read_json(event.body)
         code = integer(value, "code")
+        self.out_of_memory = memory_of(value)
         if self._runs.ends(value) and self._events is not None:
             self._events.exited(self, code, printable(str(value.get("text", ""))))
         if self._phase is Phase.ENDING:

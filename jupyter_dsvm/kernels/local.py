@@ -53,6 +53,7 @@ class LocalBackend:
     trusted = True
     keeps_requests = False
     notice = ""
+    out_of_memory: int | None = None
     ends = None
 
     def __init__(

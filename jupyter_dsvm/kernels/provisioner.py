@@ -116,7 +116,7 @@ class DSVMProvisioner(LocalProvisioner):
     async def shutdown_requested(self, restart: bool = False) -> None:
         """A ``shutdown_request`` has just been sent."""
         if self.proxy is not None:
-            await _result(self.proxy.user_ends("restarted" if restart else "shut down"))
+            await _result(self.proxy.user_ends("restarted" if restart else "shut down", by_person=True))
 
     async def cleanup(self, restart: bool = False) -> None:
         """The last step. The front outlives a restart, and only that."""

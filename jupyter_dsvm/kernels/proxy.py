@@ -24,6 +24,7 @@ from .backends import Backend
 from .calls import Calls
 from .callsocket import CallSocket
 from .clients import Clients
+from .deaths import Death
 from .executor import Executor
 from .front import Front, socket_folder
 from .gate import Gate
@@ -171,10 +172,19 @@ class Proxy:
         """The kernel manager signals the kernel. SIGINT is an interrupt, whichever way the kernel wants it."""
         return self._io.call(self._signal, signum)
 
-    def user_ends(self, reason: str) -> Future[None]:
-        """The kernel manager is about to end or restart the kernel."""
+    @property
+    def death(self) -> Death | None:
+        """How the kernel ended, where nobody here had asked for that; until a person restarts it, or it has moved."""
+        return self._sides.deaths.death
+
+    def user_ends(self, reason: str, by_person: bool = False) -> Future[None]:
+        """The kernel manager is about to end or restart the kernel. Not ``by_person``: one that has ended may be about to be
+        started again by the kernel manager itself."""
 
         def ends() -> None:
+            if self.death is not None and (by_person or self.exit_code is None):
+                self._sides.deaths.forget()
+                registry.changed(self.kernel_id)
             self._gate.user_ends(reason)
             self._carry_out()
             if self._out_of_reach:
@@ -384,7 +394,8 @@ class Proxy:
         self.status = status
         self._keeper.update()
         # Busy and idle are every cell's; a page hears of those from the kernel itself.
-        if (before.compute, before.link, before.swap_to) != (status.compute, status.link, status.swap_to):
+        ended = (status.execution_state == "dead") != (before.execution_state == "dead")
+        if ended or (before.compute, before.link, before.swap_to) != (status.compute, status.link, status.swap_to):
             registry.changed(self.kernel_id)
 
     def _user_cancelled(self, reason: str) -> None:

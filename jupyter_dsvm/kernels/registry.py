@@ -40,6 +40,7 @@ class Call:
         *,
         trusted: bool,
         running: bool,
+        completing: bool = False,
         answer: Callable[[dict[str, Any]], None],
     ) -> None:
         self.proxy = proxy
@@ -48,6 +49,8 @@ class Call:
         """The kernel that asks runs on this server; False: on a VM, with fewer rights."""
         self.running = running
         """A request of the user runs in that kernel now."""
+        self.completing = completing
+        """A completion was asked for by a client of that kernel, and it has not answered yet."""
         self.cancelled = threading.Event()
         """Set when the kernel hung up, as on an interrupt of the cell."""
         self.received = utc_now()

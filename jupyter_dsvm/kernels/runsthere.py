@@ -63,3 +63,10 @@ def integer(value: dict[str, Any], name: str) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or abs(number) >= 1 << 63:
         raise WireError(f"{name} is no number")
     return number
+
+
+def memory_of(value: dict[str, Any]) -> int | None:
+    """EXITED's word on a kernel that was ended for want of memory: how many bytes there are."""
+    if value.get("out_of_memory") is None:
+        return None
+    return max(0, integer(value, "out_of_memory"))

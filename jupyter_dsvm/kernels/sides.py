@@ -14,6 +14,7 @@ from ..models import LinkPhase, LinkState, utc_now
 from ..relay.wire import Channel
 from .backends import Backend
 from .calls import Calls
+from .deaths import Deaths
 from .gate import Gate
 from .iothread import IOThread
 from .promises import Promises
@@ -41,6 +42,7 @@ class Sides:
         """``carry_out(side, number)`` follows each event; ``number`` > 0 is that of the backend's message behind it."""
         self.backends: dict[int, Backend] = {}
         self.links: dict[int, LinkState] = {}
+        self.deaths = Deaths()
         self._numbers: dict[int, int] = {}
         self._io = io
         self._gate = gate
@@ -149,6 +151,8 @@ class Sides:
         number = self.number_of(backend)
         if number is None:
             return
+        if self.is_current(number):
+            self.deaths.note(backend, code, text, asked=self._gate.ending)
         self._gate.exited(number, code, text)
         if self.is_current(number):  # otherwise a backend that waited to be swapped in has taken over by now
             error = KernelStartError(f"The kernel on {backend.compute_name} ended with exit code {code}.", advice=text)

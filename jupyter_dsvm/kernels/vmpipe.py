@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
 __all__ = ["Phase", "PipeTimes", "VMPipe"]
 
 log = logging.getLogger("jupyter_dsvm.pipe")
+
+KERNELSPEC_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
+"""What jupyter_client takes for one; a machine may say anything."""
 
 SLEPT = 3.0
 """Seconds; a second's wait that took so much longer means that this process did not run."""
@@ -200,7 +204,7 @@ class VMPipe:
         self._inbox.post(tell)
 
     def call(self, operation: str) -> Future[Any]:
-        """Ask the far end: ``info``, ``kernels`` or ``kernelspecs``. Fails with ``DSVMError`` if the pipe is lost meanwhile."""
+        """Ask the far end: ``info``, ``kernels``, ``kernelspecs`` or ``metrics``. Fails with ``DSVMError`` if the pipe is lost."""
         self.hurry()
         future: Future[Any] = Future()
 
@@ -258,6 +262,12 @@ class VMPipe:
         specs: list[dict[str, Any]] = self._answer("kernelspecs", list, timeout, asked if known else None)
         self._kernelspecs = specs
         return specs
+
+    @property
+    def known_kernelspecs(self) -> list[str]:
+        """Names of those that were listed last, for who must not wait."""
+        names = [spec.get("name") for spec in self._kernelspecs or () if isinstance(spec, dict)]
+        return [name for name in names if isinstance(name, str) and KERNELSPEC_NAME.fullmatch(name)]
 
     def _listed(self, answer: Future[Any]) -> None:
         if not answer.cancelled() and answer.exception() is None and isinstance(answer.result(), list):

@@ -335,7 +335,9 @@ class Relay:
         for omitted in self._limit.flush():
             assert isinstance(omitted, dict)
             self._session.send(Type.OMITTED, json_body(omitted))
-        body = {"code": code, "run": self._runner.run, "text": text}
+        body: Dict[str, Any] = {"code": code, "run": self._runner.run, "text": text}
+        if self._runner.out_of_memory is not None:
+            body["out_of_memory"] = self._runner.out_of_memory
         self._exited_seq = self._session.send(Type.EXITED, json_body(body))
         self._runs.exited(self._exited_seq, body)
 

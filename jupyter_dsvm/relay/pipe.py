@@ -11,14 +11,12 @@ The pipe keeps nothing that would be missed: it ends when its input does, and th
 from __future__ import annotations
 
 import getpass
-import json
 import logging
 import os
 import platform
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from functools import partial
@@ -30,6 +28,7 @@ from .archive import Archive
 from .daemon import SOCKET
 from .folders import kernel_folder, kernels_folder
 from .inflight import InFlight
+from .inquiry import Inquiry
 from .listening import connect
 from .loop import ERR, IN, OUT, Loop
 from .record import read_record, what_became_of_it
@@ -66,7 +65,12 @@ SILENT = 900.0
 """Seconds without a word from the server, which asks for one every second or so, after which nobody is there: sshd itself
 may take hours to notice that. A server that slept for longer connects anew."""
 
-MAX_LISTING = 4 * 1024 * 1024
+LISTING_SECONDS = 60.0
+METRICS_SECONDS = 6.0
+"""Seconds that a process which looks for something here may take."""
+
+MEASURED_LATELY = 60.0
+"""Seconds for which an earlier reading of the CPU's times tells of the load now."""
 
 
 class _Way:
@@ -86,15 +90,17 @@ class Pipe:
         self._archive = Archive()
         self._ways: Dict[bytes, _Way] = {}
         self._readable: Dict[bytes, _Way] = {}  # in the order in which they have their turn
-        self._listing: Optional[subprocess.Popen[bytes]] = None
-        self._listed = bytearray()
-        self._asked: List[int] = []
+        self._kernelspecs = Inquiry(self._loop, "kernelspecs", self._answer, LISTING_SECONDS)
+        self._metrics = Inquiry(self._loop, "metrics", self._answer_metrics, METRICS_SECONDS)
+        self._cpu_times: List[int] = []
+        self._measured = 0.0
         self._open = True
         self._heard = time.monotonic()
         self._operations: Dict[str, Callable[[int], None]] = {
             "info": self._info,
             "kernels": self._kernels,
-            "kernelspecs": self._kernelspecs,
+            "kernelspecs": self._kernelspecs.ask,
+            "metrics": self._ask_metrics,
         }
 
     def run(self) -> None:
@@ -103,13 +109,14 @@ class Pipe:
             while self._open and time.monotonic() < self._heard + SILENT:
                 self._archive.keep()
                 self._watch()
-                self._loop.turn(60.0)
+                self._loop.turn(min(self._kernelspecs.look(), self._metrics.look()))
                 self._take_turns()
                 self._flush()
         finally:
             for way in list(self._ways.values()):
                 self._close(way)
-            self._end_listing()
+            self._kernelspecs.close()
+            self._metrics.close()
 
     def _watch(self) -> None:
         if self._channel.write_fd != self._channel.read_fd:
@@ -313,63 +320,17 @@ class Pipe:
             alive.append({"id": record.get("kernel_id", ""), "folder": name, **record, "spare": spare_of(folder)})
         self._answer(call_id, {"result": alive})
 
-    def _kernelspecs(self, call_id: int) -> None:
-        self._asked.append(call_id)
-        if self._listing is not None:
-            return
-        # A process of its own: jupyter_client takes half a second to import, and frames go on meanwhile.
-        package = __package__ or "relay"
-        root = os.path.abspath(__file__)
-        for _ in range(package.count(".") + 2):
-            root = os.path.dirname(root)
-        code = f"import sys; sys.path.insert(0, {root!r}); from {package}.kernelspecs import main; main()"
-        try:
-            self._listing = subprocess.Popen(
-                [sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=None
-            )
-        except OSError as e:
-            self._kernelspecs_listed({"error": {"code": "KernelspecsFailed", "message": str(e)}})
-            return
-        assert self._listing.stdout is not None
-        os.set_blocking(self._listing.stdout.fileno(), False)
-        self._loop.register(self._listing.stdout.fileno(), self._read_listing)
+    def _ask_metrics(self, call_id: int) -> None:
+        busy = self._cpu_times if time.monotonic() < self._measured + MEASURED_LATELY else []
+        self._metrics.ask(call_id, [str(ticks) for ticks in busy])
 
-    def _read_listing(self, _events: int) -> None:
-        if self._listing is None or self._listing.stdout is None:
-            return
-        try:
-            data = os.read(self._listing.stdout.fileno(), 65536)
-        except BlockingIOError:
-            return
-        self._listed += data
-        if data and len(self._listed) <= MAX_LISTING:
-            return
-        listed = bytes(self._listed)
-        code = self._end_listing()
-        try:
-            self._kernelspecs_listed({"result": json.loads(listed)})
-        except ValueError:
-            message = f"listing the kernels ended with exit code {code}"
-            self._kernelspecs_listed({"error": {"code": "KernelspecsFailed", "message": message}})
-
-    def _kernelspecs_listed(self, value: Dict[str, Any]) -> None:
-        asked, self._asked = self._asked, []
-        for call_id in asked:
-            self._answer(call_id, value)
-
-    def _end_listing(self) -> Optional[int]:
-        listing, self._listing = self._listing, None
-        self._listed.clear()
-        if listing is None:
-            return None
-        assert listing.stdout is not None
-        self._loop.unregister(listing.stdout.fileno())
-        listing.stdout.close()
-        try:
-            return listing.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            listing.kill()
-            return listing.wait()
+    def _answer_metrics(self, call_id: int, value: Dict[str, Any]) -> None:
+        """The load is that between two questions, so the pipe keeps what the first was told."""
+        result = value.get("result")
+        times = result.pop("cpu_times", None) if isinstance(result, dict) else None
+        if times is not None:
+            self._cpu_times, self._measured = times, time.monotonic()
+        self._answer(call_id, value)
 
 
 def _remove_stale(folder: str) -> None:

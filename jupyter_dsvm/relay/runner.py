@@ -23,6 +23,7 @@ import pkgutil
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from .deaths import Watch
 from .folders import write_private
 from .kernel import KernelChannels, is_ipykernel
 from .process import GRACE, KernelProcess, OwnedProcess, signal_name
@@ -99,6 +100,9 @@ class Runner:
         self._ended_by_us = False
         self._code = 0
         self._text = ""
+        self.out_of_memory: Optional[int] = None
+        """Bytes of memory here, where the latest process was ended for want of it."""
+        self._memory = Watch()
         self._deadline = 0.0
         self._spares = SpareKeeper()
         self._without_spare = False  # the next start: one was tried
@@ -165,6 +169,7 @@ class Runner:
         if self.phase is Phase.STARTING:
             self._starting()
         elif self.phase is Phase.RUNNING:
+            self._memory.step()
             self._running()
         if self.phase is Phase.DRAINING:
             self._draining()
@@ -284,6 +289,7 @@ class Runner:
         if code is None:
             return False
         self._code = code
+        self.out_of_memory = None if self._ended_by_us else self._memory.verdict(code)
         self._text = "" if self._ended_by_us or (code == 0 and self._was_connected) else self._last_words(code)
         failed_start = not self._was_connected and not self._ended_by_us
         if failed_start and isinstance(self.process, SpareProcess):

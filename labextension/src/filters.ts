@@ -1,5 +1,5 @@
 /** Which machines a person wants to see, and where that is kept. */
-import { IStateDB } from '@jupyterlab/statedb';
+import { JSONExt, ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import { IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 
@@ -91,26 +91,12 @@ export function cleaned(kept: unknown): IFilters {
   };
 }
 
-/** Where the filters outlive the page. */
+/** Where the filters outlive the page: the part of the settings (`ISettings`) that is about them. */
 export interface IKeptFilters {
-  /** What was kept, of whatever shape; undefined where nothing was. */
-  load(): Promise<unknown>;
-  save(filters: IFilters): Promise<void>;
-}
-
-const STATE_KEY = 'jupyter-dsvm:filters';
-
-/** Kept in JupyterLab's state database where there is one. */
-export class StateFilters implements IKeptFilters {
-  constructor(private readonly _state: IStateDB | null) {}
-
-  async load(): Promise<unknown> {
-    return this._state?.fetch(STATE_KEY);
-  }
-
-  async save(filters: IFilters): Promise<void> {
-    await this._state?.save(STATE_KEY, { ...filters });
-  }
+  /** What was kept, of whatever shape. */
+  readonly filters: unknown;
+  readonly changed: ISignal<unknown, void>;
+  keepFilters(filters: ReadonlyPartialJSONObject): Promise<void>;
 }
 
 /** The filters as they are now. What a person changes is kept a moment later, once for many keys. */
@@ -119,7 +105,8 @@ export class Filters implements IDisposable {
     private readonly _kept: IKeptFilters,
     private readonly _delay = 500
   ) {
-    void this._load();
+    this._value = cleaned(_kept.filters);
+    _kept.changed.connect(this._onKept, this);
   }
 
   get value(): IFilters {
@@ -135,12 +122,12 @@ export class Filters implements IDisposable {
   }
 
   set(change: Partial<IFilters>): void {
-    this._isTouched = true;
     this._value = { ...this._value, ...change };
     this._changed.emit();
     window.clearTimeout(this._timer);
     this._timer = window.setTimeout(() => {
-      this._kept.save(this._value).catch(reason => {
+      this._timer = undefined;
+      this._kept.keepFilters({ ...this._value }).catch(reason => {
         console.warn('jupyter-dsvm: the filters of the Compute panel could not be kept', reason);
       });
     }, this._delay);
@@ -153,21 +140,21 @@ export class Filters implements IDisposable {
   dispose(): void {
     this._isDisposed = true;
     window.clearTimeout(this._timer);
+    Signal.disconnectReceiver(this);
     Signal.clearData(this);
   }
 
-  private async _load(): Promise<void> {
-    const kept = await this._kept.load().catch(() => undefined);
-    // Whoever has typed meanwhile wants that.
-    if (kept !== undefined && !this._isTouched && !this._isDisposed) {
-      this._value = cleaned(kept);
+  /** They have been loaded, or changed in the settings editor or in another tab. Whoever types meanwhile wants that. */
+  private _onKept(): void {
+    const kept = cleaned(this._kept.filters);
+    if (this._timer === undefined && !JSONExt.deepEqual({ ...kept }, { ...this._value })) {
+      this._value = kept;
       this._changed.emit();
     }
   }
 
   private readonly _changed = new Signal<this, void>(this);
   private _value = DEFAULT_FILTERS;
-  private _isTouched = false;
   private _isDisposed = false;
   private _timer: number | undefined;
 }

@@ -7,20 +7,22 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { ComputeChip } from './chip';
 import { addCommands, CommandIDs } from './commands';
 import { CurrentNotebook } from './current';
-import { Filters, StateFilters } from './filters';
+import { Filters } from './filters';
 import { keepFocus } from './focus';
+import { memoryPlugin, metricsPlugin } from './memoryPlugins';
 import { ComputeModel } from './model';
 import { KnownComputes } from './move';
 import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
 import { ComputePanel } from './panel';
 import { kernelspecPlugin, runningPlugin, settingsPlugin, statusPlugin } from './plugins';
+import { questionsPlugin } from './questions';
 import { watchForMissedEvents } from './reconnect';
 import { ISettings } from './settings';
-import { IComputeModel } from './tokens';
+import { IComputeModel, IMetricsModel } from './tokens';
 
 export { ISettings } from './settings';
-export { IComputeModel } from './tokens';
+export { IComputeModel, IMetricsModel } from './tokens';
 
 const TRANSLATION_DOMAIN = 'jupyter_dsvm';
 
@@ -73,7 +75,7 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
   description: 'The sidebar “Compute” and its commands.',
   autoStart: true,
   requires: [IComputeModel, ISettings],
-  optional: [ITranslator, INotebookTracker, ICommandPalette, IStateDB],
+  optional: [ITranslator, INotebookTracker, ICommandPalette, IStateDB, IMetricsModel],
   activate: (
     app: JupyterFrontEnd,
     model: IComputeModel,
@@ -81,7 +83,8 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
     translator: ITranslator | null,
     tracker: INotebookTracker | null,
     palette: ICommandPalette | null,
-    state: IStateDB | null
+    state: IStateDB | null,
+    metrics: IMetricsModel | null
   ): void => {
     const trans = (translator ?? nullTranslator).load(TRANSLATION_DOMAIN);
     const { commands, shell } = app;
@@ -96,8 +99,8 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       trans,
       openPanel: () => shell.activateById(panel.id)
     });
-    const filters = new Filters(new StateFilters(state));
-    const panel = new ComputePanel({ model, current, filters, commands, trans });
+    const filters = new Filters(settings);
+    const panel = new ComputePanel({ model, metrics, current, filters, commands, trans });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
 
     keepFocus(app);
@@ -158,10 +161,13 @@ export default [
   oncePlugin,
   modelPlugin,
   settingsPlugin,
+  metricsPlugin,
   panelPlugin,
   chipPlugin,
   statusPlugin,
   runningPlugin,
   kernelspecPlugin,
-  notificationPlugin
+  notificationPlugin,
+  memoryPlugin,
+  questionsPlugin
 ];

@@ -2,18 +2,20 @@ import { ReactWidget, UseSignal } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
+import { Message } from '@lumino/messaging';
 import * as React from 'react';
 
 import { CancelChoice, machinesOf } from './actions';
 import { ICompute, IOperation } from './api';
 import { CommandIDs } from './commands';
 import { ComputePanelView } from './components/ComputePanelView';
+import { WatchedGauges } from './components/WatchedGauges';
 import { ICurrentNotebook } from './current';
 import { Filters } from './filters';
 import { computeIcon } from './icons';
 import { addPlaces, newMenu, openMenu } from './menu';
 import { PrimaryAction } from './states';
-import { IComputeModel } from './tokens';
+import { IComputeModel, IMetricsModel } from './tokens';
 
 const COMMAND_OF: Record<PrimaryAction, string> = {
   attach: CommandIDs.attach,
@@ -84,6 +86,7 @@ export class ComputePanel extends ReactWidget {
       <ComputePanelView
         model={model}
         notebook={current.notebook}
+        gauge={this._gauge()}
         filters={filters.value}
         onFilters={change => filters.set(change)}
         onAction={({ id }, action) =>
@@ -107,6 +110,29 @@ export class ComputePanel extends ReactWidget {
         }
         trans={trans}
       />
+    );
+  }
+
+  // While the panel is hidden nobody looks at how much is in use.
+
+  protected onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this.update();
+  }
+
+  protected onAfterHide(message: Message): void {
+    super.onAfterHide(message);
+    this.update();
+  }
+
+  /** How much of where the notebook runs is in use. */
+  private _gauge(): React.ReactNode {
+    const { model, metrics, current, trans } = this._options;
+    const kernel = model.kernel(current.notebook?.kernelId ?? null);
+    return (
+      metrics &&
+      kernel &&
+      this.isVisible && <WatchedGauges metrics={metrics} compute={kernel.compute} trans={trans} />
     );
   }
 
@@ -170,6 +196,7 @@ export class ComputePanel extends ReactWidget {
 export namespace ComputePanel {
   export interface IOptions {
     model: IComputeModel;
+    metrics: IMetricsModel | null;
     current: ICurrentNotebook;
     filters: Filters;
     commands: CommandRegistry;

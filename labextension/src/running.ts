@@ -10,9 +10,9 @@ import { ICompute, PowerState } from './api';
 import { CommandIDs } from './commands';
 import { computeIcon } from './icons';
 import { asProblem } from './request';
+import { computeState } from './states';
 import { showTexts } from './texts';
 import { IComputeModel } from './tokens';
-import { computeState } from './states';
 import { priceText, shortState } from './words';
 
 /** On, or billed, or about to be: what somebody who looks for what still runs must see. */

@@ -292,10 +292,16 @@ class FakeConnections:
         self.passwords: dict[str, str | None] = {}
         self.starts: list[dict[str, Any]] = []
         self.hurried: list[str] = []
+        self.asked: list[tuple[str, str]] = []
+        self.answers: dict[str, Future[Any]] = {}
+        self.kernelspecs: dict[str, list[str]] = {}
         self.closed = False
 
     def hurry(self, compute_id: str) -> None:
         self.hurried.append(compute_id)
+
+    def known_kernelspecs(self, compute_id: str) -> list[str]:
+        return self.kernelspecs.get(compute_id, [])
 
     def open(self, compute: Compute, cancel: Cancel, set_up: Report | None = None) -> FakePipe:
         if self.error is not None:
@@ -310,6 +316,10 @@ class FakeConnections:
 
     def wait_for_boot(self, compute: Compute, cancel: Cancel) -> str:
         return ""
+
+    def ask(self, compute_id: str, operation: str) -> Future[Any] | None:
+        self.asked.append((compute_id, operation))
+        return self.answers.get(compute_id)
 
     def kernels_changed(self) -> None:
         pass

@@ -1,4 +1,5 @@
-import { StateDB } from '@jupyterlab/statedb';
+import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
+import { Signal } from '@lumino/signaling';
 
 import { ICompute } from '../api';
 import {
@@ -9,14 +10,13 @@ import {
   IKeptFilters,
   isFiltering,
   matching,
-  StateFilters,
   subscriptionsOf
 } from '../filters';
 import * as fixtures from './fixtures';
 
 const { cpu, gpu, host, old, win } = fixtures;
 const machines = [cpu, gpu, old, win, host];
-const other: ICompute = { ...cpu, id: 'azure:o', name: 'other', subscription: '22' };
+const another: ICompute = { ...cpu, id: 'azure:o', name: 'other', subscription: '22' };
 
 const names = (filters: Partial<IFilters>, all: readonly ICompute[] = machines) =>
   matching(all, { ...DEFAULT_FILTERS, ...filters }).map(({ name }) => name);
@@ -41,7 +41,7 @@ describe('the filters', () => {
   });
 
   it('know several subscriptions, and forget one that is not there', () => {
-    const all = [cpu, other, host];
+    const all = [cpu, another, host];
     expect(subscriptionsOf(all)).toEqual([cpu.subscription, '22']);
     expect(names({ subscription: '22' }, all)).toEqual(['other']);
     expect(names({ subscription: 'gone' }, all)).toHaveLength(3);
@@ -68,20 +68,38 @@ describe('the filters', () => {
   });
 });
 
+/** Settings as JupyterLab has them: loaded some time after the page, and shared by its tabs. */
+class Kept implements IKeptFilters {
+  filters: unknown = {};
+  readonly saved: unknown[] = [];
+  readonly changed = new Signal<this, void>(this);
+
+  async keepFilters(filters: ReadonlyPartialJSONObject): Promise<void> {
+    this.saved.push(filters);
+    this.filters = filters;
+    this.changed.emit();
+  }
+
+  load(filters: unknown): void {
+    this.filters = filters;
+    this.changed.emit();
+  }
+}
+
 describe('keeping the filters', () => {
   const wait = (ms: number) => new Promise(resolve => setTimeout(resolve, ms));
 
   it('outlives the page', async () => {
-    const state = new StateDB();
-    const filters = new Filters(new StateFilters(state), 1);
-    await wait(1);
+    const kept = new Kept();
+    const filters = new Filters(kept, 1);
     filters.set({ text: 'gpu' });
     filters.set({ memory: 16 });
     await wait(20);
-    const later = new Filters(new StateFilters(state), 1);
+    expect(kept.saved).toEqual([{ ...DEFAULT_FILTERS, text: 'gpu', memory: 16 }]);
+    const later = new Filters(new Kept(), 1);
     const changed = jest.fn();
     later.changed.connect(changed);
-    await wait(5);
+    (later['_kept'] as Kept).load(kept.filters);
     expect(later.value).toEqual({ ...DEFAULT_FILTERS, text: 'gpu', memory: 16 });
     expect(changed).toHaveBeenCalledTimes(1);
     later.clear();
@@ -90,42 +108,37 @@ describe('keeping the filters', () => {
     later.dispose();
   });
 
-  it('goes on without a state database', async () => {
-    const filters = new Filters(new StateFilters(null), 1);
+  it('goes on where nothing can be kept', async () => {
+    const kept = new Kept();
+    kept.keepFilters = () => Promise.reject(new Error('read only'));
+    const warned = jest.spyOn(console, 'warn').mockImplementation(() => undefined);
+    const filters = new Filters(kept, 1);
     filters.set({ withGpu: true });
     await wait(10);
     expect(filters.value.withGpu).toBe(true);
+    expect(warned).toHaveBeenCalledTimes(1);
+    warned.mockRestore();
     filters.dispose();
   });
 
   it('writes once for many keys, and does not undo what was typed meanwhile', async () => {
-    let answer: (kept: unknown) => void = () => undefined;
-    const saved: IFilters[] = [];
-    const kept: IKeptFilters = {
-      load: () => new Promise(resolve => (answer = resolve)),
-      save: async filters => void saved.push(filters)
-    };
+    const kept = new Kept();
     const filters = new Filters(kept, 5);
     for (const text of ['g', 'gp', 'gpu']) {
       filters.set({ text });
     }
-    answer({ text: 'kept' });
-    await wait(30);
+    kept.load({ text: 'old' });
     expect(filters.value.text).toBe('gpu');
-    expect(saved.map(({ text }) => text)).toEqual(['gpu']);
+    await wait(30);
+    expect(kept.saved).toEqual([{ ...DEFAULT_FILTERS, text: 'gpu' }]);
     filters.dispose();
   });
 
-  it('is no more than a warning where it fails', async () => {
-    const warn = jest.spyOn(console, 'warn').mockImplementation(() => undefined);
-    const fail = () => Promise.reject(new Error('full'));
-    const filters = new Filters({ load: fail, save: fail }, 1);
-    await wait(1);
+  it('takes nonsense for no filter', () => {
+    const kept = new Kept();
+    const filters = new Filters(kept, 1);
+    kept.load({ text: 5, memory: 'much', state: 'odd', other: 1 });
     expect(filters.value).toEqual(DEFAULT_FILTERS);
-    filters.set({ text: 'x' });
-    await wait(20);
-    expect(warn).toHaveBeenCalledTimes(1);
     filters.dispose();
-    warn.mockRestore();
   });
 });

@@ -5,8 +5,9 @@ import { Widget } from '@lumino/widgets';
 import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
 
 import { addCommands, CommandIDs } from '../commands';
-import { Filters, StateFilters } from '../filters';
+import { Filters } from '../filters';
 import { KnownComputes } from '../move';
+import { Settings } from '../settings';
 import { ComputePanel } from '../panel';
 import { FakeCurrent, FakeModel } from './fakeModel';
 import * as fixtures from './fixtures';
@@ -38,11 +39,13 @@ describe('the sidebar', () => {
     commands = new CommandRegistry();
     model = new FakeModel();
     const current = new FakeCurrent();
-    filters = new Filters(new StateFilters(null), 1);
+    const settings = new Settings();
+    filters = new Filters(settings, 1);
     addCommands(commands, {
       model,
       current,
       known: new KnownComputes(null),
+      settings,
       trans,
       openPanel: () => undefined
     });
@@ -52,7 +55,7 @@ describe('the sidebar', () => {
       ran.push([id, args]);
       return id.startsWith('dsvm:') ? Promise.resolve() : execute(id, args);
     });
-    panel = new ComputePanel({ model, current, filters, commands, trans });
+    panel = new ComputePanel({ model, metrics: null, current, filters, commands, trans });
   });
 
   afterEach(() => {
@@ -69,11 +72,10 @@ describe('the sidebar', () => {
   });
 
   it('has the terminal and the SSH command there where the page has them', async () => {
-    add('dsvm:open-terminal', 'Open Terminal');
-    add('dsvm:copy-ssh', 'Copy SSH Command');
+    add('terminal:open', 'Open');
     await show();
     press(card('cpu-vm'), 'More actions for cpu-vm');
-    expect(items().slice(-2)).toEqual(['Open Terminal', 'Copy SSH Command']);
+    expect(items().slice(-2)).toEqual(['Open Terminal on cpu-vm', 'Copy SSH Command of cpu-vm']);
   });
 
   it('keeps the way back at hand where the machine is out of reach', async () => {

@@ -55,7 +55,7 @@ describe('the Running section', () => {
     const [item] = section.running({ mode: 'tree' });
     expect(item.label()).toBe('gpu-vm · on');
     expect(item.detail?.()).toBe('~$0.53/h');
-    expect(item.labelTitle?.()).toBe('gpu-vm: Running analysis.ipynb, train.ipynb.');
+    expect(item.labelTitle?.()).toBe('gpu-vm: Running analysis.ipynb and train.ipynb.');
     expect(item.children?.map(child => child.label())).toEqual(['analysis.ipynb', 'train.ipynb']);
     expect(section.running({ mode: 'list' })[0].children).toBeUndefined();
     item.open?.();

@@ -46,8 +46,11 @@ describe('this notebook', () => {
     expect(done).toEqual([['move to', 'Move to…']]);
   });
 
-  it('shows no free tier’s gauge while it runs elsewhere', () => {
+  it('shows how full it is where it runs, wherever that is, and nothing without a kernel', () => {
     show({ kernel: { ...fixtures.kernel, compute: fixtures.cpu.id }, compute: fixtures.cpu });
+    expect(text()).toContain('Memory');
+    cleanup();
+    show({ kernel: undefined, compute: undefined });
     expect(text()).not.toContain('Memory');
   });
 

@@ -21,7 +21,7 @@ import { ThisNotebook } from './ThisNotebook';
 export interface IComputePanelViewProps {
   model: IComputeModel;
   notebook: INotebook | null;
-  /** How much of the free tier's memory and data is in use. */
+  /** How much of where it runs is in use. */
   gauge?: React.ReactNode;
   filters?: IFilters;
   /** Without it there is nothing to filter with. */

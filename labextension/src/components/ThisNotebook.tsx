@@ -25,7 +25,7 @@ export interface IThisNotebookProps {
   last?: ICompute;
   /** Whether it can be attached there now. */
   canResume?: boolean;
-  /** How much of the free tier's memory and data is in use. */
+  /** How much of where it runs is in use. */
   gauge?: React.ReactNode;
   /** Open the menu of what it can be moved to; absent where there is nothing. */
   onMoveTo?: (anchor: HTMLElement) => void;
@@ -46,7 +46,7 @@ export function ThisNotebook(props: IThisNotebookProps): React.ReactElement {
       <p role="status" aria-live="polite">
         {sentence(props)}
       </p>
-      {kernel?.compute === FREE && props.gauge}
+      {kernel && props.gauge}
       {kernel?.problem && <Problem problem={kernel.problem} trans={trans} />}
       {operation && (
         <>
