@@ -18,6 +18,10 @@ export class ComputePanel {
     return this.panel.locator('.jp-Dsvm-card[data-compute]');
   }
 
+  get filter(): Locator {
+    return this.panel.getByRole('searchbox');
+  }
+
   card(name: string): Locator {
     return this.panel.getByRole('listitem', { name, exact: true });
   }
