@@ -226,9 +226,10 @@ def _move(service: DSVMService, call: Call, row: Compute, kernel: str | None) ->
 
         service.moves.run(running, proxy, row, kernel, may_start, set_up=call.trusted)
     now = service.known.known(row.id) or row
-    more = getattr(service, "attach_notes", None) if row.id != FREE else None
+    # The change comes when this cell has ended, so these are read before it.
+    missing = service.attach_notes(proxy.kernel_id, kernel) if row.id != FREE else []
     about = "" if row.id == FREE else about_words(now)
-    return said(moved_text(row.id, row.name, about, here, call.running), more(proxy.kernel_id) if more else (), notes)
+    return said(moved_text(row.id, row.name, about, here, call.running), missing, notes)
 
 
 def _refuse_to_start(row: Compute) -> None:

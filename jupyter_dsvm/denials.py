@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 
-from .errors import Forbidden
+from .errors import DSVMError
 
 ACTIONS = ("start", "stop", "resize")
 """What a row can say that it is not allowed, in this order."""
 
 CODES = frozenset({"AuthorizationFailed"})
-"""The account has no role for it. Other refusals with status 403 may be over the next time, or are about something else."""
+"""The account has no role for it, whatever the error has become since: a resize that was put back is a refused one. What else
+is answered with status 403 may be over the next time, or is about something else."""
 
 
 class Denials:
@@ -36,7 +37,7 @@ class Denials:
                 return
             if error is None:
                 self._denied.get(compute_id, set()).discard(kind)
-            elif isinstance(error, Forbidden) and error.code in CODES:
+            elif isinstance(error, DSVMError) and error.code in CODES:
                 self._denied.setdefault(compute_id, set()).add(kind)
 
     def of(self, compute_id: str) -> tuple[str, ...]:

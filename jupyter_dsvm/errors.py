@@ -23,6 +23,12 @@
     ├── SwapError                  a change of backend that did not happen; the old backend is untouched
     │   ├── LanguageMismatch       the kernel there speaks another language
     │   └── Cancelled              somebody interrupted it, or a later one took its place
+    ├── SyncError                  a notebook's files, here or there
+    │   ├── FolderRefused          a folder that is no workspace: home, or one with keys in it
+    │   ├── ChangedMeanwhile       a file is not what the plan was made for; the next sync looks again
+    │   ├── UnsafePath             a path or link that would lead out of the workspace
+    │   ├── SecretRefused          a private key; it stays where it is
+    │   └── DiskFull               no room; what was begun is removed and nothing was replaced
     ├── NotAllowed                 the caller may not do this (from a VM, from code, as a guest)
     ├── BadRequest                 what was asked cannot be understood (a line of %dsvm, a body that is no JSON)
     └── NotFound                   no kernel or operation has that id
@@ -179,6 +185,32 @@ class LanguageMismatch(SwapError):
 
 class Cancelled(SwapError):
     code = "Cancelled"
+
+
+class SyncError(DSVMError):
+    code = "Sync"
+    status = 409
+
+
+class FolderRefused(SyncError):
+    code = "FolderRefused"
+
+
+class ChangedMeanwhile(SyncError):
+    code = "ChangedMeanwhile"
+
+
+class UnsafePath(SyncError):
+    code = "UnsafePath"
+
+
+class SecretRefused(SyncError):
+    code = "SecretRefused"
+
+
+class DiskFull(SyncError):
+    code = "DiskFull"
+    status = 507
 
 
 class NotAllowed(DSVMError):

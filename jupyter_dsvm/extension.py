@@ -71,8 +71,8 @@ class DSVMExtension(ExtensionApp):
 
     def initialize_settings(self) -> None:
         self.service = DSVMService(parent=self, log=self.log)
-        self.service.root_dir = self.server.root_dir
         registry.service = self.service
+        self.service.use_root(str(self.server.root_dir or ""))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._looking: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None

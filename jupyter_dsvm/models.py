@@ -315,7 +315,7 @@ class Module(Shape):
 
     name: str
     package: str
-    """What to install for it."""
+    """What to install for it; empty where that is not known, or it is not missing."""
     state: str
     """present, missing, local (beside the notebook) or unknown."""
 

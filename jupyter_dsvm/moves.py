@@ -130,8 +130,10 @@ class Moves:
         wanted: str | None,
         may_start: MayStart | None,
         set_up: bool = True,
+        interrupt: bool = False,
     ) -> Future[None]:
-        """Prepare and queue. ``set_up``: SSH may be set up there (``connections``).
+        """Prepare and queue. ``set_up``: SSH may be set up there (``connections``). ``interrupt``: the running cell is interrupted
+        rather than waited for, but not before the new kernel has answered: a move that fails has cost nothing.
 
         On failure the operation has ended with the error, which is raised as well. The future is the
         swap's own: it resolves when the notebook runs over there."""
@@ -165,7 +167,7 @@ class Moves:
                 running.mention(backend.notice)
             running.step("wait")
             running.on_cancel = partial(self._call_off, proxy)
-            swapped: Future[None] = proxy.swap(backend)
+            swapped: Future[None] = proxy.swap(backend, interrupt)
         except BaseException as e:
             self._end(running, proxy, e)
             raise

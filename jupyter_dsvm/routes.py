@@ -34,6 +34,8 @@ RESOURCE = "jupyter_dsvm"
 """What an ``Authorizer`` sees as the resource; the action is ``read`` or ``write``."""
 
 MAX_BODY = 64 * 1024
+MAX_CODE_BODY = 4 * 1024 * 1024
+"""Where the body is the code of a notebook."""
 
 ADVICE = {
     401: "Sign in to Jupyter again.",
@@ -57,8 +59,8 @@ class DSVMHandler(APIHandler):
         """A blocking method of the service, on its threads."""
         return await asyncio.wrap_future(self.service.submit(function, *args))
 
-    def body(self) -> dict[str, Any]:
-        if len(self.request.body) > MAX_BODY:
+    def body(self, limit: int = MAX_BODY) -> dict[str, Any]:
+        if len(self.request.body) > limit:
             raise BadRequest("The request's body is too long.")
         try:
             data = json.loads(self.request.body)
@@ -193,6 +195,49 @@ class KernelspecsHandler(DSVMHandler):
         self.answer({"kernelspecs": await self.run(self.service.kernelspecs, compute)})
 
 
+class ModulesHandler(DSVMHandler):
+    """What of a notebook's modules a kernel there has. A POST for its body; it changes nothing."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, compute: str) -> None:
+        data = self.body(MAX_CODE_BODY)
+        kernelspec, sources, path = data.get("kernelspec"), data.get("sources"), data.get("path")
+        if (
+            set(data) - {"kernelspec", "sources", "path"}
+            or not is_texts(sources)
+            or not all(v is None or isinstance(v, str) for v in (kernelspec, path))
+        ):
+            raise BadRequest(
+                "The request's body does not say which code is meant.",
+                advice='Send {"sources": [TEXT OF A CELL, …], "kernelspec": NAME OR null, "path": THE NOTEBOOK\'S OR null}.',
+            )
+        modules = await self.run(self.service.modules, compute, kernelspec, sources, path)
+        self.answer({"modules": [m.to_json() for m in modules]})
+
+
+class InstallHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def post(self, compute: str) -> None:
+        data = self.body()
+        kernelspec, packages = data.get("kernelspec"), data.get("packages")
+        if (
+            set(data) - {"kernelspec", "packages"}
+            or not is_texts(packages)
+            or not (kernelspec is None or isinstance(kernelspec, str))
+        ):
+            raise BadRequest(
+                "The request's body does not say what is to be installed.",
+                advice='Send {"packages": [NAME, …], "kernelspec": NAME OR null}.',
+            )
+        self.begun(await self.run(self.service.install, compute, kernelspec, packages))
+
+
+def is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
 class TerminalsHandler(DSVMHandler):
     """A terminal of this server that is a shell on the machine."""
 
@@ -255,14 +300,17 @@ class KernelComputeHandler(DSVMHandler):
     @authorized
     async def put(self, kernel_id: str) -> None:
         data = self.body()
+        interrupt = data.pop("interrupt", False)
         compute = data.get("compute")
         unknown = set(data) - {"compute", "kernelspec"}
-        if unknown or not compute or not all(isinstance(v, str) for v in data.values()):
+        texts = all(isinstance(v, str) for v in data.values())
+        if unknown or not compute or not texts or not isinstance(interrupt, bool):
             raise BadRequest(
                 "The request's body does not say where the kernel is to run.",
-                advice='Send {"compute": ID OR NAME}, and "kernelspec" where another than the usual one is wanted.',
+                advice='Send {"compute": ID OR NAME}, "kernelspec" where another than the usual one is wanted, and '
+                '"interrupt": true where a running cell is not to be waited for.',
             )
-        self.begun(await self.run(self.service.attach, kernel_id, compute, data.get("kernelspec")))
+        self.begun(await self.run(self.service.attach, kernel_id, compute, data.get("kernelspec"), interrupt))
 
 
 class ReconnectHandler(DSVMHandler):
@@ -373,6 +421,8 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"computes/([^/]+)/(start|stop|restart)", ComputeActionHandler),
     (r"computes/([^/]+)/access", AccessHandler),
     (r"computes/([^/]+)/kernelspecs", KernelspecsHandler),
+    (r"computes/([^/]+)/modules", ModulesHandler),
+    (r"computes/([^/]+)/install", InstallHandler),
     (r"computes/([^/]+)/terminals", TerminalsHandler),
     (r"computes/([^/]+)/ssh", SSHHandler),
     (r"computes/([^/]+)/metrics", MetricsHandler),

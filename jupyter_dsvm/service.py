@@ -34,6 +34,7 @@ from .machines import MachineChanges
 from .metrics import ComputeMetrics
 from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, Problem, Question
 from .moves import KernelFront, MayStart, Moves, refuse_to_start
+from .notebooks import NotebookFiles
 from .operations import OperationStore
 from .ownfolder import OwnFolder
 from .questions import Questions
@@ -71,8 +72,9 @@ class ComputeList:
         }
 
 
-class DSVMService(MachineChanges, ServiceSettings):
-    """The module's text says what it is for; its settings are in ``settings``, the changes of machines in ``machines``."""
+class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
+    """The module's text says what it is for; its settings are in ``settings``, the changes of machines in ``machines``,
+    and what concerns notebooks' files in ``notebooks``."""
 
     def __init__(
         self,
@@ -100,8 +102,6 @@ class DSVMService(MachineChanges, ServiceSettings):
         self.elsewhere = Elsewhere(self.operations_store, self.known)
         self.accounts = Accounts(lambda: self.known.providers, lambda i: self._bump("signin", i), self._account_changed)
         self.connections = connections or Connections(self.known, self._in_use, lambda: self.connection_idle)
-        self.root_dir = ""
-        """The folder that the server serves; set by the extension."""
         self.measured = ComputeMetrics(self.known, self.connections)
         self.deaths = KernelDeaths(self._look_at_memory)
         self.moves = Moves(
@@ -115,6 +115,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             lambda row: self.changes.keeping_start(row),
         )
         self._join_changes(KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes"))
+        self._join_notebooks(Path(jupyter_data_dir()) / "jupyter-dsvm" / "last-ran.json")
         self.own_folder = OwnFolder()
         self.terminals = Terminals(self.known, self.connections, self.own_folder)
         self.allowance = Allowance(
@@ -179,7 +180,13 @@ class DSVMService(MachineChanges, ServiceSettings):
     def _kernel_changed(self, kernel_id: str) -> None:
         """On the I/O thread, for every status of every kernel: only what a row's reader must know now becomes an event."""
         row = self._row(kernel_id)
-        shown = None if row is None else (row.compute, row.kernelspec, row.link, row.moving_to, row.path, row.problem)
+        if row is not None:
+            self._note_where(row)
+        shown = (
+            None
+            if row is None
+            else (row.compute, row.kernelspec, row.link, row.moving_to, row.path, row.last_compute, row.problem)
+        )
         self.deaths.kernels_changed(any(p.status.compute == FREE for p in self.registry.all()))
         with self._lock:
             before = self._rows.get(kernel_id)
@@ -202,11 +209,12 @@ class DSVMService(MachineChanges, ServiceSettings):
         with self._lock:
             if dict(paths) == self._paths:
                 return
-            renamed = {old: paths[k] for k, old in self._paths.items() if paths.get(k, old) != old}
-            self._paths = dict(paths)
+            before, self._paths = self._paths, dict(paths)
             known = list(self._rows)
+        renamed = {old: paths[k] for k, old in before.items() if paths.get(k, old) != old}
         if renamed:
             self._in_background(lambda: self.questions.renamed(renamed))
+        self._renamed(before, paths)
         for kernel_id in known:
             self._kernel_changed(kernel_id)
         self._bump("computes", None)
@@ -252,6 +260,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             execution_state=status.execution_state,
             last_activity=status.last_activity,
             moving_to=proxy.moving,
+            last_compute=self._last_compute(self._paths.get(kernel_id), status.compute),
             problem=self.deaths.problem(kernel_id, getattr(proxy, "death", None)),
         )
 
@@ -324,8 +333,9 @@ class DSVMService(MachineChanges, ServiceSettings):
 
     # Moves
 
-    def attach(self, kernel_id: str, compute: str, kernelspec: str | None = None) -> Operation:
-        """Move a kernel; ``free`` brings it back. Blocks only to find the compute. The page's way: it may start machines."""
+    def attach(self, kernel_id: str, compute: str, kernelspec: str | None = None, interrupt: bool = False) -> Operation:
+        """Move a kernel; ``free`` brings it back. Blocks only to find the compute. The page's way: it may start machines.
+        ``interrupt``: what still runs when the new kernel has answered is interrupted rather than waited for."""
         proxy = self.proxy(kernel_id)
         row = self.known.find(compute)
         if self.stays(proxy, row, kernelspec):
@@ -335,7 +345,7 @@ class DSVMService(MachineChanges, ServiceSettings):
             running.done(f"The notebook runs on {row.name} already.")
             return running.value
         running = self.moves.begin(proxy, row)
-        self.spawn(running, lambda: self.moves.run(running, proxy, row, kernelspec, None))
+        self.spawn(running, lambda: self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt))
         return running.value
 
     def proxy(self, kernel_id: str) -> Any:
@@ -445,6 +455,7 @@ class DSVMService(MachineChanges, ServiceSettings):
         self.accounts.close()
         self._requests.shutdown(wait=True, cancel_futures=True)
         self._work.shutdown(wait=True, cancel_futures=True)
+        self.last_ran.save()
         self.changes.close()
         self.connections.close()
         self.known.close()

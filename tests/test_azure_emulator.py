@@ -15,12 +15,14 @@ from traitlets.config.loader import JSONFileConfigLoader
 from jupyter_dsvm.compute.azure import AzureCompute
 from jupyter_dsvm.compute.naming import resolve
 from jupyter_dsvm.compute.provider import Cancel
+from jupyter_dsvm.computes import Computes
 from jupyter_dsvm.emulator.client import Emulator
 from jupyter_dsvm.emulator.machines import STANDARD
 from jupyter_dsvm.errors import (
     Cancelled,
     ComputeError,
     ComputeNotRunning,
+    DSVMError,
     Forbidden,
     OperationRefused,
     SignInRequired,
@@ -239,3 +241,26 @@ def test_a_wrong_token_is_a_sign_in(azure: AzureCompute, emulator: Emulator) -> 
     finally:
         token.write_text(right)
     assert azure.list().computes
+
+
+@pytest.mark.parametrize(("kind", "operation"), [("start", "start"), ("stop", "deallocate"), ("resize", "patch")])
+def test_a_missing_role_is_remembered_for_that_machine(
+    azure: AzureCompute, emulator: Emulator, kind: str, operation: str
+) -> None:
+    """As Azure itself says it, at the step that changes something."""
+    deallocated(emulator, "gpu-vm")
+    name = "old-vm" if kind == "stop" else "gpu-vm"
+    known = Computes(lambda: [azure], lambda _: None)
+    chosen = known.find(name).id
+    emulator.fault(name, operation, code="AuthorizationFailed", times=-1)
+    do = {
+        "start": lambda: known.change_power("start", chosen, silent, Cancel()),
+        "stop": lambda: known.change_power("stop", chosen, silent, Cancel()),
+        "resize": lambda: known.resize(chosen, "standard_nc8as_t4_v3", silent, Cancel()),
+    }
+    with pytest.raises(DSVMError, match="lacks the permission"):
+        do[kind]()
+    denied = {c.name: c.not_allowed for c in known.snapshot().computes if c.not_allowed}
+    assert denied == {name: (kind,)}
+    known.account_changed()
+    assert not [c for c in known.snapshot().computes if c.not_allowed]

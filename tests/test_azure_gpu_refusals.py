@@ -170,3 +170,17 @@ def test_a_free_accounts_vm_without_gpu_is_told_nothing_of_gpus(azure: AzureComp
     error = refusal(azure, "cpu")
     assert "GPU" not in error.advice
     assert not [size for size in offered(error) if size.startswith("Standard_N")]
+
+
+def test_what_the_panel_reads_of_it(azure: AzureCompute, emulator: Emulator) -> None:
+    """``labextension/src/refusals.ts`` looks for a quota's numbers and page, and for an account that gets no GPU."""
+    numbers = r"Current Limit: \d+, Current Usage: \d+, Additional Required: \d+"
+    emulator.set_scenario(quotas=[{"family": T4, "limit": 0}])
+    error = refusal(azure, "one")
+    assert error.code in ("OperationNotAllowed", "QuotaExceeded")
+    assert re.search(numbers, error.message)
+    assert re.search(r"https://(aka\.ms|portal\.azure\.com)/", error.advice)
+    assert "gets no GPU sizes" not in error.advice
+    free = refusal(azure, "trial")
+    assert free.code in ("OperationNotAllowed", "QuotaExceeded", "SkuNotAvailable")
+    assert "gets no GPU sizes" in free.advice

@@ -15,12 +15,15 @@ import jupyter_dsvm
 ROOT = Path(jupyter_dsvm.__file__).parent
 
 LAYERS: list[tuple[int, list[str]]] = [
-    (0, ["errors", "models", "relay", "sync.reconcile", "sync.entries"]),
+    (0, ["errors", "models", "relay", "sync.entries", "sync.names", "sync.base", "sync.plan", "sync.halts"]),
+    (0, ["sync.told", "sync.ordering", "sync.reconcile", "sync.ignore", "sync.arrivals"]),
     (1, ["compute", "ssh", "ownfolder"]),
     (2, ["kernels", "sync"]),
     (3, ["kernels.provisioner", "operations", "tables", "verbs", "livesteps", "allowance", "settings", "kerneldeaths"]),
+    (3, ["modules", "lastran"]),
     (4, ["computes", "denials", "connections", "booting", "moves", "accounts", "settling", "metrics"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
+    (4, ["environments", "notebooks"]),
     (4, ["service", "machines", "calls", "terminals", "offers", "questions", "completion"]),
     (5, ["routes", "websocket", "frames"]),
     (5, ["cli", "access_command", "signin_command", "create_command", "remote_access", "remote_accounts"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def server(configured: Emulator, tmp_path: Path) -> Iterator[JupyterServer]:
         yield running
 
 
-def move(server: JupyterServer, kernel_id: str, compute: str, **more: str) -> tuple[dict[str, Any], list[str]]:
+def move(server: JupyterServer, kernel_id: str, compute: str, **more: str | bool) -> tuple[dict[str, Any], list[str]]:
     path = f"jupyter-dsvm/kernels/{kernel_id}/compute"
     begun = server.rest("PUT", path, {"compute": compute, **more}, 202)
     assert begun["state"] == "running"
@@ -96,6 +97,61 @@ def test_a_page_keeps_its_kernel(configured: Emulator, server: JupyterServer):
         assert page.connected
         assert [s["kernel"]["id"] for s in server.rest("GET", "api/sessions")] == [kernel_id]
         assert len({m["header"]["session"] for m in page.messages if m["msg_type"] != "iopub_welcome"}) == 1
+
+
+def test_a_running_cell_is_interrupted_for_the_move(configured: Emulator, server: JupyterServer):
+    kernel_id = server.open("long.ipynb")["kernel"]["id"]
+    with Tab(server, kernel_id) as page:
+        page.run("pass")
+        for there, back in (("cpu-vm", HERE), ("free", "cpu-vm")):
+            running = page.send(
+                f"import time\nprint('begun', flush=True)\ntry:\n    time.sleep(300)\nfinally:\n    {WHERE}"
+            )
+            queued = page.send("print('never')")
+            execution = page.of(running)
+            page.until(lambda shown=execution: shown.text.startswith("begun"), PATIENCE)
+            done, _ = move(server, kernel_id, there, interrupt=True)
+            assert done["state"] == "done"
+            page.wait(running, queued)
+            assert (execution.status, execution.content["ename"]) == ("error", "KeyboardInterrupt")
+            assert execution.text.split() == ["begun", back]  # there to its end
+            assert page.of(queued).status == "aborted"
+            assert where(page) == (HERE if there == "free" else there)
+        # Where nothing runs there is nothing to interrupt.
+        done, _ = move(server, kernel_id, "cpu-vm", interrupt=True)
+        assert done["state"] == "done"
+        assert where(page) == "cpu-vm"
+
+
+def test_what_a_notebook_imports_and_where_it_last_ran(configured: Emulator, server: JupyterServer):
+    session = server.open("imports.ipynb")
+    kernel_id = session["kernel"]["id"]
+    cells = [
+        {"cell_type": "code", "source": "import json, ipykernel\nimport no_such_thing", "metadata": {}, "outputs": []}
+    ]
+    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (server.root / "imports.ipynb").write_text(json.dumps(notebook))
+    answer = server.rest("POST", "jupyter-dsvm/computes/cpu-vm/modules", {"sources": [cells[0]["source"]]}, 200)
+    assert answer["modules"] == [
+        {"name": "ipykernel", "package": "", "state": "present"},
+        {"name": "no_such_thing", "package": "no-such-thing", "state": "missing"},
+    ]
+    cpu = next(c["id"] for c in server.rest("GET", "jupyter-dsvm/computes")["computes"] if c["name"] == "cpu-vm")
+    with Tab(server, kernel_id) as page:
+        assert server.row(kernel_id)["last_compute"] is None
+        attached = page.run("%dsvm attach cpu-vm", timeout=PATIENCE)
+        assert attached.status == "ok"
+        assert (
+            "Missing there: no_such_thing. Install it with %pip install no-such-thing in the next cell."
+            in attached.text
+        )
+        assert where(page) == "cpu-vm"
+        assert server.row(kernel_id)["last_compute"] is None  # it is there
+    server.rest("DELETE", f"api/sessions/{session['id']}", None, 204)
+    again = server.open("imports.ipynb")["kernel"]["id"]
+    assert (server.row(again)["compute"], server.row(again)["last_compute"]) == ("free", cpu)
+    server.rest("PUT", f"jupyter-dsvm/kernels/{again}/compute", {"compute": "free"}, 202)
+    assert server.row(again)["last_compute"] is None  # somebody said that it is to be here
 
 
 def test_the_end_leaves_nothing_on_the_machine(configured: Emulator, server: JupyterServer):

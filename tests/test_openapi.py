@@ -153,6 +153,10 @@ async def test_every_operation_of_the_file(
     await ask("setUpAccess", 202, "POST", f"computes/{GPU.id}/access")
     await ask("forgetAccess", 202, "DELETE", f"computes/{GPU.id}/access")
     await ask("listKernelspecs", 200, "GET", "computes/azure:rich/kernelspecs")
+    code = {"sources": [], "kernelspec": None, "path": "a.ipynb"}
+    assert await ask("checkModules", 200, "POST", "computes/azure:rich/modules", code) == {"modules": []}
+    package = {"packages": ["plotly==5.24"], "kernelspec": "python3"}
+    assert (await ask("installPackages", 202, "POST", "computes/azure:rich/install", package))["kind"] == "install"
     assert (await ask("getSSHCommand", 200, "GET", "computes/azure:rich/ssh"))["command"] == "ssh -- rich"
     terminal = await ask("openTerminal", 201, "POST", "computes/azure:rich/terminals")
     await jp_fetch("api", "terminals", terminal["name"], method="DELETE")
@@ -166,6 +170,7 @@ async def test_every_operation_of_the_file(
     await ask("listKernels", 200, "GET", "kernels")
     operation = await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich"})
     operation = await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": "python3"})
+    await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich", "interrupt": True})
     await asyncio.sleep(0.3)
     assert (await ask("listKernels", 200, "GET", "kernels"))["kernels"][0]["compute"] == "azure:rich"
     await ask("reconnectKernel", 204, "POST", "kernels/k1/reconnect")
@@ -212,6 +217,13 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await checked(404, "POST", "kernels/nobody/reconnect")
     await checked(400, "PUT", "kernels/k1/compute", {"compute": 1})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": None})
+    await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "interrupt": "yes"})
+    for wrong in ({}, {"sources": "import a"}, {"sources": [1]}, {"sources": [], "path": 1}, {"sources": [], "x": 1}):
+        await checked(400, "POST", "computes/azure:rich/modules", wrong)
+    for wrong in ({}, {"packages": "a"}, {"packages": []}, {"packages": ["-r x"]}, {"packages": ["a"], "x": 1}):
+        await checked(400, "POST", "computes/azure:rich/install", wrong)
+    off = await checked(409, "POST", f"computes/{GPU.id}/modules", {"sources": ["import a"]})
+    assert off["message"] == "gpu-vm is deallocated, so what is installed there cannot be seen."
     await checked(400, "POST", "computes", {"name": "x"})
     await checked(400, "POST", "computes", {"name": "x", "location": "l", "size": "s", "private": "yes"})
     await checked(400, "POST", "computes", {"name": "x", "location": "l", "size": "s", "image": "mine"})

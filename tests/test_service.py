@@ -336,6 +336,16 @@ def test_a_busy_notebook_moves_when_its_cell_has_ended():
         assert proxy.moving is None
 
 
+def test_a_busy_notebook_can_be_interrupted_once_the_new_kernel_has_answered():
+    proxy = FakeProxy(busy=True)
+    with stage(proxy) as s:
+        operation = s.service.attach("k1", "cpu-vm", interrupt=True)
+        until(lambda: proxy.waiting is not None)
+        assert proxy.log == [f"prepare {CPU.id}", f"swap {CPU.id}, interrupting"]
+        proxy.cell_ended()
+        assert s.ended(operation).state is OperationState.DONE
+
+
 def test_a_cancelled_wait_keeps_the_old_kernel():
     proxy = FakeProxy(busy=True)
     with stage(proxy) as s:

@@ -127,7 +127,7 @@ class FreeTier(Configurable):
         return machine.Memory(used, total) if used is not None else None
 
     def _data_use(self) -> Usage | None:
-        folder = self.data_dir or str(getattr(self.parent, "root_dir", "")) or os.path.expanduser("~")
+        folder = self.data_dir or str(getattr(self.parent, "root_dir", None) or "") or os.path.expanduser("~")
         volume = own_volume(folder, machine.read(str(self.proc / "self" / "mountinfo")))
         if self.data_gib is None:
             return _usage(volume) if volume is not None else None

@@ -322,13 +322,22 @@ class Gate:
     def interrupt(self) -> None:
         """The kernel manager interrupts (with a signal, as the front's kernelspec says)."""
         self._user_cancel("interrupted")
+        self._interrupt_current()
+        # After the signal: what waited for the swap is not what the user wants to interrupt.
+        self._advance()
+
+    def interrupt_for_swap(self) -> None:
+        """Whoever asked for the swap that waits would rather have what runs interrupted than wait for it. What is queued behind is
+        aborted with it, as after any error."""
+        if self._state.target is not None:
+            self._interrupt_current()
+
+    def _interrupt_current(self) -> None:
         side = self.current
         if side is not None and side.interrupt_mode != "message":
             self.actions.append(Signal(side.number, signal.SIGINT))
         elif side is not None and side.phase is Phase.READY and side.reachable:
             self._state.own.ask(side, "interrupt_request", {}, Channel.CONTROL)
-        # After the signal: what waited for the swap is not what the user wants to interrupt.
-        self._advance()
 
     def user_ends(self, reason: str) -> None:
         """The kernel manager ends or restarts the kernel: its end is expected, and no attach may go on."""

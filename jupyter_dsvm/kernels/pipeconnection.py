@@ -175,6 +175,10 @@ class PipeConnection:
 
     # From any thread
 
+    @property
+    def ssh(self) -> SSHConnection:
+        return self._ssh
+
     def finish(self) -> None:
         """Send what is queued and say goodbye, or give up connecting; ``read`` or ``connect`` returns then. Does not block."""
         self._finishing.set()

@@ -142,9 +142,10 @@ class Proxy:
         """
         return self._ask(self._prepare, backend)
 
-    def swap(self, backend: Backend) -> Future[None]:
-        """Let a prepared backend take over: at once, or when what runs has ended. A later swap replaces one that waits."""
-        return self._ask(self._swap, backend)
+    def swap(self, backend: Backend, interrupt: bool = False) -> Future[None]:
+        """Let a prepared backend take over: at once, or when what runs has ended. A later swap replaces one that waits.
+        ``interrupt``: what runs is interrupted for that, as by Jupyter's Interrupt."""
+        return self._ask(self._swap, backend, interrupt)
 
     def _ask(self, function: Callable[..., None], *args: Any) -> Future[None]:
         """Have ``function(*args, done)`` run on the I/O thread. What it raises is the future's, never the thread's."""
@@ -302,7 +303,7 @@ class Proxy:
             self._sides.starting(number)
             self._carry_out()
 
-    def _swap(self, backend: Backend, done: Future[None]) -> None:
+    def _swap(self, backend: Backend, interrupt: bool, done: Future[None]) -> None:
         number = self._sides.number_of(backend)
         if number is None:
             raise KernelStartError("The new kernel ended before the notebook could move to it.")
@@ -312,6 +313,8 @@ class Proxy:
         self._promises.keep(self._promises.swapped, number, Cancelled("It was asked for once more."))
         self._promises.swapped[number] = done
         self._gate.swap(number)
+        if interrupt:
+            self._gate.interrupt_for_swap()
         self._io.call_later(HURRY_AFTER, self._hurry)
         self._carry_out()
 

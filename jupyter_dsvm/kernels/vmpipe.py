@@ -45,6 +45,7 @@ from .retries import Retries
 from .router import FrameRouter, call_ahead
 
 if TYPE_CHECKING:
+    from ..ssh.connection import SSHConnection
     from .link import RelayBackend
 
 __all__ = ["Phase", "PipeTimes", "VMPipe"]
@@ -214,6 +215,17 @@ class VMPipe:
 
         self._io.call(self._router.call, operation, future).add_done_callback(handed)
         return future
+
+    def ssh(self) -> SSHConnection:
+        """The connection that stands now, for a command or two beside the relay's: each takes one of sshd's ten sessions. It is
+        not the caller's to close. Raises ``Unreachable`` where none stands; it may be lost at any moment. Any thread."""
+        with self._lock:
+            connection = self._connection if self.phase is Phase.UP else None
+        if connection is None:
+            raise self._error or Unreachable(
+                f"{self.name} is out of reach.", advice="Try again once it is reached; kernels there go on."
+            )
+        return connection.ssh
 
     def backend(
         self,

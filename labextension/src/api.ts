@@ -267,6 +267,25 @@ export interface IOperationList {
 export interface IMoveRequest {
   compute: string;
   kernelspec?: string;
+  /** What still runs once the new kernel has answered is interrupted rather than waited for. */
+  interrupt?: boolean;
+}
+
+/** The body of `POST computes/{id}/modules`. */
+export interface IModulesRequest {
+  /** The text of code cells. */
+  sources: string[];
+  /** Which kernel there; the usual Python kernel when null. */
+  kernelspec?: string | null;
+  /** The notebook's, to tell modules that lie beside it. */
+  path?: string | null;
+}
+
+/** The body of `POST computes/{id}/install`. */
+export interface IInstallRequest {
+  /** Names, with versions where needed. */
+  packages: string[];
+  kernelspec?: string | null;
 }
 
 /** The body of `POST computes/{id}/resize`. */
@@ -305,7 +324,7 @@ export interface IMetrics {
 /** A module that a notebook imports, as seen from a kernel on a machine. */
 export interface IModule {
   name: string;
-  /** What to install for it. */
+  /** What to install for it; empty where that is not known, or it is not missing. */
   package: string;
   /** `local`: beside the notebook. */
   state: 'present' | 'missing' | 'local' | 'unknown';

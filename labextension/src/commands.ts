@@ -10,14 +10,15 @@ import { create } from './create';
 import { ICurrentNotebook } from './current';
 import { computeIcon } from './icons';
 import { addMachineCommands } from './machinecommands';
-import { askToMove, IKnownComputes, IMoveAnswer } from './move';
+import { askToMove, IKnownComputes } from './move';
+import { FindOpened } from './opened';
 import { asProblem } from './request';
 import { resize } from './resize';
 import { ISettings } from './settings';
 import { showTexts } from './texts';
 import { IComputeModel } from './tokens';
 import { addWaitingCommands } from './waitingcommands';
-import { nameOf, shortState, sizeText } from './words';
+import { nameOf, qualifierOf, shortState, sizeText } from './words';
 
 export namespace CommandIDs {
   export const open = 'dsvm:open';
@@ -27,7 +28,6 @@ export namespace CommandIDs {
   export const stop = 'dsvm:stop';
   export const restart = 'dsvm:restart';
   export const resize = 'dsvm:resize';
-  export const reconnect = 'dsvm:reconnect';
   export const create = 'dsvm:create';
   export const signIn = 'dsvm:sign-in';
   export const signOut = 'dsvm:sign-out';
@@ -36,6 +36,7 @@ export namespace CommandIDs {
   export const copySSH = 'dsvm:copy-ssh';
   export const cancelMove = 'dsvm:cancel-move';
   export const stopWaiting = 'dsvm:stop-waiting';
+  export const reconnect = 'dsvm:reconnect';
   export const openSettings = 'dsvm:open-settings';
 }
 
@@ -48,6 +49,8 @@ export interface ICommandContext {
   trans: TranslationBundle;
   /** Show the panel. */
   openPanel: () => void;
+  /** Notebooks that are open in the page. */
+  opened?: FindOpened;
 }
 
 export const COMPUTE_ARGS = {
@@ -122,7 +125,9 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
       return compute && possible(compute) ? compute : undefined;
     }
     const choices = machinesOf(model).filter(possible);
-    const labels = choices.map(c => [c.name, sizeText(c.size, trans)].filter(Boolean).join(' · '));
+    const labels = choices.map(c =>
+      [c.name, qualifierOf(c, choices), sizeText(c.size, trans)].filter(Boolean).join(' · ')
+    );
     const answer = await InputDialog.getItem({
       title,
       items: labels,
@@ -135,20 +140,27 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
 
   const move = async (kernel: IKernel, compute: ICompute): Promise<void> => {
     const notebook = notebookName(kernel);
-    const busy =
-      kernel.execution_state === 'busy' ||
-      (current.notebook?.kernelId === kernel.id && current.notebook.busy);
-    const quietly =
-      !settings.confirmMove && !busy && (compute.id === FREE || (await known.has(compute.id)));
-    const answer: IMoveAnswer | null = quietly
-      ? {}
-      : await askToMove({ model, compute, kernel, notebook, busy, known, trans });
+    const opened = context.opened?.(kernel.id) ?? null;
+    const inFront = current.notebook?.kernelId === kernel.id ? current.notebook : null;
+    // The server's list is not renewed for every cell; where the notebook is open, the page knows better.
+    const busy = opened?.busy ?? (kernel.execution_state === 'busy' || !!inFront?.busy);
+    const answer = await askToMove({
+      model,
+      compute,
+      kernel,
+      notebook,
+      busy,
+      opened,
+      known,
+      confirm: settings.confirmMove,
+      trans
+    });
     if (!answer) {
       return;
     }
     await attempt(
       trans.__('%1 was not moved to %2', notebook, nameOf(compute, compute.id, trans)),
-      () => model.move(kernel.id, compute.id, answer.kernelspec)
+      () => model.move(kernel.id, compute.id, answer.kernelspec, answer.interrupt)
     );
   };
 
@@ -173,7 +185,8 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
         compute.os === 'windows'
           ? trans.__('Windows')
           : shortState(compute, model.runningOn(compute.id), trans);
-      return [compute.name, state].filter(Boolean).join(' · ');
+      const twin = qualifierOf(compute, model.computes);
+      return [compute.name, twin, state].filter(Boolean).join(' · ');
     },
     caption: trans.__(
       'Go on running the current notebook on that machine; it is started first where it is off'
@@ -341,33 +354,6 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
       );
       if (compute) {
         await resize({ model, compute, trans, withoutGpu: !!args.withoutGpu });
-      }
-    }
-  });
-
-  /** A kernel that is out of reach: of the machine in the arguments, else that of the current notebook. */
-  const lostKernel = (args: ReadonlyPartialJSONObject): IKernel | undefined => {
-    const own = kernelOf(args);
-    return [...(own ? [own] : []), ...(args.compute === undefined ? [] : model.kernels)].find(
-      kernel =>
-        kernel.link.state === 'reconnecting' &&
-        (args.compute === undefined || kernel.compute === computeOf(args)?.id)
-    );
-  };
-
-  commands.addCommand(CommandIDs.reconnect, {
-    label: trans.__('Reconnect Now'),
-    caption: trans.__('Try at once to reach a machine that does not answer'),
-    isEnabled: args => !!lostKernel(args),
-    describedBy: {
-      args: { ...COMPUTE_ARGS, properties: { ...COMPUTE_ARGS.properties, kernel: KERNEL_ARG } }
-    },
-    execute: async args => {
-      const kernel = lostKernel(args);
-      if (kernel) {
-        await attempt(trans.__('The machine could not be tried again'), () =>
-          model.reconnect(kernel.id)
-        );
       }
     }
   });

@@ -91,15 +91,18 @@ export function cleaned(kept: unknown): IFilters {
   };
 }
 
-/** Where the filters outlive the page: the part of the settings (`ISettings`) that is about them. */
+/** Where the filters outlive the page: JupyterLab's settings. */
 export interface IKeptFilters {
-  /** What was kept, of whatever shape. */
-  readonly filters: unknown;
-  readonly changed: ISignal<unknown, void>;
+  /** What is kept, of whatever shape. */
+  readonly filters: ReadonlyPartialJSONObject;
+  readonly changed: ISignal<IKeptFilters, void>;
   keepFilters(filters: ReadonlyPartialJSONObject): Promise<void>;
 }
 
-/** The filters as they are now. What a person changes is kept a moment later, once for many keys. */
+/**
+ * The filters as they are now. What a person changes is kept a moment later, once for many keys; what is changed where they
+ * are kept (the settings editor, another tab) is taken over.
+ */
 export class Filters implements IDisposable {
   constructor(
     private readonly _kept: IKeptFilters,
@@ -122,39 +125,43 @@ export class Filters implements IDisposable {
   }
 
   set(change: Partial<IFilters>): void {
-    this._value = { ...this._value, ...change };
-    this._changed.emit();
+    this._take({ ...this._value, ...change });
     window.clearTimeout(this._timer);
-    this._timer = window.setTimeout(() => {
-      this._timer = undefined;
-      this._kept.keepFilters({ ...this._value }).catch(reason => {
-        console.warn('jupyter-dsvm: the filters of the Compute panel could not be kept', reason);
-      });
-    }, this._delay);
-  }
-
-  clear(): void {
-    this.set(DEFAULT_FILTERS);
+    this._timer = window.setTimeout(() => void this._keep(), this._delay);
   }
 
   dispose(): void {
     this._isDisposed = true;
     window.clearTimeout(this._timer);
-    Signal.disconnectReceiver(this);
+    this._kept.changed.disconnect(this._onKept, this);
     Signal.clearData(this);
   }
 
-  /** They have been loaded, or changed in the settings editor or in another tab. Whoever types meanwhile wants that. */
+  private async _keep(): Promise<void> {
+    this._timer = undefined;
+    try {
+      await this._kept.keepFilters({ ...this._value });
+    } catch (reason) {
+      console.warn('jupyter-dsvm: the filters of the Compute panel could not be kept', reason);
+    }
+  }
+
   private _onKept(): void {
-    const kept = cleaned(this._kept.filters);
-    if (this._timer === undefined && !JSONExt.deepEqual({ ...kept }, { ...this._value })) {
-      this._value = kept;
+    // What a person has just typed, and is not kept yet, is newer.
+    if (this._timer === undefined) {
+      this._take(cleaned(this._kept.filters));
+    }
+  }
+
+  private _take(value: IFilters): void {
+    if (!JSONExt.deepEqual({ ...value }, { ...this._value })) {
+      this._value = value;
       this._changed.emit();
     }
   }
 
   private readonly _changed = new Signal<this, void>(this);
-  private _value = DEFAULT_FILTERS;
+  private _value: IFilters;
   private _isDisposed = false;
   private _timer: number | undefined;
 }

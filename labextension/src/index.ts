@@ -14,6 +14,7 @@ import { ComputeModel } from './model';
 import { KnownComputes } from './move';
 import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
+import { openedIn } from './opened';
 import { ComputePanel } from './panel';
 import { kernelspecPlugin, runningPlugin, settingsPlugin, statusPlugin } from './plugins';
 import { questionsPlugin } from './questions';
@@ -97,10 +98,19 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       known,
       settings,
       trans,
-      openPanel: () => shell.activateById(panel.id)
+      openPanel: () => shell.activateById(panel.id),
+      opened: openedIn(tracker)
     });
     const filters = new Filters(settings);
-    const panel = new ComputePanel({ model, metrics, current, filters, commands, trans });
+    const panel = new ComputePanel({
+      model,
+      metrics,
+      current,
+      filters,
+      settings,
+      commands,
+      trans
+    });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
 
     keepFocus(app);

@@ -23,6 +23,7 @@ export function addPlaces(
 
 /** Open a menu below the button that was pressed; when it closes, it goes away and the button has the focus again. */
 export function openMenu(menu: Menu, anchor: HTMLElement): void {
+  menu.addClass('jp-Dsvm-menu');
   const { left, bottom } = anchor.getBoundingClientRect();
   menu.aboutToClose.connect(() => {
     anchor.focus();

@@ -9,10 +9,14 @@ import {
   ICompute,
   IComputeList,
   ICreation,
+  IInstallRequest,
   IKernel,
   IKernelList,
   IKernelspec,
   IKernelspecList,
+  IModule,
+  IModuleList,
+  IModulesRequest,
   IMoveRequest,
   INewCompute,
   IOperation,
@@ -160,7 +164,9 @@ export class ComputeModel implements IComputeModel {
   }
 
   runningOn(compute: string): IOperation | undefined {
-    return this._operations.find(o => o.compute === compute && o.state === 'running');
+    return this._operations.find(
+      o => o.compute === compute && o.state === 'running' && o.kind !== 'install'
+    );
   }
 
   moving(kernel: string): IOperation | undefined {
@@ -168,7 +174,8 @@ export class ComputeModel implements IComputeModel {
   }
 
   failedOn(compute: string): IOperation | undefined {
-    const newest = this._operations.find(o => o.compute === compute);
+    // That pip failed there says nothing of the machine; its notification has the reason.
+    const newest = this._operations.find(o => o.compute === compute && o.kind !== 'install');
     return newest?.state === 'failed' && !this._dismissed.has(newest.id) ? newest : undefined;
   }
 
@@ -193,8 +200,17 @@ export class ComputeModel implements IComputeModel {
     return this._begin(`computes/${encodeURIComponent(compute)}/${action}`, { method: 'POST' });
   }
 
-  async move(kernel: string, compute: string, kernelspec?: string): Promise<IOperation> {
-    const body: IMoveRequest = kernelspec === undefined ? { compute } : { compute, kernelspec };
+  async move(
+    kernel: string,
+    compute: string,
+    kernelspec?: string,
+    interrupt = false
+  ): Promise<IOperation> {
+    const body: IMoveRequest = {
+      compute,
+      ...(kernelspec === undefined ? {} : { kernelspec }),
+      ...(interrupt ? { interrupt } : {})
+    };
     return this._begin(`kernels/${encodeURIComponent(kernel)}/compute`, {
       method: 'PUT',
       body: JSON.stringify(body)
@@ -239,6 +255,19 @@ export class ComputeModel implements IComputeModel {
   async kernelspecs(compute: string): Promise<IKernelspec[]> {
     const path = `computes/${encodeURIComponent(compute)}/kernelspecs`;
     return (await request<IKernelspecList>(path, this._settings, this._trans)).kernelspecs;
+  }
+
+  async modules(compute: string, body: IModulesRequest): Promise<IModule[]> {
+    const path = `computes/${encodeURIComponent(compute)}/modules`;
+    const init = { method: 'POST', body: JSON.stringify(body) };
+    return (await request<IModuleList>(path, this._settings, this._trans, init)).modules;
+  }
+
+  async install(compute: string, body: IInstallRequest): Promise<IOperation> {
+    return this._begin(`computes/${encodeURIComponent(compute)}/install`, {
+      method: 'POST',
+      body: JSON.stringify(body)
+    });
   }
 
   async openTerminal(compute: string): Promise<ITerminal> {

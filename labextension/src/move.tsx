@@ -1,10 +1,12 @@
-import { Dialog, ReactWidget, showDialog } from '@jupyterlab/apputils';
+import { Dialog, ReactWidget } from '@jupyterlab/apputils';
 import { IStateDB } from '@jupyterlab/statedb';
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { FREE, ICompute, IKernel } from './api';
-import { MoveSummary } from './components/MoveSummary';
+import { FREE, ICompute, IKernel, IKernelspec, IModule } from './api';
+import { IModulesThere } from './components/ModulesCheck';
+import { MoveSummary, startsMachine, WhileBusy } from './components/MoveSummary';
+import { IOpenedNotebook } from './opened';
 import { IComputeModel } from './tokens';
 import { nameOf } from './words';
 
@@ -48,30 +50,38 @@ export interface IMoveOptions {
   compute: ICompute;
   /** The notebook's file name. */
   notebook: string;
-  /** Whether a cell is running, so that the move waits for it. */
+  /** Whether a cell is running. */
   busy: boolean;
+  /** The notebook as it is open in the page, if it is. */
+  opened: IOpenedNotebook | null;
   known: IKnownComputes;
+  /** False: do not ask where there is nothing to say that a person must know. */
+  confirm?: boolean;
   trans: TranslationBundle;
 }
 
 export interface IMoveAnswer {
   /** Which kernel there; undefined leaves the choice to the server. */
   kernelspec?: string;
+  /** Whether what runs is interrupted rather than waited for. */
+  interrupt?: boolean;
 }
+
+/** How long a move that need not be asked about waits for what may make it necessary, in milliseconds. */
+const CHECK_TIME = 5000;
 
 /** Say what a move does and ask whether to. Resolves with null if not. */
 export async function askToMove(options: IMoveOptions): Promise<IMoveAnswer | null> {
   const { compute, notebook, known, trans } = options;
   const firstTime = compute.id !== FREE && !(await known.has(compute.id));
-  const answer = await showDialog<IMoveAnswer>({
+  if (options.confirm === false && !(await mustAsk(options, firstTime))) {
+    return {};
+  }
+  const dialog = new MoveDialog(new MoveBody(options, firstTime), {
     title: trans.__('Move %1 to %2?', notebook, nameOf(compute, compute.id, trans)),
-    body: new MoveBody(options, firstTime),
-    buttons: [
-      Dialog.cancelButton({ label: trans.__('Cancel') }),
-      Dialog.okButton({ label: trans.__('Move') })
-    ],
-    defaultButton: 1
+    trans
   });
+  const answer = await dialog.launch();
   if (!answer.button.accept) {
     return null;
   }
@@ -79,6 +89,72 @@ export async function askToMove(options: IMoveOptions): Promise<IMoveAnswer | nu
     await known.add(compute.id);
   }
   return answer.value ?? {};
+}
+
+/** Whether somebody has to know of something before the move, whatever the settings are. */
+async function mustAsk(options: IMoveOptions, firstTime: boolean): Promise<boolean> {
+  const { compute, busy, opened } = options;
+  if (firstTime || busy || opened?.isShared || startsMachine(compute)) {
+    return true;
+  }
+  const check = modulesThere(options)?.check('') ?? Promise.resolve([]);
+  const late = new Promise<IModule[]>(resolve => setTimeout(() => resolve([]), CHECK_TIME));
+  // What cannot be found out is no reason to ask: the move itself says what is wrong with the machine.
+  const found = await Promise.race([check.catch(() => []), late]);
+  return found.some(module => module.state === 'missing');
+}
+
+/** How the notebook's modules are looked for there; undefined where that cannot be, or there are none. */
+function modulesThere({ model, compute, opened }: IMoveOptions): IModulesThere | undefined {
+  const sources = opened?.sources;
+  if (!isReachable(compute) || !sources || sources.length === 0) {
+    return undefined;
+  }
+  return {
+    check: kernelspec =>
+      model.modules(compute.id, { sources, kernelspec: kernelspec || null, path: opened.path }),
+    install: (packages, kernelspec) =>
+      model.install(compute.id, { packages, kernelspec: kernelspec || null }),
+    operation: id => model.operations.find(operation => operation.id === id),
+    changed: model.stateChanged,
+    cancel: id => model.cancel(id)
+  };
+}
+
+/** Whether there is any use in asking that machine something. */
+function isReachable(compute: ICompute): boolean {
+  return compute.kind === 'host' || (compute.kind === 'dsvm' && compute.power_state === 'running');
+}
+
+/** Enter moves, but for a button inside: there it does what the button says. */
+class MoveDialog extends Dialog<IMoveAnswer> {
+  constructor(
+    private readonly _move: MoveBody,
+    options: { title: string; trans: TranslationBundle }
+  ) {
+    super({
+      title: options.title,
+      body: _move,
+      buttons: [
+        Dialog.cancelButton({ label: options.trans.__('Cancel') }),
+        Dialog.okButton({ label: options.trans.__('Move') })
+      ],
+      defaultButton: 1
+    });
+    this.addClass('jp-Dsvm-moveDialog');
+  }
+
+  handleEvent(event: Event): void {
+    const isOnButton =
+      event.type === 'keydown' &&
+      (event as KeyboardEvent).key === 'Enter' &&
+      event.target instanceof HTMLElement &&
+      this._move.node.contains(event.target) &&
+      event.target.matches('button, a');
+    if (!isOnButton) {
+      super.handleEvent(event);
+    }
+  }
 }
 
 class MoveBody extends ReactWidget implements Dialog.IBodyWidget<IMoveAnswer> {
@@ -91,26 +167,44 @@ class MoveBody extends ReactWidget implements Dialog.IBodyWidget<IMoveAnswer> {
   }
 
   getValue(): IMoveAnswer {
-    return this._kernelspec ? { kernelspec: this._kernelspec } : {};
+    return {
+      ...(this._kernelspec ? { kernelspec: this._kernelspec } : {}),
+      ...(this._whileBusy === 'interrupt' ? { interrupt: true } : {})
+    };
   }
 
   protected render(): React.ReactElement {
-    const { model, compute, kernel, busy, trans } = this._options;
-    const asks = compute.kind !== 'free' && compute.power_state === 'running';
+    const { model, compute, kernel, busy, opened, trans } = this._options;
     return (
       <MoveSummary
         compute={compute}
         from={nameOf(model.compute(kernel.compute), kernel.compute, trans)}
         busy={busy}
         firstTime={this._firstTime}
-        loadKernelspecs={asks ? () => model.kernelspecs(compute.id) : undefined}
+        isShared={opened?.isShared ?? false}
+        others={opened?.others ?? 0}
+        loadKernelspecs={isReachable(compute) ? () => this._kernelspecs() : undefined}
         onKernelspec={name => {
           this._kernelspec = name;
         }}
+        onWhileBusy={choice => {
+          this._whileBusy = choice;
+        }}
+        modules={this._modules}
         trans={trans}
       />
     );
   }
 
+  /** Those that the notebook can have: it keeps its language. */
+  private async _kernelspecs(): Promise<IKernelspec[]> {
+    const { model, compute, opened } = this._options;
+    const language = opened?.language ?? '';
+    const all = await model.kernelspecs(compute.id);
+    return language === '' ? all : all.filter(spec => spec.language.toLowerCase() === language);
+  }
+
+  private readonly _modules = modulesThere(this._options);
   private _kernelspec = '';
+  private _whileBusy: WhileBusy = 'wait';
 }

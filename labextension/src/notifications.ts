@@ -70,14 +70,20 @@ export class OperationNotifications implements IDisposable {
       autoClose: type === 'success' || type === 'info' ? STAYS : (false as const),
       // The manager keeps the old options where an update names none: name them all.
       progress: operation.state === 'running' ? (operation.progress ?? undefined) : undefined,
-      actions: details
-        ? [
-            {
-              label: this._trans.__('Details'),
-              callback: () => void this._showDetails(message, details)
-            }
-          ]
-        : []
+      actions: [
+        ...(details
+          ? [
+              {
+                label: this._trans.__('Details'),
+                callback: () => void this._showDetails(message, details)
+              }
+            ]
+          : []),
+        // The other kinds have their button on the machine's card.
+        ...(operation.kind === 'install' && operation.state === 'running'
+          ? [{ label: this._trans.__('Cancel'), callback: () => this._cancel(operation) }]
+          : [])
+      ]
     };
     let notification = shown?.notification ?? '';
     const isThere = Notification.manager.has(notification);
@@ -88,6 +94,11 @@ export class OperationNotifications implements IDisposable {
       notification = Notification.emit(shorten(message), type, options);
     }
     this._shown.set(operation.id, { notification, said });
+  }
+
+  private _cancel({ id }: IOperation): void {
+    // It may have ended in between, and then its end is shown.
+    this._model.cancel(id).catch(() => undefined);
   }
 
   private async _showDetails(title: string, details: string[]): Promise<void> {
@@ -171,6 +182,9 @@ export function describeOperation(
       if (operation.elsewhere && notice) {
         // Only the notice knows what has become of it: a stop elsewhere need not have released the machine.
         return fitted(notice, [], 'info');
+      }
+      if (operation.kind === 'install' && notice) {
+        return fitted(notice, [], 'success'); // which says what was installed
       }
       return fitted(done, notice ? [notice] : [], 'success');
     }

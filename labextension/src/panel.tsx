@@ -14,6 +14,7 @@ import { ICurrentNotebook } from './current';
 import { Filters } from './filters';
 import { computeIcon } from './icons';
 import { addPlaces, newMenu, openMenu } from './menu';
+import { ISettings } from './settings';
 import { PrimaryAction } from './states';
 import { IComputeModel, IMetricsModel } from './tokens';
 
@@ -28,7 +29,7 @@ const COMMAND_OF: Record<PrimaryAction, string> = {
   quota: ''
 };
 
-/** What is behind a card's menu button, in this order, as far as it is there and possible now. */
+/** What is behind a card's menu button, in this order, as far as it is possible now. */
 const MENU = [
   CommandIDs.attach,
   CommandIDs.detach,
@@ -36,12 +37,9 @@ const MENU = [
   CommandIDs.stop,
   CommandIDs.restart,
   CommandIDs.resize,
-  'dsvm:open-terminal',
-  'dsvm:copy-ssh'
+  CommandIDs.openTerminal,
+  CommandIDs.copySSH
 ];
-
-/** JupyterLab's own, where the page has it. */
-const OPEN_SETTINGS = 'settingeditor:open';
 
 /** With more machines than these a menu is no longer something to choose from, and a dialog with a list is. */
 const LONGEST_MENU = 20;
@@ -66,12 +64,16 @@ export class ComputePanel extends ReactWidget {
   }
 
   protected render(): React.ReactElement {
-    const { model, current, filters } = this._options;
+    const { model, current, filters, settings } = this._options;
     return (
       <UseSignal signal={model.stateChanged}>
         {() => (
           <UseSignal signal={current.changed}>
-            {() => <UseSignal signal={filters.changed}>{() => this._renderView()}</UseSignal>}
+            {() => (
+              <UseSignal signal={filters.changed}>
+                {() => <UseSignal signal={settings.changed}>{() => this._renderView()}</UseSignal>}
+              </UseSignal>
+            )}
           </UseSignal>
         )}
       </UseSignal>
@@ -79,13 +81,14 @@ export class ComputePanel extends ReactWidget {
   }
 
   private _renderView(): React.ReactElement {
-    const { model, current, commands, filters, trans } = this._options;
+    const { model, current, commands, filters, settings, trans } = this._options;
     const execute = (command: string, args?: ReadonlyPartialJSONObject) =>
       void commands.execute(command, args);
     return (
       <ComputePanelView
         model={model}
         notebook={current.notebook}
+        defaultAction={settings.defaultAction}
         gauge={this._gauge()}
         filters={filters.value}
         onFilters={change => filters.set(change)}
@@ -104,8 +107,8 @@ export class ComputePanel extends ReactWidget {
         onCreate={() => execute(CommandIDs.create)}
         onRefresh={() => execute(CommandIDs.refresh)}
         onSettings={
-          commands.hasCommand(OPEN_SETTINGS)
-            ? () => execute(OPEN_SETTINGS, { query: trans.__('Compute') })
+          commands.isEnabled(CommandIDs.openSettings)
+            ? () => execute(CommandIDs.openSettings)
             : undefined
         }
         trans={trans}
@@ -146,7 +149,6 @@ export class ComputePanel extends ReactWidget {
         id !== onButton &&
         // The notebook in front can be brought back from where it runs, and from there only.
         (id !== CommandIDs.detach || kernel?.compute === compute.id) &&
-        commands.hasCommand(id) &&
         commands.isEnabled(id, { compute: compute.id })
     );
   }
@@ -199,6 +201,7 @@ export namespace ComputePanel {
     metrics: IMetricsModel | null;
     current: ICurrentNotebook;
     filters: Filters;
+    settings: Pick<ISettings, 'defaultAction' | 'changed'>;
     commands: CommandRegistry;
     trans: TranslationBundle;
   }

@@ -9,6 +9,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import { canResize } from './actions';
 import { ICompute, IKernel, IOperation } from './api';
 import { quotaOf, quotaPage, Refusal, refusalOf } from './refusals';
+import { DefaultAction } from './settings';
 import {
   aboutText,
   agoText,
@@ -58,6 +59,8 @@ export interface ISituation {
   kernel?: IKernel;
   /** The current notebook's kernel, wherever it runs; absent when nothing can be moved. */
   current?: IKernel;
+  /** What the person wants the button of a machine that is off to do, where both can be done. */
+  defaultAction?: DefaultAction;
 }
 
 export interface IComputeState {
@@ -252,7 +255,7 @@ export const STATES: readonly IRow[] = [
     applies: s => s.compute.power_state === 'deallocated',
     tone: 'off',
     text: (_, trans) => trans.__('Off. Disk and static address still cost a little.'),
-    primary: s => (isMovable(s) ? 'attach' : 'start')
+    primary: s => (isMovable(s) ? (s.defaultAction ?? 'attach') : 'start')
   },
   {
     name: 'stopped',

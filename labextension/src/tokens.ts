@@ -6,9 +6,12 @@ import {
   ComputeAction,
   ICompute,
   ICreation,
+  IInstallRequest,
   IKernel,
   IKernelspec,
   IMetrics,
+  IModule,
+  IModulesRequest,
   INewCompute,
   IOperation,
   IProblem,
@@ -115,7 +118,13 @@ export interface IComputeModel extends IDisposable {
   /** All of these reject with a `RequestError`. */
   refresh(): Promise<void>;
   change(compute: string, action: ComputeAction): Promise<IOperation>;
-  move(kernel: string, compute: string, kernelspec?: string): Promise<IOperation>;
+  /** With `interrupt`, what still runs once the new kernel has answered is interrupted rather than waited for. */
+  move(
+    kernel: string,
+    compute: string,
+    kernelspec?: string,
+    interrupt?: boolean
+  ): Promise<IOperation>;
   /** Have the machine of a kernel that is out of reach tried at once. */
   reconnect(kernel: string): Promise<void>;
   /** With `release`, a machine whose start is no longer waited for is turned off again. */
@@ -127,6 +136,10 @@ export interface IComputeModel extends IDisposable {
   creation(subscription: string | null, location: string | null): Promise<ICreation>;
   create(wanted: INewCompute): Promise<IOperation>;
   kernelspecs(compute: string): Promise<IKernelspec[]>;
+  /** What of the modules that some code imports a kernel there has; the machine must be on. */
+  modules(compute: string, request: IModulesRequest): Promise<IModule[]>;
+  /** Have pip install packages for a kernel there. */
+  install(compute: string, request: IInstallRequest): Promise<IOperation>;
   /** Have a terminal of this Jupyter server made that is a shell on the machine. */
   openTerminal(compute: string): Promise<ITerminal>;
   /** What to type in a terminal of this server for a shell on the machine. */

@@ -101,6 +101,35 @@ export function addWaitingCommands(commands: CommandRegistry, tools: IWaitingToo
     return answer.button.label === trans.__('Stop Waiting and Release');
   };
 
+  /** A kernel that is out of reach: the current notebook's or, of the machine in the arguments, any. */
+  const lostKernel = (args: ReadonlyPartialJSONObject): IKernel | undefined => {
+    const own = kernelOf(args);
+    const others = args.compute === undefined ? [] : model.kernels;
+    return [...(own ? [own] : []), ...others].find(
+      ({ link, compute }) =>
+        link.state === 'reconnecting' &&
+        (args.compute === undefined || compute === computeOf(args)?.id)
+    );
+  };
+
+  commands.addCommand(CommandIDs.reconnect, {
+    label: trans.__('Reconnect to the Notebook’s Machine'),
+    caption: trans.__('Try now to reach the machine that the current notebook runs on'),
+    isEnabled: args => lostKernel(args) !== undefined,
+    describedBy: {
+      args: {
+        ...kernelArgs,
+        properties: { ...kernelArgs.properties, compute: COMPUTE_ARGS.properties.compute }
+      }
+    },
+    execute: async args => {
+      const kernel = lostKernel(args);
+      if (kernel) {
+        await attempt(trans.__('It could not be tried again'), () => model.reconnect(kernel.id));
+      }
+    }
+  });
+
   commands.addCommand(CommandIDs.openSettings, {
     label: args => (args.isPalette ? trans.__('Settings of Compute') : trans.__('Settings')),
     caption: trans.__('Open the settings of Compute'),

@@ -136,6 +136,20 @@ export function nameOf(
   return compute?.name ?? trans.__('a machine that is no longer listed');
 }
 
+/** What tells a machine from others of its name: the resource group, and the subscription where that is the same too. */
+export function qualifierOf(compute: ICompute, all: readonly ICompute[]): string | undefined {
+  const twins = all.filter(other => other.name === compute.name);
+  if (twins.length < 2) {
+    return undefined;
+  }
+  const sameGroup =
+    twins.filter(other => other.resource_group === compute.resource_group).length > 1;
+  return (
+    [sameGroup ? compute.subscription : null, compute.resource_group].filter(Boolean).join('/') ||
+    undefined
+  );
+}
+
 /** Number (from 1) and text of the step that is under way, or of the last one done. */
 export function currentStep(
   operation: IOperation

@@ -40,7 +40,7 @@ test('the sample notebook moves to a machine that was off, and back', async ({ p
     await expect(compute.card('gpu-vm')).toContainText('4 CPU · 28 GB · 1 × T4');
     await expect(compute.state('old-vm')).toContainText('still billed');
     await expect(compute.button('old-vm', 'Release')).toBeVisible();
-    await expect(compute.state('win-vm')).toContainText('notebooks cannot run on Windows yet');
+    await expect(compute.state('win-vm')).toContainText('notebooks cannot run there yet');
     await expect(compute.button('win-vm', 'Attach this notebook')).toHaveCount(0);
   });
 
@@ -53,7 +53,7 @@ test('the sample notebook moves to a machine that was off, and back', async ({ p
     await compute.button('gpu-vm', 'Start and attach').click();
     await expect(compute.dialog).toContainText('Move digits.ipynb to gpu-vm?');
     await expect(compute.dialog).toContainText('gpu-vm is off. It is started first');
-    await expect(compute.dialog).toContainText('Variables are not carried');
+    await expect(compute.dialog).toContainText('Variables stay behind on Free tier');
     await expect(compute.dialog).toContainText('JavaScript');
     await expect(compute.dialog.getByRole('button', { name: 'Move' })).toBeFocused();
     await page.keyboard.press('Escape');

@@ -173,6 +173,17 @@ describe('the types of the REST API', () => {
     expectValid(ajv.compile(schema), fixtures.moveRequest);
   });
 
+  it('asks for modules, and to install some, as the document wants it', () => {
+    for (const [name, body] of [
+      ['modules', fixtures.modulesRequest],
+      ['install', fixtures.installRequest]
+    ] as const) {
+      const { schema } =
+        openapi.paths[`/computes/{id}/${name}`].post.requestBody.content['application/json'];
+      expectValid(ajv.compile(schema), body);
+    }
+  });
+
   it.each<ISignInRequest>([{}, { tenant: 'contoso.com', keep: true }, { token: 'eyJ0' }])(
     'asks to sign in as the document wants it (%#)',
     body => {

@@ -143,9 +143,10 @@ describe('the commands', () => {
 
   it('move after a yes, with the focus on Move', async () => {
     const done = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
-    await settle(50);
-    expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe(
-      'Move analysis.ipynb to gpu-vm?'
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe(
+        'Move analysis.ipynb to gpu-vm?'
+      )
     );
     expect(document.activeElement?.textContent).toBe('Move');
     await press('Move');
@@ -172,15 +173,25 @@ describe('the commands', () => {
     }
   });
 
+  it('interrupt a running cell where a person wants that', async () => {
+    current.notebook = { ...current.notebook!, busy: true };
+    const done = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    await waitFor(() => expect(document.querySelector('.jp-Dsvm-busy')).not.toBeNull());
+    document.querySelector<HTMLElement>('.jp-Dsvm-busy input[value=interrupt]')!.click();
+    await press('Move');
+    await done;
+    expect(model.done).toEqual([['move', 'k-1', fixtures.gpu.id, undefined, 'interrupt']]);
+  });
+
   it('move unasked where a person wants that, but not while a cell runs or for the first time', async () => {
     settings.set({ confirmMove: false });
-    const first = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    const first = commands.execute(CommandIDs.attach, { compute: 'cpu-vm' });
     await press('Move');
     await first;
-    await commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    await commands.execute(CommandIDs.attach, { compute: 'cpu-vm' });
     expect(model.done).toHaveLength(2);
     model.kernels = [{ ...fixtures.kernel, execution_state: 'busy' }];
-    const busy = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
+    const busy = commands.execute(CommandIDs.attach, { compute: 'cpu-vm' });
     await press('Cancel');
     await busy;
     expect(model.done).toHaveLength(2);
@@ -248,6 +259,20 @@ describe('the commands', () => {
     await commands.execute(CommandIDs.refresh);
     expect(opened).toBe(1);
     expect(model.done).toEqual([['refresh']]);
+  });
+
+  it('tell machines of one name apart, in menus and where one is picked', async () => {
+    const twin = { ...fixtures.gpu, id: 'azure:twin', resource_group: 'teaching' };
+    model.set({ computes: [fixtures.free, fixtures.gpu, twin] });
+    const label = (compute: string) => commands.label(CommandIDs.attach, { compute, menu: true });
+    expect(label(fixtures.gpu.id)).toBe('gpu-vm · research · off');
+    expect(label('azure:twin')).toBe('gpu-vm · teaching · off');
+    void commands.execute(CommandIDs.start);
+    await settle(50);
+    const list = document.querySelector<HTMLSelectElement>('.jp-Dialog select')!;
+    list.selectedIndex = 1;
+    await press('Continue');
+    expect(model.done).toEqual([['change', 'azure:twin', 'start']]);
   });
 
   describe('to reconnect', () => {

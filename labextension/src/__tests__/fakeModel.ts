@@ -4,8 +4,11 @@ import {
   ComputeAction,
   ICompute,
   ICreation,
+  IInstallRequest,
   IKernel,
   IKernelspec,
+  IModule,
+  IModulesRequest,
   INewCompute,
   IOperation,
   IProblem,
@@ -107,9 +110,28 @@ export class FakeModel implements IComputeModel {
     return fixtures.attach;
   }
 
-  async move(kernel: string, compute: string, kernelspec?: string): Promise<IOperation> {
-    this.done.push(['move', kernel, compute, kernelspec]);
+  async move(
+    kernel: string,
+    compute: string,
+    kernelspec?: string,
+    interrupt = false
+  ): Promise<IOperation> {
+    this.done.push(['move', kernel, compute, kernelspec, ...(interrupt ? ['interrupt'] : [])]);
     return fixtures.attach;
+  }
+
+  /** What is found there, by kernelspec. */
+  found: (request: IModulesRequest) => Promise<IModule[]> = async () => [];
+
+  async modules(compute: string, request: IModulesRequest): Promise<IModule[]> {
+    this.done.push(['modules', compute, request]);
+    return this.found(request);
+  }
+
+  async install(compute: string, request: IInstallRequest): Promise<IOperation> {
+    this.done.push(['install', compute, request]);
+    this.set({ operations: [fixtures.install, ...this.operations] });
+    return fixtures.install;
   }
 
   async reconnect(kernel: string): Promise<void> {

@@ -2,12 +2,14 @@ import {
   ICompute,
   IComputeList,
   ICreation,
+  IInstallRequest,
   IKernel,
   IKernelList,
   IKernelspecList,
   ILinkState,
   IMetrics,
   IModuleList,
+  IModulesRequest,
   IMoveRequest,
   INewCompute,
   IOperation,
@@ -157,7 +159,28 @@ export const kernelspecList: IKernelspecList = {
   ]
 };
 
-export const moveRequest: IMoveRequest = { compute: gpu.id, kernelspec: 'pytorch' };
+export const moveRequest: IMoveRequest = {
+  compute: gpu.id,
+  kernelspec: 'pytorch',
+  interrupt: true
+};
+
+export const modulesRequest: IModulesRequest = {
+  sources: ['import numpy'],
+  kernelspec: null,
+  path: 'work/analysis.ipynb'
+};
+
+export const installRequest: IInstallRequest = { packages: ['plotly'], kernelspec: 'pytorch' };
+
+export const install: IOperation = {
+  ...attach,
+  id: 'op-install',
+  kind: 'install',
+  compute: cpu.id,
+  kernel: null,
+  steps: [{ name: 'install', text: 'Collecting plotly', state: 'running' }]
+};
 
 export const sizeOffer: ISizeOffer = {
   size: { name: 'Standard_NC8as_T4_v3', vcpus: 8, memory_gib: 56, gpus: 1, gpu_model: 'T4' },

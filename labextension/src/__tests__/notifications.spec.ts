@@ -77,6 +77,21 @@ describe('notifications of operations', () => {
     );
   });
 
+  it('follow pip, let it be cancelled, and say what was installed', () => {
+    start();
+    model.set({ operations: [fixtures.install] });
+    expect(shown()[0].message).toBe('Installing on cpu-vm. Step 1 of 1: Collecting plotly.');
+    const [cancel] = shown()[0].options.actions!;
+    expect(cancel.label).toBe('Cancel');
+    cancel.callback(new MouseEvent('click'));
+    expect(model.done).toEqual([['cancel', 'op-install', false]]);
+    const notice = 'plotly is installed for Python 3 on cpu-vm.';
+    model.set({ operations: [{ ...fixtures.install, ...ended, state: 'done', notice }] });
+    expect(shown()).toHaveLength(1);
+    expect(shown()[0]).toMatchObject({ type: 'success', message: notice });
+    expect(shown()[0].options.actions).toEqual([]);
+  });
+
   it('say where the notebook is after a cancelled move', () => {
     start();
     model.set({ operations: [{ ...fixtures.attach, ...ended, state: 'cancelled' }] });

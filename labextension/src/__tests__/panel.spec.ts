@@ -7,8 +7,8 @@ import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
 import { addCommands, CommandIDs } from '../commands';
 import { Filters } from '../filters';
 import { KnownComputes } from '../move';
-import { Settings } from '../settings';
 import { ComputePanel } from '../panel';
+import { Settings } from '../settings';
 import { FakeCurrent, FakeModel } from './fakeModel';
 import * as fixtures from './fixtures';
 
@@ -55,7 +55,15 @@ describe('the sidebar', () => {
       ran.push([id, args]);
       return id.startsWith('dsvm:') ? Promise.resolve() : execute(id, args);
     });
-    panel = new ComputePanel({ model, metrics: null, current, filters, commands, trans });
+    panel = new ComputePanel({
+      model,
+      metrics: null,
+      current,
+      filters,
+      settings,
+      commands,
+      trans
+    });
   });
 
   afterEach(() => {
@@ -71,7 +79,7 @@ describe('the sidebar', () => {
     expect(items()).toEqual(['Start gpu-vm', 'Resize gpu-vm…']);
   });
 
-  it('has the terminal and the SSH command there where the page has them', async () => {
+  it('has a terminal and the SSH command there', async () => {
     add('terminal:open', 'Open');
     await show();
     press(card('cpu-vm'), 'More actions for cpu-vm');
@@ -86,7 +94,7 @@ describe('the sidebar', () => {
     expect(ran).toEqual([[CommandIDs.reconnect, { compute: fixtures.cpu.id }]]);
     press(card('cpu-vm'), 'More actions for cpu-vm');
     expect(items()).toContain('Return Notebook to Free Tier…');
-    expect(items()).not.toContain('Reconnect Now');
+    expect(items()).not.toContain('Reconnect to the Notebook’s Machine');
   });
 
   it('leads a free account to sizes without GPU', async () => {
@@ -140,7 +148,7 @@ describe('the sidebar', () => {
     add('settingeditor:open', 'Settings');
     await show();
     fireEvent.click(screen.getByRole('button', { name: 'Settings' }));
-    expect(ran).toEqual([['settingeditor:open', { query: 'Compute' }]]);
+    expect(ran).toEqual([[CommandIDs.openSettings, {}]]);
   });
 
   it('has no way there where the page has none', async () => {

@@ -302,6 +302,14 @@ describe('the states of a machine', () => {
     expect(strong).toBe('still billed');
   });
 
+  it('do with a machine that is off what the person has chosen', () => {
+    const primary = (situation: Partial<ISituation>) =>
+      computeState({ compute: fixtures.gpu, defaultAction: 'start', ...situation }, trans).primary;
+    expect(primary({ current })).toBe('start');
+    expect(primary({ current, defaultAction: 'attach' })).toBe('attach');
+    expect(primary({ current, compute: fixtures.cpu })).toBe('attach');
+  });
+
   it('forget a refusal once the machine runs', () => {
     const state = computeState({ compute: fixtures.cpu, failed: failed(fixtures.problem) }, trans);
     expect(state).toMatchObject({ name: 'running', explains: false });

@@ -4,7 +4,6 @@ import * as React from 'react';
 
 import { ICompute } from '../api';
 import { ComputePanelView } from '../components/ComputePanelView';
-import { MoveSummary } from '../components/MoveSummary';
 import { INotebook } from '../current';
 import { DEFAULT_FILTERS, IFilters } from '../filters';
 import { PrimaryAction } from '../states';
@@ -431,58 +430,5 @@ describe('the panel', () => {
     expect(notebookSection().textContent).toContain(text);
     expect(card('gpu-vm').getByRole('button', { name: 'Start' })).toBeTruthy();
     expect(screen.queryByRole('button', { name: 'Attach this notebook' })).toBeNull();
-  });
-});
-
-describe('the body of the move dialog', () => {
-  const props = {
-    compute: fixtures.gpu,
-    from: 'Free tier',
-    busy: false,
-    firstTime: false,
-    onKernelspec: jest.fn(),
-    trans
-  };
-
-  it('says what happens, what it costs and what stays behind', () => {
-    render(<MoveSummary {...props} busy firstTime />);
-    const items = screen.getAllByRole('listitem').map(item => item.textContent);
-    expect(items).toEqual([
-      'gpu-vm is off. It is started first, and billed from then on.',
-      'A cell is running: the notebook moves when it has finished.',
-      "Variables are not carried; run the notebook's cells again there.",
-      'Until gpu-vm has answered, the notebook stays as it is on Free tier.',
-      expect.stringContaining('can run JavaScript in this page')
-    ]);
-    expect(screen.getByText('While it is on: ~$0.53/h (estimate).')).toBeTruthy();
-  });
-
-  it('says nothing that does not apply', () => {
-    render(<MoveSummary {...props} compute={fixtures.cpu} />);
-    expect(screen.getAllByRole('listitem')).toHaveLength(2);
-  });
-
-  it('lets a person choose where there are several kernels', async () => {
-    const onKernelspec = jest.fn();
-    render(
-      <MoveSummary
-        {...props}
-        onKernelspec={onKernelspec}
-        loadKernelspecs={async () => fixtures.kernelspecList.kernelspecs}
-      />
-    );
-    fireEvent.change(await screen.findByLabelText(/Kernel on gpu-vm/), {
-      target: { value: 'pytorch' }
-    });
-    expect(onKernelspec).toHaveBeenCalledWith('pytorch');
-  });
-
-  it('can be answered where the kernels cannot be listed', async () => {
-    render(
-      <MoveSummary {...props} loadKernelspecs={() => Promise.reject(new Error('no answer'))} />
-    );
-    expect((await screen.findByText(/could not be listed: no answer\./)).getAttribute('role')).toBe(
-      'status'
-    );
   });
 });

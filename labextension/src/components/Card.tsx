@@ -4,6 +4,7 @@ import * as React from 'react';
 
 import { CancelChoice } from '../actions';
 import { ICompute, IKernel, IOperation } from '../api';
+import { DefaultAction } from '../settings';
 import { computeState, IComputeState, PrimaryAction, primaryLabel } from '../states';
 import { priceSource, priceText, sizeText } from '../words';
 import { useKeptFocus } from './keptFocus';
@@ -35,6 +36,8 @@ export interface ICardProps {
   kernel?: IKernel;
   /** The current notebook's kernel. */
   current?: IKernel;
+  /** What the button of a machine that is off does first. */
+  defaultAction?: DefaultAction;
   placement?: IPlacement;
   /** What is possible besides the card's own button; without anything there is no menu button. */
   menuOf: (primary: PrimaryAction | null) => string[];
@@ -76,7 +79,10 @@ export function Card(props: ICardProps): React.ReactElement {
           )}
         </p>
       )}
-      <StateText state={state} title={kernel?.link.reason || compute.attached.join('\n')} />
+      <StateText
+        state={state}
+        title={kernel?.link.reason || compute.attached.join('\n') || undefined}
+      />
       {compute.attached.length > 2 && <Attached paths={compute.attached} trans={trans} />}
       {operation && (
         <OperationProgress

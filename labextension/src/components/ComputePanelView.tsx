@@ -6,10 +6,11 @@ import { canAttach, CancelChoice, machinesOf } from '../actions';
 import { FREE, ICompute, IKernel, IOperation } from '../api';
 import { INotebook } from '../current';
 import { DEFAULT_FILTERS, IFilters, matching } from '../filters';
+import { DefaultAction } from '../settings';
 import { isSignInProblem } from '../signin';
 import { PrimaryAction, usualSeconds } from '../states';
 import { IComputeModel } from '../tokens';
-import { clockText } from '../words';
+import { clockText, qualifierOf } from '../words';
 import { Card } from './Card';
 import { FilterBar } from './FilterBar';
 import { MachineList } from './MachineList';
@@ -23,6 +24,8 @@ export interface IComputePanelViewProps {
   notebook: INotebook | null;
   /** How much of where it runs is in use. */
   gauge?: React.ReactNode;
+  /** What the button of a machine that is off does first. */
+  defaultAction?: DefaultAction;
   filters?: IFilters;
   /** Without it there is nothing to filter with. */
   onFilters?: (change: Partial<IFilters>) => void;
@@ -223,12 +226,13 @@ function Cards(
           <Card
             key={compute.id}
             compute={compute}
-            qualifier={qualifier(compute, names.get(compute.name) ?? [])}
+            qualifier={qualifierOf(compute, names.get(compute.name) ?? [])}
             operation={operation}
             usual={operation && usualSeconds(model.operations, operation)}
             failed={model.failedOn(compute.id)}
             kernel={kernels.get(compute.id)}
             current={current}
+            defaultAction={props.defaultAction}
             placement={placement}
             menuOf={primary => props.menuOf(compute, primary)}
             onAction={action => props.onAction(compute, action)}
@@ -275,19 +279,6 @@ function Footer(props: IComputePanelViewProps): React.ReactElement | null {
       )}
     </div>
   ) : null;
-}
-
-/** The resource group, where two machines have the same name. */
-function qualifier(compute: ICompute, twins: ICompute[]): string | undefined {
-  if (twins.length < 2) {
-    return undefined;
-  }
-  const sameGroup =
-    twins.filter(other => other.resource_group === compute.resource_group).length > 1;
-  return (
-    [sameGroup ? compute.subscription : null, compute.resource_group].filter(Boolean).join('/') ||
-    undefined
-  );
 }
 
 function Skeleton(props: { trans: TranslationBundle }): React.ReactElement {

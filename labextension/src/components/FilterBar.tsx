@@ -15,6 +15,9 @@ import {
 /** With no more machines than these nobody needs to search, and the filters are behind their button. */
 export const FEW = 6;
 
+/** As `schema/plugin.json` has it. */
+const LONGEST_TEXT = 200;
+
 export interface IFilterBarProps {
   filters: IFilters;
   machines: readonly ICompute[];
@@ -73,6 +76,7 @@ export function FilterBar(props: IFilterBarProps): React.ReactElement {
               ref={field}
               className="jp-mod-styled"
               type="search"
+              maxLength={LONGEST_TEXT}
               value={filters.text}
               placeholder={trans.__('Filter by name, size, region')}
               aria-label={trans.__('Filter by name, size, region')}

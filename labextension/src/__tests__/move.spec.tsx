@@ -1,0 +1,299 @@
+import { Dialog } from '@jupyterlab/apputils';
+import { nullTranslator } from '@jupyterlab/translation';
+import { waitFor } from '@testing-library/dom';
+
+import { ICompute, IModule, IOperation } from '../api';
+import { askToMove, IMoveAnswer, IMoveOptions, KnownComputes } from '../move';
+import { IOpenedNotebook } from '../opened';
+import { FakeModel } from './fakeModel';
+import { settle } from './fakeServer';
+import * as fixtures from './fixtures';
+
+const opened: IOpenedNotebook = {
+  path: 'work/analysis.ipynb',
+  busy: false,
+  language: 'python',
+  sources: ['import sklearn'],
+  isShared: false,
+  others: 0
+};
+
+const missing: IModule[] = [
+  { name: 'sklearn', package: 'scikit-learn', state: 'missing' },
+  { name: 'plotly', package: 'plotly', state: 'missing' },
+  { name: 'old_thing', package: '', state: 'missing' },
+  { name: 'numpy', package: '', state: 'present' }
+];
+
+describe('the move dialog', () => {
+  let model: FakeModel;
+  let known: KnownComputes;
+  let answer: Promise<IMoveAnswer | null>;
+
+  beforeEach(() => {
+    model = new FakeModel();
+    known = new KnownComputes(null);
+  });
+
+  afterEach(() => {
+    Dialog.flush();
+    document.body.textContent = '';
+  });
+
+  const open = async (compute: ICompute, more: Partial<IMoveOptions> = {}): Promise<void> => {
+    answer = askToMove({
+      model,
+      kernel: fixtures.kernel,
+      compute,
+      notebook: 'analysis.ipynb',
+      busy: false,
+      opened,
+      known,
+      trans: nullTranslator.load('jupyter_dsvm'),
+      ...more
+    });
+    await settle(50);
+    if (more.confirm !== false) {
+      await waitFor(() => expect(document.querySelector('.jp-Dsvm-moveSummary')).not.toBeNull());
+    }
+  };
+  const body = () => document.querySelector('.jp-Dsvm-move')?.textContent ?? '';
+  const titles = () =>
+    [...document.querySelectorAll<HTMLElement>('.jp-Dsvm-move [title]')].map(node => node.title);
+  const button = (label: string) =>
+    [...document.querySelectorAll<HTMLElement>('.jp-Dialog button')].find(
+      node => node.textContent === label
+    );
+  const act = async (action: () => unknown): Promise<void> => {
+    await action();
+    await settle(50);
+  };
+  const press = async (label: string) =>
+    act(async () => {
+      button(label)!.click();
+      await settle(50);
+    });
+  const key = async (target: Element, name: string) =>
+    act(async () => {
+      target.dispatchEvent(new KeyboardEvent('keydown', { key: name, bubbles: true }));
+      await settle(50);
+    });
+  const end = async (operation: Partial<IOperation>) =>
+    act(async () => {
+      model.set({ operations: [{ ...fixtures.install, ...operation }] });
+      await settle(50);
+    });
+
+  it('says what a machine that is off will cost, and that its kernel is chosen later', async () => {
+    await open(fixtures.gpu);
+    expect(body()).toContain(
+      'gpu-vm is off. It is started first, and billed ~$0.53/h from then on.'
+    );
+    expect(titles()).toEqual([expect.stringContaining('Retail Prices of 2026-11-01')]);
+    expect(body()).toContain('Variables stay behind on Free tier');
+    expect(body()).toContain('Once gpu-vm is on, the kernel most like this notebook’s is chosen');
+    expect(document.querySelector('.jp-Dsvm-move select')).toBeNull();
+    expect(model.done).toEqual([]); // nothing can be asked of it
+    await press('Cancel');
+    expect(await answer).toBeNull();
+    expect(await known.has(fixtures.gpu.id)).toBe(false);
+  });
+
+  it('says that a price is not known, and that a stopped machine is billed', async () => {
+    await open({ ...fixtures.gpu, price: null });
+    expect(body()).toContain('its price is not known');
+    await press('Cancel');
+    await open(fixtures.old);
+    expect(body()).toContain('is off, but billed');
+    await press('Cancel');
+  });
+
+  it('moves by Enter and stays by Escape', async () => {
+    await open(fixtures.gpu);
+    expect(document.activeElement).toBe(button('Move'));
+    await key(document.activeElement!, 'Enter');
+    expect(await answer).toEqual({});
+    await open(fixtures.gpu);
+    await key(document.activeElement!, 'Escape');
+    expect(await answer).toBeNull();
+  });
+
+  it('names what is missing, has it installed, and looks again', async () => {
+    model.found = async () => missing;
+    await open(fixtures.cpu);
+    expect(model.done).toEqual([
+      ['modules', fixtures.cpu.id, { sources: opened.sources, kernelspec: null, path: opened.path }]
+    ]);
+    expect(body()).toContain(
+      '3 modules are missing there: sklearn (scikit-learn), plotly, old_thing.'
+    );
+    // Enter on that button does what it says, and moves nothing.
+    button('Install')!.focus();
+    await key(button('Install')!, 'Enter');
+    expect(document.querySelector('.jp-Dialog')).not.toBeNull();
+    await press('Install');
+    expect(model.done[1]).toEqual([
+      'install',
+      fixtures.cpu.id,
+      { packages: ['scikit-learn', 'plotly'], kernelspec: null }
+    ]);
+    expect(body()).toContain('Collecting plotly');
+    expect(button('Install')).toBeUndefined();
+    model.found = async () => [missing[3]];
+    await end({ state: 'done', ended: '2026-11-21T10:00:09.000Z' });
+    await waitFor(() => expect(body()).toContain('cpu-vm has all that the notebook imports.'));
+    await press('Move');
+    expect(await answer).toEqual({});
+  });
+
+  it.each<[Partial<IOperation> | null, string]>([
+    [{ state: 'failed', error: { code: 'x', message: 'pip said no', advice: '' } }, 'pip said no.'],
+    [null, 'no longer knows what became of installing on cpu-vm.']
+  ])('says why nothing was installed (%#)', async (operation, said) => {
+    model.found = async () => missing;
+    await open(fixtures.cpu);
+    await press('Install');
+    button('Cancel installing')!.focus();
+    await press('Cancel installing');
+    expect(model.done[model.done.length - 1]).toEqual(['cancel', 'op-install', false]);
+    if (operation) {
+      await end(operation);
+    } else {
+      await act(async () => model.set({ operations: [] }));
+    }
+    expect(body()).toContain(said);
+    expect(button('Install')).toBeDefined();
+    // The button that had the focus is gone, and Escape is heard all the same.
+    await key(document.activeElement!, 'Escape');
+    expect(await answer).toBeNull();
+  });
+
+  it('moves while something is being installed', async () => {
+    model.found = async () => missing;
+    await open(fixtures.cpu);
+    await press('Install');
+    await press('Move');
+    expect(await answer).toEqual({});
+  });
+
+  it('looks for the modules of the kernel that is chosen', async () => {
+    await open(fixtures.cpu);
+    const select = document.querySelector<HTMLSelectElement>('.jp-Dsvm-move select')!;
+    await act(async () => {
+      select.value = 'pytorch';
+      select.dispatchEvent(new Event('change', { bubbles: true }));
+      await settle(50);
+    });
+    expect(model.done[model.done.length - 1]).toMatchObject([
+      'modules',
+      fixtures.cpu.id,
+      { kernelspec: 'pytorch' }
+    ]);
+    await press('Move');
+    expect(await answer).toEqual({ kernelspec: 'pytorch' });
+  });
+
+  it('says what could not be found out, and what lies beside the notebook', async () => {
+    model.found = async () => [
+      { name: 'helpers', package: '', state: 'local' },
+      { name: 'odd', package: '', state: 'unknown' }
+    ];
+    await open(fixtures.cpu);
+    expect(body()).toContain('helpers lies beside the notebook and is not on cpu-vm.');
+    expect(body()).toContain('Whether cpu-vm has odd could not be found out.');
+    await press('Cancel');
+    model.found = () => Promise.reject(new Error('It cannot be reached'));
+    await open(fixtures.cpu);
+    expect(body()).toContain('It cannot be reached.');
+    expect(button('Move')).toBeDefined();
+    await press('Cancel');
+  });
+
+  it('looks for no modules of other languages and of the free tier', async () => {
+    await open(fixtures.cpu, { opened: { ...opened, sources: null } });
+    await press('Cancel');
+    await open(fixtures.cpu, { opened: null });
+    await press('Cancel');
+    await open(fixtures.free, { kernel: { ...fixtures.kernel, compute: fixtures.cpu.id } });
+    expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe(
+      'Move analysis.ipynb to Free tier?'
+    );
+    expect(body()).toContain('Variables stay behind on cpu-vm');
+    expect(body()).not.toContain('JavaScript');
+    await press('Move');
+    expect(await answer).toEqual({});
+    expect(model.done).toEqual([]);
+  });
+
+  it('waits for a running cell unless it is told to interrupt', async () => {
+    for (const [choice, expected] of [
+      ['wait', {}],
+      ['interrupt', { interrupt: true }]
+    ] as const) {
+      await open(fixtures.gpu, { busy: true });
+      expect(document.querySelector('.jp-Dsvm-busy legend')?.textContent).toBe(
+        'A cell is running.'
+      );
+      const radio = (value: string) =>
+        document.querySelector<HTMLInputElement>(`.jp-Dsvm-busy input[value=${value}]`)!;
+      expect(radio('wait').checked).toBe(true);
+      await act(async () => radio(choice).click());
+      await press('Move');
+      expect(await answer).toEqual(expected);
+    }
+  });
+
+  it('can be answered where the kernels cannot be listed, and warns of JavaScript once', async () => {
+    model.kernelspecs = () => Promise.reject(new Error('no answer'));
+    await open(fixtures.cpu);
+    expect(body()).toContain('The kernels of cpu-vm could not be listed: no answer.');
+    expect(body()).toContain('can run JavaScript in this page');
+    await press('Move');
+    expect(await answer).toEqual({});
+    const r = { name: 'ir', display_name: 'R', language: 'R' };
+    model.kernelspecs = async () => [r, fixtures.kernelspecList.kernelspecs[0]];
+    await open(fixtures.cpu);
+    expect(body()).toContain('Kernel on cpu-vm: Python 3');
+    expect(body()).not.toContain('JavaScript');
+    await press('Cancel');
+    model.kernelspecs = async () => [r];
+    await open(fixtures.cpu);
+    expect(body()).toContain('cpu-vm has no kernel of this notebook’s language.');
+    await press('Cancel');
+  });
+
+  it('says who moves along', async () => {
+    await open(fixtures.gpu, { opened: { ...opened, isShared: true } });
+    expect(body()).toContain('Whoever else opens this notebook shares its kernel');
+    await press('Cancel');
+    await open(fixtures.gpu, { opened: { ...opened, isShared: true, others: 2 } });
+    expect(body()).toContain('2 other people work in this notebook');
+    await press('Cancel');
+  });
+
+  it('asks all the same where something must be known', async () => {
+    await known.add(fixtures.cpu.id);
+    const quiet = { confirm: false };
+    await open(fixtures.cpu, quiet);
+    expect(await answer).toEqual({});
+    expect(document.querySelector('.jp-Dialog')).toBeNull();
+    model.found = () => Promise.reject(new Error('no answer'));
+    await open(fixtures.cpu, quiet);
+    expect(await answer).toEqual({});
+    model.found = async () => missing;
+    await known.add(fixtures.gpu.id);
+    const reasons: [ICompute, Partial<IMoveOptions>][] = [
+      [fixtures.cpu, {}], // missing modules
+      [fixtures.gpu, {}], // is started
+      [{ ...fixtures.cpu, id: 'azure:other' }, {}], // for the first time
+      [fixtures.cpu, { busy: true }],
+      [fixtures.cpu, { opened: { ...opened, sources: [], isShared: true } }]
+    ];
+    for (const [compute, more] of reasons) {
+      await open(compute, { ...quiet, ...more });
+      expect(document.querySelector('.jp-Dialog')).not.toBeNull();
+      await press('Cancel');
+      expect(await answer).toBeNull();
+    }
+  });
+});
