@@ -301,6 +301,7 @@ test('attached, out of reach, and resized with a notebook on it', async ({ page,
     try {
       await compute.choose('cpu-vm', /^Resize/);
       await compute.dialog.getByRole('radio', { name: 'D2ds_v5', exact: true }).check();
+      await compute.dialog.getByRole('checkbox', { name: /^End the kernel of a\.ipynb/ }).check();
       await compute.dialog.getByRole('button', { name: 'Resize' }).click();
       await expectRow(compute, RESIZING);
       expect(await faultsInBothThemes(page, PANEL)).toEqual([]);
@@ -311,6 +312,8 @@ test('attached, out of reach, and resized with a notebook on it', async ({ page,
   });
 
   await test.step('as it was', async () => {
+    await compute.move('cpu-vm', 'Return to free tier');
+    await notebook.untilOn('Free tier');
     await compute.choose('cpu-vm', /^Resize/);
     await compute.dialog.getByRole('radio', { name: 'D4ds_v5', exact: true }).check();
     await compute.dialog.getByRole('button', { name: 'Resize' }).click();
