@@ -124,6 +124,7 @@ $(STAMPS)/peers/done: benchmarks/setup-peers $(STAMPS)/python
 bench: setup $(STAMPS)/peers/done
 	@scripts/need sshd openssh-server
 	@scripts/need ssh openssh-client
+	@scripts/need rsync rsync || echo "   (rsync is not measured)"
 	@echo "== measuring, for about 20 minutes in which nothing else should run here"
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 

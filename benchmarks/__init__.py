@@ -11,5 +11,5 @@
     report       RESULTS.md and results.json
 
 The other modules are groups of rows: ``launch``, ``roundtrip``, ``throughput``, ``queued``, ``browser``, ``memory``,
-``imports``, ``privacy``, ``loss``.
+``imports``, ``privacy``, ``loss``, ``sync``.
 """

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import browser, imports, launch, loss, memory, privacy, queued, report, roundtrip, throughput
+from . import browser, imports, launch, loss, memory, privacy, queued, report, roundtrip, sync, throughput
 from .bench import Bench
 from .machines import machine, way
 
@@ -25,6 +25,7 @@ GROUPS = {
     "imports": imports,
     "privacy": privacy,
     "loss": loss,
+    "sync": sync,
 }
 
 ROUND_TRIP = 0.04

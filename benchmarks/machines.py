@@ -43,7 +43,7 @@ class Way:
 def machine(folder: Path) -> Iterator[SSHServer]:
     """``python3`` there is the Python that runs this."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with sshd(folder, env={"PATH": path}) as server:
+    with sshd(folder, "Subsystem sftp internal-sftp", env={"PATH": path}) as server:
         yield server
 
 

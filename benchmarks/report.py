@@ -13,11 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .contenders import LOCAL, OURS, PEER, PEERS
+from .contenders import OURS, PEER, PEERS
 from .machines import ROOT
 from .rows import Results, Row, Samples
 
-COLUMNS = (LOCAL, PEER, OURS)
 PACKAGES = ("jupyter_client", "jupyter_server", "ipykernel", "pyzmq", "tornado", "paramiko")
 
 
@@ -71,11 +70,17 @@ def markdown(results: Results, about: dict[str, Any]) -> str:
     ]
     if about["quick"]:
         lines += ["**A quick run: small numbers, only to see that each row can be measured.**", ""]
-    lines += [
-        f"| | local | sshpyk {about['versions']['sshpyk']} | ours | ÷ local | ÷ sshpyk | to reach | reached |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [_line(results, row, about["quick"]) for row in results.rows]
+    tables: dict[tuple[str, ...], list[Row]] = {}
+    for row in results.rows:
+        tables.setdefault(row.columns, []).append(row)
+    for columns, rows in tables.items():
+        names = [f"{name} {about['versions']['sshpyk']}" if name == PEER else name for name in columns]
+        ratios = [f"÷ {name}" for name in columns if name != OURS]
+        lines += ["| | " + " | ".join([*names, *ratios, "to reach", "reached"]) + " |"]
+        lines += ["|---" * (1 + len(names) + len(ratios) + 2) + "|"]
+        lines += [_line(results, row, about["quick"]) for row in rows]
+        lines.append("")
+    lines.pop()
     remarks = list(_remarks(results))
     if remarks:
         lines += ["", *remarks]
@@ -85,8 +90,8 @@ def markdown(results: Results, about: dict[str, Any]) -> str:
 def _line(results: Results, row: Row, quick: bool) -> str:
     samples, medians = results.samples[row.key], results.medians(row.key)
     cells = [row.title]
-    cells += [_cell(row, samples.get(name)) for name in COLUMNS]
-    cells += [_ratio(medians, name) for name in (LOCAL, PEER)]
+    cells += [_cell(row, samples.get(name)) for name in row.columns]
+    cells += [_ratio(medians, name) for name in row.columns if name != OURS]
     reached = row.target.reached(medians) if row.target and not quick else None
     cells += [row.target.text if row.target else "", {True: "yes", False: "**no**", None: ""}[reached]]
     return "| " + " | ".join(cells) + " |"
@@ -114,7 +119,7 @@ def _ratio(medians: dict[str, float], other: str) -> str:
 def _remarks(results: Results) -> Sequence[str]:
     found = []
     for row in results.rows:
-        for name in COLUMNS:
+        for name in row.columns:
             samples = results.samples[row.key].get(name)
             if samples is None:
                 continue

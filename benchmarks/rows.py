@@ -52,6 +52,8 @@ class Row:
     unit: str
     target: Target | None = None
     digits: int = 2
+    columns: tuple[str, ...] = (LOCAL, PEER, OURS)
+    """Who is measured; rows with the same columns are one table."""
 
 
 @dataclass

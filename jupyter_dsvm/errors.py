@@ -28,7 +28,8 @@
     │   ├── ChangedMeanwhile       a file is not what the plan was made for; the next sync looks again
     │   ├── UnsafePath             a path or link that would lead out of the workspace
     │   ├── SecretRefused          a private key; it stays where it is
-    │   └── DiskFull               no room; what was begun is removed and nothing was replaced
+    │   ├── DiskFull               no room; what was begun is removed and nothing was replaced
+    │   └── Superseded             another connection has taken over the folder on the VM
     ├── NotAllowed                 the caller may not do this (from a VM, from code, as a guest)
     ├── BadRequest                 what was asked cannot be understood (a line of %dsvm, a body that is no JSON)
     └── NotFound                   no kernel or operation has that id
@@ -211,6 +212,10 @@ class SecretRefused(SyncError):
 class DiskFull(SyncError):
     code = "DiskFull"
     status = 507
+
+
+class Superseded(SyncError):
+    code = "Superseded"
 
 
 class NotAllowed(DSVMError):

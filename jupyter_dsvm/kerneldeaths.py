@@ -16,6 +16,9 @@ from .relay.deaths import KILLED, LOOK_EVERY, Look, Watch
 
 GIB = 1024**3
 
+OUT_OF_MEMORY = "OutOfMemory"
+"""The code of such a problem; the page offers a larger machine after it."""
+
 
 class KernelDeaths:
     def __init__(self, look: Callable[[], Look], every: float = LOOK_EVERY) -> None:
@@ -84,7 +87,7 @@ def problem_of(death: Death, limit: int | None) -> Problem:
             else f"Resize {death.compute_name}, move to a bigger machine"
         )
         return Problem(
-            "OutOfMemory",
+            OUT_OF_MEMORY,
             f"Out of memory at {gigabytes(limit)}{where}: the kernel was ended, and its variables are lost.",
             f"{first}, or load less at a time and shut down notebooks that are not in use.",
         )

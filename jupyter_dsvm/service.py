@@ -26,9 +26,9 @@ from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import Computes
 from .connections import Connections
 from .elsewhere import Elsewhere
-from .errors import ComputeNotRunning, NotFound
+from .errors import ComputeNotRunning, DSVMError, KernelStartError, NotFound
 from .keptchanges import KeptChanges
-from .kerneldeaths import KernelDeaths
+from .kerneldeaths import OUT_OF_MEMORY, KernelDeaths
 from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
 from .metrics import ComputeMetrics
@@ -44,6 +44,7 @@ from .terminals import Terminals
 if TYPE_CHECKING:
     from .compute.free_tier import FreeTier
     from .kernels.backends import Backend
+    from .kernels.deaths import Death
     from .kernels.keptfiles import KeptKernel
     from .relay.deaths import Look
 
@@ -415,6 +416,13 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         """A kernel that an earlier server process left on its VM. Blocks for imports and files only: nobody is asked and
         nothing connected here, so the machine may be off, gone, or not be known any more; the kernel's link tells."""
         return self.connections.adopt(kept, handed_on)
+
+    def explain_death(self, kernel_id: str, death: Death) -> DSVMError | None:
+        """Of a kernel that ended unasked: for the cell that ran then. On the I/O thread, right after it."""
+        problem = self.deaths.problem(kernel_id, death)
+        if problem is None or problem.code != OUT_OF_MEMORY:
+            return None
+        return KernelStartError(problem.message, advice=problem.advice, code=problem.code)
 
     def claim_changes(self) -> None:
         """What an earlier server was changing when it ended is shown again. Blocks for small files; called while the server

@@ -194,7 +194,7 @@ def test_an_attach_is_shown_step_by_step_and_ends_in_one_line():
 
 def test_what_another_part_has_to_say_of_an_attach_follows_its_line():
     with stage() as s:
-        s.service.attach_notes = lambda kernel_id: [f"{kernel_id} needs <pandas>."]
+        s.service.attach_notes = lambda kernel_id, kernelspec=None: [f"{kernel_id} needs <pandas>."]
         answer = s.run("attach cpu-vm").result
         assert answer["text"].splitlines()[1] == "k1 needs <pandas>."
         assert "<div>k1 needs &lt;pandas&gt;.</div>" in answer["live"]["html"]

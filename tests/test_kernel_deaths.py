@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from jupyter_dsvm.emulator import Emulator
+from jupyter_dsvm.errors import KernelStartError
 from jupyter_dsvm.kerneldeaths import GIB, gigabytes, problem_of
 from jupyter_dsvm.kernels import bootstrap
 from jupyter_dsvm.kernels.backends import Backend
@@ -47,23 +48,28 @@ def problem(server: JupyterServer, kernel_id: str, code: str | None) -> dict[str
     return found
 
 
-def died(page: Tab, code: str) -> None:
-    """Run a cell that ends its kernel, and wait until jupyter_server has started another one."""
+def died(page: Tab, code: str) -> str:
+    """Run a cell that ends its kernel, and wait until jupyter_server has started another one. What the cell is told."""
     before = page.run("import os; print(os.getpid())").text
-    page.send(code)
+    (cell,) = page.wait(page.send(code))
+    told = f"{cell.content['ename']}: {cell.content['evalue']}"
     until(lambda: page.run("import os; print(os.getpid())").text not in ("", before), PATIENCE)
+    return told
 
 
 def test_a_kernel_here_that_ends(server: JupyterServer):
     kernel_id = server.open("digits.ipynb")["kernel"]["id"]
     with Tab(server, kernel_id) as page:
-        died(page, KILL)
+        assert died(page, KILL).startswith("KernelDied: The kernel on Free tier ended with exit code -9.")
         found = problem(server, kernel_id, "KernelDied")
         assert "The kernel on the free tier ended unexpectedly, by signal 9 (killed)." in found["message"]
         died(page, "import os; os._exit(3)")
         until(lambda: "with exit code 3" in server.row(kernel_id)["problem"]["message"])
 
-        died(page, f"import time; held = b'x' * {int(LIMIT * GIB)}; time.sleep(3); {KILL}")
+        told = died(page, f"import time; held = b'x' * {int(LIMIT * GIB)}; time.sleep(3); {KILL}")
+        assert told.startswith(
+            "OutOfMemory: Out of memory at 0.8 GB: the kernel was ended, and its variables are lost. Move"
+        )
         found = problem(server, kernel_id, "OutOfMemory")
         assert found["message"] == "Out of memory at 0.8 GB: the kernel was ended, and its variables are lost."
         assert "bigger machine" in found["advice"]
@@ -137,14 +143,17 @@ def test_which_ends_are_remembered():
         compute, compute_name, out_of_memory = FREE, "Free tier", None
 
     kernel: Backend = Kernel()  # type: ignore[assignment]
-    deaths = Deaths()
+    deaths = Deaths(lambda death: KernelStartError("Bang.") if death.code == -11 else 1 // 0)  # type: ignore[return-value]
     deaths.note(kernel, -9, "", asked=True)
     deaths.note(kernel, 0, "", asked=False)  # told to by a cell
     assert deaths.death is None
-    deaths.note(kernel, -11, "bang", asked=False)
+    why = deaths.note(kernel, -11, "bang", asked=False)
+    assert str(why) == "Bang."
     assert deaths.death == Death(FREE, "Free tier", -11, "bang", None)
     deaths.forget()
     assert deaths.death is None
+    assert deaths.note(kernel, -9, "", asked=False) is None  # nobody could say why; it is remembered all the same
+    assert deaths.death is not None
 
 
 @pytest.mark.parametrize(

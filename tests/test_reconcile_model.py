@@ -67,6 +67,7 @@ class World:
         self.executor = Executor(self.here, self.there)
         self.base = {}
         self.serial = 0
+        self.plans = 0
         self.options = Options(
             START,
             "gpu-vm",
@@ -105,12 +106,15 @@ class World:
         here, unknown_here = self.here.scan(self.base, Side.HERE)
         there, unknown_there = self.there.scan(self.base, Side.THERE)
         self.options = replace(self.options, unknown_here=unknown_here, unknown_there=unknown_there, **options)
-        for _ in range(2 if hashes else 0):
+        if hashes:
             plan = reconcile(self.base, here, there, direction=direction, options=self.options)
             here = self.here.read(plan.digests_here, here)
             there = self.there.read(plan.digests_there, there)
         plan = reconcile(self.base, here, there, direction=direction, options=self.options)
         assert not hashes or not (plan.digests_here or plan.digests_there), "what was read is asked for again"
+        self.plans += 1
+        if self.plans % 4:
+            return plan
         again = reconcile(
             dict(reversed(self.base.items())),
             dict(reversed(here.items())),
@@ -187,7 +191,7 @@ class World:
         self.base = advance(self.base, plan, [])
         plan = self.plan(Direction.BOTH, hashes=False, **whole)
         # What never comes from the VM is never in step either, so that its stamps grow old.
-        assert {a.path for a in plan.actions} <= skipped
+        assert all(any((a.path + "/").startswith(s + "/") for s in skipped) for a in plan.actions)
         assert plan.noted == ()
         assert {*plan.digests_here, *plan.digests_there} <= skipped
         assert bases.from_json(bases.to_json(self.base)) == self.base
@@ -206,7 +210,7 @@ class World:
 
         assert told(self.here) == told(self.there)
         for path, row in self.base.items():
-            if path in skipped or path in left:
+            if path in left or any((path + "/").startswith(s + "/") for s in skipped):
                 continue
             here, there = self.here.entry(path), self.there.entry(path)
             assert here is not None, path
@@ -231,7 +235,7 @@ def test_nothing_is_lost_and_both_sides_come_into_step(drawn):
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=2500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**64))
 def test_the_same_in_many_more_worlds(seed: int):
     """Each is made of one number, which is ten times as quick."""

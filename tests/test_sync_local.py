@@ -556,6 +556,9 @@ def test_a_workspace_that_was_exchanged_is_refused(root: Path, local: LocalFolde
     with pytest.raises(ChangedMeanwhile, match="another one"):
         receive(local, copy("b"))
     assert everything(root) == {}
+    tree(local)  # the next sync begins with what is there then
+    receive(local, copy("b"))
+    assert everything(root) == {"b": b"new"}
 
 
 @pytest.mark.parametrize(
@@ -641,7 +644,7 @@ def test_the_trash_is_emptied_after_a_week_and_when_it_is_too_large(root: Path, 
     for day in ("2026-11-20", "2026-11-21", "2026-11-27", "2026-11-28"):
         write(root, f"{TRASH}/{day}/d/a", "12345")
     (root / TRASH / "2026-11-20/out").symlink_to(outside)
-    assert local.purge() > 0
+    local.flush()
     assert sorted(p.name for p in (root / TRASH).iterdir()) == ["2026-11-21", "2026-11-27", "2026-11-28"]
     assert local.purge(max_bytes=7) == 10
     assert sorted(p.name for p in (root / TRASH).iterdir()) == ["2026-11-28"]

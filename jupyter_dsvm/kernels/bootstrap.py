@@ -170,11 +170,17 @@ def command() -> str:
 
 
 def bootstrap(
-    connection: SSHConnection, *, pythons: RememberedPythons | None = None, timeout: float = 30.0, ahead: bytes = b""
+    connection: SSHConnection,
+    *,
+    pythons: RememberedPythons | None = None,
+    timeout: float = 30.0,
+    ahead: bytes = b"",
+    module: str = "pipe",
 ) -> Bootstrapped:
     """Start the attach pipe. Blocks, at most ``timeout`` seconds; called on the pipe's thread after each connect.
 
-    ``ahead``: frames for the pipe that need not wait until it stands.
+    ``ahead``: frames for the pipe that need not wait until it stands. ``module``: another one of the relay's that is to run in
+    its place (``files``).
 
     Raises ``BootstrapError`` with what the machine printed, or ``Unreachable`` when the connection is lost meanwhile.
     """
@@ -196,7 +202,9 @@ def bootstrap(
     listener = _Listener(connection, channel, deadline, timeout)
     try:
         pythons_to_try = f"{remembered or ''}\n{wished}\n".encode()
-        listener.send(pythons_to_try + _loader_source() + f"{digest} {len(data)} {len(ahead)}\n".encode() + ahead)
+        listener.send(
+            pythons_to_try + _loader_source() + f"{digest} {len(data)} {len(ahead)} {module}\n".encode() + ahead
+        )
         need, about = listener.answer()
         if need:
             listener.send(data + ahead)

@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..errors import DSVMError
 from .backends import Backend
+
+log = logging.getLogger("jupyter_dsvm.proxy")
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,23 @@ class Deaths:
     jupyter_client starts a dead kernel again by itself: that is the same story still, and the notebook's variables are as lost.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, explain: Callable[[Death], DSVMError | None]) -> None:
+        """``explain``: what the cell that ran is to be told of it; None: its exit code, as always. On the I/O thread."""
         self.death: Death | None = None
+        self._explain = explain
 
-    def note(self, backend: Backend, code: int, text: str, asked: bool) -> None:
-        """The notebook's kernel has ended. ``asked``: somebody here wanted it to. A kernel that ends by itself and says that
-        all is well (0) was told to by a cell."""
-        if not asked and code != 0:
-            memory = getattr(backend, "out_of_memory", None)
-            self.death = Death(backend.compute, backend.compute_name, code, text, memory)
+    def note(self, backend: Backend, code: int, text: str, asked: bool) -> DSVMError | None:
+        """The notebook's kernel has ended; what ``explain`` says. ``asked``: somebody here wanted it to. A kernel that ends by
+        itself and says that all is well (0) was told to by a cell."""
+        if asked or code == 0:
+            return None
+        memory = getattr(backend, "out_of_memory", None)
+        self.death = Death(backend.compute, backend.compute_name, code, text, memory)
+        try:
+            return self._explain(self.death)
+        except Exception:
+            log.exception("why a kernel ended cannot be found out")  # it has ended all the same
+            return None
 
     def forget(self) -> None:
         self.death = None

@@ -202,8 +202,8 @@ class Gate:
         side = self._state.sides.get(number)
         return side is not None and self._state.own.ask_again(side)
 
-    def exited(self, number: int, code: int, text: str) -> None:
-        """Confirmed: the kernel process on that side has ended."""
+    def exited(self, number: int, code: int, text: str, why: DSVMError | None = None) -> None:
+        """Confirmed: the kernel process on that side has ended. ``why``: where more is known of that than its exit code."""
         side = self._state.sides.get(number)
         if side is None or side.phase is Phase.GONE:
             return
@@ -213,7 +213,7 @@ class Gate:
             self._state.sides.pop(number)
             return
         said = f" It said: {printable(text).rstrip('.')}." if text.strip() else ""
-        error = KernelStartError(
+        error = why or KernelStartError(
             f"The kernel on {side.compute_name} ended with exit code {code}"
             f"{'' if was is Phase.READY else ' before it answered'}.{said}",
             advice="The notebook keeps the kernel it had."

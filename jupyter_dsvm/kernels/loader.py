@@ -1,9 +1,9 @@
 """What the VM's Python runs first. ``kernels.bootstrap`` sends this file's text over stdin; nothing here imports the package.
 
-It finds or takes over the relay's zip and then becomes the attach pipe. Stdin, read without buffering so that no frame
-is swallowed: a line ``SHA-256 size ahead``; if we said ``need``, so many bytes of frames that were sent ahead, which are thrown
-away, and the zip; then frames, which begin with those that were sent ahead. Stdout: ``MAGIC``, ``have`` or ``need``,
-a u32 length and JSON about this Python; then frames. It runs on Python 3.8 with the standard library.
+It finds or takes over the relay's zip and then becomes the attach pipe, or another of its modules. Stdin, read without
+buffering so that no frame is swallowed: a line ``SHA-256 size ahead module``; if we said ``need``, so many bytes of frames that
+were sent ahead, which are thrown away, and the zip; then frames, which begin with those that were sent ahead. Stdout: ``MAGIC``,
+``have`` or ``need``, a u32 length and JSON about this Python; then frames. It runs on Python 3.8 with the standard library.
 """
 
 import errno
@@ -175,9 +175,9 @@ def tidy(path: str) -> None:
         pass  # costs some space, and no more than that
 
 
-def load() -> str:
-    """The path of the zip, once it is there."""
-    digest, size, ahead = read_line().decode("ascii").split()
+def load() -> "tuple[str, str]":
+    """The path of the zip, once it is there, and which of its modules is to run."""
+    digest, size, ahead, module = read_line().decode("ascii").split()
     path = os.path.join(relay_folder(), f"{digest}.zip")
     temporary = f"{path}.{os.getpid()}"
     have = stored(path, digest)
@@ -187,13 +187,14 @@ def load() -> str:
     if not have:
         store(fd, temporary, path, digest, int(size), int(ahead))
     tidy(path)
-    return path
+    return path, module
 
 
 def main() -> int:
     try:
-        sys.path.insert(0, compiled(load()))
-        importlib.import_module("relay.pipe").main()
+        path, module = load()
+        sys.path.insert(0, compiled(path))
+        importlib.import_module(f"relay.{module}").main()
     except SystemExit as e:
         return FAILED if e.code else 0
     except LoaderError as e:

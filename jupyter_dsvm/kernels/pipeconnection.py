@@ -177,6 +177,7 @@ class PipeConnection:
 
     @property
     def ssh(self) -> SSHConnection:
+        """For another channel beside the pipe's."""
         return self._ssh
 
     def finish(self) -> None:

@@ -24,7 +24,7 @@ from .backends import Backend
 from .calls import Calls
 from .callsocket import CallSocket
 from .clients import Clients
-from .deaths import Death
+from .deaths import Death, Deaths
 from .executor import Executor
 from .front import Front, socket_folder
 from .gate import Gate
@@ -86,7 +86,8 @@ class Proxy:
         self._call_socket: CallSocket | None = None
         self._closed = False
         self._io = IOThread.acquire()
-        self._sides = Sides(self._io, self._gate, self._promises, self._calls, self._carry_out)
+        deaths = Deaths(lambda death: registry.explain(kernel_id, death))
+        self._sides = Sides(self._io, self._gate, self._promises, self._calls, deaths, self._carry_out)
         self.activity = self._gate.activity
         self.clients = Clients(self._io, signer, self, self.folder)
         self._keeper = self._sides.keeper = Keeper(self, self._gate, self._sides, keeping)

@@ -18,6 +18,7 @@ from ..models import utc_now
 
 if TYPE_CHECKING:
     from .backends import Backend
+    from .deaths import Death
     from .keeping import Keeping
     from .keptfiles import KeptKernel
     from .proxy import Proxy
@@ -76,6 +77,9 @@ class Service(Protocol):
     ) -> Backend: ...
 
     def adopted_backend(self, kept: KeptKernel, handed_on: int) -> Backend: ...
+
+    def explain_death(self, kernel_id: str, death: Death) -> DSVMError | None:
+        """Unlike the others it is called on the I/O thread; it may take some milliseconds."""
 
     def close(self) -> None: ...
 
@@ -139,6 +143,10 @@ class Registry:
     def service(self, service: Service | None) -> None:
         with self._lock:
             self._service, self._loaded_here = service, False
+
+    def explain(self, kernel_id: str, death: Death) -> DSVMError | None:
+        """What a cell is told of the end of its kernel, where the service is there and knows more than the exit code."""
+        return self._service.explain_death(kernel_id, death) if self._service is not None else None
 
     def load_service(self) -> Service:
         """The service; loaded on first use outside a server. Blocks: never call it on an event loop."""

@@ -37,12 +37,18 @@ class Sides:
     """Set by the proxy before there is any backend."""
 
     def __init__(
-        self, io: IOThread, gate: Gate, promises: Promises, calls: Calls, carry_out: Callable[[int, int], None]
+        self,
+        io: IOThread,
+        gate: Gate,
+        promises: Promises,
+        calls: Calls,
+        deaths: Deaths,
+        carry_out: Callable[[int, int], None],
     ) -> None:
         """``carry_out(side, number)`` follows each event; ``number`` > 0 is that of the backend's message behind it."""
         self.backends: dict[int, Backend] = {}
         self.links: dict[int, LinkState] = {}
-        self.deaths = Deaths()
+        self.deaths = deaths
         self._numbers: dict[int, int] = {}
         self._io = io
         self._gate = gate
@@ -151,9 +157,10 @@ class Sides:
         number = self.number_of(backend)
         if number is None:
             return
+        why = None
         if self.is_current(number):
-            self.deaths.note(backend, code, text, asked=self._gate.ending)
-        self._gate.exited(number, code, text)
+            why = self.deaths.note(backend, code, text, asked=self._gate.ending)
+        self._gate.exited(number, code, text, why)
         if self.is_current(number):  # otherwise a backend that waited to be swapped in has taken over by now
             error = KernelStartError(f"The kernel on {backend.compute_name} ended with exit code {code}.", advice=text)
             self._promises.keep(self._promises.prepared, number, error)

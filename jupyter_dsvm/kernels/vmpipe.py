@@ -216,16 +216,24 @@ class VMPipe:
         self._io.call(self._router.call, operation, future).add_done_callback(handed)
         return future
 
-    def ssh(self) -> SSHConnection:
-        """The connection that stands now, for a command or two beside the relay's: each takes one of sshd's ten sessions. It is
-        not the caller's to close. Raises ``Unreachable`` where none stands; it may be lost at any moment. Any thread."""
-        with self._lock:
-            connection = self._connection if self.phase is Phase.UP else None
-        if connection is None:
-            raise self._error or Unreachable(
-                f"{self.name} is out of reach.", advice="Try again once it is reached; kernels there go on."
-            )
-        return connection.ssh
+    def ssh(self, wait: float = 0.0) -> SSHConnection:
+        """The connection that stands now, for a command or another channel beside the relay's: each takes one of sshd's ten
+        sessions. It is not the caller's to close. Raises ``Unreachable`` where none stands; it may be lost at any moment.
+
+        Any thread. ``wait``: seconds that one which is on its way back may take; then this blocks.
+        """
+        deadline = time.monotonic() + wait
+        while True:
+            with self._lock:
+                connection = self._connection if self.phase is Phase.UP else None
+            if connection is not None and (connection.ssh.alive or not wait):
+                return connection.ssh
+            if not self.usable or time.monotonic() >= deadline:
+                raise self._error or Unreachable(
+                    f"{self.name} is out of reach.", advice="Try again once it is reached; kernels there go on."
+                )
+            self.hurry()
+            self._closing.wait(0.05)
 
     def backend(
         self,

@@ -34,7 +34,7 @@ REGENERATED = frozenset(
 
 
 class LocalFolder:
-    """One workspace, for the time of one sync. Every error is a ``SyncError``: ``ChangedMeanwhile``, ``DiskFull``,
+    """One workspace; one sync of it at a time. Every error is a ``SyncError``: ``ChangedMeanwhile``, ``DiskFull``,
     ``UnsafePath``, ``SecretRefused`` or itself."""
 
     def __init__(self, root: Path, *, limit: int = FILES, today: Callable[[], date] = date.today) -> None:
@@ -50,7 +50,7 @@ class LocalFolder:
 
     @contextmanager
     def opened(self) -> Iterator[int]:
-        """The workspace's folder; from the first time on it must be the same one."""
+        """The workspace's folder; it must be the one that the last scan looked at."""
         fd = os.open(self.root, descent.FOLDER)
         try:
             found = os.fstat(fd)
@@ -83,7 +83,8 @@ class LocalFolder:
         return Names(folds_case=folds, max_name=min(255, longest) if longest > 0 else 255)
 
     def rules(self) -> Rules:
-        """From the ``.dsvmignore`` files in the folder."""
+        """From the ``.dsvmignore`` files in the folder; before the scan."""
+        self._identity = None
         with descent.told("look through", str(self.root)):
             try:
                 with self.opened() as fd:
@@ -92,7 +93,9 @@ class LocalFolder:
                 return Rules()
 
     def scan(self, base: Base, rules: Rules) -> Scan:
-        """Looks at everything that travels; reads no file, and takes digests from ``base`` where the stamp is unchanged."""
+        """Looks at everything that travels; reads no file, and takes digests from ``base`` where the stamp is unchanged.
+        A sync begins with it: until the next one the workspace's folder must stay the one that was looked at."""
+        self._identity = None
         with descent.told("look through", str(self.root)):
             try:
                 with self.opened() as fd:
@@ -296,9 +299,11 @@ class LocalFolder:
     # Afterwards.
 
     def flush(self) -> None:
-        """Call it before the base is saved: what was placed is on disk when this returns."""
+        """Call it when a plan was carried out, before the base is saved: what was placed is on disk when this returns. What
+        has been in the trash for a week is deleted."""
         with descent.told("write", str(self.root)), self.opened() as fd:
             descent.flush(fd)
+        self.purge()
 
     def purge(self, days: float = 7.0, max_bytes: int | None = None) -> int:
         """Deletes from the trash what is older, then the oldest above ``max_bytes``, and staged parts older than a day.

@@ -92,7 +92,8 @@ def purge(root_fd: int, days: float, max_bytes: int | None, today: date) -> int:
         try:
             oldest = (today - timedelta(days=days)).isoformat()
             by_day = sorted(os.listdir(fd))
-            sizes = {day: _size(day, fd) for day in by_day}
+            # The sizes of what stays are asked for only where they count.
+            sizes = {day: _size(day, fd) for day in by_day if max_bytes is not None or day < oldest}
             total = sum(sizes.values())
             for day in by_day:
                 if day < oldest or (max_bytes is not None and total > max_bytes):

@@ -59,7 +59,7 @@ export function gaugesOf(metrics: IMetrics | undefined, trans: TranslationBundle
   }
   const gpu = together(metrics.gpus);
   if (gpu) {
-    const name = gpuText(gpu.name);
+    const name = gpuText(gpu.name).replace(/^Tesla\s+/i, '');
     const label = gpu.count > 1 ? trans.__('%1 × %2', gpu.count, name) : trans.__('GPU %1', name);
     if (gpu.utilization !== null) {
       gauges.push(busy(label, gpu.utilization, trans));

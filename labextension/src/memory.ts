@@ -6,13 +6,14 @@ import { Notification } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { IDisposable } from '@lumino/disposable';
-import { ISignal, Signal } from '@lumino/signaling';
+import { Signal } from '@lumino/signaling';
 
 import { canAttach, canResize, machinesOf } from './actions';
 import { FREE, ICompute, IKernel, IMetrics, IUsage } from './api';
 import { CommandIDs } from './commands';
 import { ICurrentNotebook } from './current';
 import { FULL, HIGH, shareOf, usageText } from './gauges';
+import { ISettings } from './settings';
 import { IComputeModel, IMetricsModel } from './tokens';
 import { memoryText } from './words';
 
@@ -125,12 +126,6 @@ export function newDeaths(
     died: known ? dead.filter(kernel => !known.has(kernel.id)) : [],
     known: new Set(dead.map(kernel => kernel.id))
   };
-}
-
-/** What the offers need of the settings; everything is wanted where there are none. */
-export interface IMemorySettings {
-  readonly memoryOffers: boolean;
-  readonly changed: ISignal<unknown, void>;
 }
 
 /** Shows the offers: one notification at a time for the free tier's memory, and one for each kernel that died of it. */
@@ -311,7 +306,8 @@ export namespace MemoryOffers {
     };
     current: ICurrentNotebook;
     commands: CommandRegistry;
-    settings: IMemorySettings | null;
+    /** Offers are wanted where there are none. */
+    settings: Pick<ISettings, 'memoryOffers' | 'changed'> | null;
     trans: TranslationBundle;
     now?: () => number;
   }

@@ -6,6 +6,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { CurrentNotebook } from './current';
 import { MemoryOffers } from './memory';
 import { MetricsModel } from './metrics';
+import { ISettings } from './settings';
 import { IComputeModel, IMetricsModel } from './tokens';
 
 const TRANSLATION_DOMAIN = 'jupyter_dsvm';
@@ -28,20 +29,21 @@ export const memoryPlugin: JupyterFrontEndPlugin<void> = {
   description: 'Offers a larger machine when the free tier’s memory is nearly full.',
   autoStart: true,
   requires: [IComputeModel, IMetricsModel],
-  optional: [ITranslator, INotebookTracker],
+  optional: [ITranslator, INotebookTracker, ISettings],
   activate: (
     app: JupyterFrontEnd,
     model: IComputeModel,
     metrics: IMetricsModel,
     translator: ITranslator | null,
-    tracker: INotebookTracker | null
+    tracker: INotebookTracker | null,
+    settings: ISettings | null
   ): void => {
     new MemoryOffers({
       model,
       metrics,
       current: new CurrentNotebook(tracker),
       commands: app.commands,
-      settings: null,
+      settings,
       trans: (translator ?? nullTranslator).load(TRANSLATION_DOMAIN)
     });
   }

@@ -5,7 +5,14 @@ import { IDisposable } from '@lumino/disposable';
 import { IOperation } from './api';
 import { showTexts } from './texts';
 import { IComputeModel } from './tokens';
-import { durationText, elsewhereText, nameOf, operationText, withPoint } from './words';
+import {
+  currentStep,
+  durationText,
+  elsewhereText,
+  nameOf,
+  operationText,
+  withPoint
+} from './words';
 
 /** JupyterLab cuts a notification there; what is longer goes behind its button “Details”. */
 const LONGEST = 140;
@@ -160,7 +167,13 @@ export function describeOperation(
         install: trans.__('Installing on %1.', name),
         sync: trans.__('Copying files of %1.', notebook)
       }[operation.kind];
-      const how = operation.elsewhere ? elsewhereText(trans) : operationText(operation, trans);
+      // pip's words, where those alone are the news.
+      const said = operation.kind === 'install' ? currentStep(operation)?.step.text : undefined;
+      const how = operation.elsewhere
+        ? elsewhereText(trans)
+        : said
+          ? withPoint(said)
+          : operationText(operation, trans);
       return { message: `${doing} ${how}`, type: 'in-progress' };
     }
     case 'done': {

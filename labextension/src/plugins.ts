@@ -1,5 +1,5 @@
 /** The plugins for what of Compute is shown outside the panel: status bar, Running, launcher. And its settings. */
-import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { ILabShell, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { INotebookTracker } from '@jupyterlab/notebook';
 import { IRunningSessionManagers } from '@jupyterlab/running';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
@@ -30,7 +30,7 @@ export const settingsPlugin: JupyterFrontEndPlugin<ISettings> = {
   optional: [ISettingRegistry],
   activate: (_: JupyterFrontEnd, registry: ISettingRegistry | null): ISettings => {
     const settings = new Settings();
-    // Not waited for: the panel needs not be late for them.
+    // Not waited for: the panel need not be late for them.
     registry
       ?.load(SETTINGS_ID)
       .then(loaded => settings.use(loaded))
@@ -47,12 +47,13 @@ export const statusPlugin: JupyterFrontEndPlugin<void> = {
     'The status bar’s item that says where the notebook runs and how much of it is in use.',
   autoStart: true,
   requires: [IComputeModel, ISettings],
-  optional: [IStatusBar, INotebookTracker, IMetricsModel, ITranslator],
+  optional: [IStatusBar, ILabShell, INotebookTracker, IMetricsModel, ITranslator],
   activate: (
     app: JupyterFrontEnd,
     model: IComputeModel,
     settings: ISettings,
     bar: IStatusBar | null,
+    shell: ILabShell | null,
     tracker: INotebookTracker | null,
     metrics: IMetricsModel | null,
     translator: ITranslator | null
@@ -65,9 +66,11 @@ export const statusPlugin: JupyterFrontEndPlugin<void> = {
       metrics,
       settings,
       current: new CurrentNotebook(tracker),
+      isInFront: () => !shell || shell.currentWidget === tracker?.currentWidget,
       commands: app.commands,
       trans: (translator ?? nullTranslator).load(TRANSLATION_DOMAIN)
     });
+    shell?.currentChanged.connect(() => item.refresh());
     bar.registerStatusItem(statusPlugin.id, {
       item,
       align: 'left',

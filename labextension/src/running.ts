@@ -55,7 +55,9 @@ export class RunningMachines implements IRunningSessions.IManager {
       return trans.__('There is no machine that could be stopped now.');
     }
     const names = machines.map(({ name }) => name).join(', ');
-    const notebooks = notebooksOn(machines);
+    const notebooks = machines.flatMap(({ name, attached }) =>
+      attached.map(path => trans.__('%1 (%2)', path, name))
+    );
     return notebooks.length === 0
       ? trans.__('Stop %1? No notebook runs there.', names)
       : trans._n(
@@ -144,10 +146,6 @@ export class RunningMachines implements IRunningSessions.IManager {
   }
 
   private readonly _runningChanged = new Signal<this, void>(this);
-}
-
-function notebooksOn(machines: readonly ICompute[]): string[] {
-  return machines.flatMap(({ attached }) => attached);
 }
 
 export namespace RunningMachines {

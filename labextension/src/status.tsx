@@ -61,16 +61,28 @@ export class ComputeStatus extends ReactWidget {
     super();
     this.addClass('jp-Dsvm-status');
     const { model, metrics, current, settings } = _options;
-    model.stateChanged.connect(this._refresh, this);
-    current.changed.connect(this._refresh, this);
-    settings.changed.connect(this._refresh, this);
+    model.stateChanged.connect(this.refresh, this);
+    current.changed.connect(this.refresh, this);
+    settings.changed.connect(this.refresh, this);
     metrics?.changed.connect(this._onMetrics, this);
-    this._refresh();
+    this.refresh();
+  }
+
+  /** Called when another widget than before may be in front. */
+  refresh(): void {
+    const active = this.isActive;
+    if (active !== this._wasActive) {
+      this._wasActive = active;
+      this._activeStateChanged.emit();
+    }
+    this._watch(active ? this._worthWatching() : null);
+    this.update();
   }
 
   /** Whether there is a notebook whose compute is known, and the item is wanted. */
   get isActive(): boolean {
-    return this._options.settings.statusBar && this._kernel !== undefined;
+    const { settings, isInFront } = this._options;
+    return settings.statusBar && this._kernel !== undefined && isInFront();
   }
 
   get activeStateChanged(): ISignal<this, void> {
@@ -127,16 +139,6 @@ export class ComputeStatus extends ReactWidget {
     }
   }
 
-  private _refresh(): void {
-    const active = this.isActive;
-    if (active !== this._wasActive) {
-      this._wasActive = active;
-      this._activeStateChanged.emit();
-    }
-    this._watch(active ? this._worthWatching() : null);
-    this.update();
-  }
-
   /** Figures of a machine that cannot be reached would only be errors. */
   private _worthWatching(): string | null {
     const kernel = this._kernel;
@@ -166,6 +168,8 @@ export namespace ComputeStatus {
     metrics: IMetricsModel | null;
     current: ICurrentNotebook;
     settings: ISettings;
+    /** Whether the current notebook is what a person looks at, and not a launcher or a terminal. */
+    isInFront: () => boolean;
     commands: CommandRegistry;
     trans: TranslationBundle;
   }

@@ -207,7 +207,7 @@ class Executor:
         now = disk.get(a.path)
         if a.do is Do.FOLDER:
             if now is None:
-                disk.nodes[a.path] = Node(Kind.FOLDER)
+                disk.nodes[disk.spelled(a.path)] = Node(Kind.FOLDER)
             elif now.kind is not Kind.FOLDER or disk.spelled(a.path) != a.path:
                 raise Refused("something is in its place")
             source = other.entry(a.path)
@@ -229,7 +229,7 @@ class Executor:
         elif a.do is Do.MOVE:
             if a.entry is None or not is_still(disk, a.path, a.entry) or disk.get(a.keep_as):
                 raise Refused("it has changed")
-            disk.nodes[a.keep_as] = disk.nodes.pop(a.path)
+            disk.nodes[disk.spelled(a.keep_as)] = disk.nodes.pop(a.path)
         else:
             source = other.entry(a.path)
             assert a.entry is not None
@@ -243,7 +243,7 @@ class Executor:
                 if disk.get(a.keep_as) or now is None:
                     raise Refused("the name is taken")
                 disk.clock += 1
-                disk.nodes[a.keep_as] = replace(now, mark=f"{now.mark.partition(':')[0]}:{disk.clock}")
+                disk.nodes[disk.spelled(a.keep_as)] = replace(now, mark=f"{now.mark.partition(':')[0]}:{disk.clock}")
             elif a.trash and now is not None:
                 disk.trash.append(now.content)
             disk.clock += 1

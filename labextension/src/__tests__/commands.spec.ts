@@ -1,7 +1,7 @@
 import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
-import { waitFor } from '@testing-library/dom';
+import { configure, waitFor } from '@testing-library/dom';
 
 import { addCommands, CommandIDs } from '../commands';
 import { KnownComputes } from '../move';
@@ -11,6 +11,9 @@ import { FakeSettings } from './fakeSettings';
 import * as fixtures from './fixtures';
 
 const onGpu = { ...fixtures.kernel, compute: fixtures.gpu.id };
+
+// Rendered when React finds the time.
+configure({ asyncUtilTimeout: 10_000 });
 
 describe('the commands', () => {
   let commands: CommandRegistry;
@@ -41,9 +44,12 @@ describe('the commands', () => {
   });
 
   const press = async (label: string): Promise<void> => {
-    await settle(50);
-    const buttons = [...document.querySelectorAll<HTMLElement>('.jp-Dialog-button')];
-    buttons.find(button => button.textContent === label)!.click();
+    const button = () =>
+      [...document.querySelectorAll<HTMLElement>('.jp-Dialog-button')].find(
+        ({ textContent }) => textContent === label
+      );
+    await waitFor(() => expect(button()).toBeDefined());
+    button()!.click();
     await settle(50);
   };
 
@@ -148,7 +154,7 @@ describe('the commands', () => {
         'Move analysis.ipynb to gpu-vm?'
       )
     );
-    expect(document.activeElement?.textContent).toBe('Move');
+    await waitFor(() => expect(document.activeElement?.textContent).toBe('Move'));
     await press('Move');
     await done;
     expect(model.done).toEqual([['move', 'k-1', fixtures.gpu.id, undefined]]);

@@ -23,7 +23,7 @@ describe('what the gauges say', () => {
     expect(texts(fixtures.metrics)).toEqual([
       'CPU 25 %',
       'Memory 6.5 of 28 GB',
-      'GPU Tesla T4 61 %',
+      'GPU T4 61 %',
       'GPU memory 3.5 of 16 GB'
     ]);
     const full = { ...fixtures.metrics, disk: { used_gib: 140, total_gib: 150 } };

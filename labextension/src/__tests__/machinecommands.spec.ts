@@ -1,13 +1,13 @@
 import { Clipboard, Dialog, Notification } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
+import { waitFor } from '@testing-library/dom';
 
 import { addCommands, CommandIDs } from '../commands';
 import { OPEN_TERMINAL } from '../machinecommands';
 import { KnownComputes } from '../move';
 import { RequestError } from '../request';
 import { SETTING_EDITOR } from '../waitingcommands';
-import { settle } from './fakeServer';
 import { FakeCurrent, FakeModel } from './fakeModel';
 import { FakeSettings } from './fakeSettings';
 import * as fixtures from './fixtures';
@@ -42,10 +42,13 @@ describe('the commands for a machine', () => {
   });
 
   const press = async (label: string): Promise<void> => {
-    await settle(50);
-    const buttons = [...document.querySelectorAll<HTMLElement>('.jp-Dialog-button')];
-    buttons.find(button => button.textContent === label)!.click();
-    await settle(50);
+    const button = await waitFor(() => {
+      const buttons = [...document.querySelectorAll<HTMLElement>('.jp-Dialog-button')];
+      const found = buttons.find(({ textContent }) => textContent === label);
+      expect(found).toBeDefined();
+      return found!;
+    });
+    button.click();
   };
 
   it.each<[string, string, boolean]>([
@@ -72,10 +75,9 @@ describe('the commands for a machine', () => {
   it('say why there is no terminal', async () => {
     model.refusal = new RequestError(fixtures.problem, 409);
     const opening = commands.execute(CommandIDs.openTerminal, { compute: 'cpu-vm' });
-    await settle(50);
-    const dialog = document.querySelector('.jp-Dialog-content')?.textContent;
-    expect(dialog).toContain('No terminal was opened on cpu-vm');
-    expect(dialog).toContain(fixtures.problem.message);
+    const shown = () => document.querySelector('.jp-Dialog-content')?.textContent;
+    await waitFor(() => expect(shown()).toContain(fixtures.problem.message));
+    expect(shown()).toContain('No terminal was opened on cpu-vm');
     document.querySelector<HTMLElement>('.jp-Dialog-button')!.click();
     await opening;
     expect(done).toEqual([]);

@@ -16,6 +16,7 @@ import {
   SILENCE,
   silenced
 } from '../memory';
+import { ISettings } from '../settings';
 import { FakeMetrics } from './fakeMetrics';
 import { FakeCurrent, FakeModel } from './fakeModel';
 import * as fixtures from './fixtures';
@@ -117,7 +118,7 @@ describe('MemoryOffers', () => {
   let metrics: FakeMetrics;
   let commands: CommandRegistry;
   let done: unknown[][];
-  let settings: { memoryOffers: boolean; changed: Signal<object, void> };
+  let settings: { memoryOffers: boolean; changed: Signal<ISettings, void> };
   let offers: MemoryOffers;
   let now: number;
 
@@ -137,7 +138,7 @@ describe('MemoryOffers', () => {
     for (const id of [CommandIDs.attach, CommandIDs.resize, CommandIDs.open]) {
       commands.addCommand(id, { execute: args => void done.push([id, args]) });
     }
-    settings = { memoryOffers: true, changed: new Signal({}) };
+    settings = { memoryOffers: true, changed: new Signal({} as ISettings) };
     offers = new MemoryOffers({
       model,
       metrics,

@@ -1,6 +1,6 @@
 import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
-import { waitFor } from '@testing-library/dom';
+import { configure, waitFor } from '@testing-library/dom';
 
 import { ICompute, IModule, IOperation } from '../api';
 import { askToMove, IMoveAnswer, IMoveOptions, KnownComputes } from '../move';
@@ -24,6 +24,9 @@ const missing: IModule[] = [
   { name: 'old_thing', package: '', state: 'missing' },
   { name: 'numpy', package: '', state: 'present' }
 ];
+
+// Rendered when React finds the time.
+configure({ asyncUtilTimeout: 10_000 });
 
 describe('the move dialog', () => {
   let model: FakeModel;
@@ -55,6 +58,7 @@ describe('the move dialog', () => {
     await settle(50);
     if (more.confirm !== false) {
       await waitFor(() => expect(document.querySelector('.jp-Dsvm-moveSummary')).not.toBeNull());
+      await waitFor(() => expect(document.querySelector('.jp-Dsvm-move [aria-busy]')).toBeNull());
     }
   };
   const body = () => document.querySelector('.jp-Dsvm-move')?.textContent ?? '';
@@ -70,6 +74,7 @@ describe('the move dialog', () => {
   };
   const press = async (label: string) =>
     act(async () => {
+      await waitFor(() => expect(button(label)).toBeDefined());
       button(label)!.click();
       await settle(50);
     });
@@ -110,7 +115,7 @@ describe('the move dialog', () => {
 
   it('moves by Enter and stays by Escape', async () => {
     await open(fixtures.gpu);
-    expect(document.activeElement).toBe(button('Move'));
+    await waitFor(() => expect(document.activeElement).toBe(button('Move')));
     await key(document.activeElement!, 'Enter');
     expect(await answer).toEqual({});
     await open(fixtures.gpu);
@@ -137,7 +142,7 @@ describe('the move dialog', () => {
       fixtures.cpu.id,
       { packages: ['scikit-learn', 'plotly'], kernelspec: null }
     ]);
-    expect(body()).toContain('Collecting plotly');
+    await waitFor(() => expect(body()).toContain('Collecting plotly'));
     expect(button('Install')).toBeUndefined();
     model.found = async () => [missing[3]];
     await end({ state: 'done', ended: '2026-11-21T10:00:09.000Z' });
@@ -161,7 +166,7 @@ describe('the move dialog', () => {
     } else {
       await act(async () => model.set({ operations: [] }));
     }
-    expect(body()).toContain(said);
+    await waitFor(() => expect(body()).toContain(said));
     expect(button('Install')).toBeDefined();
     // The button that had the focus is gone, and Escape is heard all the same.
     await key(document.activeElement!, 'Escape');
@@ -184,11 +189,13 @@ describe('the move dialog', () => {
       select.dispatchEvent(new Event('change', { bubbles: true }));
       await settle(50);
     });
-    expect(model.done[model.done.length - 1]).toMatchObject([
-      'modules',
-      fixtures.cpu.id,
-      { kernelspec: 'pytorch' }
-    ]);
+    await waitFor(() =>
+      expect(model.done[model.done.length - 1]).toMatchObject([
+        'modules',
+        fixtures.cpu.id,
+        { kernelspec: 'pytorch' }
+      ])
+    );
     await press('Move');
     expect(await answer).toEqual({ kernelspec: 'pytorch' });
   });
@@ -291,7 +298,7 @@ describe('the move dialog', () => {
     ];
     for (const [compute, more] of reasons) {
       await open(compute, { ...quiet, ...more });
-      expect(document.querySelector('.jp-Dialog')).not.toBeNull();
+      await waitFor(() => expect(document.querySelector('.jp-Dialog')).not.toBeNull());
       await press('Cancel');
       expect(await answer).toBeNull();
     }

@@ -80,7 +80,7 @@ describe('notifications of operations', () => {
   it('follow pip, let it be cancelled, and say what was installed', () => {
     start();
     model.set({ operations: [fixtures.install] });
-    expect(shown()[0].message).toBe('Installing on cpu-vm. Step 1 of 1: Collecting plotly.');
+    expect(shown()[0].message).toBe('Installing on cpu-vm. Collecting plotly.');
     const [cancel] = shown()[0].options.actions!;
     expect(cancel.label).toBe('Cancel');
     cancel.callback(new MouseEvent('click'));

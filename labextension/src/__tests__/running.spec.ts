@@ -89,7 +89,7 @@ describe('the Running section', () => {
   it('names the machines and notebooks that “Stop All” affects', async () => {
     model.computes = [fixtures.free, fixtures.cpu, busy, lab];
     expect(section.shutdownAllConfirmationText()).toBe(
-      'Stop cpu-vm, gpu-vm? These notebooks run there: work/analysis.ipynb, train.ipynb. ' +
+      'Stop cpu-vm, gpu-vm? These notebooks run there: work/analysis.ipynb (gpu-vm), train.ipynb (gpu-vm). ' +
         'Their variables will be lost; the files and their outputs stay.'
     );
     section.shutdownAll();

@@ -3,6 +3,7 @@ import Ajv2020 from 'ajv/dist/2020';
 import * as fs from 'fs';
 import * as path from 'path';
 
+import { DEFAULT_FILTERS } from '../filters';
 import { checked, DEFAULTS, Settings } from '../settings';
 
 const SCHEMA = JSON.parse(
@@ -38,6 +39,15 @@ describe('the settings', () => {
     const validate = new Ajv2020({ strict: false }).compile(SCHEMA);
     validate(DEFAULTS);
     expect(validate.errors).toBeNull();
+  });
+
+  it('take every filter of the panel', () => {
+    const validate = new Ajv2020({ strict: false }).compile(SCHEMA);
+    for (const state of ['any', 'on', 'off', 'attached']) {
+      validate({ ...DEFAULTS, filters: { ...DEFAULT_FILTERS, state } });
+      expect(validate.errors).toBeNull();
+    }
+    expect(Object.keys(SCHEMA.properties.filters.properties)).toEqual(Object.keys(DEFAULT_FILTERS));
   });
 
   it.each<[string, unknown]>([

@@ -211,6 +211,13 @@ const ROWS: [StateName, Tone, ISituation, string, PrimaryAction | null][] = [
     'start'
   ],
   [
+    'deallocated',
+    'off',
+    { compute: fixtures.gpu, current, defaultAction: 'start' },
+    'Off. Disk and static address still cost a little.',
+    'start'
+  ],
+  [
     'stopped',
     'warn',
     { compute: machine({ power_state: 'stopped' }), current },

@@ -101,6 +101,7 @@ describe('the status bar’s item', () => {
   let settings: FakeSettings;
   let commands: CommandRegistry;
   let item: ComputeStatus;
+  let inFront: boolean;
 
   const make = (figures: IMetricsModel | null): ComputeStatus => {
     const made = new ComputeStatus({
@@ -108,6 +109,7 @@ describe('the status bar’s item', () => {
       metrics: figures,
       current,
       settings,
+      isInFront: () => inFront,
       commands,
       trans
     });
@@ -126,6 +128,7 @@ describe('the status bar’s item', () => {
     current = new FakeCurrent();
     settings = new FakeSettings();
     commands = new CommandRegistry();
+    inFront = true;
     item = make(metrics);
   });
 
@@ -166,6 +169,10 @@ describe('the status bar’s item', () => {
     settings.set({ statusBar: false });
     expect([await shown(), item.isActive, metrics.watched]).toEqual(['', false, []]);
     expect(changes).toEqual([false, true, false]);
+    settings.set({ statusBar: true });
+    inFront = false; // a launcher is
+    item.refresh();
+    expect([await shown(), item.isActive, metrics.watched]).toEqual(['', false, []]);
   });
 
   it('opens the panel, and is no live region', async () => {
