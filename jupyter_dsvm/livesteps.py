@@ -43,7 +43,8 @@ def picture(lines: Sequence[Line], notes: Sequence[str] = ()) -> dict[str, str]:
     """``{"text", "html"}``. Names in it come from a cloud: all of it is escaped."""
     text = "\n".join(f"{line.mark} {line.text}{f' ({line.note})' if line.note else ''}" for line in lines)
     rows = "".join(
-        f'<li><span role="img" aria-label="{html.escape(line.meaning)}">{line.mark}</span> {html.escape(line.text)}'
+        f'<li><span role="img" aria-label="{html.escape(line.meaning)}" style="display: inline-block; width: 1.3em">'
+        f"{line.mark}</span> {html.escape(line.text)}"
         f"{f' <small>({html.escape(line.note)})</small>' if line.note else ''}</li>"
         for line in lines
     )
@@ -78,14 +79,17 @@ class LiveSteps:
                 self._began.setdefault(step.name, now)
             elif step.name in self._began and step.name not in self._took:
                 self._took[step.name] = now - self._began[step.name]
+        # What will not come any more is not announced any more.
+        begun = [s for s in operation.steps if s.state is not StepState.PENDING]
+        goes_on = operation.state is OperationState.RUNNING
         ended = STOPPED if operation.state is OperationState.CANCELLED else MARKS[StepState.FAILED]
         marks = {**MARKS, StepState.FAILED: ended}
         stopped = {**marks, StepState.RUNNING: STOPPED}
         return {
             "text": sentence,
-            "live": picture([self._line(s, marks[s.state]) for s in operation.steps], notes),
+            "live": picture([self._line(s, marks[s.state]) for s in operation.steps if goes_on or s in begun], notes),
             "stopped": {
-                **picture([self._line(s, stopped[s.state]) for s in operation.steps], notes),
+                **picture([self._line(s, stopped[s.state]) for s in begun], notes),
                 "say": if_interrupted(operation, self._here, self._name, starts),
             },
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 
 from .models import FREE, Compute, ComputeKind, PowerState, Price, Problem, Size, SizeOffer
@@ -31,6 +32,11 @@ def state_words(compute: Compute) -> str:
     return STATE_WORDS.get(compute.power_state, compute.power_state.value)
 
 
+def gpu_words(model: str | None) -> str:
+    """``T4`` of ``NVIDIA T4 16 GB``, as the page has it: the maker and the memory are known from the name."""
+    return re.sub(r"\s+\d+\s*GB$", "", re.sub(r"^(NVIDIA|AMD)\s+", "", model or "GPU", flags=re.I), flags=re.I)
+
+
 def size_words(size: Size | None) -> str:
     """``4 CPU · 28 GB · 1 × T4``; what is not known is left out."""
     if size is None:
@@ -39,9 +45,9 @@ def size_words(size: Size | None) -> str:
     if size.vcpus is not None:
         words.append(f"{size.vcpus} CPU")
     if size.memory_gib is not None:
-        words.append(f"{size.memory_gib:g} GB")
+        words.append(f"{round(size.memory_gib, 1):g} GB")
     if size.gpus:
-        words.append(f"{size.gpus} × {size.gpu_model or 'GPU'}")
+        words.append(f"{size.gpus} × {gpu_words(size.gpu_model)}")
     return " · ".join(words) or size.name
 
 

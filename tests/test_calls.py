@@ -179,7 +179,7 @@ def test_an_attach_is_shown_step_by_step_and_ends_in_one_line():
             "· Start the kernel on gpu-vm",
             "· Wait for what is running, then change over",
         ]
-        assert first["stopped"]["text"].startswith("■ Start gpu-vm\n· ")
+        assert first["stopped"]["text"] == "■ Start gpu-vm"
         assert first["stopped"]["say"] == "Interrupted: the notebook stays on the free tier with its variables."
         connect = next(v for v in call.shown if v["text"] == "Connect to gpu-vm")
         assert connect["live"]["text"].startswith("✓ start: asking\n✓ gpu-vm boots\n▸ Connect to gpu-vm…")

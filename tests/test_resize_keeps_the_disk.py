@@ -108,7 +108,7 @@ def test_a_file_survives_cpu_gpu_cpu(configured: Emulator):
             "Azure is releasing cpu-vm",
             "Azure is resizing cpu-vm",
             "Azure is starting cpu-vm",
-            f"cpu-vm has the size {GPU} (4 CPU · 28 GB · 1 × NVIDIA T4 16 GB) and is running.",
+            f"cpu-vm has the size {GPU} (4 CPU · 28 GB · 1 × T4) and is running.",
             "ended with it; attach again",
         ):
             assert text in done.text

@@ -303,6 +303,13 @@ def _preceding(text: str) -> Optional[str]:
     return found.group(1) if found is not None else None
 
 
+class _Nothing(List[Any]):
+    """No completions, of which IPython believes that they are some: it asks others where a matcher has none."""
+
+    def __len__(self) -> int:
+        return 1
+
+
 def _matcher(context: Any) -> Any:
     """IPython 8.6 and later. Other matchers, which would offer files and names of Python, are not asked."""
     from IPython.core.completer import SimpleCompletion
@@ -311,7 +318,7 @@ def _matcher(context: Any) -> Any:
     if line is None:
         return {"completions": []}
     return {
-        "completions": [SimpleCompletion(text=m, type="magic") for m in complete(line)],
+        "completions": [SimpleCompletion(text=m, type="magic") for m in complete(line)] or _Nothing(),
         "suppress": True,
         "ordered": True,
     }

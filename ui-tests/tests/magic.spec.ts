@@ -28,16 +28,6 @@ for (const theme of ['light', 'dark'] as const) {
     const output = (index: number) => notebook.cell(index).locator('.jp-OutputArea');
     const dialog = page.getByRole('dialog');
     await notebook.open('analysis.ipynb');
-    if (theme === 'dark') {
-      await page.evaluate(() => {
-        document.body.dataset.jpThemeLight = 'false';
-      });
-      await page.getByRole('menuitem', { name: 'Settings' }).click();
-      await page.getByRole('menuitem', { name: 'Theme', exact: true }).hover();
-      await page.getByRole('menuitemcheckbox', { name: 'JupyterLab Dark', exact: true }).or(
-        page.getByRole('menuitem', { name: 'JupyterLab Dark', exact: true })
-      ).first().click();
-    }
 
     await notebook.run(0);
     await expect(output(0).getByRole('table')).toContainText('gpu-vm');
