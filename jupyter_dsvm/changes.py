@@ -24,6 +24,7 @@ from .models import Compute, Operation, OperationState, Step, StepState
 if TYPE_CHECKING:
     from .computes import Computes, PowerKind
     from .operations import OperationStore, Running
+    from .trips import Trips
 
 STOP_AGAIN_SECONDS = 3600.0
 """How old a stop may be that was not accepted before the server was killed, to be sent again: later the machine may be on
@@ -75,6 +76,7 @@ class Changes:
         stopped: Callable[[str], None],
         boot: Boot,
         kept: KeptChanges,
+        trips: Trips,
     ) -> None:
         """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
         we have just stopped, and may block for a moment."""
@@ -84,6 +86,7 @@ class Changes:
         self._stopped = stopped
         self._boot = boot
         self._kept = kept
+        self._trips = trips
         self._lock = threading.Lock()
         self._claimed: dict[str, Kept] = {}
         """Files of an earlier server's changes that are not under way yet."""
@@ -98,6 +101,8 @@ class Changes:
         """May block to find the compute by its name."""
         row = self._computes.find(compute)
         steps = [(name, text.format(row.name)) for name, text in POWER_STEPS[kind]]
+        if kind != "start":
+            steps = self._trips.steps_of_stop(row) + steps
         running = self._operations.begin(kind, compute=row.id, steps=steps, cancel=cancel)
         running.starts = kind == "start"
         return running
@@ -105,10 +110,13 @@ class Changes:
     def run_power(self, running: Running, kind: PowerKind) -> Compute:
         compute_id = running.value.compute or ""
         affected = self._notebooks_on(compute_id)
-        remark = ""
+        remark = missing = ""
 
         def act(report: Report, cancel: Cancel, memo: Memo) -> Compute:
-            nonlocal remark
+            nonlocal remark, missing
+            if kind != "start":
+                missing = self._trips.bring_back(running)
+                running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
             row = self._computes.change_power(kind, compute_id, report, cancel, memo)
             if kind == "stop":
                 self._stopped(compute_id)
@@ -117,8 +125,11 @@ class Changes:
                 remark = self._boot(row, cancel)
             return row
 
-        running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
-        return self.run(running, act, lambda row: f"{_power_notice(kind, row, affected)} {remark}".strip())
+        if kind == "start":
+            running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
+        return self.run(
+            running, act, lambda row: " ".join(t for t in (_power_notice(kind, row, affected), remark, missing) if t)
+        )
 
     def _resume_power(self, running: Running) -> None:
         kind, facts = cast("PowerKind", running.value.kind), running.memo.facts

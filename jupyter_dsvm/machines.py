@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .connections import Connections
     from .keptchanges import KeptChanges
     from .operations import OperationStore, Running
+    from .trips import Trips
 
 
 class MachineChanges:
@@ -32,6 +33,7 @@ class MachineChanges:
     known: Computes
     operations_store: OperationStore
     connections: Connections
+    trips: Trips
     _notebooks_on: Callable[[str], list[str]]
 
     def _join_changes(self, kept: KeptChanges) -> None:
@@ -43,10 +45,11 @@ class MachineChanges:
             self.connections.stopped,
             self.connections.wait_for_boot,
             kept,
+            self.trips,
         )
         self.resuming = Resuming(kept, self.changes, self.known, self.spawn)
         self.resizes = Resizes(
-            self.operations_store, self.known, self.changes, self._notebooks_on, self.connections.stopped
+            self.operations_store, self.known, self.changes, self._notebooks_on, self.connections.stopped, self.trips
         )
         self.creations = Creations(self.operations_store, self.known, self.changes)
         self.access = Access(self.operations_store, self.known, self.connections, self.changes)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .changes import Changes
     from .computes import Computes
     from .operations import OperationStore, Running
+    from .trips import Trips
 
 log = logging.getLogger("jupyter_dsvm.resizes")
 
@@ -37,6 +38,7 @@ class Resizes:
         changes: Changes,
         notebooks_on: Callable[[str], list[str]],
         stopped: Callable[[str], None],
+        trips: Trips,
     ) -> None:
         """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
         we have just released, and may block for a moment."""
@@ -45,6 +47,7 @@ class Resizes:
         self._changes = changes
         self._notebooks_on = notebooks_on
         self._stopped = stopped
+        self._trips = trips
         changes.resumers["resize"] = self._resume
 
     def begin(self, compute: str, size: str, cancel: Cancel | None = None, end_kernels: bool = False) -> Running:
@@ -58,6 +61,7 @@ class Resizes:
             self.check_kernels(row)
         shown = target.removeprefix("standard_")
         steps = [
+            *self._trips.steps_of_stop(row),
             (RELEASE, f"Release {row.name}"),
             (CHANGE, f"Change {row.name} to {shown}"),
             (START, f"Start {row.name}"),
@@ -74,13 +78,19 @@ class Resizes:
         """Do it on this thread. The operation ends with what is returned or raised."""
         compute_id = running.value.compute or ""
         affected = self._notebooks_on(compute_id)
+        missing = ""
 
         def act(report: Report, cancel: Cancel, memo: Memo) -> Compute:
+            nonlocal missing
+            if not memo.facts:
+                missing = self._trips.bring_back(running)
+                running.step(RELEASE)
             self._follow_stages(running, compute_id, memo)
             return self._computes.resize(compute_id, canonical(size), report, cancel, memo)
 
-        running.step(RELEASE)
-        return self._changes.run(running, act, lambda row: _notice(row, affected))
+        if running.memo.facts:
+            running.step(RELEASE)
+        return self._changes.run(running, act, lambda row: f"{_notice(row, affected)} {missing}".strip())
 
     def _resume(self, running: Running) -> None:
         """Go on with one that an earlier server has begun. Before the provider's first note nothing had been asked of the cloud."""
