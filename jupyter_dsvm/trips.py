@@ -151,7 +151,7 @@ class Trips:
             return Trip(workspaces, kernel_id, compute.id, None, why, str(folder or ""), tell=not untold)
 
     def of_new(self, front: Any, compute: Compute) -> Trip:
-        """Of a kernel that begins there, from a kernelspec. Nobody can be asked: it starts without its files where they are many."""
+        """Of a kernel that begins there, from a kernelspec. Nobody can be asked: many files do not travel then."""
         try:
             return self.of(front, compute)
         except SyncError as e:
