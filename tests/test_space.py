@@ -143,13 +143,15 @@ def test_the_lists_of_a_record(space: Space, fake: Fake):
     record = space.record("")
     assert record.conflicts == (WorkspaceConflict("a", "a (gpu-vm)"),)
     assert record.left_there == (WorkspaceFile("big.bin", 12 * MB),)
-    assert len(record.skipped) == 200 and record.skipped[0].reason == "it is a FIFO"
+    assert len(record.skipped) == 200
+    assert record.skipped[0].reason == "it is a FIFO"
 
 
 def test_a_sync_that_takes_long_puts_off_the_next(space: Space):
     run(space)
     space.due.ask("pull", space.used)
-    assert space.due.at is not None and space.due.at >= space.used + 2
+    assert space.due.at is not None
+    assert space.due.at >= space.used + 2
 
 
 def test_what_somebody_is_told_who_has_asked():
@@ -171,7 +173,8 @@ def test_sizes(count: int, words: str):
 
 def test_a_pull_stops_at_four_fifths_of_the_data_that_may_be_kept(tmp_path: Path):
     limits = limits_of(tmp_path, 5, Usage(1.0, 10.0), frozenset({"a.ipynb"}))
-    assert limits.pull_bytes is not None and limits.pull_bytes <= 7 * 1024**3
+    assert limits.pull_bytes is not None
+    assert limits.pull_bytes <= 7 * 1024**3
     assert (limits.ask_above, limits.owned_here) == (5, frozenset({"a.ipynb"}))
     assert limits_of(tmp_path, 5, Usage(9.0, 10.0), frozenset()).pull_bytes == 0
     free = limits_of(tmp_path, 5, None, frozenset()).pull_bytes

@@ -15,7 +15,7 @@ from support.kernels import until
 
 def test_nothing_is_due_before_somebody_asks():
     due = Due()
-    assert due.at is None and due.take() is None
+    assert (due.at, due.take()) == (None, None)
 
 
 def test_a_wish_waits_for_the_next_one_but_not_for_ever():
@@ -44,7 +44,7 @@ def test_wishes_become_one_sync(wanted: list[str], goes: str):
     for each in wanted:
         due.ask(each, 1.0)
     assert due.take() == goes
-    assert due.at is None and due.take() is None
+    assert (due.at, due.take()) == (None, None)
 
 
 def test_a_slow_sync_makes_the_next_one_wait_longer():
@@ -62,7 +62,8 @@ def test_no_wish_is_forgotten_and_none_waits_too_long(wishes: list[tuple[str, fl
     for direction, later in wishes:
         now += later
         if due.at is not None and due.at <= now:
-            assert open_since is not None and due.at <= max(open_since + AT_MOST_SECONDS, GAP_SECONDS + now)
+            assert open_since is not None
+            assert due.at <= max(open_since + AT_MOST_SECONDS, GAP_SECONDS + now)
             assert due.take() is not None
             begun, open_since = begun + 1, None
             due.ended(now, 0.0)
