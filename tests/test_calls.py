@@ -89,8 +89,7 @@ class Stage:
             lambda: [FakeFree(), self.cloud], registry=registry, connections=FakeConnections(), **traits
         )
         self.service.allowance._file = self.service.questions._kept._file = None
-        self.workspaces = FakeWorkspaces(self.service.operations_store)
-        self.service.workspaces = self.workspaces  # type: ignore[assignment]
+        self.workspaces = FakeWorkspaces(self.service)
 
     def run(self, line: Any, **options: Any) -> FakeCall:
         call = FakeCall(self.proxy, line, **options)

@@ -99,8 +99,9 @@ describe('the commands', () => {
 
   it('open the resize dialog', async () => {
     const done = commands.execute(CommandIDs.resize, { compute: 'gpu-vm' });
-    await settle(50);
-    expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe('Resize gpu-vm');
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe('Resize gpu-vm')
+    );
     await press('Cancel');
     await done;
     expect(model.done).toEqual([]);
