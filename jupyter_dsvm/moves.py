@@ -89,10 +89,12 @@ class Moves:
         """The newest move of each kernel; it decides what ``Proxy.moving`` says."""
         self._preparing: dict[str, Running] = {}
 
-    def begin(self, proxy: Any, compute: Compute, cancel: Cancel | None = None) -> Running:
+    def begin(
+        self, proxy: Any, compute: Compute, cancel: Cancel | None = None, operations: OperationStore | None = None
+    ) -> Running:
         """The operation, with its steps announced. ``run`` does the work. A move of the same kernel that is still being
         prepared is cancelled: the last one counts. One that only waits for its cell keeps its place until ``run`` has
-        queued this one."""
+        queued this one. ``operations``: another list than everybody's, for what nobody has to follow."""
         if compute.os is OS.WINDOWS:
             raise OperationRefused(
                 f"{compute.name} runs Windows, and notebooks cannot run there yet.",
@@ -106,7 +108,7 @@ class Moves:
             steps.append(("connect", f"Connect to {compute.name}"))
         where = place(compute.id, compute.name)
         steps += [("kernel", f"Start the kernel on {where}"), ("wait", "Wait for what is running, then change over")]
-        running = self._operations.begin(
+        running = (operations or self._operations).begin(
             "detach" if compute.id == FREE else "attach",
             compute=compute.id,
             kernel=proxy.kernel_id,
