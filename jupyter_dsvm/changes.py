@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .computes import Computes, PowerKind
     from .operations import OperationStore, Running
     from .returns import Return
+    from .trips import Trips
 
 STOP_AGAIN_SECONDS = 3600.0
 """How old a stop may be that was not accepted before the server was killed, to be sent again: later the machine may be on
@@ -77,6 +78,7 @@ class Changes:
         stopped: Callable[[str], Return],
         boot: Boot,
         kept: KeptChanges,
+        trips: Trips,
     ) -> None:
         """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
         we have just stopped, and may block for a moment: its notebooks go back to the free tier."""
@@ -86,6 +88,7 @@ class Changes:
         self._stopped = stopped
         self._boot = boot
         self._kept = kept
+        self._trips = trips
         self._lock = threading.Lock()
         self._claimed: dict[str, Kept] = {}
         """Files of an earlier server's changes that are not under way yet."""
@@ -100,6 +103,8 @@ class Changes:
         """May block to find the compute by its name."""
         row = self._computes.find(compute)
         steps = [(name, text.format(row.name)) for name, text in POWER_STEPS[kind]]
+        if kind != "start":
+            steps = self._trips.steps_of_stop(row) + steps
         running = self._operations.begin(kind, compute=row.id, steps=steps, cancel=cancel)
         running.starts = kind == "start"
         return running
@@ -107,10 +112,14 @@ class Changes:
     def run_power(self, running: Running, kind: PowerKind) -> Compute:
         compute_id = running.value.compute or ""
         affected = self._notebooks_on(compute_id)
-        remark, back = "", None
+        remark = missing = ""
+        back: Return | None = None
 
         def act(report: Report, cancel: Cancel, memo: Memo) -> Compute:
-            nonlocal remark, back
+            nonlocal remark, missing, back
+            if kind != "start":
+                missing = self._trips.bring_back(running)
+                running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
             row = self._computes.change_power(kind, compute_id, report, cancel, memo)
             if kind == "stop":
                 back = self._stopped(compute_id)
@@ -121,12 +130,12 @@ class Changes:
                 remark = self._boot(row, cancel)
             return row
 
-        running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
-
         def notice(row: Compute) -> str:
             became = back.notice(affected) if back is not None else _kernels(kind, affected)
-            return " ".join(text for text in (_power_notice(kind, row), became, remark) if text)
+            return " ".join(text for text in (_power_notice(kind, row), became, remark, missing) if text)
 
+        if kind == "start":
+            running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
         return self.run(running, act, notice)
 
     def _resume_power(self, running: Running) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .connections import Connections
     from .keptchanges import KeptChanges
     from .operations import OperationStore, Running
+    from .trips import Trips
 
 
 class MachineChanges:
@@ -34,6 +35,7 @@ class MachineChanges:
     operations_store: OperationStore
     connections: Connections
     returns: Returns
+    trips: Trips
     _notebooks_on: Callable[[str], list[str]]
 
     def _join_changes(self, kept: KeptChanges) -> None:
@@ -45,9 +47,12 @@ class MachineChanges:
             self._stopped,
             self.connections.wait_for_boot,
             kept,
+            self.trips,
         )
         self.resuming = Resuming(kept, self.changes, self.known, self.spawn)
-        self.resizes = Resizes(self.operations_store, self.known, self.changes, self._notebooks_on, self._stopped)
+        self.resizes = Resizes(
+            self.operations_store, self.known, self.changes, self._notebooks_on, self._stopped, self.trips
+        )
         self.creations = Creations(self.operations_store, self.known, self.changes)
         self.access = Access(self.operations_store, self.known, self.connections, self.changes)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .computes import Computes
     from .operations import OperationStore, Running
     from .returns import Return
+    from .trips import Trips
 
 log = logging.getLogger("jupyter_dsvm.resizes")
 
@@ -38,6 +39,7 @@ class Resizes:
         changes: Changes,
         notebooks_on: Callable[[str], list[str]],
         stopped: Callable[[str], Return],
+        trips: Trips,
     ) -> None:
         """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
         we have just released, and may block for a moment: its notebooks go back to the free tier."""
@@ -46,6 +48,7 @@ class Resizes:
         self._changes = changes
         self._notebooks_on = notebooks_on
         self._stopped = stopped
+        self._trips = trips
         changes.resumers["resize"] = self._resume
 
     def begin(self, compute: str, size: str, cancel: Cancel | None = None, end_kernels: bool = False) -> Running:
@@ -59,6 +62,7 @@ class Resizes:
             self.check_kernels(row)
         shown = target.removeprefix("standard_")
         steps = [
+            *self._trips.steps_of_stop(row),
             (RELEASE, f"Release {row.name}"),
             (CHANGE, f"Change {row.name} to {shown}"),
             (START, f"Start {row.name}"),
@@ -75,14 +79,20 @@ class Resizes:
         """Do it on this thread. The operation ends with what is returned or raised."""
         compute_id = running.value.compute or ""
         affected = self._notebooks_on(compute_id)
+        missing = ""
         back: list[Return] = []
 
         def act(report: Report, cancel: Cancel, memo: Memo) -> Compute:
+            nonlocal missing
+            if not memo.facts:
+                missing = self._trips.bring_back(running)
+                running.step(RELEASE)
             self._follow_stages(running, compute_id, memo, back)
             return self._computes.resize(compute_id, canonical(size), report, cancel, memo)
 
-        running.step(RELEASE)
-        return self._changes.run(running, act, lambda row: _notice(row, affected, back))
+        if running.memo.facts:
+            running.step(RELEASE)
+        return self._changes.run(running, act, lambda row: f"{_notice(row, affected, back)} {missing}".strip())
 
     def _resume(self, running: Running) -> None:
         """Go on with one that an earlier server has begun. Before the provider's first note nothing had been asked of the cloud."""

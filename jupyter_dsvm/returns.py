@@ -86,7 +86,7 @@ class Returns:
             row = self._computes.find(FREE)
             running = self._moves.begin(proxy, row, operations=self._operations)
             proxy.say(said)
-            self._moves.run(running, proxy, row, None, None).result()
+            self._moves.run(running, proxy, row, None, None, machine_is_off=True).result()
         except BaseException as e:
             proxy.say("")
             if not isinstance(e, DSVMError):

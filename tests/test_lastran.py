@@ -156,7 +156,7 @@ def test_a_move_that_starts_its_machine_says_afterwards_what_is_missing_there(
         assert heard.wait(5)
         notice = server.service.operations()[0][0].notice
         assert notice.startswith("The notebook runs on gpu-vm.")
-        assert notice.endswith("run the cells that make them. Missing there for k1: pandas.")
+        assert notice.endswith(". Missing there for k1: pandas.")
         server.move("cpu-vm")  # it ran: the dialog has looked already
         assert "Missing" not in server.service.operations()[0][0].notice
 

@@ -73,6 +73,8 @@ class Proxy:
         self.session = session
         self.ip = ip
         self.kernelspec = kernelspec
+        self.cwd: str | None = None
+        """The working folder that whoever starts kernels has named for it; for the files that travel with it."""
         self.status = ProxyStatus()
         self.moving: str | None = None
         self.on_user_cancel: list[Callable[[str], None]] = []
@@ -402,6 +404,8 @@ class Proxy:
             return
         self.status = status
         self._keeper.update()
+        if before.running is not None and status.running != before.running:
+            registry.executed(self.kernel_id)
         # Busy and idle are every cell's; a page hears of those from the kernel itself.
         ended = (status.execution_state == "dead") != (before.execution_state == "dead")
         if ended or (before.compute, before.link, before.swap_to) != (status.compute, status.link, status.swap_to):

@@ -424,7 +424,7 @@ export interface IQuestionList {
 
 /** The data of a Jupyter event with `CHANGED_SCHEMA_ID`. */
 export interface IChanged {
-  what: 'computes' | 'kernels' | 'operations' | 'signin' | 'questions';
+  what: 'computes' | 'kernels' | 'operations' | 'signin' | 'questions' | 'workspaces';
   id?: string;
   revision: number;
 }

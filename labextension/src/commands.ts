@@ -1,4 +1,4 @@
-import { InputDialog, showDialog, Dialog } from '@jupyterlab/apputils';
+import { Dialog, showDialog } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { addIcon, checkIcon, refreshIcon } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
@@ -6,6 +6,7 @@ import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
 import { canAttach, canChange, canDetach, canResize, canSignOut, machinesOf } from './actions';
 import { ComputeAction, FREE, ICompute, IKernel } from './api';
+import { chooseOne } from './choose';
 import { create } from './create';
 import { ICurrentNotebook } from './current';
 import { computeIcon } from './icons';
@@ -128,14 +129,8 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     const labels = choices.map(c =>
       [c.name, qualifierOf(c, choices), sizeText(c.size, trans)].filter(Boolean).join(' · ')
     );
-    const answer = await InputDialog.getItem({
-      title,
-      items: labels,
-      okLabel: trans.__('Continue')
-    });
-    return answer.button.accept && answer.value !== null
-      ? choices[labels.indexOf(answer.value)]
-      : undefined;
+    const chosen = await chooseOne(title, labels, trans);
+    return chosen === null ? undefined : choices[labels.indexOf(chosen)];
   };
 
   const move = async (kernel: IKernel, compute: ICompute): Promise<void> => {

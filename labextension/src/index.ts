@@ -1,4 +1,4 @@
-import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette, IToolbarWidgetRegistry } from '@jupyterlab/apputils';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { IStateDB } from '@jupyterlab/statedb';
@@ -76,7 +76,14 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
   description: 'The sidebar “Compute” and its commands.',
   autoStart: true,
   requires: [IComputeModel, ISettings],
-  optional: [ITranslator, INotebookTracker, ICommandPalette, IStateDB, IMetricsModel],
+  optional: [
+    ITranslator,
+    INotebookTracker,
+    ICommandPalette,
+    IStateDB,
+    IMetricsModel,
+    ILayoutRestorer
+  ],
   activate: (
     app: JupyterFrontEnd,
     model: IComputeModel,
@@ -85,7 +92,8 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
     tracker: INotebookTracker | null,
     palette: ICommandPalette | null,
     state: IStateDB | null,
-    metrics: IMetricsModel | null
+    metrics: IMetricsModel | null,
+    restorer: ILayoutRestorer | null
   ): void => {
     const trans = (translator ?? nullTranslator).load(TRANSLATION_DOMAIN);
     const { commands, shell } = app;
@@ -112,6 +120,8 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       trans
     });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
+    // Open again in a page that is loaded again, if it was.
+    restorer?.add(panel, panel.id);
 
     keepFocus(app);
     for (const command of Object.values(CommandIDs)) {

@@ -115,6 +115,9 @@ const refusal = ({ compute, failed }: ISituation): Refusal | null =>
     ? null
     : refusalOf(failed?.error);
 
+const isForbidden = ({ failed }: ISituation): boolean =>
+  failed?.error?.code === 'AuthorizationFailed';
+
 const stillBilled = (trans: TranslationBundle): string => trans.__('still billed');
 
 export const STATES: readonly IRow[] = [
@@ -299,7 +302,8 @@ export function computeState(situation: ISituation, trans: TranslationBundle): I
     strong: row.strong?.(trans),
     primary: answer(row.primary, situation),
     link: row.link?.(situation) ?? undefined,
-    explains: row.name === refusal(situation)
+    explains:
+      row.name === refusal(situation) || (row.name === 'notAllowed' && isForbidden(situation))
   };
 }
 

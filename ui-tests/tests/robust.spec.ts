@@ -15,7 +15,7 @@ test('what one tab begins, the other shows', async ({ page, context, statesServe
 
   await statesEmulator.control('PUT', 'timings', { start: 120 });
   try {
-    await one.choose('starting-vm', /^Start/);
+    await one.button('starting-vm', 'Start').click();
     for (const compute of [one, other]) {
       await expect(compute.state('starting-vm')).toHaveText(/^Step \d of \d: /);
     }

@@ -195,7 +195,14 @@ describe('the types of the REST API', () => {
   it('listens to the event that the server sends', () => {
     const schema = read('events/changed.yaml') as { $id: string };
     expect(schema.$id).toBe(CHANGED_SCHEMA_ID);
-    for (const what of ['computes', 'kernels', 'operations', 'signin', 'questions'] as const) {
+    for (const what of [
+      'computes',
+      'kernels',
+      'operations',
+      'signin',
+      'questions',
+      'workspaces'
+    ] as const) {
       const event: IChanged = { what, id: fixtures.gpu.id, revision: 3 };
       // `version` and `personal-data` are Jupyter's own words; only the data is checked here.
       expectValid(ajv.compile(schema), event);
