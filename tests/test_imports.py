@@ -21,7 +21,7 @@ LAYERS: list[tuple[int, list[str]]] = [
     (2, ["kernels", "sync"]),
     (3, ["kernels.provisioner", "operations", "tables", "verbs", "livesteps", "allowance", "settings", "kerneldeaths"]),
     (3, ["modules", "lastran"]),
-    (4, ["computes", "denials", "connections", "booting", "moves", "accounts", "settling", "metrics"]),
+    (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "workspaces", "space", "travelling", "trips", "keptplaces"]),
     (4, ["service", "machines", "calls", "terminals", "offers", "questions", "completion"]),

@@ -280,4 +280,11 @@ def test_file_and_routes_name_the_same_paths():
 def test_the_event_schema_says_what_is_emitted():
     schema = yaml.safe_load((FILE.parent / "events" / "changed.yaml").read_text())
     assert set(schema["properties"]) == {"what", "id", "revision"}
-    assert schema["properties"]["what"]["enum"] == ["computes", "kernels", "operations", "signin", "questions", "workspaces"]
+    assert schema["properties"]["what"]["enum"] == [
+        "computes",
+        "kernels",
+        "operations",
+        "signin",
+        "questions",
+        "workspaces",
+    ]

@@ -221,6 +221,9 @@ class FakeProxy:
             self.cell_ended()
         return future
 
+    def say(self, text: str) -> None:
+        self.log.append(f"say {text}".strip())
+
     def cell_ended(self) -> None:
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
@@ -258,6 +261,7 @@ class FakeRegistry:
     def __init__(self, *proxies: FakeProxy) -> None:
         self.proxies = {p.kernel_id: p for p in proxies}
         self.listeners: list[Callable[[str], None]] = []
+        self.executed_listeners: list[Callable[[str], None]] = []
 
     def get(self, kernel_id: str) -> FakeProxy | None:
         return self.proxies.get(kernel_id)
@@ -268,6 +272,10 @@ class FakeRegistry:
     def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)
+
+    def subscribe_executed(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        self.executed_listeners.append(listener)
+        return lambda: self.executed_listeners.remove(listener)
 
     def changed(self, kernel_id: str) -> None:
         for listener in list(self.listeners):
@@ -296,6 +304,9 @@ class FakeConnections:
         self.answers: dict[str, Future[Any]] = {}
         self.kernelspecs: dict[str, list[str]] = {}
         self.closed = False
+
+    def stands(self, compute_id: str) -> bool:
+        return False
 
     def hurry(self, compute_id: str) -> None:
         self.hurried.append(compute_id)
