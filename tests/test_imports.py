@@ -34,7 +34,7 @@ LAYERS: list[tuple[int, list[str]]] = [
         ],
     ),
     (3, ["modules", "lastran"]),
-    (4, ["computes", "denials", "connections", "booting", "moves", "accounts", "settling", "metrics"]),
+    (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "workspaces", "space", "travelling", "trips", "keptplaces"]),
     (4, ["service", "machines", "calls", "terminals", "offers", "questions", "completion", "filewords"]),

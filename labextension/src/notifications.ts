@@ -52,7 +52,8 @@ export class OperationNotifications implements IDisposable {
       if (this._started || operation.state === 'running') {
         this._show(operation);
       } else {
-        this._shown.set(operation.id, { notification: '', said: operation.state });
+        const said = `${operation.state}${operation.notice}`;
+        this._shown.set(operation.id, { notification: '', said });
       }
     }
     this._started = true;
@@ -76,8 +77,11 @@ export class OperationNotifications implements IDisposable {
   private _show(operation: IOperation): void {
     const { message, type, details } = describeOperation(operation, this._model, this._trans);
     const shown = this._shown.get(operation.id);
+    // The end is said once more where the server has found out something after it.
     const said =
-      operation.state === 'running' ? `${type}${message}${operation.progress}` : operation.state;
+      operation.state === 'running'
+        ? `${type}${message}${operation.progress}`
+        : `${operation.state}${operation.notice}`;
     if (shown?.said === said) {
       return;
     }

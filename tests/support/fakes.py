@@ -229,6 +229,9 @@ class FakeProxy:
             self.cell_ended()
         return future
 
+    def say(self, text: str) -> None:
+        self.log.append(f"say {text}".strip())
+
     def cell_ended(self) -> None:
         waiting, self.waiting = self.waiting, None
         if waiting is not None:

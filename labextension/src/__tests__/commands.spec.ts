@@ -1,7 +1,7 @@
 import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
-import { configure, waitFor } from '@testing-library/dom';
+import { waitFor } from '@testing-library/dom';
 
 import { addCommands, CommandIDs } from '../commands';
 import { FolderChoices } from '../folderchoices';
@@ -12,9 +12,6 @@ import { FakeSettings } from './fakeSettings';
 import * as fixtures from './fixtures';
 
 const onGpu = { ...fixtures.kernel, compute: fixtures.gpu.id };
-
-// Rendered when React finds the time.
-configure({ asyncUtilTimeout: 10_000 });
 
 describe('the commands', () => {
   let commands: CommandRegistry;
@@ -174,10 +171,11 @@ describe('the commands', () => {
   it('warn of JavaScript only the first time', async () => {
     for (const warned of [true, false]) {
       const done = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
-      await settle(50);
-      expect(
-        document.querySelector('.jp-Dialog-content')?.textContent?.includes('JavaScript')
-      ).toBe(warned);
+      await waitFor(() =>
+        expect(
+          document.querySelector('.jp-Dialog-content')?.textContent?.includes('JavaScript')
+        ).toBe(warned)
+      );
       await press('Move');
       await done;
     }
@@ -220,9 +218,10 @@ describe('the commands', () => {
   ])('%s asks where nothing runs too, if that is wanted (%#)', async (id, label, wanted, args) => {
     settings.set(wanted);
     const asked = commands.execute(id, { compute: 'cpu-vm', ...args });
-    await settle(50);
-    expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
-      'No notebook of yours runs there.'
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
+        'No notebook of yours runs there.'
+      )
     );
     await press(label);
     await asked;
@@ -246,9 +245,10 @@ describe('the commands', () => {
     ]);
     model.computes = [{ ...fixtures.cpu, attached: ['train.ipynb'] }];
     const done = commands.execute(CommandIDs.stop, { compute: 'cpu-vm' });
-    await settle(50);
-    expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
-      'train.ipynb runs there.'
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
+        'train.ipynb runs there.'
+      )
     );
     await press('Cancel');
     await done;
@@ -289,8 +289,11 @@ describe('the commands', () => {
   it('show what the server said when it refuses', async () => {
     model.change = () => Promise.reject(new Error('it said no'));
     const done = commands.execute(CommandIDs.start, { compute: 'gpu-vm' });
-    await settle(50);
-    expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe('gpu-vm was not started');
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe(
+        'gpu-vm was not started'
+      )
+    );
     await waitFor(() =>
       expect(document.querySelector('.jp-Dialog-body')?.textContent).toBe('it said no')
     );

@@ -1,4 +1,5 @@
 import { nullTranslator } from '@jupyterlab/translation';
+import { waitFor } from '@testing-library/dom';
 
 import { ComputeModel } from '../model';
 import { IKernelMoved } from '../tokens';
@@ -177,11 +178,9 @@ describe('ComputeModel', () => {
     await start();
     expect(model.status).toBe('failed');
     expect(model.error?.message).toContain('Failed to fetch');
-    await settle(200);
-    expect(server.count('GET computes')).toBeGreaterThan(1);
+    await waitFor(() => expect(server.count('GET computes')).toBeGreaterThan(1));
     server.isAway = false;
-    await settle(150);
-    expect(model.status).toBe('ready');
+    await waitFor(() => expect(model.status).toBe('ready'));
     expect(model.error).toBeNull();
     const asked = server.asked.length;
     await settle(300);

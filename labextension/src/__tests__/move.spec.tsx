@@ -1,6 +1,6 @@
 import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
-import { configure, waitFor } from '@testing-library/dom';
+import { waitFor } from '@testing-library/dom';
 
 import { ICompute, IModule, IOperation, IWorkspaceEstimate } from '../api';
 import { FolderChoices } from '../folderchoices';
@@ -25,9 +25,6 @@ const missing: IModule[] = [
   { name: 'old_thing', package: '', state: 'missing' },
   { name: 'numpy', package: '', state: 'present' }
 ];
-
-// Rendered when React finds the time.
-configure({ asyncUtilTimeout: 10_000 });
 
 describe('the move dialog', () => {
   let model: FakeModel;

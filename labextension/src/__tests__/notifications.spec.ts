@@ -54,6 +54,18 @@ describe('notifications of operations', () => {
     });
   });
 
+  it('say the end once more where the server finds out something after it', () => {
+    start();
+    model.set({ operations: [done] });
+    const { id } = shown()[0];
+    model.set({ operations: [{ ...done, notice: 'Missing there: pandas.' }] });
+    expect(shown()).toHaveLength(1);
+    expect(shown()[0]).toMatchObject({
+      id,
+      message: 'Moved to gpu-vm in 1 min 52 s. Missing there: pandas.'
+    });
+  });
+
   it('say that nothing was lost when a move fails, with the reason behind “Details”', () => {
     start();
     model.set({ operations: [failed] });
