@@ -51,7 +51,13 @@ export function Workspace(props: IWorkspaceProps): React.ReactElement {
       aria-label={trans.__('Files of this notebook')}
       data-state={state}
     >
-      <State {...props} />
+      <State {...props}>
+        {canSync && state !== 'failed' && (
+          <button data-first className="jp-Dsvm-textButton" onClick={() => actions.sync(workspace)}>
+            {trans.__('Sync now')}
+          </button>
+        )}
+      </State>
       {state === 'halted' && (
         <Problem problem={problem} trans={trans}>
           <button data-first className="jp-mod-styled" onClick={() => actions.force(workspace)}>
@@ -62,7 +68,13 @@ export function Workspace(props: IWorkspaceProps): React.ReactElement {
           </button>
         </Problem>
       )}
-      {state === 'failed' && problem && <Problem problem={problem} trans={trans} />}
+      {state === 'failed' && (
+        <Problem
+          problem={problem}
+          onRetry={canSync ? () => actions.sync(workspace) : undefined}
+          trans={trans}
+        />
+      )}
       {conflicts.length > 0 && <Conflicts {...props} />}
       {left.length > 0 && (
         <Left
@@ -74,18 +86,11 @@ export function Workspace(props: IWorkspaceProps): React.ReactElement {
         />
       )}
       {skipped.length > 0 && <Skipped files={skipped} trans={trans} />}
-      {canSync && (
-        <div className="jp-Dsvm-buttons">
-          <button data-first className="jp-mod-styled" onClick={() => actions.sync(workspace)}>
-            {state === 'failed' ? trans.__('Try again') : trans.__('Sync now')}
-          </button>
-        </div>
-      )}
     </div>
   );
 }
 
-function State(props: IWorkspaceProps): React.ReactElement {
+function State(props: IWorkspaceProps & { children?: React.ReactNode }): React.ReactElement {
   const { workspace, operation, actions, trans } = props;
   const text = withPoint(filesText(workspace, trans));
   const isCopying = workspace.state === 'copying';
@@ -98,6 +103,7 @@ function State(props: IWorkspaceProps): React.ReactElement {
         <p className="jp-Dsvm-hidden" role="status" aria-live="polite">
           {isCopying ? trans.__('Files are being copied.') : text}
         </p>
+        {props.children}
       </div>
       {isCopying && (
         <div className="jp-Dsvm-operation">
