@@ -284,7 +284,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             last_activity=status.last_activity,
             moving_to=proxy.moving,
             last_compute=self._last_compute(self._paths.get(kernel_id), status.compute),
-            problem=self.deaths.problem(kernel_id, getattr(proxy, "death", None)),
+            problem=self.deaths.problem(kernel_id, proxy.death),
         )
 
     def _in_use(self) -> set[str]:
