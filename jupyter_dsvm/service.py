@@ -538,6 +538,8 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         self.changes.close()
         self.connections.close()
         self.known.close()
+        if self._free_tier is not None:
+            self._free_tier.close()
         self.own_folder.remove()
         self._listeners.clear()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import Cancelled, DSVMError, SyncError
 from .models import FREE, Compute
 from .space import Space, done_words, mb, stopped_because
-from .workspaces import Workspaces, reporting
+from .workspaces import NO_NOTEBOOK, Workspaces, reporting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,8 +45,9 @@ class Trip:
         why: str,
         folder: str = "",
         yes: bool = False,
+        tell: bool = True,
     ) -> None:
-        """Use ``Trips.of``. ``space``: where the files go; or ``why`` they do not."""
+        """Use ``Trips.of``. ``space``: where the files go; or ``why`` they do not, and whether to ``tell`` that."""
         self._workspaces = workspaces
         self._kernel_id = kernel_id
         self._compute = compute
@@ -57,7 +58,7 @@ class Trip:
         self._from = workspaces.current(kernel_id)
         self.notices: list[str] = []
         """Sentences for whoever moves: what did not work."""
-        if why and why is not LEFT_OUT:
+        if why and tell:
             self.notices.append(why)
         workspaces.arriving(kernel_id, compute)
 
@@ -133,7 +134,7 @@ class Trips:
         if compute.id == FREE:
             return Trip(workspaces, kernel_id, FREE, None, "")
         if not (self._by_default() if sync is None else sync):
-            return Trip(workspaces, kernel_id, compute.id, None, LEFT_OUT)
+            return Trip(workspaces, kernel_id, compute.id, None, LEFT_OUT, tell=False)
         folder: Path | None = None
         try:
             folder = workspaces.folder_of(proxy)
@@ -146,10 +147,11 @@ class Trips:
                 raise
             said = str(e) if isinstance(e, SyncError) else f"{e.strerror}: {e.filename}."
             why = f"Its files stay on this server. {said}"
-            return Trip(workspaces, kernel_id, compute.id, None, why, str(folder or ""))
+            untold = isinstance(e, SyncError) and e.code == NO_NOTEBOOK
+            return Trip(workspaces, kernel_id, compute.id, None, why, str(folder or ""), tell=not untold)
 
     def of_new(self, front: Any, compute: Compute) -> Trip:
-        """Of a kernel that begins there, from a kernelspec. Nobody can be asked: it starts without its files where they are many."""
+        """Of a kernel that begins there, from a kernelspec. Nobody can be asked: many files do not travel then."""
         try:
             return self.of(front, compute)
         except SyncError as e:
@@ -160,8 +162,8 @@ class Trips:
         if size > self._workspaces.ask_above:
             raise SyncError(
                 f"The folder {folder.name} has {mb(size)} to copy to {name}, which is more than is copied without asking.",
-                advice=f"`%dsvm attach {name} --yes` copies it, `--no-sync` goes without; what need not travel can be listed in "
-                "a .dsvmignore there.",
+                advice=f"`%dsvm attach {name} --yes` copies it, `--no-sync` goes without; what need not travel can be listed "
+                "in a .dsvmignore there.",
                 code="NeedsYes",
             )
 

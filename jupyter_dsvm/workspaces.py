@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jupyter_dsvm.workspaces")
 
+NO_NOTEBOOK = "NoNotebook"
+"""The code of a refusal that nobody needs to be told of: a console's kernel, where there is no server."""
+
 WORKERS = 4
 EVENT_SECONDS = 0.2
 """Between two events about workspaces, at least."""
@@ -165,7 +168,7 @@ class Workspaces:
         elif named:
             folder = Path(named)
         else:
-            raise FolderRefused("Nobody has said which folder its notebook is in.", code="NoFolder")
+            raise FolderRefused("It has no notebook with a folder here.", code=NO_NOTEBOOK)
         own = [Path(jupyter_data_dir()), Path(jupyter_config_dir()), Path(jupyter_runtime_dir()), self._folder]
         return check_workspace(folder, own=own)
 
@@ -252,7 +255,9 @@ class Workspaces:
             before = self._of.get(kernel_id)
             if before is not None and (space is None or before != space.id):
                 self._leaves(kernel_id)
-            self._off.pop(kernel_id, None)
+            if self._off.pop(kernel_id, None) is not None:
+                self._later(f"keep {kernel_id}", lambda: self._kept.forget(kernel_id))
+                self.touch(None)
             self._looked.add(kernel_id)
             if space is not None:
                 self._spaces[space.id] = space
@@ -263,7 +268,6 @@ class Workspaces:
                 self._off[kernel_id] = _Off(compute, folder, why)
                 kept = KeptPlace(compute, folder, why=why)
             else:
-                self.touch(None)
                 return
             self._later(f"keep {kernel_id}", lambda: self._kept.write(kernel_id, kept))
         self.touch(space.id if space is not None else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from jupyter_dsvm.emulator import Emulator
 from jupyter_dsvm.models import FREE, Operation, OperationState, StepState, WorkspaceRecord, WorkspaceState
-from support.emulated import PATIENCE, assert_moved, configured, emulator, moved, ours, service
+from support.emulated import PATIENCE, assert_moved, configured, emulator, ours, service
 from support.kernels import Notebook, until
 
 __all__ = ["configured", "emulator"]

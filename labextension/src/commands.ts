@@ -8,6 +8,8 @@ import { FREE, ICompute, IKernel } from './api';
 import { chooseOne } from './choose';
 import { create } from './create';
 import { ICurrentNotebook } from './current';
+import { addFileCommands } from './files';
+import { IFolderChoices } from './folderchoices';
 import { computeIcon } from './icons';
 import { addMachineCommands } from './machinecommands';
 import { askToMove, IKnownComputes } from './move';
@@ -37,6 +39,7 @@ export namespace CommandIDs {
   export const cancelMove = 'dsvm:cancel-move';
   export const stopWaiting = 'dsvm:stop-waiting';
   export const reconnect = 'dsvm:reconnect';
+  export const sync = 'dsvm:sync';
   export const openSettings = 'dsvm:open-settings';
 }
 
@@ -45,6 +48,7 @@ export interface ICommandContext {
   model: IComputeModel;
   current: ICurrentNotebook;
   known: IKnownComputes;
+  folders: IFolderChoices;
   settings: ISettings;
   trans: TranslationBundle;
   /** Show the panel. */
@@ -78,7 +82,7 @@ const MORE_ARG = {
  * Add the commands. The panel, the chip's menu and the palette all go through them.
  */
 export function addCommands(commands: CommandRegistry, context: ICommandContext): void {
-  const { model, current, known, settings, trans } = context;
+  const { model, current, known, folders, settings, trans } = context;
 
   const computeOf = (args: ReadonlyPartialJSONObject): ICompute | undefined =>
     model.computes.find(c => c.id === args.compute) ??
@@ -141,6 +145,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
       busy,
       opened,
       known,
+      folders,
       confirm: settings.confirmMove,
       trans
     });
@@ -149,7 +154,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     }
     await attempt(
       trans.__('%1 was not moved to %2', notebook, nameOf(compute, compute.id, trans)),
-      () => model.move(kernel.id, compute.id, answer.kernelspec, answer.interrupt)
+      () => model.move(kernel.id, compute.id, answer.kernelspec, answer.interrupt, answer.sync)
     );
   };
 
@@ -274,6 +279,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
 
   addPowerCommands(commands, { model, trans, settings, computeOf, pick, attempt });
   addMachineCommands(commands, { model, trans, computeOf, pick, attempt });
+  addFileCommands(commands, { model, trans, kernelOf, attempt });
   addWaitingCommands(commands, { model, trans, computeOf, pick, attempt, kernelOf });
 
   const update = () => commands.notifyCommandChanged();

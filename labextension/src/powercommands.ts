@@ -34,24 +34,30 @@ export function addPowerCommands(
       return true;
     }
     const label = action === 'stop' ? trans.__('Stop') : trans.__('Restart');
+    const { attached } = compute;
+    const notebooks =
+      attached.length === 0
+        ? trans.__('No notebook of yours runs there. Its disk and what is on it stay.')
+        : action === 'stop'
+          ? trans._n(
+              '%2 runs there. Its variables will be lost, and it goes back to the free tier; the file and its outputs stay.',
+              'These notebooks run there: %2. Their variables will be lost, and they go back to the free tier; the files and their outputs stay.',
+              attached.length,
+              attached.join(', ')
+            )
+          : trans._n(
+              '%2 runs there. Its variables will be lost; the file and its outputs stay.',
+              'These notebooks run there: %2. Their variables will be lost; the files and their outputs stay.',
+              attached.length,
+              attached.join(', ')
+            );
+    const files =
+      action === 'stop' && model.workspaces.some(w => w.compute === compute.id && w.state !== 'off')
+        ? trans.__('Files that have changed there come back first.')
+        : '';
     const answer = await showDialog({
       title: trans.__('%1 %2?', label, compute.name),
-      body:
-        compute.attached.length === 0
-          ? trans.__('No notebook of yours runs there. Its disk and what is on it stay.')
-          : action === 'stop'
-            ? trans._n(
-                '%2 runs there. Its variables will be lost, and it goes back to the free tier; the file and its outputs stay.',
-                'These notebooks run there: %2. Their variables will be lost, and they go back to the free tier; the files and their outputs stay.',
-                compute.attached.length,
-                compute.attached.join(', ')
-              )
-            : trans._n(
-                '%2 runs there. Its variables will be lost; the file and its outputs stay.',
-                'These notebooks run there: %2. Their variables will be lost; the files and their outputs stay.',
-                compute.attached.length,
-                compute.attached.join(', ')
-              ),
+      body: [notebooks, files].filter(Boolean).join(' '),
       buttons: [Dialog.cancelButton({ label: trans.__('Cancel') }), Dialog.warnButton({ label })]
     });
     return answer.button.accept;

@@ -166,7 +166,7 @@ test('machines at rest', async ({ page, statesServer }) => {
 });
 
 test('a machine that starts', async ({ page, statesServer, statesEmulator }) => {
-  await page.goto(statesServer.address('lab'));
+  await page.goto(statesServer.freshLab());
   const compute = new ComputePanel(page);
   await compute.open();
   await statesEmulator.control('PUT', 'timings', { start: 120 });
@@ -184,7 +184,7 @@ test('a machine that starts', async ({ page, statesServer, statesEmulator }) => 
 });
 
 test('a start that Azure refuses', async ({ page, statesServer }) => {
-  await page.goto(statesServer.address('lab'));
+  await page.goto(statesServer.freshLab());
   const compute = new ComputePanel(page);
   await compute.open();
   for (const row of REFUSED) {

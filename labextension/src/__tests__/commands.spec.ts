@@ -4,6 +4,7 @@ import { CommandRegistry } from '@lumino/commands';
 import { waitFor } from '@testing-library/dom';
 
 import { addCommands, CommandIDs } from '../commands';
+import { FolderChoices } from '../folderchoices';
 import { KnownComputes } from '../move';
 import { settle } from './fakeServer';
 import { FakeCurrent, FakeModel } from './fakeModel';
@@ -29,6 +30,7 @@ describe('the commands', () => {
       model,
       current,
       known: new KnownComputes(null),
+      folders: new FolderChoices(null),
       settings,
       trans: nullTranslator.load('jupyter_dsvm'),
       openPanel: () => opened++
@@ -153,9 +155,10 @@ describe('the commands', () => {
       )
     );
     await waitFor(() => expect(document.activeElement?.textContent).toBe('Move'));
+    await waitFor(() => expect(document.body.textContent).toContain('84 MB'));
     await press('Move');
     await done;
-    expect(model.done).toEqual([['move', 'k-1', fixtures.gpu.id, undefined]]);
+    expect(model.done).toEqual([['move', 'k-1', fixtures.gpu.id, undefined, { sync: true }]]);
   });
 
   it('move nothing after a no', async () => {
@@ -182,10 +185,13 @@ describe('the commands', () => {
     current.notebook = { ...current.notebook!, busy: true };
     const done = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
     await waitFor(() => expect(document.querySelector('.jp-Dsvm-busy')).not.toBeNull());
+    await waitFor(() => expect(document.body.textContent).toContain('84 MB'));
     document.querySelector<HTMLElement>('.jp-Dsvm-busy input[value=interrupt]')!.click();
     await press('Move');
     await done;
-    expect(model.done).toEqual([['move', 'k-1', fixtures.gpu.id, undefined, 'interrupt']]);
+    expect(model.done).toEqual([
+      ['move', 'k-1', fixtures.gpu.id, undefined, 'interrupt', { sync: true }]
+    ]);
   });
 
   it('move unasked where a person wants that, but not while a cell runs or for the first time', async () => {
@@ -247,6 +253,37 @@ describe('the commands', () => {
     await press('Cancel');
     await done;
     expect(model.done).toHaveLength(2);
+  });
+
+  it('say of files that travel that they come back before a machine is stopped', async () => {
+    const [workspace] = fixtures.workspaceList.workspaces;
+    model.computes = [{ ...fixtures.cpu, attached: ['train.ipynb'] }];
+    for (const [state, command, said] of [
+      ['in_step', CommandIDs.stop, true],
+      ['off', CommandIDs.stop, false],
+      ['in_step', CommandIDs.restart, false]
+    ] as const) {
+      model.workspaces = [{ ...workspace, compute: fixtures.cpu.id, state }];
+      const done = commands.execute(command, { compute: 'cpu-vm' });
+      await settle(50);
+      const text = document.querySelector('.jp-Dialog-content')?.textContent ?? '';
+      expect(text).toContain('train.ipynb runs there.');
+      expect(text.includes('Files that have changed there come back first.')).toBe(said);
+      await press('Cancel');
+      await done;
+    }
+  });
+
+  it('synchronize the files of the notebook in front', async () => {
+    const [workspace] = fixtures.workspaceList.workspaces;
+    const enabled = () => commands.isEnabled(CommandIDs.sync);
+    expect(enabled()).toBe(false);
+    model.workspaces = [{ ...workspace, state: 'copying' }];
+    expect(enabled()).toBe(false);
+    model.workspaces = [workspace];
+    expect(enabled()).toBe(true);
+    await commands.execute(CommandIDs.sync);
+    expect(model.done).toEqual([['sync', 'w-1', {}]]);
   });
 
   it('show what the server said when it refuses', async () => {

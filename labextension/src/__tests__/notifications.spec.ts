@@ -89,6 +89,31 @@ describe('notifications of operations', () => {
     );
   });
 
+  it('say of files what was asked for here, and what failed', () => {
+    start();
+    model.set({ operations: [fixtures.sync] });
+    model.set({ operations: [{ ...fixtures.sync, ...ended, state: 'done' }] });
+    expect(shown()).toEqual([]);
+    const failure = { ...fixtures.sync, ...ended, state: 'failed', error: fixtures.problem };
+    model.set({ operations: [failure as IOperation] });
+    expect(shown()).toMatchObject([
+      { type: 'error', message: 'Could not copy the files of analysis.ipynb.' }
+    ]);
+    Notification.manager.dismiss();
+    const own: IOperation = { ...fixtures.sync, id: 'op-own' };
+    model.askedHere = [own.id];
+    model.set({ operations: [own] });
+    expect(shown()[0]).toMatchObject({
+      type: 'in-progress',
+      message: 'Copying files of analysis.ipynb. Copying 12 of 340 files.'
+    });
+    shown()[0].options.actions![0].callback(new MouseEvent('click'));
+    expect(model.done).toEqual([['cancel', 'op-own', false]]);
+    const notice = 'In step: 3 files came here.';
+    model.set({ operations: [{ ...own, ...ended, state: 'done', notice }] });
+    expect(shown()).toMatchObject([{ type: 'success', message: notice }]);
+  });
+
   it('follow pip, let it be cancelled, and say what was installed', () => {
     start();
     model.set({ operations: [fixtures.install] });
