@@ -127,7 +127,7 @@ class Trips:
             return [] if now is None else [(STEP, f"Bring the files back from {now.name}")]
         return [(STEP, "Copy the notebook's folder")]
 
-    def of(self, proxy: Any, compute: Compute, sync: bool | None = None) -> Trip:
+    def of(self, proxy: Any, compute: Compute, sync: bool | None = None, new: bool = False) -> Trip:
         """``sync``: whether files travel; None: as it is configured, and not if they are many: then it raises a ``SyncError`` with
         the code ``NeedsYes``, before anything was started. Blocks: the folder here is looked through."""
         workspaces, kernel_id = self._workspaces, proxy.kernel_id
@@ -137,11 +137,11 @@ class Trips:
             return Trip(workspaces, kernel_id, compute.id, None, LEFT_OUT, tell=False)
         folder: Path | None = None
         try:
-            folder = workspaces.folder_of(proxy)
+            folder = workspaces.folder_of(proxy, new)
             place = workspaces.place(compute.id, folder)
             if sync is None:
                 self._ask(folder, compute.name, workspaces.pending(place)[1])
-            return Trip(workspaces, kernel_id, compute.id, workspaces.space(place), "", yes=sync is True)
+            return Trip(workspaces, kernel_id, compute.id, workspaces.space(place, compute.name), "", yes=sync is True)
         except (SyncError, OSError) as e:
             if isinstance(e, SyncError) and e.code == "NeedsYes":
                 raise
@@ -153,7 +153,7 @@ class Trips:
     def of_new(self, front: Any, compute: Compute) -> Trip:
         """Of a kernel that begins there, from a kernelspec. Nobody can be asked: many files do not travel then."""
         try:
-            return self.of(front, compute)
+            return self.of(front, compute, new=True)
         except SyncError as e:
             why = f"Its files stay on this server. {e.message}"
             return Trip(self._workspaces, front.kernel_id, compute.id, None, why)

@@ -12,6 +12,8 @@ from jupyter_dsvm.emulator import Emulator
 from jupyter_dsvm.models import FREE, Operation, OperationState, StepState, WorkspaceRecord, WorkspaceState
 from support.emulated import PATIENCE, assert_moved, configured, emulator, ours, service
 from support.kernels import Notebook, until
+from support.restarted import Place, attach, place
+from support.tab import Tab
 
 __all__ = ["configured", "emulator"]
 
@@ -248,3 +250,55 @@ def test_two_notebooks_share_a_folder_and_two_machines_have_each_their_own(
         assert len(service().workspaces.records()[0]) == 2
     until(lambda: not ours(configured, "gpu-vm"))
     remove(Path(configured.vm("gpu-vm")["home"]) / "notebooks")
+
+
+# With a server
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Place]:
+    with place(tmp_path / "place") as found:
+        yield found
+
+
+LATE = "import time; time.sleep(6); open('late.txt', 'w').write('written while no server was there')"
+
+
+def test_saves_go_there_and_a_server_that_starts_again_goes_on(machine: Place):
+    with machine.server() as server:
+        project = server.root / "analysis"
+        write(project / "study.ipynb", "{}")
+        write(project / "data/values.csv", "1,2\n3,4\n")
+        write(server.root / "elsewhere.txt", "not the notebook's")
+        kernel_id = server.open("analysis/study.ipynb")["kernel"]["id"]
+        with Tab(server, kernel_id) as page:
+            page.run("pass")
+            attach(server, kernel_id)
+            folder = there(machine.machine.home / "notebooks")
+            assert folder.name.startswith("analysis-")
+            assert page.run("print(open('data/values.csv').read())").text == "1,2\n3,4\n\n"
+
+            body = {"type": "file", "format": "text", "content": "saved = 1\n"}
+            server.rest("PUT", "api/contents/analysis/helpers.py", body, 201)
+            until(lambda: (folder / "helpers.py").exists())
+            server.rest("PATCH", "api/contents/analysis/helpers.py", {"path": "analysis/renamed.py"})
+            until(lambda: (folder / "renamed.py").exists() and not (folder / "helpers.py").exists())
+            assert not (folder / "elsewhere.txt").exists()
+
+            page.run("open('made.txt', 'w').write('made')")
+            until(lambda: (project / "made.txt").exists())
+            page.send(LATE)
+            page.until(lambda: server.row(kernel_id)["execution_state"] == "busy", 10)
+        server.stop()
+        until(lambda: (folder / "late.txt").exists())
+        write(project / "meanwhile.txt", "made here without a server")
+        assert not (project / "late.txt").exists()
+        server.start()
+        until(lambda: (project / "late.txt").exists() and (folder / "meanwhile.txt").exists(), PATIENCE)
+
+        # A page's open notebook is never replaced.
+        with Tab(server, kernel_id) as page:
+            page.run("open('study.ipynb', 'w').write('{\"cells\": []}')")
+            until(lambda: len(list(project.glob("study (vm *).ipynb"))) == 1)
+            assert (project / "study.ipynb").read_text() == "{}"
+    assert not list((machine.data / "jupyter-dsvm" / "sync" / "kernels").iterdir())
