@@ -29,6 +29,9 @@ STEP = "files"
 STOP_SECONDS = 60.0
 """Without progress, after which a machine is stopped although not all of its files are back."""
 
+LEAVE_SECONDS = 30.0
+"""The same for a notebook that leaves the machine: whoever brings it back may do so because the machine answers no more."""
+
 LEFT_OUT = "Its files stay on this server, as was asked for."
 
 
@@ -71,7 +74,7 @@ class Trip:
         """Bring back what is on the VM that the kernel runs on now. Blocks; raises ``Cancelled``."""
         space = self._from
         if space is not None and (self._space is None or space.id != self._space.id):
-            problem = bring(space, report, cancel)
+            problem = patiently(self._workspaces, space, report, cancel, LEAVE_SECONDS)
             if problem:
                 self.notices.append(f"Not everything came back from {space.name}: {problem}")
 
@@ -178,19 +181,7 @@ class Trips:
         problems = []
         for space in self._workspaces.on(running.value.compute or ""):
             running.reach(STEP, f"Bring the files back from {space.name}")
-            with Patience(running.cancel, STOP_SECONDS) as patience:
-                report = reporting(running)
-
-                def told(progress: Progress, patience: Patience = patience, report: Any = report) -> None:
-                    patience.moved()
-                    report(progress)
-
-                try:
-                    problem = bring(space, told, patience.cancel)
-                except Cancelled:
-                    if running.cancel.is_set():
-                        raise
-                    problem = f"nothing went on for {STOP_SECONDS:.0f} s."
+            problem = patiently(self._workspaces, space, reporting(running), running.cancel, STOP_SECONDS)
             if problem:
                 problems.append(f"Not everything came back from {space.name}: {problem}")
                 running.mention(problems[-1])
@@ -212,6 +203,30 @@ def bring(space: Space, report: Callable[[Progress], None], cancel: threading.Ev
     except Exception as e:
         log.exception("copying the files of %s failed", space.place.folder)
         return f"{type(e).__name__}: {e}."
+
+
+def patiently(
+    workspaces: Workspaces,
+    space: Space,
+    report: Callable[[Progress], None],
+    cancel: threading.Event,
+    seconds: float,
+) -> str:
+    """``bring``, given up where the VM is out of reach, or nothing has gone on for ``seconds``."""
+    if not workspaces.in_reach(space):
+        return f"{space.name} is out of reach."
+    with Patience(cancel, seconds) as patience:
+
+        def told(progress: Progress) -> None:
+            patience.moved()
+            report(progress)
+
+        try:
+            return bring(space, told, patience.cancel)
+        except Cancelled:
+            if cancel.is_set():
+                raise
+            return f"nothing went on for {seconds:.0f} s."
 
 
 class Patience:

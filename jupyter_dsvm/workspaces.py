@@ -93,7 +93,7 @@ class Workspaces:
         """By kernel that is moving: the compute that it is moving to; what ``kernel_changed`` hears of that is not news."""
         self._linked: dict[str, bool] = {}
         self._looked: set[str] = set()
-        self._left = self._closing = False
+        self._left = self._closing = self._closed = False
         self._cancel = threading.Event()
         self._agenda = Agenda(clock)
         self._pool: ThreadPoolExecutor | None = None
@@ -557,6 +557,9 @@ class Workspaces:
         with self._lock:
             return self._spaces.get(self._of.get(kernel_id, ""))
 
+    def in_reach(self, space: Space) -> bool:
+        return self._service.connections.stands(space.place.compute)
+
     def on(self, compute: str) -> list[Space]:
         """Those with notebooks there."""
         with self._lock:
@@ -579,12 +582,11 @@ class Workspaces:
 
     def _submit(self, work: Callable[[], object]) -> Future[object] | None:
         with self._lock:
+            if self._closed:
+                return None
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="jupyter-dsvm-files")
-            try:
-                return self._pool.submit(work)
-            except RuntimeError:
-                return None  # it is closed
+            return self._pool.submit(work)
 
     def _later(self, key: str, work: Callable[[], object]) -> None:
         """Have a worker thread do what blocks for files, also if this is about to close. The last of one ``key`` counts."""
@@ -617,6 +619,7 @@ class Workspaces:
         self._cancel.set()
         self._agenda.close()
         with self._lock:
+            self._closed = True
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True)
