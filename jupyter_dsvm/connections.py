@@ -255,7 +255,7 @@ class Connections:
         with self._lock:
             slot = self._slots.get(compute_id)
         pipe = slot.pipe if slot is not None else None
-        error = self._computes.is_gone(compute_id) if pipe is not None else None
+        error = self._computes.is_gone(compute_id, by_us=True) if pipe is not None else None
         if pipe is not None and error is not None:
             pipe.gone(error)
 

@@ -17,6 +17,7 @@ from .errors import DSVMError
 from .models import Operation
 from .resizes import Resizes
 from .resuming import Resuming
+from .returns import Return, Returns
 
 if TYPE_CHECKING:
     from .computes import Computes, PowerKind
@@ -33,6 +34,7 @@ class MachineChanges:
     known: Computes
     operations_store: OperationStore
     connections: Connections
+    returns: Returns
     trips: Trips
     _notebooks_on: Callable[[str], list[str]]
 
@@ -42,17 +44,22 @@ class MachineChanges:
             self.operations_store,
             self.known,
             self._notebooks_on,
-            self.connections.stopped,
+            self._stopped,
             self.connections.wait_for_boot,
             kept,
             self.trips,
         )
         self.resuming = Resuming(kept, self.changes, self.known, self.spawn)
         self.resizes = Resizes(
-            self.operations_store, self.known, self.changes, self._notebooks_on, self.connections.stopped, self.trips
+            self.operations_store, self.known, self.changes, self._notebooks_on, self._stopped, self.trips
         )
         self.creations = Creations(self.operations_store, self.known, self.changes)
         self.access = Access(self.operations_store, self.known, self.connections, self.changes)
+
+    def _stopped(self, compute_id: str) -> Return:
+        """We have just stopped that machine. Blocks while the cloud confirms it."""
+        self.connections.stopped(compute_id)
+        return self.returns.begin(compute_id)
 
     def start(self, compute: str) -> Operation:
         return self._power("start", compute)

@@ -95,10 +95,12 @@ class Moves:
         """The newest move of each kernel; it decides what ``Proxy.moving`` says."""
         self._preparing: dict[str, Running] = {}
 
-    def begin(self, proxy: Any, compute: Compute, cancel: Cancel | None = None) -> Running:
+    def begin(
+        self, proxy: Any, compute: Compute, cancel: Cancel | None = None, operations: OperationStore | None = None
+    ) -> Running:
         """The operation, with its steps announced. ``run`` does the work. A move of the same kernel that is still being
         prepared is cancelled: the last one counts. One that only waits for its cell keeps its place until ``run`` has
-        queued this one."""
+        queued this one. ``operations``: another list than everybody's, for what nobody has to follow."""
         if compute.os is OS.WINDOWS:
             raise OperationRefused(
                 f"{compute.name} runs Windows, and notebooks cannot run there yet.",
@@ -113,7 +115,7 @@ class Moves:
         steps += self._trips.steps(proxy, compute)
         where = place(compute.id, compute.name)
         steps += [("kernel", f"Start the kernel on {where}"), ("wait", "Wait for what is running, then change over")]
-        running = self._operations.begin(
+        running = (operations or self._operations).begin(
             "detach" if compute.id == FREE else "attach",
             compute=compute.id,
             kernel=proxy.kernel_id,
@@ -139,10 +141,11 @@ class Moves:
         set_up: bool = True,
         interrupt: bool = False,
         sync: bool | None = None,
+        machine_is_off: bool = False,
     ) -> Future[None]:
         """Prepare and queue. ``set_up``: SSH may be set up there (``connections``). ``interrupt``: the running cell is interrupted
         rather than waited for, but not before the new kernel has answered: a move that fails has cost nothing. ``sync``: whether
-        the notebook's files go along (``Trips.of``).
+        the notebook's files go along (``Trips.of``). ``machine_is_off``: of the one that it leaves nothing can be brought back.
 
         On failure the operation has ended with the error, which is raised as well. The future is the
         swap's own: it resolves when the notebook runs over there."""
@@ -155,10 +158,11 @@ class Moves:
         trip: Trip | None = None
         try:
             trip = self._trips.of(proxy, compute, sync)
-            if not trip.copies:
+            if not trip.copies or machine_is_off:
                 running.skip("files")
             if compute.id == FREE:
-                self._leave(trip, running)
+                if not machine_is_off:
+                    self._leave(trip, running)
                 running.step("kernel")
                 backend: Backend = proxy.make_local()
             else:

@@ -32,12 +32,24 @@ from .kerneldeaths import OUT_OF_MEMORY, KernelDeaths
 from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
 from .metrics import ComputeMetrics
-from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, Problem, Question, Usage
+from .models import (
+    FREE,
+    Compute,
+    KernelRecord,
+    LinkPhase,
+    Metrics,
+    Operation,
+    OperationState,
+    Problem,
+    Question,
+    Usage,
+)
 from .moves import KernelFront, MayStart, Moves, refuse_to_start
 from .notebooks import NotebookFiles
-from .operations import OperationStore
+from .operations import OperationStore, Running
 from .ownfolder import OwnFolder
 from .questions import Questions
+from .returns import Returns
 from .settings import ServiceSettings, load_config
 from .terminals import Terminals
 from .trips import Trips
@@ -121,6 +133,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             lambda: {"spare": self.spare_interpreters, "journal_limit": self.journal_limit_mib << 20},
             lambda row: self.changes.keeping_start(row),
         )
+        self.returns = Returns(self.moves, self.known, registry.all, self._notebook_name, self._work.submit)
         self._join_changes(KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes"))
         self._join_notebooks(Path(jupyter_data_dir()) / "jupyter-dsvm" / "last-ran.json")
         self.own_folder = OwnFolder()
@@ -353,6 +366,10 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
     def cancel(self, operation_id: str) -> None:
         self.operations_store.cancel(operation_id)
 
+    def _notebook_name(self, kernel_id: str) -> str:
+        row = self._row(kernel_id)
+        return row.notebook if row is not None else kernel_id
+
     def _notebooks_on(self, compute: str) -> list[str]:
         return sorted(r.notebook for r in self.kernels()[0] if r.compute == compute)
 
@@ -378,10 +395,21 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             running.done(f"The notebook runs on {row.name} already.")
             return running.value
         running = self.moves.begin(proxy, row)
-        self.spawn(
-            running, lambda: self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt, sync=sync)
-        )
+
+        def move() -> None:
+            swapped = self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt, sync=sync)
+            if running.starts:  # of one that was off, the page could not look before what is missing there
+                swapped.add_done_callback(
+                    lambda f: self._in_background(lambda: self._note_missing(running, kernelspec))
+                )
+
+        self.spawn(running, move)
         return running.value
+
+    def _note_missing(self, running: Running, kernelspec: str | None) -> None:
+        """After a move: what the notebook imports and has not there, as long as its operation is listed."""
+        if running.value.state is OperationState.DONE and running.value.kernel is not None:
+            running.add_notice(" ".join(self.attach_notes(running.value.kernel, kernelspec)))
 
     def proxy(self, kernel_id: str) -> Any:
         proxy = self.registry.get(kernel_id)
@@ -505,6 +533,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             running.cancel.set()
             if running.on_cancel is not None:
                 running.on_cancel(running.cancel_reason)
+        self.returns.close("The server is stopping.")
         self.workspaces.close()
         self.accounts.close()
         self._requests.shutdown(wait=True, cancel_futures=True)

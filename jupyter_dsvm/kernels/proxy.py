@@ -168,6 +168,11 @@ class Proxy:
             self._io.call_soon(run)
         return done
 
+    def say(self, text: str) -> None:
+        """A sentence for the notebook, above the output of the next cell that its kernel runs; it takes the place of one that was
+        not said yet, and an empty one takes that back."""
+        self._io.call_soon(self._gate.say_next, text)
+
     def cancel_swap(self, reason: str) -> Future[None]:
         """Give up every backend that is being prepared or waits; they are ended, and their futures fail with that."""
         return self._io.call(self._cancel_all, Cancelled(reason))

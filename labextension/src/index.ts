@@ -9,6 +9,7 @@ import { addCommands, CommandIDs } from './commands';
 import { CurrentNotebook } from './current';
 import { Filters } from './filters';
 import { keepFocus } from './focus';
+import { FolderChoices } from './folderchoices';
 import { memoryPlugin, metricsPlugin } from './memoryPlugins';
 import { ComputeModel } from './model';
 import { KnownComputes } from './move';
@@ -104,6 +105,7 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       model,
       current,
       known,
+      folders: new FolderChoices(state),
       settings,
       trans,
       openPanel: () => shell.activateById(panel.id),

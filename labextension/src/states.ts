@@ -332,7 +332,7 @@ function stoppedText({ price }: ICompute, trans: TranslationBundle): string {
     : trans.__('Off, but %1.', stillBilled(trans));
 }
 
-/** What is done, and what it does to the notebooks there: their kernels end when the machine is released. */
+/** What is done, and what becomes of the notebooks there: the server brings them back when the machine is released. */
 function resizeText(
   operation: IOperation,
   { attached }: ICompute,
@@ -341,8 +341,8 @@ function resizeText(
   const step = operationText(operation, trans);
   return attached.length > 0
     ? trans._n(
-        '%2 The kernel of one notebook ends; return it to the free tier, or attach it again.',
-        '%2 The kernels of %1 notebooks end; return them to the free tier, or attach them again.',
+        '%2 One notebook goes back to the free tier.',
+        '%2 %1 notebooks go back to the free tier.',
         attached.length,
         step
       )

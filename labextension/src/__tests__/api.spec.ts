@@ -184,6 +184,18 @@ describe('the types of the REST API', () => {
     }
   });
 
+  it('asks for files as the document wants it', () => {
+    for (const [name, body] of [
+      ['sync', fixtures.syncRequest],
+      ['conflicts', fixtures.conflictRequest],
+      ['fetch', fixtures.fetchRequest]
+    ] as const) {
+      const { schema } =
+        openapi.paths[`/workspaces/{id}/${name}`].post.requestBody.content['application/json'];
+      expectValid(ajv.compile(schema), body);
+    }
+  });
+
   it.each<ISignInRequest>([{}, { tenant: 'contoso.com', keep: true }, { token: 'eyJ0' }])(
     'asks to sign in as the document wants it (%#)',
     body => {
