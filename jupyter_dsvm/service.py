@@ -464,17 +464,21 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         row = self.known.find(compute)
         language = str(getattr(front, "language", "") or "")
         trip = self.trips.of_new(front, row)
-        backend = self.moves.remote_backend(
-            front,
-            row,
-            kernelspec,
-            language=language,
-            local_name=None,
-            report=report,
-            cancel=cancel or Cancel(),
-            may_start=self.code_may_start if may_start else refuse_to_start,
-            trip=trip,
-        )
+        try:
+            backend = self.moves.remote_backend(
+                front,
+                row,
+                kernelspec,
+                language=language,
+                local_name=None,
+                report=report,
+                cancel=cancel or Cancel(),
+                may_start=self.code_may_start if may_start else refuse_to_start,
+                trip=trip,
+            )
+        except BaseException:
+            trip.gave_up()
+            raise
         for each in trip.notices:
             self.log.warning("A kernel on %s: %s", row.name, each)
         trip.arrived()
