@@ -36,6 +36,8 @@ class Subscription:
     """``Disabled``: nothing in it can be changed."""
     forbidden: bool = False
     """The account sees that it is there, and nothing in it."""
+    without_schedules: bool = False
+    """It is not registered for Microsoft.DevTestLab."""
 
     @property
     def free(self) -> bool:
