@@ -57,7 +57,9 @@ def ours(when: datetime, enabled: bool = True, still: datetime | None = None) ->
     return schedule(body_of(when, enabled, VM, "westeurope", {}, still))
 
 
-def theirs(time: str = "1900", zone: str = "W. Europe Standard Time", status: str = "Enabled", vm: str = VM) -> Schedule:
+def theirs(
+    time: str = "1900", zone: str = "W. Europe Standard Time", status: str = "Enabled", vm: str = VM
+) -> Schedule:
     body = body_of(at("19:00"), True, vm, "westeurope", {}, None)
     body["tags"] = {"team": "vision"}
     body["properties"] |= {"dailyRecurrence": {"time": time}, "timeZoneId": zone, "status": status}
@@ -185,8 +187,14 @@ def test_looked_at_in_time_it_never_strikes() -> None:
         {},
         {"properties": None, "tags": None},
         {"properties": {"dailyRecurrence": "1900", "status": "Enabled", "targetResourceId": VM}},
-        {"properties": {"weeklyRecurrence": {"time": "1900"}, "targetResourceId": VM}, "tags": {TAG: "2026-11-28T11:30Z"}},
-        {"properties": {"dailyRecurrence": {"time": "2500"}, "targetResourceId": VM}, "tags": {TAG: "2026-13-28T11:30Z"}},
+        {
+            "properties": {"weeklyRecurrence": {"time": "1900"}, "targetResourceId": VM},
+            "tags": {TAG: "2026-11-28T11:30Z"},
+        },
+        {
+            "properties": {"dailyRecurrence": {"time": "2500"}, "targetResourceId": VM},
+            "tags": {TAG: "2026-13-28T11:30Z"},
+        },
         {"properties": {"dailyRecurrence": {"time": "1130"}, "targetResourceId": VM}, "tags": {TAG: "yes"}},
     ],
 )
@@ -433,9 +441,7 @@ def test_a_clock_of_this_server_that_is_hours_off_does_not_matter(emulator: Emul
 def test_no_safety_stop_says_why(
     emulator: Emulator, safety: Schedules, code: str, status: int, error: type[Exception]
 ) -> None:
-    message = (
-        "The client does not have authorization to perform action 'Microsoft.DevTestLab/schedules/write' over scope 'x'."
-    )
+    message = "The client does not have authorization to perform action 'Microsoft.DevTestLab/schedules/write' over scope 'x'."
     emulator.fault("cpu-vm", "setSchedule", code=code, status=status, message=message, retry_after=120)
     stop = safety.keep(Use.USED)
     assert stop.kind is Kind.NONE
@@ -464,7 +470,9 @@ def test_written_and_not_shown(emulator: Emulator, safety: Schedules, monkeypatc
     assert (stop.kind, stop.error.code) == (Kind.NONE, "NotAsWritten")
 
 
-def test_another_server_moved_it_in_between(emulator: Emulator, safety: Schedules, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_server_moved_it_in_between(
+    emulator: Emulator, safety: Schedules, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = safety._write
 
     def other(decided: Any, tags: Any) -> None:

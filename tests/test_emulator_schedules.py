@@ -49,8 +49,15 @@ def settled(emulator: Emulator) -> str:
     return state
 
 
-def put(emulator: Emulator, hhmm: str = "1100", name: str = "shutdown-computevm-cpu-vm", **more: Any) -> tuple[int, Any]:
-    properties = {**PROPERTIES, "dailyRecurrence": {"time": hhmm}, "targetResourceId": emulator.vm("cpu-vm")["id"], **more}
+def put(
+    emulator: Emulator, hhmm: str = "1100", name: str = "shutdown-computevm-cpu-vm", **more: Any
+) -> tuple[int, Any]:
+    properties = {
+        **PROPERTIES,
+        "dailyRecurrence": {"time": hhmm},
+        "targetResourceId": emulator.vm("cpu-vm")["id"],
+        **more,
+    }
     body = {"location": "westeurope", "tags": {"a": "b"}, "properties": properties}
     status, _, answer = emulator.request("PUT", path(emulator, name), body)
     return status, answer

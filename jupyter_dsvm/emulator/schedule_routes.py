@@ -36,7 +36,11 @@ class ScheduleRoutes:
             "registrationState": "NotRegistered" if one.without_schedules else "Registered",
             "registrationPolicy": "RegistrationRequired",
             "resourceTypes": [
-                {"resourceType": "schedules", "locations": list(self.arm.locations.values()), "apiVersions": ["2018-09-15"]}
+                {
+                    "resourceType": "schedules",
+                    "locations": list(self.arm.locations.values()),
+                    "apiVersions": ["2018-09-15"],
+                }
             ],
         }
 

@@ -149,7 +149,9 @@ class Schedules:
         self._check(sub, group, name, body, properties, record)
         key, now = self._key(sub, group, name), self.clock.now()
         old = self._all.get(key)
-        properties["status"] = "Enabled" if str(properties.get("status", "Disabled")).lower() == "enabled" else "Disabled"
+        properties["status"] = (
+            "Enabled" if str(properties.get("status", "Disabled")).lower() == "enabled" else "Disabled"
+        )
         properties.setdefault("notificationSettings", {"status": "Disabled", "timeInMinutes": 30})
         new = Schedule(
             name=old.name if old else name,
@@ -207,7 +209,9 @@ class Schedules:
             raise _invalid(f"The status '{properties.get('status')}' is not valid.")
         notice = properties.get("notificationSettings")
         if isinstance(notice, dict) and type(notice.get("timeInMinutes", 30)) is not int:
-            raise Refusal(400, "InvalidRequestContent", "The request content was invalid: 'timeInMinutes' is no integer.")
+            raise Refusal(
+                400, "InvalidRequestContent", "The request content was invalid: 'timeInMinutes' is no integer."
+            )
 
     def _target(self, properties: Json) -> Record:
         if properties.get("taskType") != TASK:

@@ -217,7 +217,9 @@ def parsed(body: Mapping[str, Any]) -> Schedule:
     )
 
 
-def body_of(at: datetime, enabled: bool, vm: str, location: str, tags: Mapping[str, str], still: datetime | None) -> dict[str, Any]:
+def body_of(
+    at: datetime, enabled: bool, vm: str, location: str, tags: Mapping[str, str], still: datetime | None
+) -> dict[str, Any]:
     value = f"{at:%Y-%m-%dT%H:%MZ}" + (f" still {still:%Y-%m-%dT%H:%MZ}" if still else "")
     return {
         "location": location,
