@@ -174,7 +174,7 @@ class Connections:
             pipe.hurry()
             time.sleep(0.05)
 
-    def ask(self, compute_id: str, operation: str) -> Future[Any] | None:
+    def ask(self, compute_id: str, operation: str, **arguments: Any) -> Future[Any] | None:
         """Ask a machine whose pipe stands (``VMPipe.call``); None where there is none that does. Opens nothing, waits for nothing,
         and does not keep a pipe open that nobody uses."""
         with self._lock:
@@ -182,7 +182,7 @@ class Connections:
         pipe = slot.pipe if slot is not None else None
         if pipe is None or pipe.phase.value != "up":
             return None
-        return pipe.call(operation)
+        return pipe.call(operation, **arguments)
 
     def adopt(self, kept: KeptKernel, handed_on: int) -> Backend:
         """A kernel that is on its machine already, wherever that is now. Nothing is waited for: its pipe goes on trying."""
