@@ -20,7 +20,7 @@ LAYERS: list[tuple[int, list[str]]] = [
     (1, ["compute", "ssh", "ownfolder"]),
     (2, ["kernels", "sync"]),
     (3, ["kernels.provisioner", "operations", "tables", "verbs", "livesteps", "allowance", "settings", "kerneldeaths"]),
-    (3, ["modules", "lastran"]),
+    (3, ["modules", "lastran", "idlepolicy"]),
     (4, ["computes", "denials", "connections", "booting", "moves", "accounts", "settling", "metrics"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks"]),
