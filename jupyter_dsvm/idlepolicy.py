@@ -1,11 +1,11 @@
 """When a VM is stopped because nobody uses it. Pure: readings and settings in, a decision out.
 
-Called by whoever watches a VM, once a minute and whenever something is asked for. Theory. Only ``IDLE`` counts towards a stop: it begins
-with the first reading at which nothing was busy, and anything else begins it anew, a reading that failed as well, since unknown
-is busy. Time is this server's monotonic clock alone. The VM's clock and both wall clocks may jump by hours. Where two readings are
-farther apart than ``LONGEST_GAP``, by this clock or by the seconds that the VM has been up (a laptop's own clock stands while it
-sleeps), nobody knows what was in between, and what was idle begins anew. Who is told to STOP takes one more reading, claims it
-(``relay.leases``) and only then asks Azure.
+Called by whoever watches a VM, once a minute and whenever something is asked for. Theory. Only ``IDLE`` counts towards a stop:
+it begins with the first reading at which nothing was busy, and anything else begins it anew, a reading that failed as well,
+since unknown is busy. Time is this server's monotonic clock alone. The VM's clock and both wall clocks may jump by hours. Where
+two readings are farther apart than ``LONGEST_GAP``, by this clock or by the seconds that the VM has been up (a laptop's own
+clock stands while it sleeps), nobody knows what was in between, and what was idle begins anew. Who is told to STOP takes one
+more reading, claims it (``relay.leases``) and only then asks Azure.
 
 ========  ==============================  =====================================================================
 from      when                            to
@@ -101,7 +101,8 @@ class Decision:
 
 @dataclass(frozen=True)
 class Watched:
-    """What is remembered of one VM from one reading to the next. Immutable: ``seen``, ``started`` and ``failed`` give the next one."""
+    """What is remembered of one VM from one reading to the next. Immutable: ``seen``, ``started`` and ``failed`` give the next
+    one."""
 
     since: float | None = None
     """When it was started, or first seen running."""
