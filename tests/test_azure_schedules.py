@@ -23,6 +23,7 @@ from jupyter_dsvm.compute.azure.schedules import (
     FROZEN,
     LEAST,
     TAG,
+    WRITE_ACTION,
     Kind,
     Schedule,
     Schedules,
@@ -31,13 +32,14 @@ from jupyter_dsvm.compute.azure.schedules import (
     body_of,
     clock_of,
     following,
+    may,
     parsed,
     plan,
 )
 from jupyter_dsvm.compute.naming import resolve
 from jupyter_dsvm.emulator.client import Emulator
 from jupyter_dsvm.emulator.machines import RESEARCH, STANDARD
-from jupyter_dsvm.errors import Forbidden, OperationRefused, Throttled
+from jupyter_dsvm.errors import ComputeError, Forbidden, OperationRefused, Throttled
 
 VM = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/vm"
 MACHINES = tuple(replace(machine, requirements=(), kernelspecs=()) for machine in STANDARD)
@@ -257,8 +259,7 @@ def azure(emulator: Emulator) -> Iterator[AzureCompute]:
 @pytest.fixture
 def safety(azure: AzureCompute) -> Schedules:
     """That of cpu-vm, over the provider's own client."""
-    machine = azure._fresh(resolve("cpu-vm", azure.list().computes).id)
-    return Schedules(azure._arm(machine.tenant), machine)
+    return azure.safety(resolve("cpu-vm", azure.list().computes).id)
 
 
 def path(emulator: Emulator, name: str = "shutdown-computevm-cpu-vm") -> str:
@@ -486,21 +487,52 @@ def test_another_server_moved_it_in_between(
     assert f"{stop.at:%H%M}" == shown(emulator)["properties"]["dailyRecurrence"]["time"]
 
 
-def test_before_starting(safety: Schedules, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("permissions", "allowed"),
+    [
+        ([{"actions": ["*"], "notActions": []}], True),
+        ([{"actions": ["*/read"]}, {"actions": ["microsoft.devtestlab/schedules/*"]}], True),
+        ([{"actions": ["*"], "notActions": ["Microsoft.DevTestLab/*"]}], False),
+        (
+            [
+                {"actions": ["*"], "notActions": ["Microsoft.DevTestLab/*"]},
+                {"actions": ["Microsoft.DevTestLab/*/write"]},
+            ],
+            True,
+        ),
+        ([{"actions": ["*/read", "Microsoft.Compute/*"]}], False),
+        ([{"actions": ["MicrosoftxDevTestLab/schedules/write"]}, {"actions": None}, {}], False),
+        ([], False),
+    ],
+)
+def test_what_an_account_may_do(permissions: list[dict[str, Any]], allowed: bool) -> None:
+    assert may(permissions, WRITE_ACTION) is allowed
+
+
+@pytest.mark.parametrize(
+    ("subscription", "error", "advice"),
+    [
+        ({"without_schedules": True}, OperationRefused, "az provider register --namespace Microsoft.DevTestLab"),
+        ({"actions": ["*/read", "Microsoft.Compute/*"]}, Forbidden, "Virtual Machine Contributor"),
+    ],
+)
+def test_before_starting(
+    safety: Schedules, tmp_path: Path, subscription: dict[str, Any], error: type[ComputeError], advice: str
+) -> None:
     safety.check()
     scenario = {
-        "subscriptions": [{"id": RESEARCH.id, "name": "Lab", "without_schedules": True}],
+        "subscriptions": [{"id": RESEARCH.id, "name": "Lab", **subscription}],
         "machines": [
             {"name": "vm", "resource_group": "lab", "subscription": "Lab", "ssh": False, "size": "Standard_D4ds_v5",
              "image": "microsoft-dsvm:ubuntu-2204:2204-gen2"},
         ],
     }  # fmt: skip
     with Emulator(tmp_path / "lab", scenario=scenario, timeout=120) as lab, provider(lab) as azure:
-        machine = azure._fresh(azure.list().computes[0].id)
-        one = Schedules(azure._arm(), machine)
-        with pytest.raises(OperationRefused) as refused:
+        one = azure.safety(azure.list().computes[0].id)
+        with pytest.raises(error) as refused:
             one.check()
-        assert refused.value.code == "MissingSubscriptionRegistration"
-        assert "az provider register --namespace Microsoft.DevTestLab" in refused.value.advice
-        stop = one.keep(Use.USED)
-        assert (stop.kind, stop.error and stop.error.code) == (Kind.NONE, "MissingSubscriptionRegistration")
+        assert advice in refused.value.advice
+        stop = one.keep(Use.USED)  # Azure says the same
+        assert stop.error is not None
+        assert (stop.kind, type(stop.error), stop.error.code) == (Kind.NONE, error, refused.value.code)
+        assert advice.rpartition(" --")[0] in stop.error.advice

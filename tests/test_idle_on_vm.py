@@ -1,7 +1,9 @@
-"""What keeps an emulated VM on, asked over its real SSH connection: a silent cell, another person, nothing; and leases of two servers."""
+"""What keeps an emulated VM on, asked over its real SSH connection: a silent cell, another person, nothing; leases of two servers."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from typing import Any
 
 from jupyter_dsvm.emulator import Emulator
@@ -41,6 +43,26 @@ def test_a_silent_cell_keeps_it_on_and_an_idle_kernel_does_not(configured: Emula
     until(lambda: kinds() == set(), 20)
     watched = watched.seen(Reading(60.0, up=seen["up"] + 60.0, boot=seen["boot"]))
     assert watched.decide(Settings(started_by_us=True), 60.0).state is State.IDLE
+    # Somebody copies something, with a connection of their own.
+    row = configured.vm("cpu-vm")
+    way = [
+        "ssh",
+        "-F",
+        "none",
+        "-i",
+        str(configured.key_file),
+        "-p",
+        str(row["port"]),
+        "-o",
+        "StrictHostKeyChecking=no",
+    ]
+    way += ["-o", f"UserKnownHostsFile={os.devnull}", f"{row['user']}@{row['host']}", "sleep 300"]
+    with subprocess.Popen(way, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as stranger:
+        try:
+            until(lambda: kinds() == {"connection"}, 20)
+        finally:
+            stranger.kill()
+    until(lambda: kinds() == set(), 20)
     # Two servers of one account, over the same connection here.
     assert [one["holder"] for one in asked("keep", holder="server-b", seconds=600, why="Keep on 1 h")] == ["server-b"]
     assert [one["why"] for one in asked("claim", holder="server-a", seconds=60)] == ["Keep on 1 h"]

@@ -38,6 +38,8 @@ class Subscription:
     """The account sees that it is there, and nothing in it."""
     without_schedules: bool = False
     """It is not registered for Microsoft.DevTestLab."""
+    actions: tuple[str, ...] = ("*",)
+    """What the account may do there; looked at for auto-shutdown schedules."""
 
     @property
     def free(self) -> bool:

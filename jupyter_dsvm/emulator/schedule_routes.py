@@ -14,6 +14,11 @@ _OF_SUBSCRIPTION = r"/subscriptions/(?P<sub>[^/]+)/providers/microsoft\.devtestl
 SCHEDULE_ROUTES: list[tuple[str, str, str]] = [
     ("GET", _OF_SUBSCRIPTION, "lab_provider"),
     ("GET", _OF_SUBSCRIPTION + "/schedules", "schedules"),
+    (
+        "GET",
+        r"/subscriptions/(?P<sub>[^/]+)/resourcegroups/(?P<group>[^/]+)/providers/microsoft\.authorization/permissions",
+        "permissions",
+    ),
     ("GET", _SCHEDULES, "schedules"),
     ("GET", _SCHEDULES + r"/(?P<name>[^/]+)", "schedule"),
     ("PUT", _SCHEDULES + r"/(?P<name>[^/]+)", "put_schedule"),
@@ -43,6 +48,11 @@ class ScheduleRoutes:
                 }
             ],
         }
+
+    def on_permissions(self, sub: str, group: str) -> Json:
+        one = self.arm.known_subscription(sub)
+        self.arm.group(sub, group)
+        return {"value": [{"actions": list(one.actions), "notActions": [], "dataActions": [], "notDataActions": []}]}
 
     def on_schedules(self, sub: str, group: str | None = None) -> Json:
         self.arm.known_subscription(sub)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import re
 import time
 import uuid
@@ -142,6 +143,7 @@ class Schedules:
         """Make or replace one; whether it is new. Raises ``Refusal``."""
         self._registered(sub)
         self.arm.group(sub, group)
+        self._allowed(sub, group, name)
         body = asked if isinstance(asked, dict) else {}
         given = body.get("properties")
         properties = dict(given) if isinstance(given, dict) else {}
@@ -228,6 +230,17 @@ class Schedules:
                 "MissingSubscriptionRegistration",
                 "The subscription is not registered to use namespace 'Microsoft.DevTestLab'. See "
                 "https://aka.ms/rps-not-found for how to register subscriptions.",
+            )
+
+    def _allowed(self, sub: str, group: str, name: str) -> None:
+        action = f"{KIND}/write"
+        if not any(fnmatch.fnmatch(action.lower(), one.lower()) for one in self.arm.known_subscription(sub).actions):
+            raise Refusal(
+                403,
+                "AuthorizationFailed",
+                "The client 'someone@example.com' with object id '3f1c9b62-5e0d-4b87-a2c4-9d6e7f801b35' does not have "
+                f"authorization to perform action '{action}' over scope '/subscriptions/{sub}/resourceGroups/{group}/providers/"
+                f"{KIND}/{name}' or the scope is invalid. If access was recently granted, please refresh your credentials.",
             )
 
     @staticmethod

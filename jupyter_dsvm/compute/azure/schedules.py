@@ -13,15 +13,16 @@ server's may be wrong by hours, and Azure would stop the VM by its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ComputeError, DSVMError, OperationRefused, printable
+from ...errors import ComputeError, DSVMError, Forbidden, OperationRefused, printable
 from .errors import NOT_THERE
+from .faults import role_for
 
 if TYPE_CHECKING:
     from .client import ArmClient
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 API = "2018-09-15"
 NAMESPACE = "Microsoft.DevTestLab"
 TASK = "ComputeVmShutdownTask"
+WRITE_ACTION = "Microsoft.DevTestLab/schedules/write"
 UTC_ZONE = "UTC"
 TAG = "jupyter-dsvm-safety-stop"
 """Its value is the moment for which it was set, ``2026-11-28T11:30Z``; perhaps with that of an earlier one that may still come."""
@@ -255,6 +257,16 @@ def clock_of(headers: Mapping[str, str], otherwise: datetime) -> datetime:
     return said.astimezone(timezone.utc) if said.tzinfo is not None else said.replace(tzinfo=timezone.utc)
 
 
+def may(permissions: Sequence[Mapping[str, Any]], action: str) -> bool:
+    """Whether one of the account's roles allows it: what Azure's list of permissions says, in which ``*`` is any text."""
+
+    def named(patterns: Any) -> bool:
+        texts = [one for one in patterns if isinstance(one, str)] if isinstance(patterns, list) else []
+        return any(re.fullmatch(re.escape(one).replace(r"\*", ".*"), action, re.IGNORECASE) for one in texts)
+
+    return any(named(one.get("actions")) and not named(one.get("notActions")) for one in permissions)
+
+
 # -- asking and writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -280,8 +292,8 @@ class Schedules:
         return parsed(body), clock_of(headers, datetime.now(timezone.utc))
 
     def check(self) -> None:
-        """Before a VM is started: whether Azure's service for schedules is there. Raises ``OperationRefused`` if it is not;
-        whether the account may write one is only known once it does."""
+        """Before a VM is started: whether it could have a safety stop. Raises ``OperationRefused`` where Azure's service for
+        schedules is not there, ``Forbidden`` where the account may not write one."""
         with self._client.translated(f"look whether {NAMESPACE} is registered"):
             answer = self._client.get(
                 f"/subscriptions/{self._machine.subscription}/providers/{NAMESPACE}", "2021-04-01"
@@ -293,6 +305,21 @@ class Schedules:
                 f"({printable(state, 40) or 'unknown'}).",
                 advice=f"Register it once: `az provider register --namespace {NAMESPACE}`.",
                 code="MissingSubscriptionRegistration",
+            )
+        group = self.path.partition("/providers/")[0]
+        try:
+            with self._client.translated(f"read what this account may do with {self._machine.name}"):
+                allowed = list(
+                    self._client.pages(f"{group}/providers/Microsoft.Authorization/permissions", "2022-04-01")
+                )
+        except DSVMError:
+            return  # who may not even read that hears it when the schedule is written
+        if not may(allowed, WRITE_ACTION):
+            raise Forbidden(
+                f"{self._machine.name} can have no safety stop: this account may not write its auto-shutdown schedule "
+                f"({WRITE_ACTION}).",
+                advice=f"Ask for the role {role_for(WRITE_ACTION)} on the VM's resource group.",
+                code="AuthorizationFailed",
             )
 
     def keep(self, use: Use, until: datetime | None = None) -> SafetyStop:
