@@ -1,4 +1,4 @@
-"""What keeps an emulated VM on, asked over its real SSH connection: a silent cell, another person, nothing; leases of two servers."""
+"""What keeps an emulated VM on, asked over its real SSH connection: a silent cell, a person, nothing; leases of two servers."""
 
 from __future__ import annotations
 
