@@ -71,6 +71,7 @@ def test_nothing_is_idle() -> None:
         ([process(5, "sshd", "sshd: anna@notty", uid=ANNA)], "connection", "(anna)"),
         ([process(5, "sshd-session", "sshd-session: anna@notty", uid=ANNA)], "connection", "(anna)"),
         ([process(5, "sshd", "sshd: me@notty"), process(6, "rsync", parent=5)], "connection", "not ours"),
+        ([process(5, "sshd", "sshd: me@notty")], "connection", "not ours"),  # a tunnel
         (
             [process(5, "sshd", "sshd: me@notty"), process(6, PIPE_MARK, parent=5), process(7, "node", parent=5)],
             "connection",
@@ -92,8 +93,13 @@ def test_ours_are_told_from_others() -> None:
     assert why(process(5, HOLDER_MARK), process(6, command=kernel, parent=5)) == []
     # What a cell has started: a kernel below a kernel.
     assert why(process(5, RELAY_IDLE), process(6, parent=5), process(7, command=kernel, parent=6)) == []
-    assert why(process(5, "sshd", "sshd: me [priv]", uid=0), process(6, "sshd", "sshd: me@notty", parent=5)) == []
-    ours = (process(6, "sshd", "sshd: me@notty"), process(7, "sh", parent=6), process(8, PIPE_MARK, parent=7))
+    before = process(5, "sshd", "sshd: me [priv]", uid=0)
+    ours = (
+        before,
+        process(6, "sshd", "sshd: me@notty", parent=5),
+        process(7, "sh", parent=6),
+        process(8, PIPE_MARK, parent=7),
+    )
     assert why(*ours, process(9, "python3", parent=8)) == []
 
 

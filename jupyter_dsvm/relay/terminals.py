@@ -52,8 +52,6 @@ def connections(processes: Sequence[Process], own: int) -> List[str]:
         started = children_of(processes, process.pid)
         if started and all(_is_ours(processes, one) for one in started):
             continue
-        if process.uid == own and not started:
-            continue  # a connection of our account that does nothing: one of a server's, between two pipes
         other = process.uid != own
         found.add(f"another user's SSH connection ({session[1]})" if other else "an SSH connection that is not ours")
     return sorted(found)
