@@ -33,7 +33,7 @@ LAYERS: list[tuple[int, list[str]]] = [
             "kerneldeaths",
         ],
     ),
-    (3, ["modules", "lastran"]),
+    (3, ["modules", "lastran", "idlepolicy"]),
     (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "workspaces", "space", "travelling", "trips", "keptplaces"]),
