@@ -20,6 +20,7 @@ from jupyter_core.paths import jupyter_data_dir
 from traitlets.config import Config
 
 from .accounts import Accounts
+from .advising import Advising
 from .allowance import Allowance
 from .completion import Completion
 from .compute.provider import Cancel, ComputeProvider, Report
@@ -129,6 +130,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         """Whether a page has that kernel's websocket open. The server's extension knows; elsewhere there is no page."""
         self.look_for_paths: Callable[[], None] = lambda: None
         """Has the notebooks' paths brought up to date, and blocks for a moment; set by the server's extension."""
+        self.advising = Advising(self, self._work.submit)
         self.completion = Completion(self.known, self.connections, self._work.submit)
         self._unsubscribe = self.registry.subscribe(self._kernel_changed)
 
@@ -204,6 +206,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         if shown is None:
             self.deaths.problem(kernel_id, None)
             self.moves.forget(kernel_id)
+            self.advising.forget(kernel_id)
 
     def set_paths(self, paths: Mapping[str, str]) -> None:
         """The notebooks' paths by kernel id, from the session manager, so that renames follow. The extension calls this."""
@@ -346,7 +349,12 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             running.done(f"The notebook runs on {row.name} already.")
             return running.value
         running = self.moves.begin(proxy, row)
-        self.spawn(running, lambda: self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt))
+
+        def move() -> None:
+            self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt)
+            self.advising.begin_look_at_gpu(kernel_id, kernelspec)  # for who asks later: nobody waits for it
+
+        self.spawn(running, move)
         return running.value
 
     def proxy(self, kernel_id: str) -> Any:

@@ -21,13 +21,14 @@ LAYERS: list[tuple[int, list[str]]] = [
     (2, ["kernels", "sync"]),
     (3, ["kernels.provisioner", "operations", "tables", "verbs", "livesteps", "allowance", "settings", "kerneldeaths"]),
     (3, ["modules", "lastran"]),
+    (3, ["libraries", "datafiles", "notebookfacts", "advice", "gpufallback"]),
     (4, ["computes", "denials", "connections", "booting", "moves", "accounts", "settling", "metrics"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
-    (4, ["environments", "notebooks"]),
+    (4, ["environments", "notebooks", "advising"]),
     (4, ["service", "machines", "calls", "terminals", "offers", "questions", "completion"]),
     (5, ["routes", "websocket", "frames"]),
     (5, ["cli", "access_command", "signin_command", "create_command", "remote_access", "remote_accounts"]),
-    (5, ["demo", "doctor", "install"]),
+    (5, ["demo", "doctor", "install", "advise_command"]),
     (6, ["activity", "adoption", "extension"]),
 ]
 """A module belongs to the longest name here that is its own or its package's. Within a layer modules may import each other."""

@@ -1,3 +1,4 @@
 import './base.css';
 import './status.css';
 import './gauge.css';
+import './advice.css';
