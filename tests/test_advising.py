@@ -24,7 +24,7 @@ from jupyter_dsvm.errors import BadRequest
 from jupyter_dsvm.gpufallback import fallback_notes, looked_at, uses_gpu
 from jupyter_dsvm.models import FREE, GPUGrade, Size
 from jupyter_dsvm.notebookfacts import facts_of
-from support.emulated import PATIENCE, attached, configured, emulator, ours, service
+from support.emulated import PATIENCE, configured, emulator, ours, service, where
 from support.fakes import dsvm
 from support.kernels import Notebook, until
 from test_calls import Stage, stage
@@ -300,13 +300,15 @@ def test_in_a_kernel_here_and_on_a_vm_whose_pytorch_is_for_the_cpu(configured: E
     """The emulated GPU VM has an nvidia-smi; a folder that looks like PyTorch's lies where its Python finds it."""
     written(tmp_path, "import numpy as np", "import torch\ntorch.zeros(1).cuda()", "np.load('x.npy')")
     (tmp_path / "x.npy").write_bytes(b"x" * (64 << 20))
-    for minor in range(8, 16):
-        folder = (
-            Path(configured.vm("gpu-vm")["home"]) / ".local" / "lib" / f"python3.{minor}" / "site-packages" / "torch"
-        )
-        folder.mkdir(parents=True)
-        (folder / "__init__.py").write_text(BROKEN)
-        (folder / "version.py").write_text("__version__ = '2.4.0+cpu'\ncuda = None\n")
+    home = Path(configured.vm("gpu-vm")["home"])
+    (home / "fake" / "torch").mkdir(parents=True)
+    (home / "fake" / "torch" / "__init__.py").write_text(BROKEN)
+    (home / "fake" / "torch" / "version.py").write_text("__version__ = '2.4.0+cpu'\ncuda = None\n")
+    spec = home / ".local" / "share" / "jupyter" / "kernels" / "torch" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    argv = ["/anaconda/envs/dsvm/bin/python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    env = {"PYTHONPATH": f"/home/{home.name}/fake"}
+    spec.write_text(json.dumps({"argv": argv, "display_name": "PyTorch", "language": "python", "env": env}))
     with Notebook() as notebook:
         kernel_id = notebook.proxy.kernel_id
         service().root_dir = tmp_path
@@ -319,7 +321,8 @@ def test_in_a_kernel_here_and_on_a_vm_whose_pytorch_is_for_the_cpu(configured: E
         assert 0.29 < advice.memory_gib < 2
         assert any(s.startswith("Its kernel has had") for s in advice.sentences)
         assert {f.name for f in advice.fits if f.gpu} >= {"gpu-vm"}
-        attached(notebook, "gpu-vm")
+        assert notebook.run("%dsvm attach gpu-vm --kernel torch", timeout=PATIENCE).status == "ok"
+        assert where(notebook) == "gpu-vm"
         said = "PyTorch on gpu-vm is a build for the CPU (2.4.0+cpu)"
         until(lambda: said in shown(notebook.run("%dsvm status", timeout=PATIENCE)))
         there = shown(notebook.run("%dsvm advise", timeout=PATIENCE))
