@@ -168,6 +168,7 @@ PATHS = [
     "kernels",
     "kernels/k/compute",
     "kernels/k/reconnect",
+    "kernels/k/advice",
     "operations",
     "operations/o",
     "questions",

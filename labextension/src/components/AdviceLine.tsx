@@ -27,7 +27,7 @@ export function AdviceLine(props: IAdviceLineProps): React.ReactElement | null {
     let wanted = true;
     load().then(
       found => wanted && setAdvice(found),
-      reason => console.debug('No advice on CPU or GPU:', reason)
+      () => undefined // the move goes on without it
     );
     return () => {
       wanted = false;
