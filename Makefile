@@ -77,7 +77,13 @@ $(STAMPS)/ui: $(STAMPS)/python ui-tests/package.json ui-tests/package-lock.json
 	@cd ui-tests && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-test-ui: setup $(STAMPS)/ui $(OAV)
+$(STAMPS)/collaboration/done: $(STAMPS)/python ui-tests/collaboration-requirements.txt
+	@echo "== installing real-time collaboration for the browser tests"
+	@rm -rf $(@D)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(@D) -r ui-tests/collaboration-requirements.txt
+	@touch $@
+
+test-ui: setup $(STAMPS)/ui $(STAMPS)/collaboration/done $(OAV)
 	@scripts/need chromium chromium fonts-dejavu-core
 	@scripts/need sshd openssh-server
 	@echo "== browser tests"

@@ -144,12 +144,13 @@ class Advising:
         fails."""
         ended: Future[list[str]] = Future()
         try:
-            return self._background(self._look_at_gpu, kernel_id, kernelspec)
+            return self._background(self.look_at_gpu, kernel_id, kernelspec)
         except RuntimeError:  # the server is stopping
             ended.set_result([])
             return ended
 
-    def _look_at_gpu(self, kernel_id: str, kernelspec: str | None) -> list[str]:
+    def look_at_gpu(self, kernel_id: str, kernelspec: str | None) -> list[str]:
+        """The same, blocking for as long as it takes: some seconds more than ``GPU_SECONDS`` at most. Raises nothing."""
         try:
             proxy = self._service.registry.get(kernel_id)
             row = self._service.known.known(proxy.moving or proxy.status.compute) if proxy is not None else None

@@ -8,7 +8,10 @@ verb               from a kernel on this server            from a kernel on a VM
 list status help   yes                                     yes
 advise             yes                                     yes; nothing of files here but which libraries and calls
 attach             yes; starting as *may it start* says    to a machine that runs
+                                                           (not ``--yes``)
 detach             yes                                     yes
+sync               yes                                     yes, but nothing that a person has to agree to: ``--force``,
+                                                           ``--yes``, ``--fetch``
 stop               yes                                     no
 start restart      as *may it start* says                  no
 resize             the same, with the new size's price     no
@@ -26,6 +29,7 @@ import argparse
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,10 +38,21 @@ from .advice import advice_html, advice_text
 from .compute.provider import Cancel
 from .compute.sizing import chosen
 from .computes import OFF, PowerKind
-from .errors import BadRequest, Cancelled, DSVMError, NotAllowed
+from .errors import BadRequest, Cancelled, DSVMError, NotAllowed, OperationRefused
+from .filewords import state_lines, todo_lines
 from .kernels.registry import Call
 from .livesteps import LiveSteps, as_html, moved_text, said, waiting_for_answer
-from .models import FREE, Compute, LinkPhase, PowerState, SignInState
+from .models import (
+    FREE,
+    Compute,
+    LinkPhase,
+    Operation,
+    OperationState,
+    PowerState,
+    SignInState,
+    StepState,
+    WorkspaceState,
+)
 from .operations import Running, problem_of
 from .questions import question_of
 from .tables import about_words, computes_html, computes_text, place, size_words, state_words
@@ -47,6 +62,9 @@ if TYPE_CHECKING:
     from .service import DSVMService
 
 log = logging.getLogger("jupyter_dsvm.calls")
+
+POLL_SECONDS = 0.1
+"""How often a wait for a sync looks whether its cell was interrupted."""
 
 Answer = dict[str, Any]
 
@@ -58,7 +76,7 @@ def handle(service: DSVMService, call: Call) -> None:
             answer = _complete(service, call)
         else:
             verb, arguments = parse(call.request)
-            _check_rights(call, verb)
+            _check_rights(call, verb, arguments)
             answer = ACTS[verb](service, call, arguments)
     except DSVMError as e:
         call.fail(e)
@@ -73,7 +91,7 @@ def handle(service: DSVMService, call: Call) -> None:
 # Rights
 
 
-def _check_rights(call: Call, verb: str) -> None:
+def _check_rights(call: Call, verb: str, arguments: argparse.Namespace) -> None:
     if call.trusted:
         return
     if verb and not VERBS[verb].from_vm:
@@ -81,6 +99,12 @@ def _check_rights(call: Call, verb: str) -> None:
             f"A kernel on a VM may not {'sign in to Azure' if verb == 'signin' else f'{verb} machines'}.",
             advice="Use the Compute panel, `jupyter dsvm` on the server, or %dsvm in a notebook on the free tier.",
         )
+    for option in VERBS[verb].options if verb else ():
+        if not option.from_vm and getattr(arguments, option.name.strip("-").replace("-", "_")):
+            raise NotAllowed(
+                f"A kernel on a VM may not use {option.name}.",
+                advice="Say it in the Compute panel, or with %dsvm in a notebook on the free tier.",
+            )
     if not call.running:
         raise NotAllowed(
             "A kernel on a VM may use %dsvm only while a cell of yours runs there.",
@@ -131,7 +155,9 @@ def _complete(service: DSVMService, call: Call) -> Answer:
         raise BadRequest("What is to be completed is no text.", advice="Restart the kernel.")
     if not call.trusted and not call.running and not call.completing:
         raise NotAllowed("A kernel on a VM may complete only what a client of it asks for.")
-    return {"matches": service.completion.matches(line, from_vm=not call.trusted)}
+    record = service.workspaces.of_kernel(call.proxy.kernel_id) if call.trusted else None
+    left_there = [f.path for f in record.left_there] if record is not None else []
+    return {"matches": service.completion.matches(line, from_vm=not call.trusted, left_there=left_there)}
 
 
 # The verbs
@@ -174,7 +200,10 @@ def status_text(service: DSVMService, proxy: Any) -> str:
             LinkPhase.GONE: "Its kernel there has ended",
         }[link.state]
         lines.append(f"{words}{': ' + link.reason if link.reason else '.'}")
-    operations = [o for o in service.operations()[0] if o.kernel == proxy.kernel_id]
+    record = service.workspaces.of_kernel(proxy.kernel_id)
+    if record is not None:
+        lines += state_lines(record)
+    operations = [o for o in service.operations()[0] if o.kernel == proxy.kernel_id and o.kind != "sync"]
     for operation in operations:
         if operation.ended is None and operation.compute is not None:
             step = next((s.text for s in operation.steps if s.state.value == "running"), "")
@@ -209,14 +238,20 @@ def _bare(service: DSVMService, call: Call, arguments: argparse.Namespace) -> An
 
 
 def _attach(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
-    return _move(service, call, service.known.find(arguments.name), arguments.kernel)
+    if arguments.no_sync and arguments.yes:
+        raise BadRequest(
+            "%dsvm attach: --no-sync and --yes do not go together.",
+            advice="--yes copies the notebook's folder although it is large, --no-sync copies nothing.",
+        )
+    sync = False if arguments.no_sync else True if arguments.yes else None
+    return _move(service, call, service.known.find(arguments.name), arguments.kernel, sync)
 
 
 def _detach(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:
     return _move(service, call, service.known.find(FREE), None)
 
 
-def _move(service: DSVMService, call: Call, row: Compute, kernel: str | None) -> Answer:
+def _move(service: DSVMService, call: Call, row: Compute, kernel: str | None, sync: bool | None = None) -> Answer:
     proxy = call.proxy
     target = place(row.id, row.name)
     if service.stays(proxy, row, kernel):
@@ -234,12 +269,53 @@ def _move(service: DSVMService, call: Call, row: Compute, kernel: str | None) ->
             _may_start(service, call, now, lambda: running.insert("ask", asked))
             running.report("Allowed in the page")
 
-        service.moves.run(running, proxy, row, kernel, may_start, set_up=call.trusted)
+        service.moves.run(running, proxy, row, kernel, may_start, set_up=call.trusted, sync=sync)
     now = service.known.known(row.id) or row
     # The change comes when this cell has ended, so these are read before it.
     missing = service.attach_notes(proxy.kernel_id, kernel) if row.id != FREE else []
     about = "" if row.id == FREE else about_words(now)
     return said(moved_text(row.id, row.name, about, here, call.running), missing, notes)
+
+
+def _sync(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
+    record = service.workspaces.of_kernel(call.proxy.kernel_id)
+    if record is None:
+        raise OperationRefused(
+            f"No files travel with this notebook: it runs on {_here(call)}."
+            if call.proxy.status.compute == FREE
+            else f"No files travel with this notebook on {_here(call)}.",
+            advice="%dsvm attach NAME takes its folder along."
+            if call.proxy.status.compute == FREE
+            else "Bring it back with %dsvm detach, and attach it again without --no-sync.",
+            code="NoWorkspace",
+        )
+    if arguments.fetch:
+        operation = service.workspaces.fetch(record.id, arguments.fetch)
+    else:
+        operation = service.workspaces.sync(record.id, "both", arguments.force, arguments.yes)
+    running = service.operations_store.get(operation.id)
+    with _shown(running, call, _here(call), service.known.name(record.compute)) as notes:
+        ended = _followed(service, running, cast(Cancel, call.cancelled))
+        now = service.workspaces.of_kernel(call.proxy.kernel_id) or record
+        if ended.error is not None:
+            problem, kind = ended.error, Cancelled if ended.state is OperationState.CANCELLED else DSVMError
+            advice = problem.advice
+            if now.state is WorkspaceState.HALTED and "--force" not in advice:
+                advice = f"{advice} %dsvm sync --force does it all the same.".strip()
+            raise kind(problem.message, advice=advice, code=problem.code)
+    return said(ended.notice or f"{now.text.rstrip('.')}.", todo_lines(now), notes)
+
+
+def _followed(service: DSVMService, running: Running, cancel: Cancel) -> Operation:
+    """An operation that somebody else carries out, to its end. An interrupt of the cell cancels it."""
+    asked = False
+    while True:
+        try:
+            return running.finished.result(timeout=POLL_SECONDS)
+        except FutureTimeout:
+            if cancel.is_set() and not asked:
+                asked = True
+                service.operations_store.cancel(running.id, "The cell was interrupted.", quiet=True)
 
 
 def _refuse_to_start(row: Compute) -> None:
@@ -318,6 +394,9 @@ def _shown(running: Running, call: Call, here: str, name: str) -> Iterator[list[
         call.progress(steps.progress(running.value, text, notes, running.starts))
 
     running.listeners.append(tell)
+    begun = next((s.text for s in running.value.steps if s.state is StepState.RUNNING), None)
+    if begun is not None:  # somebody else carries it out, and may have begun
+        tell(begun)
     try:
         yield notes
     except BaseException:
@@ -335,6 +414,7 @@ ACTS: dict[str, Callable[[DSVMService, Call, argparse.Namespace], Answer]] = {
     "advise": _advise,
     "attach": _attach,
     "detach": _detach,
+    "sync": _sync,
     "start": _power("start"),
     "stop": _power("stop"),
     "restart": _power("restart"),

@@ -20,10 +20,13 @@ from .compute.provider import Cancel, Memo, Report
 from .errors import Cancelled, DSVMError, OperationRefused
 from .keptchanges import Kept, KeptChange, KeptChanges
 from .models import Compute, Operation, OperationState, Step, StepState
+from .returns import go_back, kernels_ended
 
 if TYPE_CHECKING:
     from .computes import Computes, PowerKind
     from .operations import OperationStore, Running
+    from .returns import Return
+    from .trips import Trips
 
 STOP_AGAIN_SECONDS = 3600.0
 """How old a stop may be that was not accepted before the server was killed, to be sent again: later the machine may be on
@@ -72,18 +75,20 @@ class Changes:
         operations: OperationStore,
         computes: Computes,
         notebooks_on: Callable[[str], list[str]],
-        stopped: Callable[[str], None],
+        stopped: Callable[[str], Return],
         boot: Boot,
         kept: KeptChanges,
+        trips: Trips,
     ) -> None:
         """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
-        we have just stopped, and may block for a moment."""
+        we have just stopped, and may block for a moment: its notebooks go back to the free tier."""
         self._operations = operations
         self._computes = computes
         self._notebooks_on = notebooks_on
         self._stopped = stopped
         self._boot = boot
         self._kept = kept
+        self._trips = trips
         self._lock = threading.Lock()
         self._claimed: dict[str, Kept] = {}
         """Files of an earlier server's changes that are not under way yet."""
@@ -98,6 +103,8 @@ class Changes:
         """May block to find the compute by its name."""
         row = self._computes.find(compute)
         steps = [(name, text.format(row.name)) for name, text in POWER_STEPS[kind]]
+        if kind != "start":
+            steps = self._trips.steps_of_stop(row) + steps
         running = self._operations.begin(kind, compute=row.id, steps=steps, cancel=cancel)
         running.starts = kind == "start"
         return running
@@ -105,20 +112,31 @@ class Changes:
     def run_power(self, running: Running, kind: PowerKind) -> Compute:
         compute_id = running.value.compute or ""
         affected = self._notebooks_on(compute_id)
-        remark = ""
+        remark = missing = ""
+        back: Return | None = None
 
         def act(report: Report, cancel: Cancel, memo: Memo) -> Compute:
-            nonlocal remark
+            nonlocal remark, missing, back
+            if kind != "start":
+                missing = self._trips.bring_back(running)
+                running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
             row = self._computes.change_power(kind, compute_id, report, cancel, memo)
             if kind == "stop":
-                self._stopped(compute_id)
+                back = self._stopped(compute_id)
+                if affected:
+                    running.step("return", go_back(len(affected)))
             else:
                 running.reach("boot", f"{row.name} boots")
                 remark = self._boot(row, cancel)
             return row
 
-        running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
-        return self.run(running, act, lambda row: f"{_power_notice(kind, row, affected)} {remark}".strip())
+        def notice(row: Compute) -> str:
+            became = back.notice(affected) if back is not None else _kernels(kind, affected)
+            return " ".join(text for text in (_power_notice(kind, row), became, remark, missing) if text)
+
+        if kind == "start":
+            running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
+        return self.run(running, act, notice)
 
     def _resume_power(self, running: Running) -> None:
         kind, facts = cast("PowerKind", running.value.kind), running.memo.facts
@@ -288,16 +306,9 @@ def _age(moment: str) -> float:
         return float("inf")
 
 
-def kernels_ended(notebooks: list[str]) -> str:
-    """What has become of the notebooks on a machine that was off in between."""
-    of = f"The kernel of {notebooks[0]}" if len(notebooks) == 1 else f"The kernels of {', '.join(notebooks)}"
-    return f"{of} ended with it; attach again, or return to the free tier."
+def _power_notice(kind: PowerKind, row: Compute) -> str:
+    return f"{row.name} {({'start': 'runs', 'stop': 'is off', 'restart': 'has restarted'})[kind]}."
 
 
-def _power_notice(kind: str, row: Compute, affected: list[str]) -> str:
-    if kind == "start":
-        return f"{row.name} runs."
-    if not affected:
-        return f"{row.name} has restarted." if kind == "restart" else f"{row.name} is off."
-    what = "has restarted" if kind == "restart" else "is off"
-    return f"{row.name} {what}. {kernels_ended(affected)}"
+def _kernels(kind: PowerKind, affected: list[str]) -> str:
+    return kernels_ended(affected) if kind != "start" and affected else ""

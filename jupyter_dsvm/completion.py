@@ -7,6 +7,7 @@ waits for a cloud or a machine: what is not known is asked for behind the caller
 from __future__ import annotations
 
 import logging
+import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -57,29 +58,33 @@ class Completion:
         self._asking: dict[str, threading.Event] = {}
         self._sizes: dict[str, tuple[float, list[str]]] = {}
 
-    def matches(self, line: str, from_vm: bool) -> list[str]:
-        """Words that may stand in the place of the last one of ``line``, which is what precedes the cursor, without ``%dsvm``."""
+    def matches(self, line: str, from_vm: bool, left_there: Sequence[str] = ()) -> list[str]:
+        """Words that may stand in the place of the last one of ``line``, which is what precedes the cursor, without ``%dsvm``.
+        ``left_there``: files that a sync of this notebook's folder has left on the machine."""
         if len(line) > MAX_LINE or "\n" in line:
             return []
         words = line.split()
         token = words.pop() if line[-1:].strip() else ""
-        offered = self._offered(words, token, from_vm)
+        offered = self._offered(words, token, from_vm, left_there)
         lower = token.casefold()
         return [word for word in offered if word.casefold().startswith(lower)][:MOST]
 
-    def _offered(self, words: list[str], token: str, from_vm: bool) -> Sequence[str]:
+    def _offered(self, words: list[str], token: str, from_vm: bool, left_there: Sequence[str]) -> Sequence[str]:
         verbs = [v.name for v in VERBS.values() if v.from_vm or not from_vm]
         if not words or (words[0] == "help" and len(words) == 1):
             return verbs
         if words[0] not in verbs:
             return []
         verb, rest = VERBS[words[0]], words[1:]
-        valued = {o.name for o in verb.options if o.value}
+        options = [o for o in verb.options if o.from_vm or not from_vm]
+        valued = {o.name for o in options if o.value}
         places = [w for i, w in enumerate(rest) if not w.startswith("-") and (i == 0 or rest[i - 1] not in valued)]
         if rest and rest[-1] in valued:
+            if rest[-1] == "--fetch":
+                return [shlex.quote(path) for path in left_there if path not in rest]
             return self._kernelspecs(places) if rest[-1] == "--kernel" else []
         if token.startswith("-") or len(places) >= len(verb.arguments):
-            return [o.name for o in verb.options if o.name not in rest]
+            return [o.name for o in options if o.many or o.name not in rest]
         if verb.arguments[len(places)] == "NAME":
             return self._names(verb, token)
         return self._size_names(places[0])

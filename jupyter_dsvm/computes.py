@@ -275,9 +275,9 @@ class Computes:
     def ssh_target(self, compute_id: str) -> SSHTarget:
         return self.provider(compute_id).ssh_target(compute_id)
 
-    def is_gone(self, compute_id: str) -> DSVMError | None:
+    def is_gone(self, compute_id: str, by_us: bool = False) -> DSVMError | None:
         """Asked by a pipe whose connection broke: why nothing can run there any more, or None where that is not known.
-        Blocks. No answer is not "gone"."""
+        Blocks. No answer is not "gone". ``by_us``: we have stopped it, or are about to."""
         try:
             row = self.fresh(compute_id)
         except UnknownCompute as e:
@@ -286,10 +286,15 @@ class Computes:
         except DSVMError:
             return None
         if row.kind is ComputeKind.DSVM and row.power_state in CONFIRMED_OFF:
+            with self._lock:
+                change = self._changes.get(compute_id)
+            by_us = by_us or (change is not None and change.kind in ("stop", "resize"))
             return ComputeNotRunning(
                 f"{row.name} is {row.power_state.value}: what ran there has ended.",
                 # Not with %dsvm: there is no kernel that could run it.
-                advice="In the Compute panel, start it and attach again, or return to the free tier.",
+                advice="The notebook goes back to the free tier by itself, with a new kernel."
+                if by_us
+                else "In the Compute panel, start it and attach again, or return to the free tier.",
             )
         return None
 

@@ -184,6 +184,30 @@ class Connections:
             return None
         return pipe.call(operation)
 
+    def stands(self, compute_id: str) -> bool:
+        """Whether the machine's pipe stands now. Does not block."""
+        with self._lock:
+            slot = self._slots.get(compute_id)
+        pipe = slot.pipe if slot is not None else None
+        return pipe is not None and pipe.phase.value == "up"
+
+    def standing(self, compute_id: str, wait: float = 30.0) -> SSHConnection:
+        """The SSH connection of a machine's pipe, for a channel beside it (``VMPipe.ssh``): opens none, but waits for one that is
+        on its way back. Raises ``Unreachable``, or why there is none."""
+        with self._lock:
+            slot = self._slots.get(compute_id)
+        pipe = slot.pipe if slot is not None else None
+        if pipe is None:
+            raise Unreachable(
+                f"{self._computes.name(compute_id)} is not connected to.",
+                advice="Attach a notebook there; then it is.",
+            )
+        return pipe.ssh(wait)
+
+    @property
+    def pythons(self) -> RememberedPythons:
+        return self._memory()[1]
+
     def adopt(self, kept: KeptKernel, handed_on: int) -> Backend:
         """A kernel that is on its machine already, wherever that is now. Nothing is waited for: its pipe goes on trying."""
         from .kernels.link import RelayBackend
@@ -231,7 +255,7 @@ class Connections:
         with self._lock:
             slot = self._slots.get(compute_id)
         pipe = slot.pipe if slot is not None else None
-        error = self._computes.is_gone(compute_id) if pipe is not None else None
+        error = self._computes.is_gone(compute_id, by_us=True) if pipe is not None else None
         if pipe is not None and error is not None:
             pipe.gone(error)
 

@@ -7,6 +7,7 @@ when a request first needs them, on a worker thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,10 @@ from .settings import NAME as CONFIG_NAME
 
 if TYPE_CHECKING:
     from .adoption import Adopter
+
+CONTENTS_EVENTS = "https://events.jupyter.org/jupyter_server/contents_service/v1"
+CHANGES = frozenset({"create", "save", "upload", "rename", "copy", "delete"})
+"""Actions of the contents manager that change files."""
 
 EVENTS = "https://events.jupyter.org/jupyter_dsvm/changed"
 
@@ -83,6 +88,7 @@ class DSVMExtension(ExtensionApp):
         self.service.look_for_paths = self._look_for_paths
         self.settings["jupyter_dsvm_service"] = self.service
         self.server.event_logger.register_event_schema(Path(__file__).parent / "events" / "changed.yaml")
+        self._watch_contents()
         self._use_websocket_class()
         self._watch_activity()
         if self.keep_kernels_movable:
@@ -118,6 +124,24 @@ class DSVMExtension(ExtensionApp):
         else:
             self.log.info("Kernels' websockets stay with %r: output may be limited or lost there.", chosen)
         self._websocket_class = chosen
+
+    # What is saved here
+
+    def _watch_contents(self) -> None:
+        """What is saved in the page goes to where its notebook runs. Files that change otherwise are found at the next sync."""
+        try:
+            self.server.event_logger.add_listener(schema_id=CONTENTS_EVENTS, listener=self._contents_changed)
+        except Exception as e:  # a contents manager that registers no such events
+            self.log.info("Files that are saved here go to VMs only when something else is copied there: %s", e)
+
+    async def _contents_changed(self, logger: Any, schema_id: str, data: dict[str, Any]) -> None:
+        if data.get("action") in CHANGES:
+            paths = [data[name] for name in ("path", "source_path") if isinstance(data.get(name), str)]
+            self.service.workspaces.saved(paths)
+
+    def _unwatch_contents(self) -> None:
+        with contextlib.suppress(Exception):
+            self.server.event_logger.remove_listener(schema_id=CONTENTS_EVENTS, listener=self._contents_changed)
 
     def _page_is_open(self, kernel_id: str) -> bool:
         """Whether somebody has that kernel's websocket open, as jupyter_server counts them. Called on worker threads."""
@@ -278,6 +302,8 @@ class DSVMExtension(ExtensionApp):
 
     async def stop_extension(self) -> None:
         """The server stops. It shuts its kernels down after this; those on VMs go on without it."""
+        self.service.workspaces.leave()
+        self._unwatch_contents()
         for task in (self._looking, self._warming):
             if task is not None:
                 task.cancel()

@@ -26,7 +26,8 @@ class KernelDeaths:
         self._lock = threading.Lock()
         self._watch = Watch(look, 0.0)
         self._every = every
-        self._problems: dict[str, tuple[Death, Problem]] = {}
+        self._problems: dict[str, tuple[Death, Problem, int]] = {}
+        """With how often that kernel was ended for want of memory since a person restarted it last."""
         self._any_here = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -43,8 +44,9 @@ class KernelDeaths:
         if death.compute == FREE:
             with self._lock:
                 limit = self._watch.verdict(death.code)
-        problem = problem_of(death, limit)
-        self._problems[kernel_id] = (death, problem)
+        count = (known[2] if known is not None else 0) + (limit is not None)
+        problem = problem_of(death, limit, count)
+        self._problems[kernel_id] = (death, problem, count)
         return problem
 
     def kernels_changed(self, any_here: bool) -> None:
@@ -76,11 +78,13 @@ class KernelDeaths:
             thread.join()
 
 
-def problem_of(death: Death, limit: int | None) -> Problem:
-    """``limit``: bytes of memory, where the kernel was ended for want of it."""
+def problem_of(death: Death, limit: int | None, count: int = 1) -> Problem:
+    """``limit``: bytes of memory, where the kernel was ended for want of it, for the ``count``-th time. That is in the text: a page
+    tells of a problem that reads otherwise than the last one."""
     here = death.compute == FREE
     if limit is not None:
         where = "" if here else f" on {death.compute_name}"
+        again = f" again ({count} times)" if count > 1 else ""
         first = (
             "Move the notebook to a bigger machine"
             if here
@@ -88,7 +92,7 @@ def problem_of(death: Death, limit: int | None) -> Problem:
         )
         return Problem(
             OUT_OF_MEMORY,
-            f"Out of memory at {gigabytes(limit)}{where}: the kernel was ended, and its variables are lost.",
+            f"Out of memory at {gigabytes(limit)}{where}{again}: the kernel was ended, and its variables are lost.",
             f"{first}, or load less at a time and shut down notebooks that are not in use.",
         )
     name = "the free tier" if here else death.compute_name

@@ -121,6 +121,8 @@ def if_interrupted(operation: Operation, here: str, name: str, starts: bool) -> 
     if operation.kind in ("attach", "detach"):
         kept = f"Interrupted: the notebook stays on {here} with its variables."
         return f"{kept} {billed}" if starts and running != "ask" else kept
+    if operation.kind == "sync":
+        return "Interrupted: what has been copied stays, and the next sync goes on with the rest."
     if operation.kind == "start":
         return f"Interrupted: nobody waits for {name} any more. {billed}"
     if operation.kind == "resize":

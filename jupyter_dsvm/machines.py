@@ -17,12 +17,14 @@ from .errors import DSVMError
 from .models import Operation
 from .resizes import Resizes
 from .resuming import Resuming
+from .returns import Return, Returns
 
 if TYPE_CHECKING:
     from .computes import Computes, PowerKind
     from .connections import Connections
     from .keptchanges import KeptChanges
     from .operations import OperationStore, Running
+    from .trips import Trips
 
 
 class MachineChanges:
@@ -32,6 +34,8 @@ class MachineChanges:
     known: Computes
     operations_store: OperationStore
     connections: Connections
+    returns: Returns
+    trips: Trips
     _notebooks_on: Callable[[str], list[str]]
 
     def _join_changes(self, kept: KeptChanges) -> None:
@@ -40,16 +44,22 @@ class MachineChanges:
             self.operations_store,
             self.known,
             self._notebooks_on,
-            self.connections.stopped,
+            self._stopped,
             self.connections.wait_for_boot,
             kept,
+            self.trips,
         )
         self.resuming = Resuming(kept, self.changes, self.known, self.spawn)
         self.resizes = Resizes(
-            self.operations_store, self.known, self.changes, self._notebooks_on, self.connections.stopped
+            self.operations_store, self.known, self.changes, self._notebooks_on, self._stopped, self.trips
         )
         self.creations = Creations(self.operations_store, self.known, self.changes)
         self.access = Access(self.operations_store, self.known, self.connections, self.changes)
+
+    def _stopped(self, compute_id: str) -> Return:
+        """We have just stopped that machine. Blocks while the cloud confirms it."""
+        self.connections.stopped(compute_id)
+        return self.returns.begin(compute_id)
 
     def start(self, compute: str) -> Operation:
         return self._power("start", compute)

@@ -6,6 +6,7 @@ asked to change anything, so a failure anywhere leaves the notebook on the kerne
     start     only where the machine is off, and the caller may start it
     boot      after that: until its SSH server greets
     connect   the VM's pipe, shared by all kernels there
+    files     the notebook's folder; back from the VM that it runs on now, if any (``trips``)
     kernel    choose the kernelspec, start the kernel, wait until it has answered
     wait      the proxy changes over once nothing of the user's runs
 
@@ -31,11 +32,14 @@ from .errors import Cancelled, ComputeNotRunning, DSVMError, KernelStartError, O
 from .models import FREE, OS, Compute, ComputeKind, PowerState, StepState
 from .operations import OperationStore, Running
 from .tables import place
+from .trips import Trip, Trips
+from .workspaces import reporting
 
 if TYPE_CHECKING:
     from .kernels.backends import Backend
     from .kernels.kernelspecs import RemoteSpec
     from .kernels.vmpipe import VMPipe
+    from .sync.workspace import Progress
 
 log = logging.getLogger("jupyter_dsvm.moves")
 
@@ -69,6 +73,7 @@ class Moves:
         kernel_env: Callable[[], Sequence[str]],
         start_timeout: Callable[[], float],
         changed: Callable[[str], None],
+        trips: Trips,
         start_settings: Callable[[], Mapping[str, Any]] = lambda: {"spare": True},
         keeping_start: Callable[[Compute], AbstractContextManager[Memo]] = lambda row: nullcontext(Memo()),
     ) -> None:
@@ -83,16 +88,19 @@ class Moves:
         self._kernel_env = kernel_env
         self._start_timeout = start_timeout
         self._changed = changed
+        self._trips = trips
         self._start_settings = start_settings
         self._lock = threading.Lock()
         self._latest: dict[str, Running] = {}
         """The newest move of each kernel; it decides what ``Proxy.moving`` says."""
         self._preparing: dict[str, Running] = {}
 
-    def begin(self, proxy: Any, compute: Compute, cancel: Cancel | None = None) -> Running:
+    def begin(
+        self, proxy: Any, compute: Compute, cancel: Cancel | None = None, operations: OperationStore | None = None
+    ) -> Running:
         """The operation, with its steps announced. ``run`` does the work. A move of the same kernel that is still being
         prepared is cancelled: the last one counts. One that only waits for its cell keeps its place until ``run`` has
-        queued this one."""
+        queued this one. ``operations``: another list than everybody's, for what nobody has to follow."""
         if compute.os is OS.WINDOWS:
             raise OperationRefused(
                 f"{compute.name} runs Windows, and notebooks cannot run there yet.",
@@ -104,9 +112,10 @@ class Moves:
             if compute.power_state in OFF or compute.power_state is PowerState.STARTING:
                 steps += [("start", f"Start {compute.name}"), ("boot", f"{compute.name} boots")]
             steps.append(("connect", f"Connect to {compute.name}"))
+        steps += self._trips.steps(proxy, compute)
         where = place(compute.id, compute.name)
         steps += [("kernel", f"Start the kernel on {where}"), ("wait", "Wait for what is running, then change over")]
-        running = self._operations.begin(
+        running = (operations or self._operations).begin(
             "detach" if compute.id == FREE else "attach",
             compute=compute.id,
             kernel=proxy.kernel_id,
@@ -131,9 +140,12 @@ class Moves:
         may_start: MayStart | None,
         set_up: bool = True,
         interrupt: bool = False,
+        sync: bool | None = None,
+        machine_is_off: bool = False,
     ) -> Future[None]:
         """Prepare and queue. ``set_up``: SSH may be set up there (``connections``). ``interrupt``: the running cell is interrupted
-        rather than waited for, but not before the new kernel has answered: a move that fails has cost nothing.
+        rather than waited for, but not before the new kernel has answered: a move that fails has cost nothing. ``sync``: whether
+        the notebook's files go along (``Trips.of``). ``machine_is_off``: of the one that it leaves nothing can be brought back.
 
         On failure the operation has ended with the error, which is raised as well. The future is the
         swap's own: it resolves when the notebook runs over there."""
@@ -143,8 +155,14 @@ class Moves:
             running.cancel.set()
 
         proxy.on_user_cancel.append(user_cancelled)
+        trip: Trip | None = None
         try:
+            trip = self._trips.of(proxy, compute, sync)
+            if not trip.copies or machine_is_off:
+                running.skip("files")
             if compute.id == FREE:
+                if not machine_is_off:
+                    self._leave(trip, running)
                 running.step("kernel")
                 backend: Backend = proxy.make_local()
             else:
@@ -159,16 +177,22 @@ class Moves:
                     cancel=running.cancel,
                     may_start=may_start,
                     set_up=set_up,
+                    trip=trip,
                 )
             self._wait(proxy, proxy.prepare(backend), running, backend.compute_name)
             notice = _notice(compute, place(proxy.status.compute, proxy.status.compute_name))
             if backend.notice:
                 notice += " " + backend.notice
                 running.mention(backend.notice)
+            for each in trip.notices:
+                notice += " " + each
+                running.mention(each)
             running.step("wait")
             running.on_cancel = partial(self._call_off, proxy)
             swapped: Future[None] = proxy.swap(backend, interrupt)
         except BaseException as e:
+            if trip is not None:
+                trip.gave_up()
             self._end(running, proxy, e)
             raise
         finally:
@@ -176,10 +200,25 @@ class Moves:
             with self._lock:
                 if self._preparing.get(proxy.kernel_id) is running:
                     del self._preparing[proxy.kernel_id]
-        swapped.add_done_callback(lambda f: self._end(running, proxy, f.exception(), notice))
+        swapped.add_done_callback(partial(self._swapped, running, proxy, trip, notice))
         if running.cancel.is_set():
             self._call_off(proxy, running.cancel_reason)
         return swapped
+
+    def _swapped(self, running: Running, proxy: Any, trip: Trip, notice: str, swapped: Future[None]) -> None:
+        """On the I/O thread."""
+        error = swapped.exception()
+        if error is None:
+            trip.arrived()
+        else:
+            trip.gave_up()
+        self._end(running, proxy, error, notice)
+
+    @staticmethod
+    def _leave(trip: Trip, running: Running) -> None:
+        if trip.copies:
+            running.step("files")
+            trip.leave(reporting(running), running.cancel)
 
     def withdraw(self, proxy: Any, reason: str) -> bool:
         """Call off whatever move of this kernel is under way; whether there was one. Returns when it is off."""
@@ -268,8 +307,10 @@ class Moves:
         report: Report | None = None,
         may_start: MayStart | None = None,
         set_up: bool = True,
+        trip: Trip | None = None,
     ) -> Backend:
-        """A backend on ``compute``, not started: the machine runs, the pipe stands, the kernelspec is chosen. Blocks."""
+        """A backend on ``compute``, not started: the machine runs, the pipe stands, the files of ``trip`` are there, the kernelspec
+        is chosen. Blocks."""
 
         def say(text: str, fraction: float | None = None) -> None:
             if running is not None:
@@ -287,10 +328,19 @@ class Moves:
         step("connect", f"Connect to {compute.name}")
         pipe = self._connections.open(compute, cancel, say if set_up else None)
         self._check(cancel)
+        cwd = None
+        if trip is not None and trip.copies:
+            step("files", "Copy the notebook's folder")
+            shown = reporting(running) if running is not None else _telling(say)
+            trip.leave(shown, cancel)
+            cwd, size = trip.arrive(shown, cancel)
+            if size:
+                say(f"Copy the notebook's folder ({size})")
+            self._check(cancel)
         step("kernel", f"Start the kernel on {compute.name}")
         spec = self._choose(pipe, machine=compute.name, language=language, local_name=local_name, wanted=wanted)
         self._check(cancel)
-        return self._connections.backend(pipe, compute, front.kernel_id, self._start(front, spec), spec)
+        return self._connections.backend(pipe, compute, front.kernel_id, self._start(front, spec, cwd), spec)
 
     @staticmethod
     def _choose(pipe: VMPipe, **what: Any) -> RemoteSpec:
@@ -308,7 +358,7 @@ class Moves:
 
         return parse_specs(self._connections.open(compute, cancel).kernelspecs())
 
-    def _start(self, front: KernelFront, spec: RemoteSpec) -> dict[str, Any]:
+    def _start(self, front: KernelFront, spec: RemoteSpec, cwd: str | None) -> dict[str, Any]:
         environment: Mapping[str, str] = {n: os.environ[n] for n in self._kernel_env() if n in os.environ}
         from .kernels.kernelspecs import start_spec
 
@@ -319,6 +369,7 @@ class Moves:
             signature_scheme=front.signature_scheme,
             session=front.session,
             env=environment,
+            cwd=cwd,
         )
         return {**start, **self._start_settings()}
 
@@ -354,6 +405,16 @@ class Moves:
     def _check(cancel: Cancel) -> None:
         if cancel.is_set():
             raise Cancelled("The move was cancelled.", advice="The notebook keeps the kernel it had.")
+
+
+def _telling(say: Report) -> Callable[[Progress], None]:
+    """How far the files are, where nobody has an operation to look at."""
+
+    def tell(progress: Progress) -> None:
+        if progress.of_files:
+            say(f"Copying {progress.files} of {progress.of_files} files", None)
+
+    return tell
 
 
 def refuse_to_start(compute: Compute) -> None:

@@ -132,7 +132,8 @@ class NotebookFiles:
     def attach_notes(self, kernel_id: str, kernelspec: str | None = None) -> list[str]:
         """What to tell whoever moves, or has just moved, this kernel: sentences. ``kernelspec``: which one was asked for there.
 
-        For the magic. Blocks for some seconds at most, and never raises: it is a hint."""
+        For the magic, and for a move from the page that had to start its machine. Blocks for some seconds at most, and never
+        raises: it is a hint."""
         until = time.monotonic() + NOTES_SECONDS
         gpu = self.advising.begin_look_at_gpu(kernel_id, kernelspec)
         notes = []

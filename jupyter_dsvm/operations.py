@@ -146,6 +146,15 @@ class Running:
     def cancelled(self, error: DSVMError) -> bool:
         return self._end(OperationState.CANCELLED, problem_of(error), "")
 
+    def add_notice(self, text: str) -> None:
+        """What was found out only after it was done joins its notice. Not for one that failed or was cancelled."""
+        with self._store.lock:
+            if self._value.state is not OperationState.DONE or not text:
+                return
+            notice = f"{self._value.notice} {text}".strip()
+            value = self._value = dataclasses.replace(self._value, notice=notice)
+        self._store.changed(value)
+
     def _change(self, function: Callable[[Operation], Operation]) -> None:
         with self._store.lock:
             if self._value.state is not OperationState.RUNNING:

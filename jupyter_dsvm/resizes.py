@@ -10,17 +10,19 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .changes import kernels_ended
 from .compute.provider import Cancel, Memo, Report
 from .compute.sizing import canonical
 from .errors import KernelsRunning
 from .models import Compute, ComputeKind
+from .returns import kernels_ended
 from .tables import size_words, state_words
 
 if TYPE_CHECKING:
     from .changes import Changes
     from .computes import Computes
     from .operations import OperationStore, Running
+    from .returns import Return
+    from .trips import Trips
 
 log = logging.getLogger("jupyter_dsvm.resizes")
 
@@ -36,15 +38,17 @@ class Resizes:
         computes: Computes,
         changes: Changes,
         notebooks_on: Callable[[str], list[str]],
-        stopped: Callable[[str], None],
+        stopped: Callable[[str], Return],
+        trips: Trips,
     ) -> None:
         """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
-        we have just released, and may block for a moment."""
+        we have just released, and may block for a moment: its notebooks go back to the free tier."""
         self._operations = operations
         self._computes = computes
         self._changes = changes
         self._notebooks_on = notebooks_on
         self._stopped = stopped
+        self._trips = trips
         changes.resumers["resize"] = self._resume
 
     def begin(self, compute: str, size: str, cancel: Cancel | None = None, end_kernels: bool = False) -> Running:
@@ -58,6 +62,7 @@ class Resizes:
             self.check_kernels(row)
         shown = target.removeprefix("standard_")
         steps = [
+            *self._trips.steps_of_stop(row),
             (RELEASE, f"Release {row.name}"),
             (CHANGE, f"Change {row.name} to {shown}"),
             (START, f"Start {row.name}"),
@@ -74,13 +79,20 @@ class Resizes:
         """Do it on this thread. The operation ends with what is returned or raised."""
         compute_id = running.value.compute or ""
         affected = self._notebooks_on(compute_id)
+        missing = ""
+        back: list[Return] = []
 
         def act(report: Report, cancel: Cancel, memo: Memo) -> Compute:
-            self._follow_stages(running, compute_id, memo)
+            nonlocal missing
+            if not memo.facts:
+                missing = self._trips.bring_back(running)
+                running.step(RELEASE)
+            self._follow_stages(running, compute_id, memo, back)
             return self._computes.resize(compute_id, canonical(size), report, cancel, memo)
 
-        running.step(RELEASE)
-        return self._changes.run(running, act, lambda row: _notice(row, affected))
+        if running.memo.facts:
+            running.step(RELEASE)
+        return self._changes.run(running, act, lambda row: f"{_notice(row, affected, back)} {missing}".strip())
 
     def _resume(self, running: Running) -> None:
         """Go on with one that an earlier server has begun. Before the provider's first note nothing had been asked of the cloud."""
@@ -89,8 +101,9 @@ class Resizes:
         else:
             self._changes.interrupted(running)
 
-    def _follow_stages(self, running: Running, compute_id: str, memo: Memo) -> None:
-        """The stages that a provider notes are the operation's steps; once the machine is released, its kernels are gone."""
+    def _follow_stages(self, running: Running, compute_id: str, memo: Memo, back: list[Return]) -> None:
+        """The stages that a provider notes are the operation's steps; once the machine is released, its kernels are gone, and their
+        notebooks on the way ``back``."""
         keep, name = memo.keep, self._computes.name(compute_id)
         released = "stage" in memo.facts  # an earlier server may have done that
 
@@ -113,15 +126,16 @@ class Resizes:
                 running.skip(RELEASE)  # it was off
             if stage in (CHANGE, AGAIN):
                 try:
-                    self._stopped(compute_id)
+                    back.append(self._stopped(compute_id))
                 except Exception:
                     log.exception("telling the notebooks on %s failed", name)  # which must not break the resize off
 
         memo.keep = follow
 
 
-def _notice(row: Compute, affected: list[str]) -> str:
+def _notice(row: Compute, affected: list[str], back: list[Return]) -> str:
     size = size_words(row.size)
     name = row.size.name if row.size is not None else "the new size"
     has = f"{row.name} has the size {name}{f' ({size})' if size and size != name else ''} and is {state_words(row)}."
-    return f"{has} {kernels_ended(affected)}" if affected else has
+    became = back[0].notice(affected) if back else kernels_ended(affected) if affected else ""
+    return f"{has} {became}".strip()

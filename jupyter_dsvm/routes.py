@@ -1,122 +1,27 @@
 """The REST API, exactly as ``openapi.yaml`` describes it (``tests/test_openapi.py`` holds the two together).
 
-Handlers only translate: they await the service's blocking methods on its worker threads, and every error leaves as
-``{code, message, advice}`` with its status. jupyter_server checks who is asking: ``authenticated``, ``authorized`` with the
-resource ``jupyter_dsvm``, and for what changes something the XSRF token of a request that comes with a cookie.
+``handlers`` has what all of them share; those for files that travel are in ``workspace_routes``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
-from http.client import responses
-from typing import Any, TypeVar
+from typing import Any
 
 from jupyter_server.auth.decorator import authorized
-from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import ensure_async, url_path_join
 from tornado import web
 
 from .access import AccessRequest
 from .accounts import checked
 from .compute.creating import NewCompute
-from .errors import BadRequest, DSVMError, NotAllowed, OperationRefused
+from .errors import BadRequest, NotAllowed, OperationRefused
+from .handlers import MAX_CODE_BODY, ROOT, DSVMHandler, RefreshPaths, is_texts
 from .metrics import PATIENCE, unknown
-from .models import Operation, SignInStatus
+from .models import SignInStatus
 from .service import DSVMService
 from .terminals import open_terminal
-
-T = TypeVar("T")
-
-ROOT = "jupyter-dsvm"
-RESOURCE = "jupyter_dsvm"
-"""What an ``Authorizer`` sees as the resource; the action is ``read`` or ``write``."""
-
-MAX_BODY = 64 * 1024
-MAX_CODE_BODY = 4 * 1024 * 1024
-"""Where the body is the code of a notebook."""
-
-ADVICE = {
-    401: "Sign in to Jupyter again.",
-    403: "Sign in to Jupyter again, and reload the page if it was open for long.",
-    404: "Look at openapi.yaml for what there is.",
-    405: "Look at openapi.yaml for what there is.",
-}
-
-RefreshPaths = Callable[[], Awaitable[None]]
-
-
-class DSVMHandler(APIHandler):
-    auth_resource = RESOURCE
-
-    def initialize(self, service: DSVMService, refresh_paths: RefreshPaths) -> None:
-        """``refresh_paths`` brings the notebooks' paths up to date before they are listed."""
-        self.service = service
-        self.refresh_paths = refresh_paths
-
-    async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """A blocking method of the service, on its threads."""
-        return await asyncio.wrap_future(self.service.submit(function, *args))
-
-    def body(self, limit: int = MAX_BODY) -> dict[str, Any]:
-        if len(self.request.body) > limit:
-            raise BadRequest("The request's body is too long.")
-        try:
-            data = json.loads(self.request.body)
-        except ValueError as e:
-            raise BadRequest(
-                f"The request's body is no JSON: {e}.", advice="Send an object as openapi.yaml describes it."
-            ) from None
-        if not isinstance(data, dict):
-            raise BadRequest("The request's body is no JSON object.", advice="Send one as openapi.yaml describes it.")
-        return data
-
-    def flag(self, name: str) -> bool:
-        """Of the query: ``true`` or ``false``, and false where it is absent."""
-        value = self.get_query_argument(name, "false").lower()
-        if value not in ("true", "false"):
-            raise BadRequest(f"{name} is {value!r}.", advice="It is true or false.")
-        return value == "true"
-
-    def answer(self, data: dict[str, Any], status: int = 200) -> None:
-        self.set_status(status)
-        self.finish(json.dumps(data))
-
-    def begun(self, operation: Operation) -> None:
-        self.answer(operation.to_json(), 202)
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Also what the decorators and tornado refuse leaves in the one shape."""
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        if isinstance(error, DSVMError):
-            status_code, data = error.status, error.to_json()
-            self.set_status(status_code)
-            if error.retry_after is not None:
-                self.set_header("Retry-After", str(max(1, round(error.retry_after))))
-        elif isinstance(error, web.HTTPError):
-            reason = responses.get(status_code, "Error")
-            message = error.log_message or error.reason or reason
-            data = {
-                "code": reason.title().replace(" ", ""),
-                "message": f"{message % error.args if error.args else message}".rstrip(".") + ".",
-                "advice": ADVICE.get(status_code, ""),
-            }
-        else:
-            data = {
-                "code": "Internal",
-                "message": "An error inside jupyter-dsvm.",
-                "advice": "The server's log has the details.",
-            }
-        self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(data))
-
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """An error of ours is an answer, not an accident: one line, no traceback."""
-        if isinstance(value, DSVMError):
-            self.log.info("%s %s: %s", self.request.method, self.request.path, value)
-        else:
-            super().log_exception(typ, value, tb)
+from .workspace_routes import WORKSPACE_ROUTES
 
 
 class ComputesHandler(DSVMHandler):
@@ -234,10 +139,6 @@ class InstallHandler(DSVMHandler):
         self.begun(await self.run(self.service.install, compute, kernelspec, packages))
 
 
-def is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, str) for v in value)
-
-
 class TerminalsHandler(DSVMHandler):
     """A terminal of this server that is a shell on the machine."""
 
@@ -300,17 +201,18 @@ class KernelComputeHandler(DSVMHandler):
     @authorized
     async def put(self, kernel_id: str) -> None:
         data = self.body()
-        interrupt = data.pop("interrupt", False)
+        interrupt, sync = data.pop("interrupt", False), data.pop("sync", None)
         compute = data.get("compute")
         unknown = set(data) - {"compute", "kernelspec"}
         texts = all(isinstance(v, str) for v in data.values())
-        if unknown or not compute or not texts or not isinstance(interrupt, bool):
+        flags = isinstance(interrupt, bool) and (sync is None or isinstance(sync, bool))
+        if unknown or not compute or not texts or not flags:
             raise BadRequest(
                 "The request's body does not say where the kernel is to run.",
-                advice='Send {"compute": ID OR NAME}, "kernelspec" where another than the usual one is wanted, and '
-                '"interrupt": true where a running cell is not to be waited for.',
+                advice='Send {"compute": ID OR NAME}, "kernelspec" where another than the usual one is wanted, '
+                '"interrupt": true where a running cell is not to be waited for, and "sync": whether its files go along.',
             )
-        self.begun(await self.run(self.service.attach, kernel_id, compute, data.get("kernelspec"), interrupt))
+        self.begun(await self.run(self.service.attach, kernel_id, compute, data.get("kernelspec"), interrupt, sync))
 
 
 class ReconnectHandler(DSVMHandler):
@@ -454,6 +356,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"questions", QuestionsHandler),
     (r"questions/([^/]+)", QuestionHandler),
     (r"signin", SignInHandler),
+    *WORKSPACE_ROUTES,
     (r"(.*)", UnknownHandler),
 ]
 

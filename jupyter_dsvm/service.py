@@ -33,14 +33,28 @@ from .kerneldeaths import OUT_OF_MEMORY, KernelDeaths
 from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
 from .metrics import ComputeMetrics
-from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, Problem, Question
+from .models import (
+    FREE,
+    Compute,
+    KernelRecord,
+    LinkPhase,
+    Metrics,
+    Operation,
+    OperationState,
+    Problem,
+    Question,
+    Usage,
+)
 from .moves import KernelFront, MayStart, Moves, refuse_to_start
 from .notebooks import NotebookFiles
-from .operations import OperationStore
+from .operations import OperationStore, Running
 from .ownfolder import OwnFolder
 from .questions import Questions
+from .returns import Returns
 from .settings import ServiceSettings, load_config
 from .terminals import Terminals
+from .trips import Trips
+from .workspaces import Workspaces
 
 if TYPE_CHECKING:
     from .compute.free_tier import FreeTier
@@ -52,7 +66,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Listener = Callable[[str, "str | None", int], None]
-"""Called with ``computes``, ``kernels``, ``operations``, ``signin`` or ``questions``, an id or None, and the new revision."""
+"""Called with ``computes``, ``kernels``, ``operations``, ``signin``, ``questions`` or ``workspaces``, an id or None, and the new
+revision."""
 
 REQUEST_WORKERS = 4
 WORK_WORKERS = 16
@@ -90,7 +105,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         super().__init__(**kwargs)
         self._lock = threading.RLock()
         self._closed = False
-        self._revisions = {"computes": 0, "kernels": 0, "operations": 0, "signin": 0, "questions": 0}
+        self._revisions = {"computes": 0, "kernels": 0, "operations": 0, "signin": 0, "questions": 0, "workspaces": 0}
         self._listeners: list[Listener] = []
         self._paths: Mapping[str, str] = {}
         self._rows: dict[str, tuple[Any, ...]] = {}
@@ -106,6 +121,8 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         self.connections = connections or Connections(self.known, self._in_use, lambda: self.connection_idle)
         self.measured = ComputeMetrics(self.known, self.connections)
         self.deaths = KernelDeaths(self._look_at_memory)
+        self.workspaces = Workspaces(self, Path(jupyter_data_dir()) / "jupyter-dsvm")
+        self.trips = Trips(self.workspaces, lambda: self.sync_files)
         self.moves = Moves(
             self.operations_store,
             self.known,
@@ -113,9 +130,11 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             lambda: self.kernel_env,
             lambda: self.start_timeout,
             self._kernel_changed,
+            self.trips,
             lambda: {"spare": self.spare_interpreters, "journal_limit": self.journal_limit_mib << 20},
             lambda row: self.changes.keeping_start(row),
         )
+        self.returns = Returns(self.moves, self.known, registry.all, self._notebook_name, self._work.submit)
         self._join_changes(KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes"))
         self._join_notebooks(Path(jupyter_data_dir()) / "jupyter-dsvm" / "last-ran.json")
         self.own_folder = OwnFolder()
@@ -133,6 +152,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         self.advising = Advising(self, self._work.submit)
         self.completion = Completion(self.known, self.connections, self._work.submit)
         self._unsubscribe = self.registry.subscribe(self._kernel_changed)
+        self._unsubscribe_executed = self.registry.subscribe_executed(self.workspaces.executed)
 
     def _make_providers(self) -> list[ComputeProvider]:
         # Late: the cloud's libraries take time and memory, and most sessions begin without needing them.
@@ -183,6 +203,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
     def _kernel_changed(self, kernel_id: str) -> None:
         """On the I/O thread, for every status of every kernel: only what a row's reader must know now becomes an event."""
         row = self._row(kernel_id)
+        self.workspaces.kernel_changed(kernel_id, row)
         if row is not None:
             self._note_where(row)
         shown = (
@@ -219,6 +240,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         if renamed:
             self._in_background(lambda: self.questions.renamed(renamed))
         self._renamed(before, paths)
+        self.workspaces.folder_renamed()
         for kernel_id in known:
             self._kernel_changed(kernel_id)
         self._bump("computes", None)
@@ -274,7 +296,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         return {p.status.compute for p in proxies} | {p.moving for p in proxies if p.moving}
 
     def revision(self, what: str) -> int:
-        """Of ``computes``, ``kernels``, ``operations``, ``signin`` or ``questions``."""
+        """Of ``computes``, ``kernels``, ``operations``, ``signin``, ``questions`` or ``workspaces``."""
         with self._lock:
             return self._revisions[what]
 
@@ -303,13 +325,21 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         return self.measured.of(compute)
 
     def _look_at_memory(self) -> Look:
+        return self._this_server().memory_look()
+
+    def data_use(self) -> Usage | None:
+        """How much of the data that a user may keep here is kept; None where there is no limit, or it has not been counted yet.
+        Blocks for a moment."""
+        return self._this_server().data_use()
+
+    def _this_server(self) -> FreeTier:
         # One of its own: those of ``known`` are made when a cloud is first asked, which is much for a look at the memory.
         with self._lock:
             if self._free_tier is None:
                 from .compute.free_tier import FreeTier
 
                 self._free_tier = FreeTier(parent=self)
-        return self._free_tier.memory_look()
+            return self._free_tier
 
     def operations(self) -> tuple[list[Operation], int]:
         self.elsewhere.looked()
@@ -322,6 +352,13 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         revision = self.revision("questions")
         return self.questions.open(), revision
 
+    def workspaces_changed(self, workspace_id: str | None) -> None:
+        self._bump("workspaces", workspace_id)
+
+    def notebook_paths(self) -> list[str]:
+        """Of all kernels that the session manager has."""
+        return list(self._paths.values())
+
     def path(self, kernel_id: str) -> str | None:
         """The notebook's path, where the session manager has said it."""
         return self._paths.get(kernel_id)
@@ -332,14 +369,26 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
     def cancel(self, operation_id: str) -> None:
         self.operations_store.cancel(operation_id)
 
+    def _notebook_name(self, kernel_id: str) -> str:
+        row = self._row(kernel_id)
+        return row.notebook if row is not None else kernel_id
+
     def _notebooks_on(self, compute: str) -> list[str]:
         return sorted(r.notebook for r in self.kernels()[0] if r.compute == compute)
 
     # Moves
 
-    def attach(self, kernel_id: str, compute: str, kernelspec: str | None = None, interrupt: bool = False) -> Operation:
+    def attach(
+        self,
+        kernel_id: str,
+        compute: str,
+        kernelspec: str | None = None,
+        interrupt: bool = False,
+        sync: bool | None = None,
+    ) -> Operation:
         """Move a kernel; ``free`` brings it back. Blocks only to find the compute. The page's way: it may start machines.
-        ``interrupt``: what still runs when the new kernel has answered is interrupted rather than waited for."""
+        ``interrupt``: what still runs when the new kernel has answered is interrupted rather than waited for. ``sync``: whether the
+        notebook's files go along; None: as it is configured, True also where they are many."""
         proxy = self.proxy(kernel_id)
         row = self.known.find(compute)
         if self.stays(proxy, row, kernelspec):
@@ -351,11 +400,19 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         running = self.moves.begin(proxy, row)
 
         def move() -> None:
-            self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt)
-            self.advising.begin_look_at_gpu(kernel_id, kernelspec)  # for who asks later: nobody waits for it
+            swapped = self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt, sync=sync)
+            swapped.add_done_callback(lambda f: self._in_background(lambda: self._note_missing(running, kernelspec)))
 
         self.spawn(running, move)
         return running.value
+
+    def _note_missing(self, running: Running, kernelspec: str | None) -> None:
+        """After a move: what the notebook imports and has not there, and what does not use the GPU there, as long as its operation
+        is listed. Of a machine that was on, the page has looked before what is missing."""
+        kernel = running.value.kernel
+        if running.value.state is OperationState.DONE and kernel is not None:
+            attach_notes = self.attach_notes if running.starts else self.advising.look_at_gpu
+            running.add_notice(" ".join(attach_notes(kernel, kernelspec)))
 
     def proxy(self, kernel_id: str) -> Any:
         proxy = self.registry.get(kernel_id)
@@ -409,7 +466,8 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         false, never."""
         row = self.known.find(compute)
         language = str(getattr(front, "language", "") or "")
-        return self.moves.remote_backend(
+        trip = self.trips.of_new(front, row)
+        backend = self.moves.remote_backend(
             front,
             row,
             kernelspec,
@@ -418,7 +476,12 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             report=report,
             cancel=cancel or Cancel(),
             may_start=self.code_may_start if may_start else refuse_to_start,
+            trip=trip,
         )
+        for each in trip.notices:
+            self.log.warning("A kernel on %s: %s", row.name, each)
+        trip.arrived()
+        return backend
 
     def adopted_backend(self, kept: KeptKernel, handed_on: int) -> Backend:
         """A kernel that an earlier server process left on its VM. Blocks for imports and files only: nobody is asked and
@@ -457,6 +520,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
                 return
             self._closed = True
         self._unsubscribe()
+        self._unsubscribe_executed()
         self.deaths.close()
         self.questions.close()
         self.changes.leave()
@@ -468,6 +532,8 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             running.cancel.set()
             if running.on_cancel is not None:
                 running.on_cancel(running.cancel_reason)
+        self.returns.close("The server is stopping.")
+        self.workspaces.close()
         self.accounts.close()
         self._requests.shutdown(wait=True, cancel_futures=True)
         self._work.shutdown(wait=True, cancel_futures=True)
@@ -475,6 +541,8 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         self.changes.close()
         self.connections.close()
         self.known.close()
+        if self._free_tier is not None:
+            self._free_tier.close()
         self.own_folder.remove()
         self._listeners.clear()
 

@@ -65,6 +65,14 @@ class ServiceSettings(LoggingConfigurable):
         while a laptop sleeps, or the server is away. What is beyond it is left out, and the cell says how much. 0: no limit
         but the VM's disk, of which 512 MiB always stay free.""",
     ).tag(config=True)
+    sync_files = Bool(
+        True,
+        help="""Whether a notebook's folder travels with it to a VM and what is written there comes back, where who attaches says
+        nothing else.""",
+    ).tag(config=True)
+    sync_ask_above_mib = Int(
+        500, min=0, help="MiB of a notebook's folder above which it is not copied to a VM before somebody has agreed."
+    ).tag(config=True)
     compute_providers = List(
         Enum(["free", "hosts", "azure"]),
         default_value=["free", "azure", "hosts"],

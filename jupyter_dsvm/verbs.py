@@ -25,6 +25,10 @@ class Option:
     name: str
     value: str = ""
     """What stands for its value in the usage; empty for a flag."""
+    from_vm: bool = True
+    """Whether a kernel on a VM may use it."""
+    many: bool = False
+    """Whether it may be there more than once; its values are a list then."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Verb:
 
     @property
     def usage(self) -> str:
-        options = (f"[{o.name}{f' {o.value}' if o.value else ''}]" for o in self.options)
+        options = (f"[{o.name}{f' {o.value}' if o.value else ''}]{'…' if o.many else ''}" for o in self.options)
         return " ".join([self.name, *self.arguments, *options])
 
 
@@ -60,17 +64,35 @@ VERBS: dict[str, Verb] = {
             "The machine is started if it is off, which a person is asked for in the page. Everything slow happens while this "
             "cell runs; the notebook changes over when the cell has ended. Code after this line in the same cell still runs "
             "where it did, and variables stay there. If anything fails, or the cell is interrupted, the notebook keeps the "
-            "kernel that it had. --kernel names a kernelspec of that machine.",
+            "kernel that it had. --kernel names a kernelspec of that machine. The notebook's folder is copied there first, and "
+            "what changes there comes back: --no-sync leaves that out, --yes allows a large one.",
             ("NAME",),
-            (Option("--kernel", "K"),),
+            (Option("--kernel", "K"), Option("--no-sync"), Option("--yes", from_vm=False)),
         ),
         Verb(
             "detach",
             "the following cells run on the free tier again",
-            "The kernel on the machine ends, and variables stay behind. The machine goes on and is billed until it is stopped: "
-            "%dsvm stop NAME.",
+            "Files that changed on the machine come here first. The kernel there ends, and variables stay behind. The machine goes "
+            "on and is billed until it is stopped: %dsvm stop NAME.",
         ),
-        Verb("status", "where this notebook runs", "With the state of that machine, and of a move that is under way."),
+        Verb(
+            "sync",
+            "bring the notebook's folder here and on the machine into step",
+            "It happens by itself too: after each execution, and when a file is saved here. --force does what a sync had stopped "
+            "before because it looked wrong; %dsvm status says what. --yes copies more than is copied without being told. --fetch "
+            "brings a file here that stayed on the machine for its size.",
+            (),
+            (
+                Option("--force", from_vm=False),
+                Option("--yes", from_vm=False),
+                Option("--fetch", "PATH", from_vm=False, many=True),
+            ),
+        ),
+        Verb(
+            "status",
+            "where this notebook runs",
+            "With the state of that machine, of a move that is under way, and of the notebook's files.",
+        ),
         Verb(
             "advise",
             "CPU or GPU for this notebook, and which machines fit",
@@ -150,7 +172,9 @@ def _parser(verb: Verb) -> _Parser:
     for argument in verb.arguments:
         parser.add_argument(argument.lower(), metavar=argument)
     for option in verb.options:
-        if option.value:
+        if option.many:
+            parser.add_argument(option.name, metavar=option.value, action="append", default=[])
+        elif option.value:
             parser.add_argument(option.name, metavar=option.value, default=None)
         else:
             parser.add_argument(option.name, action="store_true")

@@ -23,6 +23,9 @@ const base = jestJupyterLab(__dirname);
 module.exports = {
   ...base,
   reporters: ['default'],
+  setupFilesAfterEnv: ['<rootDir>/src/__tests__/patience.ts'],
+  // On a busy machine; a spec takes some seconds by itself.
+  testTimeout: 60_000,
   testRegex: 'src/__tests__/.*\\.spec\\.tsx?$',
   transform: {
     ...base.transform,

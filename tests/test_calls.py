@@ -13,12 +13,32 @@ import pytest
 
 from jupyter_dsvm.calls import ACTS, handle
 from jupyter_dsvm.compute.provider import Cancel
-from jupyter_dsvm.errors import BadRequest, NotFound, Unreachable
-from jupyter_dsvm.models import FREE, Compute, PowerState, Price, Problem, Size
+from jupyter_dsvm.errors import BadRequest, Cancelled, NotFound, OperationRefused, Unreachable
+from jupyter_dsvm.models import (
+    FREE,
+    Compute,
+    PowerState,
+    Price,
+    Problem,
+    Size,
+    WorkspaceFile,
+    WorkspaceState,
+)
+from jupyter_dsvm.operations import Running
 from jupyter_dsvm.service import DSVMService
 from jupyter_dsvm.tables import computes_html, computes_text
 from jupyter_dsvm.verbs import VERBS, parse
-from support.fakes import FakeCompute, FakeConnections, FakeFree, FakeProxy, FakeRegistry, dsvm, windows
+from support.fakes import (
+    RECORD,
+    FakeCompute,
+    FakeConnections,
+    FakeFree,
+    FakeProxy,
+    FakeRegistry,
+    FakeWorkspaces,
+    dsvm,
+    windows,
+)
 
 CPU, GPU = dsvm("cpu-vm"), dsvm("gpu-vm", PowerState.DEALLOCATED)
 
@@ -69,6 +89,8 @@ class Stage:
             lambda: [FakeFree(), self.cloud], registry=registry, connections=FakeConnections(), **traits
         )
         self.service.allowance._file = self.service.questions._kept._file = None
+        self.workspaces = FakeWorkspaces(self.service.operations_store)
+        self.service.workspaces = self.workspaces  # type: ignore[assignment]
 
     def run(self, line: Any, **options: Any) -> FakeCall:
         call = FakeCall(self.proxy, line, **options)
@@ -141,7 +163,7 @@ def test_list_status_help():
         listed = s.run("help").result["text"]
         assert all(f"%dsvm {name}" in listed for name in VERBS)
         one = s.run("help attach").result["text"]
-        assert one.startswith("%dsvm attach NAME [--kernel K]\n\nThe following cells run there. ")
+        assert one.startswith("%dsvm attach NAME [--kernel K] [--no-sync] [--yes]\n\nThe following cells run there. ")
         assert "keeps the kernel" in one
         assert s.run("attach --help").result["text"] == one
         assert "Did you mean %dsvm attach" in s.run("help atach").error["advice"]
@@ -366,7 +388,7 @@ def test_completion_offers_what_may_come_next():
         assert complete(s, "attach GP") == ["gpu-vm"]
         assert complete(s, "start ") == ["gpu-vm"]
         assert complete(s, "start cp") == ["cpu-vm"]  # that it runs may be old news
-        assert complete(s, "attach cpu-vm ") == ["--kernel"]
+        assert complete(s, "attach cpu-vm ") == ["--kernel", "--no-sync", "--yes"]
         assert complete(s, "attach cpu-vm --kernel py") == ["python3", "pytorch"]
         assert complete(s, "attach --kernel ir c") == ["cpu-vm"]
         assert complete(s, "attach gpu-vm --kernel ") == []  # not connected to, and nobody connects for this
@@ -522,3 +544,135 @@ def test_stopped_is_said_to_be_billed():
     assert "still billed" in text
     assert "asleep (memory kept)" in text
     assert "off" in text
+
+
+# Files that travel
+
+
+def test_sync_shows_its_steps_and_then_one_line():
+    with stage() as s:
+        s.workspaces.rows = [replace(RECORD, conflicts=(), left_there=(), skipped=())]
+        go = threading.Event()
+
+        def work(running: Running) -> None:
+            running.report("Copy 1 of 4 files (1 of 2 MB)", 0.5)
+            go.wait(10)
+            running.done("In step: 3 files came here, 1 went there (2 MB).")
+
+        s.workspaces.run = work
+        threading.Timer(0.3, go.set).start()
+        call = s.run("sync")
+        assert s.workspaces.asked == [("sync", "w1", "both", False, False)]
+        assert call.result["text"] == "In step: 3 files came here, 1 went there (2 MB)."
+        assert call.result["live"]["html"] == "<div>In step: 3 files came here, 1 went there (2 MB).</div>"
+        assert any("▸ Copy 1 of 4 files (1 of 2 MB)…" in shown["live"]["text"] for shown in call.shown)
+
+
+def test_sync_names_what_is_left_to_do():
+    with stage() as s:
+        s.workspaces.rows = [RECORD]
+        lines = s.run("sync --force --yes").result["text"].splitlines()
+        assert s.workspaces.asked == [("sync", "w1", "both", True, True)]
+        assert lines[0] == "In step: 3 files came here."
+        assert lines[1].startswith("data.csv was changed here and there")
+        assert "model.bin (2.0 GB) stays on the machine" in lines[2]
+        s.run("sync --fetch model.bin --fetch 'other file'")
+        assert s.workspaces.asked[1] == ("fetch", "w1", ["model.bin", "other file"])
+        status = s.run("status").result["text"].splitlines()
+        assert status[1] == "Its files: 84 MB, 1 conflict."
+        assert status[2:] == lines[1:]
+
+
+def test_a_sync_that_stops_says_why_and_how_to_go_on():
+    with stage() as s:
+        s.workspaces.rows = [replace(RECORD, state=WorkspaceState.HALTED)]
+        halt = OperationRefused("7 of 9 files would be deleted there.", advice="Look at the folder.", code="Halted")
+        s.workspaces.run = lambda running: running.failed(halt)
+        call = s.run("sync")
+        assert call.error == {
+            "code": "Halted",
+            "message": "7 of 9 files would be deleted there.",
+            "advice": "Look at the folder. %dsvm sync --force does it all the same.",
+        }
+        assert call.shown[-1]["live"]["text"] == "✗ Copy"
+        assert "The last move" not in s.run("status").result["text"]
+
+
+def test_an_interrupt_cancels_a_sync():
+    with stage() as s:
+        s.workspaces.rows = [RECORD]
+
+        def work(running: Running) -> None:
+            assert running.cancel.wait(10)
+            running.cancelled(Cancelled(running.cancel_reason, advice="The next one goes on."))
+
+        s.workspaces.run = work
+        call = FakeCall(s.proxy, "sync")
+        threading.Timer(0.3, call.cancelled.set).start()
+        handle(s.service, call)
+        assert call.error == {
+            "code": "Cancelled",
+            "message": "The cell was interrupted.",
+            "advice": "The next one goes on.",
+        }
+        assert call.shown[-1]["stopped"]["say"].startswith("Interrupted: what has been copied stays")
+
+
+def test_sync_where_no_files_travel_says_how_they_would():
+    with stage() as s:
+        free = s.run("sync").error
+        assert (free["code"], free["message"]) == (
+            "NoWorkspace",
+            "No files travel with this notebook: it runs on the free tier.",
+        )
+        s.run("attach cpu-vm --no-sync")
+        s.proxy.cell_ended()
+        there = s.run("sync").error
+        assert there["message"] == "No files travel with this notebook on cpu-vm."
+        assert "%dsvm detach" in there["advice"]
+
+
+@pytest.mark.parametrize(
+    ("line", "sync"), [("attach cpu-vm", None), ("attach cpu-vm --no-sync", False), ("attach cpu-vm --yes", True)]
+)
+def test_attach_says_whether_files_go_along(line: str, sync: bool | None, monkeypatch: pytest.MonkeyPatch):
+    with stage() as s:
+        asked, run = [], s.service.moves.run
+
+        def watched(*args: Any, sync: bool | None = None, **options: Any) -> Any:
+            asked.append(sync)
+            return run(*args, sync=False, **options)
+
+        monkeypatch.setattr(s.service.moves, "run", watched)
+        assert s.run(line).error is None
+        assert asked == [sync]
+        assert "do not go together" in s.run("attach cpu-vm --yes --no-sync").error["message"]
+
+
+def test_a_vm_may_sync_and_agree_to_nothing():
+    with stage() as s:
+        s.workspaces.rows = [RECORD]
+        assert s.run("sync", trusted=False).result["text"].startswith("In step")
+        for line in ("sync --force", "sync --yes", "sync --fetch model.bin", "attach cpu-vm --yes"):
+            call = s.run(line, trusted=False)
+            assert call.error["code"] == "NotAllowed", line
+            assert line.split()[2 if line.startswith("attach") else 1] in call.error["message"]
+        assert len(s.workspaces.asked) == 1
+        assert s.run("sync", trusted=False, running=False).error["code"] == "NotAllowed"
+
+
+def test_completion_of_sync():
+    with stage() as s:
+        s.workspaces.rows = [replace(RECORD, left_there=(WorkspaceFile("model.bin"), WorkspaceFile("my file")))]
+
+        def matches(line: str, **options: Any) -> Any:
+            return s.run(line, key="complete", **options).result["matches"]
+
+        assert matches("sy") == ["sync"]
+        assert matches("sync ") == ["--force", "--yes", "--fetch"]
+        assert matches("sync --fetch ") == ["model.bin", "'my file'"]
+        assert matches("sync --fetch mo") == ["model.bin"]
+        assert matches("sync --fetch model.bin --f") == ["--force", "--fetch"]
+        assert matches("attach cpu-vm --") == ["--kernel", "--no-sync", "--yes"]
+        assert matches("sync ", trusted=False) == []
+        assert matches("attach cpu-vm --", trusted=False) == ["--kernel", "--no-sync"]

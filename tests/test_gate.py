@@ -801,3 +801,24 @@ def test_a_subscriber_is_welcomed() -> None:
     g = Gated()
     said = g._read(Channel.IOPUB, g.gate.welcome(b"topic"))
     assert (said.type, said.content, said.idents) == ("iopub_welcome", {"subscription": "topic"}, [b"topic"])
+
+
+def test_a_sentence_for_the_notebook_stands_above_the_output_of_the_next_cell_of_a_person() -> None:
+    g = Gated()
+    kernel = g.launch()
+    g.do(g.gate.say_next, "Never mind.")
+    g.do(g.gate.say_next, "It is back.")
+    completion, silent = g.ask("complete_request"), g.cell("look", silent=True)
+    cells = [g.cell("mine"), g.cell("later")]
+    for kind, which in (
+        ("complete_request", 0),
+        ("execute_request", 0),
+        ("execute_request", 1),
+        ("execute_request", 2),
+    ):
+        kernel.answer(kernel.requests(kind)[which])
+    assert g.about(cells[0]) == ["busy", "stream", "execute_reply:ok", "idle"]
+    for other in (completion, silent, cells[1]):
+        assert "stream" not in g.about(other)
+    (said,) = [s for s in g.said if s.type == "stream"]
+    assert said.content == {"name": "stderr", "text": "It is back.\n"}

@@ -14,12 +14,12 @@ import pytest
 
 from jupyter_dsvm.emulator import Emulator
 from jupyter_dsvm.errors import KernelStartError
-from jupyter_dsvm.kerneldeaths import GIB, gigabytes, problem_of
+from jupyter_dsvm.kerneldeaths import GIB, KernelDeaths, gigabytes, problem_of
 from jupyter_dsvm.kernels import bootstrap
 from jupyter_dsvm.kernels.backends import Backend
 from jupyter_dsvm.kernels.deaths import Death, Deaths
 from jupyter_dsvm.models import FREE
-from jupyter_dsvm.relay.deaths import LOOK_EVERY
+from jupyter_dsvm.relay.deaths import LOOK_EVERY, Look
 from support.emulated import PATIENCE, attached, configured, emulator, settings, where
 from support.kernels import Notebook, until
 from support.served import JupyterServer
@@ -136,6 +136,19 @@ def test_a_machine_that_was_out_of_memory(configured: Emulator, monkeypatch: pyt
         death = notebook.proxy.death
         assert death is not None
         assert (death.compute_name, death.code, death.out_of_memory) == ("cpu-vm", -9, 28 * GIB)
+
+
+def test_a_second_end_for_want_of_memory_reads_otherwise():
+    """Whoever tells of it compares the texts. A person's restart begins anew."""
+    deaths = KernelDeaths(lambda: Look(None, None))
+    first, second, later = (Death("azure:1", "gpu-vm", -9, "", 28 * GIB) for _ in range(3))
+    said = []
+    for death in (first, second, None, later):
+        for _ in range(2):  # found out once for each
+            problem = deaths.problem("k1", death)
+        said.append(problem.message.split(":")[0] if problem else None)
+    once = "Out of memory at 28 GB on gpu-vm"
+    assert said == [once, f"{once} again (2 times)", None, once]
 
 
 def test_which_ends_are_remembered():

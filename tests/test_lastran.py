@@ -125,6 +125,42 @@ def test_a_notebook_that_ran_on_a_vm(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert file.read_text() == "[]"
 
 
+def test_a_machine_that_we_stop_is_where_it_last_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The notebook has come back by itself, and no person has said that it belongs here."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    with Server(tmp_path) as server:
+        server.service.set_paths({"k1": "a.ipynb"})
+        server.move("cpu-vm")
+        operation = server.service.stop("cpu-vm")
+        assert server.service.operations_store.get(operation.id).finished.result(5).state is OperationState.DONE
+        assert server.proxy.status.compute == FREE
+        assert server.last == CPU.id
+
+
+def test_a_move_that_starts_its_machine_says_afterwards_what_is_missing_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    with Server(tmp_path) as server:
+        looked = threading.Event()
+
+        def notes(kernel_id: str, kernelspec: str | None = None) -> list[str]:
+            assert looked.wait(5)
+            return [f"Missing there for {kernel_id}: pandas."]
+
+        monkeypatch.setattr(server.service, "attach_notes", notes)
+        server.move("gpu-vm")  # which ends before anybody has looked
+        heard = threading.Event()
+        server.service.listen(lambda what, *_: heard.set() if what == "operations" else None)
+        looked.set()
+        assert heard.wait(5)
+        notice = server.service.operations()[0][0].notice
+        assert notice.startswith("The notebook runs on gpu-vm.")
+        assert notice.endswith(". Missing there for k1: pandas.")
+        server.move("cpu-vm")  # it ran: the dialog has looked already
+        assert "Missing" not in server.service.operations()[0][0].notice
+
+
 def test_a_kernel_that_ends_leaves_it_and_staying_here_forgets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     with Server(tmp_path) as server:

@@ -59,7 +59,7 @@ def test_a_page_keeps_its_kernel(configured: Emulator, server: JupyterServer):
 
         done, said = move(server, kernel_id, ids["gpu-vm"])
         assert (done["state"], done["progress"], done["error"]) == ("done", 1.0, None)
-        assert [s["name"] for s in done["steps"]] == ["start", "boot", "connect", "kernel", "wait"]
+        assert [s["name"] for s in done["steps"]] == ["start", "boot", "connect", "files", "kernel", "wait"]
         assert {s["state"] for s in done["steps"]} == {"done"}
         assert any("gpu-vm" in text for text in said)
         assert "Variables stayed on the free tier" in done["notice"]
@@ -67,13 +67,16 @@ def test_a_page_keeps_its_kernel(configured: Emulator, server: JupyterServer):
         assert page.wait(queued)[0].text.strip() in (HERE, "gpu-vm")  # whichever came first; it is answered once
         assert where(page) == "gpu-vm"
         assert (
-            page.run("print(open('/proc/sys/kernel/hostname').read(), open('nonce').read())").text.split()[1] == secret
+            page.run(
+                "import os; print(open('/proc/sys/kernel/hostname').read(), open(os.path.expanduser('~/nonce')).read())"
+            ).text.split()[1]
+            == secret
         )
         row = server.row(kernel_id)
         assert (row["compute"], row["link"]["state"], row["moving_to"]) == (ids["gpu-vm"], "connected", None)
         (gpu,) = [c for c in server.rest("GET", "jupyter-dsvm/computes")["computes"] if c["name"] == "gpu-vm"]
         assert (gpu["attached"], gpu["power_state"]) == (["digits.ipynb"], "running")
-        assert {e["what"] for e in events.of_ours()} == {"computes", "kernels", "operations"}
+        assert {e["what"] for e in events.of_ours()} == {"computes", "kernels", "operations", "workspaces"}
         assert set().union(*events.of_ours()) <= {"schema_id", "what", "revision", "id"} | {
             k for e in events.seen for k in e if k.startswith("__")
         }
@@ -269,7 +272,7 @@ def test_errors_of_the_api(configured: Emulator, server: JupyterServer):
     configured.fault("gpu-vm", "start", code="AllocationFailed")
     done, _ = move(server, kernel_id, "gpu-vm")
     assert (done["state"], done["error"]["code"]) == ("failed", "AllocationFailed")
-    assert [s["state"] for s in done["steps"]] == ["failed", "pending", "pending", "pending", "pending"]
+    assert [s["state"] for s in done["steps"]] == ["failed", "pending", "pending", "pending", "pending", "pending"]
     assert server.row(kernel_id)["compute"] == "free"
     with Tab(server, kernel_id) as page:
         assert where(page) == HERE

@@ -26,7 +26,17 @@ from jupyter_dsvm.questions import question_of
 from jupyter_dsvm.routes import ROUTES
 from jupyter_dsvm.service import DSVMService
 from support.entra import Entra, entra_server
-from support.fakes import FakeCompute, FakeConnections, FakeFree, FakeMaker, FakeProxy, FakeRegistry, dsvm
+from support.fakes import (
+    RECORD,
+    FakeCompute,
+    FakeConnections,
+    FakeFree,
+    FakeMaker,
+    FakeProxy,
+    FakeRegistry,
+    FakeWorkspaces,
+    dsvm,
+)
 from support.server import jp_asyncio_loop, jp_server_cleanup  # noqa: F401
 
 FILE = Path(jupyter_dsvm.__file__).parent / "openapi.yaml"
@@ -62,6 +72,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch, entra: Entra) -> Iterator[FakeCompute
 
     def init(self: DSVMService, *args: Any, **kwargs: Any) -> None:
         original(self, lambda: [FakeFree(), made], registry=kernels, connections=FakeConnections(), **kwargs)
+        self.workspaces = FakeWorkspaces(self.operations_store, RECORD)  # type: ignore[assignment]
 
     monkeypatch.setattr(DSVMService, "__init__", init)
     with entra.sign_in() as made.sign_in:
@@ -170,7 +181,7 @@ async def test_every_operation_of_the_file(
     await ask("listKernels", 200, "GET", "kernels")
     operation = await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich"})
     operation = await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": "python3"})
-    await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich", "interrupt": True})
+    await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich", "interrupt": True, "sync": False})
     await asyncio.sleep(0.3)
     assert (await ask("listKernels", 200, "GET", "kernels"))["kernels"][0]["compute"] == "azure:rich"
     await ask("reconnectKernel", 204, "POST", "kernels/k1/reconnect")
@@ -206,6 +217,24 @@ async def test_every_operation_of_the_file(
         await ask("answerQuestion", 204, "PUT", f"questions/{question.id}", {"answer": answer})
         (error,) = await asyncio.gather(asking, return_exceptions=True)
         assert getattr(error, "code", None) == code
+    assert (await ask("listWorkspaces", 200, "GET", "workspaces"))["workspaces"][0]["conflicts"][0][
+        "path"
+    ] == "data.csv"
+    estimate = await ask("estimateWorkspace", 200, "GET", "kernels/k1/workspace", compute="rich")
+    assert (estimate["compute"], estimate["files"]) == ("azure:rich", 340)
+    body = {"direction": "push", "force": True, "yes": True}
+    assert (await ask("syncWorkspace", 202, "POST", "workspaces/w1/sync", body))["kind"] == "sync"
+    await ask("syncWorkspace", 202, "POST", "workspaces/w1/sync")
+    await ask("resolveConflict", 204, "POST", "workspaces/w1/conflicts", {"path": "data.csv", "keep": "theirs"})
+    await ask("fetchFiles", 202, "POST", "workspaces/w1/fetch", {"paths": ["model.bin"]})
+    workspaces: Any = service.workspaces
+    assert workspaces.asked == [
+        ("estimate", "k1", "azure:rich"),
+        ("sync", "w1", "push", True, True),
+        ("sync", "w1", "both", False, False),
+        ("resolve", "w1", "data.csv", "theirs"),
+        ("fetch", "w1", ["model.bin"]),
+    ]
     assert (await ask("getSignIn", 200, "GET", "signin"))["state"] == "signed_out"
     prompted = await ask("beginSignIn", 200, "POST", "signin", {"tenant": "example.com", "keep": False})
     entra.directory.enter(prompted["code"])
@@ -265,6 +294,13 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await checked(404, "PUT", "questions/none", {"answer": "yes"})
     for wrong in ({}, {"answer": True}, {"answer": "maybe"}, {"answer": "yes", "for": "ever"}):
         await checked(400, "PUT", "questions/none", wrong)
+    await checked(404, "POST", "workspaces/none/sync", {})
+    await checked(400, "POST", "workspaces/w1/sync", {"direction": "sideways"})
+    await checked(404, "POST", "workspaces/w1/conflicts", {"path": "other.csv", "keep": "mine"})
+    await checked(400, "POST", "workspaces/w1/conflicts", {"path": "data.csv", "keep": "none"})
+    await checked(404, "POST", "workspaces/none/fetch", {"paths": ["x"]})
+    await checked(400, "POST", "workspaces/w1/fetch", {"paths": []})
+    await checked(404, "GET", "kernels/k1/workspace", compute="nothing")
     await checked(400, "POST", "signin", {"token": "nonsense"})
     await checked(404, "GET", "signin", id="none")
     await checked(404, "DELETE", "signin", id="none")
@@ -292,4 +328,11 @@ def test_file_and_routes_name_the_same_paths():
 def test_the_event_schema_says_what_is_emitted():
     schema = yaml.safe_load((FILE.parent / "events" / "changed.yaml").read_text())
     assert set(schema["properties"]) == {"what", "id", "revision"}
-    assert schema["properties"]["what"]["enum"] == ["computes", "kernels", "operations", "signin", "questions"]
+    assert schema["properties"]["what"]["enum"] == [
+        "computes",
+        "kernels",
+        "operations",
+        "signin",
+        "questions",
+        "workspaces",
+    ]

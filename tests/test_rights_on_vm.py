@@ -18,6 +18,10 @@ REFUSED = {
     "%dsvm stop cpu-vm": "A kernel on a VM may not stop machines.",
     "%dsvm stop gpu-vm": "A kernel on a VM may not stop machines.",
     "%dsvm restart cpu-vm": "A kernel on a VM may not restart machines.",
+    "%dsvm sync --force": "A kernel on a VM may not use --force.",
+    "%dsvm sync --yes": "A kernel on a VM may not use --yes.",
+    "%dsvm sync --fetch x": "A kernel on a VM may not use --fetch.",
+    "%dsvm attach cpu-vm --yes": "A kernel on a VM may not use --yes.",
     "%dsvm attach gpu-vm": "gpu-vm is off, and a kernel on a VM may not start another one.",
     "%dsvm attach old-vm": "old-vm is stopped (still billed), and a kernel on a VM may not start another one.",
 }

@@ -129,6 +129,22 @@ async def test_errors_have_one_shape_and_the_right_status(api: Fetch, cloud: Fak
     await check(400, "BadRequest", "PUT", "kernels", "k", "compute", raw="x" * 100_000)
 
 
+async def test_wrong_words_about_files_are_told_so(api: Fetch):
+    async def refused(method: str, *path: str, body: Any = None, **options: Any) -> None:
+        status, error = await api(method, *path, body=body, **options)
+        assert (status, error["code"]) == (400, "BadRequest"), body
+        assert error["advice"]
+
+    for body in ({"direction": "up"}, {"force": 1}, {"yes": "yes"}, {"path": "x"}, {"direction": ["push"]}):
+        await refused("POST", "workspaces", "w", "sync", body=body)
+    for body in ({}, {"path": "x"}, {"path": 1, "keep": "mine"}, {"path": "x", "keep": "both"}, {"keep": "mine"}):
+        await refused("POST", "workspaces", "w", "conflicts", body=body)
+    for body in ({}, {"paths": "x"}, {"paths": []}, {"paths": [1]}, {"paths": ["x"], "all": True}):
+        await refused("POST", "workspaces", "w", "fetch", body=body)
+    await refused("GET", "kernels", "k", "workspace")
+    await refused("PUT", "kernels", "k", "compute", body={"compute": "free", "sync": "yes"})
+
+
 async def test_a_bug_shows_no_traceback(api: Fetch, cloud: FakeCompute, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(DSVMService, "kernels", lambda self: 1 / 0)
     status, error = await api("GET", "kernels")
@@ -169,11 +185,16 @@ PATHS = [
     "kernels/k/compute",
     "kernels/k/reconnect",
     "kernels/k/advice",
+    "kernels/k/workspace",
     "operations",
     "operations/o",
     "questions",
     "questions/q",
     "signin",
+    "workspaces",
+    "workspaces/w/sync",
+    "workspaces/w/conflicts",
+    "workspaces/w/fetch",
     "anything/else",
 ]
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]

@@ -28,6 +28,7 @@ from jupyter_dsvm.errors import (
     Unreachable,
 )
 from jupyter_dsvm.models import FREE, LinkPhase, LinkState, Operation, OperationState, PowerState, utc_now
+from jupyter_dsvm.returns import Return
 from jupyter_dsvm.service import DSVMService
 from support.fakes import FakeCompute, FakeConnections, FakeFree, FakeProxy, FakeRegistry, dsvm, windows
 
@@ -127,7 +128,7 @@ def test_revisions_and_events_say_what_changed():
         s.registry.changed("k1")
         assert events == []  # a page hears busy and idle from the kernel itself
         s.ended(s.service.attach("k1", "cpu-vm"))
-        assert {e[0] for e in events} == {"operations", "kernels", "computes"}
+        assert {e[0] for e in events} - {"workspaces"} == {"operations", "kernels", "computes"}
         assert s.service.kernels()[1] == max(e[2] for e in events if e[0] == "kernels")
         del s.registry.proxies["k1"]
         s.registry.changed("k1")
@@ -198,9 +199,51 @@ def test_stopping_a_machine_names_the_notebooks_that_ran_there():
     with stage(proxy) as s:
         s.service.set_paths({"k1": "a.ipynb"})
         s.ended(s.service.attach("k1", "cpu-vm"))
-        notice = s.ended(s.service.stop("cpu-vm")).notice
-        assert "a.ipynb" in notice
-        assert "free tier" in notice
+        ended = s.ended(s.service.stop("cpu-vm"))
+        assert (
+            ended.notice == "cpu-vm is off. a.ipynb is back on the free tier with a new kernel; its variables are lost."
+        )
+        assert ended.steps[-1].text == "One notebook goes back to the free tier"
+        assert proxy.status.compute == FREE
+        assert any(said.startswith("say cpu-vm was released, and this notebook is back") for said in proxy.log)
+        # Nobody has to follow that move: it is no operation of its own, and the notebook's place is not forgotten.
+        assert [o.kind for o in s.service.operations()[0]] == ["stop", "attach"]
+
+
+def test_a_notebook_that_cannot_come_back_stays_and_is_named():
+    proxy = FakeProxy()
+    with stage(proxy) as s:
+        s.service.set_paths({"k1": "a.ipynb"})
+        s.ended(s.service.attach("k1", "cpu-vm"))
+        proxy.prepare_error = KernelStartError("No room.")
+        ended = s.ended(s.service.stop("cpu-vm"))
+        assert ended.state is OperationState.DONE
+        assert "The kernel of a.ipynb ended with it; attach again, or return to the free tier." in ended.notice
+        assert (proxy.status.compute, proxy.log[-1]) == (CPU.id, "say")  # what it was to say is taken back
+
+
+def test_a_stop_leaves_a_notebook_alone_that_somebody_moves():
+    proxy = FakeProxy(busy=True)
+    with stage(proxy) as s:
+        s.service.set_paths({"k1": "a.ipynb"})
+        s.service.attach("k1", "cpu-vm")
+        until(lambda: proxy.waiting)
+        proxy.cell_ended()
+        until(lambda: proxy.moving is None)
+        s.service.attach("k1", "gpu-vm")
+        until(lambda: proxy.waiting)
+        assert "The kernel of a.ipynb ended with it" in s.ended(s.service.stop("cpu-vm")).notice
+        assert [line for line in proxy.log if line.startswith("swap")] == ["swap " + CPU.id, "swap " + GPU.id]
+
+
+def test_a_restart_brings_nothing_back():
+    proxy = FakeProxy()
+    with stage(proxy) as s:
+        s.service.set_paths({"k1": "a.ipynb"})
+        s.ended(s.service.attach("k1", "cpu-vm"))
+        ended = s.ended(s.service.restart("cpu-vm"))
+        assert "The kernel of a.ipynb ended with it" in ended.notice
+        assert proxy.status.compute == CPU.id
 
 
 # Size
@@ -211,7 +254,13 @@ def test_a_resize_is_an_operation_with_three_steps_and_the_notebooks_are_told():
     with stage(proxy) as s:
         s.service.set_paths({"k1": "a.ipynb"})
         told: list[str] = []
-        s.service.resizes._stopped = told.append
+        stopped = s.service.resizes._stopped
+
+        def note(compute_id: str) -> Return:
+            told.append(compute_id)
+            return stopped(compute_id)
+
+        s.service.resizes._stopped = note
         s.ended(s.service.attach("k1", "cpu-vm"))
         with pytest.raises(KernelsRunning, match=r"a\.ipynb runs on cpu-vm"):
             s.service.resize("cpu-vm", "NC4as_T4_v3")
@@ -228,7 +277,7 @@ def test_a_resize_is_an_operation_with_three_steps_and_the_notebooks_are_told():
         ended = s.ended(operation)
         assert ended.state is s.ended(joined).state is OperationState.DONE
         assert "Standard_NC4as_T4_v3" in ended.notice
-        assert "The kernel of a.ipynb ended with it" in ended.notice
+        assert "a.ipynb is back on the free tier with a new kernel; its variables are lost." in ended.notice
         assert s.service.known.known(CPU.id).size.name == "Standard_NC4as_T4_v3"
         assert len([a for a in s.cloud.asked if a.startswith("resize")]) == 1
 

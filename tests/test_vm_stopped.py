@@ -19,7 +19,6 @@ from support.emulated import (
     emulator,
     moved,
     ours,
-    refused,
     service,
     where,
     writes,
@@ -81,20 +80,52 @@ def test_deallocated_while_a_cell_runs(configured: Emulator):
 
 
 def test_stopped_by_us_while_nothing_runs(configured: Emulator):
-    """``%dsvm stop`` in another notebook, which says whose kernel went with the machine."""
+    """``%dsvm stop`` in another notebook, which says whose kernel went with the machine. That notebook is here again by itself."""
     with Notebook() as notebook, Notebook() as other:
         attached(notebook, "gpu-vm")
+        before = len(configured.traffic)
         said = other.run("%dsvm stop gpu-vm", timeout=PATIENCE).text
         assert "gpu-vm is off." in said
-        assert f"The kernel of notebook {notebook.proxy.kernel_id[:8]} ended with it" in said
-        until(lambda: notebook.proxy.status.link.state is LinkPhase.GONE, AT_ONCE)
-        assert "gpu-vm is deallocated" in refused(notebook, WHERE)[0]
+        name = f"notebook {notebook.proxy.kernel_id[:8]}"
+        assert f"{name} is back on the free tier with a new kernel; its variables are lost." in said
+        assert (notebook.proxy.status.compute, notebook.proxy.status.link.state) == ("free", LinkPhase.LOCAL)
+        shown = [m["content"] for m in notebook.run(WHERE).outputs("stream")]
+        assert [(content["name"], content["text"]) for content in shown] == [
+            (
+                "stderr",
+                "gpu-vm was released, and this notebook is back on the free tier with a new kernel. "
+                "Its variables are lost; run the cells that make them.\n",
+            ),
+            ("stdout", f"{HERE}\n"),
+        ]
+        assert len(notebook.run(WHERE).outputs("stream")) == 1  # it is said once
         assert where(other) == HERE
+        assert all("/deallocate?" in w for w in writes(configured, before))
         # Coming back to the same machine is an attach like any other, and starts it.
         operation = moved(notebook, "gpu-vm")
         assert operation.state is OperationState.DONE, operation.error
         assert operation.steps[0].name == "start"
         assert where(notebook) == "gpu-vm"
+
+
+def test_stopped_by_us_while_a_cell_runs(configured: Emulator):
+    """As the page does it. The cell and what is queued behind it are answered, and the next one runs here."""
+    with Notebook() as notebook:
+        attached(notebook, "gpu-vm")
+        running = notebook.send("print('begun', flush=True); import time; time.sleep(300)")
+        queued = notebook.send(WHERE)
+        notebook.until(lambda: notebook.of(running).text)
+        operation = service().stop("gpu-vm")
+        lost, aborted = notebook.wait(running, queued, timeout=PATIENCE)
+        assert (lost.status, aborted.status) == ("error", "aborted")
+        said = lost.content["evalue"]
+        assert "gpu-vm is deallocated: what ran there has ended. The notebook goes back to the free tier" in said
+        ended = service().operations_store.get(operation.id).finished.result(PATIENCE)
+        assert ended.state is OperationState.DONE
+        assert "is back on the free tier with a new kernel" in ended.notice
+        assert where(notebook) == HERE
+        row = service().kernels()[0][0]
+        assert (row.compute, row.link.state) == ("free", LinkPhase.LOCAL)
 
 
 def test_a_machine_that_restarts_has_lost_the_kernel(configured: Emulator):

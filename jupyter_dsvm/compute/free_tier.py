@@ -104,7 +104,7 @@ class FreeTier(Configurable):
     def metrics(self) -> Metrics:
         """What ``GET computes/free/metrics`` answers. Blocks for some milliseconds; files are counted behind its back."""
         memory = self.memory_look().memory
-        return Metrics(FREE, utc_now(), memory=_usage(memory) if memory is not None else None, disk=self._data_use())
+        return Metrics(FREE, utc_now(), memory=_usage(memory) if memory is not None else None, disk=self.data_use())
 
     def memory_look(self) -> Look:
         """What of the memory is in use that may be, and how many processes were ended for want of it."""
@@ -126,7 +126,8 @@ class FreeTier(Configurable):
         used = tree_memory(self.proc, os.getpid())
         return machine.Memory(used, total) if used is not None else None
 
-    def _data_use(self) -> Usage | None:
+    def data_use(self) -> Usage | None:
+        """Of the data that a user may keep here; None where there is no limit, or before it was counted. Blocks for a moment."""
         folder = self.data_dir or str(getattr(self.parent, "root_dir", None) or "") or os.path.expanduser("~")
         volume = own_volume(folder, machine.read(str(self.proc / "self" / "mountinfo")))
         if self.data_gib is None:

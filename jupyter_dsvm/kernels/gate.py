@@ -260,6 +260,10 @@ class Gate:
         if self._swapping.ask(number):
             self._advance()
 
+    def say_next(self, text: str) -> None:
+        """A sentence for the output of the next cell of a person that a kernel runs."""
+        self._state.say_next = text
+
     def cancel_swap(self, number: int, error: DSVMError) -> None:
         """Forget a side that has not been swapped in."""
         if self._swapping.cancel(number, error):

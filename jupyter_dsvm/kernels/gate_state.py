@@ -38,6 +38,8 @@ class GateState:
         self.gone: DSVMError | None = None
         """Why the current kernel is confirmed to be gone with its machine."""
         self.execution_state = "starting"
+        self.say_next = ""
+        """For the output of the next cell that runs."""
         self.held_control = 0
         """Bytes that wait on control."""
 

@@ -45,10 +45,17 @@ class Hearing:
             self._state.execution_state = state
         self._state.flow.track_comm(message)
         self._publish(side, message, state)
+        if request is not None and state == "busy" and self._state.say_next:
+            self._say_next(request.message)
         if request is None or state != "idle":
             return None
         request.idle = True
         return request, "idle"
+
+    def _say_next(self, cell: Message) -> None:
+        if cell.type == "execute_request" and not content_of(cell).get("silent"):
+            text, self._state.say_next = self._state.say_next, ""
+            self._state.say.publish("stream", {"name": "stderr", "text": f"{text}\n"}, cell)
 
     def _asks(self, side: Side, request: Request | None, message: Message) -> None:
         request = request or (self._state.flow.running if side.trusted else None)

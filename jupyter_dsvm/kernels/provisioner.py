@@ -251,6 +251,7 @@ class DSVMProvisioner(LocalProvisioner):
         where = self.compute if first else self.proxy.status.compute
         launch = (cmd, LocalProvisioner._scrub_kwargs(kwargs))
         self.cwd = kwargs.get("cwd", os.getcwd())
+        self.proxy.cwd = kwargs.get("cwd")
         try:
             if self._adopting is not None:
                 backend = await in_thread(self._adopted_backend, self._adopting)

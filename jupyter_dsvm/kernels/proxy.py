@@ -73,6 +73,8 @@ class Proxy:
         self.session = session
         self.ip = ip
         self.kernelspec = kernelspec
+        self.cwd: str | None = None
+        """The working folder that whoever starts kernels has named for it; for the files that travel with it."""
         self.status = ProxyStatus()
         self.moving: str | None = None
         self.on_user_cancel: list[Callable[[str], None]] = []
@@ -165,6 +167,11 @@ class Proxy:
         else:
             self._io.call_soon(run)
         return done
+
+    def say(self, text: str) -> None:
+        """A sentence for the notebook, above the output of the next cell that its kernel runs; it takes the place of one that was
+        not said yet, and an empty one takes that back."""
+        self._io.call_soon(self._gate.say_next, text)
 
     def cancel_swap(self, reason: str) -> Future[None]:
         """Give up every backend that is being prepared or waits; they are ended, and their futures fail with that."""
@@ -405,6 +412,8 @@ class Proxy:
             return
         self.status = status
         self._keeper.update()
+        if before.running is not None and status.running != before.running:
+            registry.executed(self.kernel_id)
         # Busy and idle are every cell's; a page hears of those from the kernel itself.
         ended = (status.execution_state == "dead") != (before.execution_state == "dead")
         if ended or (before.compute, before.link, before.swap_to) != (status.compute, status.link, status.swap_to):

@@ -92,6 +92,7 @@ class Registry:
         self._lock = threading.Lock()
         self._proxies: dict[str, Proxy] = {}
         self._listeners: list[Callable[[str], None]] = []
+        self._executed: list[Callable[[str], None]] = []
         self._service: Service | None = None
         self._loaded_here = False
 
@@ -124,6 +125,24 @@ class Registry:
                 listener(kernel_id)
             except Exception:
                 log.exception("a listener failed")  # it must not stop the kernel that changed
+
+    def executed(self, kernel_id: str) -> None:
+        """A request of the user's has ended in that kernel. On the I/O thread, with each cell."""
+        for listener in list(self._executed):
+            try:
+                listener(kernel_id)
+            except Exception:
+                log.exception("a listener failed")
+
+    def subscribe_executed(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """``listener(kernel_id)`` after every execution, on the I/O thread; it must not block."""
+        self._executed.append(listener)
+
+        def unsubscribe() -> None:
+            if listener in self._executed:
+                self._executed.remove(listener)
+
+        return unsubscribe
 
     def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """``listener(kernel_id)`` on every change, on the I/O thread or the caller's; it must not block."""

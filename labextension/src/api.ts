@@ -269,6 +269,31 @@ export interface IMoveRequest {
   kernelspec?: string;
   /** What still runs once the new kernel has answered is interrupted rather than waited for. */
   interrupt?: boolean;
+  /** Whether the notebook's folder goes along; true also is the yes for a large one. As the server is set when absent. */
+  sync?: boolean;
+}
+
+/** The body of `POST workspaces/{id}/sync`. */
+export interface ISyncRequest {
+  direction?: 'both' | 'push' | 'pull';
+  /** Carry out what a sync had stopped before. */
+  force?: boolean;
+  /** Also where it is more than the server copies without being told. */
+  yes?: boolean;
+}
+
+/** Which version of a file stays: this server's or the VM's. */
+export type Keep = 'mine' | 'theirs';
+
+/** The body of `POST workspaces/{id}/conflicts`. */
+export interface IConflictRequest {
+  path: string;
+  keep: Keep;
+}
+
+/** The body of `POST workspaces/{id}/fetch`. */
+export interface IFetchRequest {
+  paths: string[];
 }
 
 /** The body of `POST computes/{id}/modules`. */
@@ -472,7 +497,7 @@ export interface IQuestionList {
 
 /** The data of a Jupyter event with `CHANGED_SCHEMA_ID`. */
 export interface IChanged {
-  what: 'computes' | 'kernels' | 'operations' | 'signin' | 'questions';
+  what: 'computes' | 'kernels' | 'operations' | 'signin' | 'questions' | 'workspaces';
   id?: string;
   revision: number;
 }

@@ -1,4 +1,4 @@
-import { InputDialog, showDialog, Dialog } from '@jupyterlab/apputils';
+import { Dialog, showDialog } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { addIcon, checkIcon, refreshIcon } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
@@ -6,8 +6,11 @@ import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
 import { canAttach, canChange, canDetach, canResize, canSignOut, machinesOf } from './actions';
 import { ComputeAction, FREE, ICompute, IKernel } from './api';
+import { chooseOne } from './choose';
 import { create } from './create';
 import { ICurrentNotebook } from './current';
+import { addFileCommands } from './files';
+import { IFolderChoices } from './folderchoices';
 import { computeIcon } from './icons';
 import { addMachineCommands } from './machinecommands';
 import { askToMove, IKnownComputes } from './move';
@@ -37,6 +40,7 @@ export namespace CommandIDs {
   export const cancelMove = 'dsvm:cancel-move';
   export const stopWaiting = 'dsvm:stop-waiting';
   export const reconnect = 'dsvm:reconnect';
+  export const sync = 'dsvm:sync';
   export const openSettings = 'dsvm:open-settings';
 }
 
@@ -45,6 +49,7 @@ export interface ICommandContext {
   model: IComputeModel;
   current: ICurrentNotebook;
   known: IKnownComputes;
+  folders: IFolderChoices;
   settings: ISettings;
   trans: TranslationBundle;
   /** Show the panel. */
@@ -83,7 +88,7 @@ const ASK_ARG = {
  * Add the commands. The panel, the chip's menu and the palette all go through them.
  */
 export function addCommands(commands: CommandRegistry, context: ICommandContext): void {
-  const { model, current, known, settings, trans } = context;
+  const { model, current, known, folders, settings, trans } = context;
 
   const computeOf = (args: ReadonlyPartialJSONObject): ICompute | undefined =>
     model.computes.find(c => c.id === args.compute) ??
@@ -128,14 +133,8 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     const labels = choices.map(c =>
       [c.name, qualifierOf(c, choices), sizeText(c.size, trans)].filter(Boolean).join(' · ')
     );
-    const answer = await InputDialog.getItem({
-      title,
-      items: labels,
-      okLabel: trans.__('Continue')
-    });
-    return answer.button.accept && answer.value !== null
-      ? choices[labels.indexOf(answer.value)]
-      : undefined;
+    const chosen = await chooseOne(title, labels, trans);
+    return chosen === null ? undefined : choices[labels.indexOf(chosen)];
   };
 
   const move = async (kernel: IKernel, compute: ICompute): Promise<void> => {
@@ -152,6 +151,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
       busy,
       opened,
       known,
+      folders,
       confirm: settings.confirmMove,
       trans
     });
@@ -160,7 +160,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     }
     await attempt(
       trans.__('%1 was not moved to %2', notebook, nameOf(compute, compute.id, trans)),
-      () => model.move(kernel.id, compute.id, answer.kernelspec, answer.interrupt)
+      () => model.move(kernel.id, compute.id, answer.kernelspec, answer.interrupt, answer.sync)
     );
   };
 
@@ -254,9 +254,13 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
       return true;
     }
     const label = action === 'stop' ? trans.__('Stop') : trans.__('Restart');
+    const files =
+      action === 'stop' && model.workspaces.some(w => w.compute === compute.id && w.state !== 'off')
+        ? trans.__('Files that have changed there come back first.')
+        : '';
     const answer = await showDialog({
       title: trans.__('%1 %2?', label, compute.name),
-      body:
+      body: [
         compute.attached.length === 0
           ? trans.__('No notebook of yours runs there. Its disk and what is on it stay.')
           : trans._n(
@@ -265,6 +269,10 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
               compute.attached.length,
               compute.attached.join(', ')
             ),
+        files
+      ]
+        .filter(Boolean)
+        .join(' '),
       buttons: [Dialog.cancelButton({ label: trans.__('Cancel') }), Dialog.warnButton({ label })]
     });
     return answer.button.accept;
@@ -399,6 +407,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
   });
 
   addMachineCommands(commands, { model, trans, computeOf, pick, attempt });
+  addFileCommands(commands, { model, trans, kernelOf, attempt });
   addWaitingCommands(commands, { model, trans, computeOf, pick, attempt, kernelOf });
 
   const update = () => commands.notifyCommandChanged();

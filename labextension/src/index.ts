@@ -1,4 +1,4 @@
-import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette, IToolbarWidgetRegistry } from '@jupyterlab/apputils';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { IStateDB } from '@jupyterlab/statedb';
@@ -9,6 +9,7 @@ import { addCommands, CommandIDs } from './commands';
 import { CurrentNotebook } from './current';
 import { Filters } from './filters';
 import { keepFocus } from './focus';
+import { FolderChoices } from './folderchoices';
 import { memoryPlugin, metricsPlugin } from './memoryPlugins';
 import { ComputeModel } from './model';
 import { KnownComputes } from './move';
@@ -76,7 +77,14 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
   description: 'The sidebar “Compute” and its commands.',
   autoStart: true,
   requires: [IComputeModel, ISettings],
-  optional: [ITranslator, INotebookTracker, ICommandPalette, IStateDB, IMetricsModel],
+  optional: [
+    ITranslator,
+    INotebookTracker,
+    ICommandPalette,
+    IStateDB,
+    IMetricsModel,
+    ILayoutRestorer
+  ],
   activate: (
     app: JupyterFrontEnd,
     model: IComputeModel,
@@ -85,7 +93,8 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
     tracker: INotebookTracker | null,
     palette: ICommandPalette | null,
     state: IStateDB | null,
-    metrics: IMetricsModel | null
+    metrics: IMetricsModel | null,
+    restorer: ILayoutRestorer | null
   ): void => {
     const trans = (translator ?? nullTranslator).load(TRANSLATION_DOMAIN);
     const { commands, shell } = app;
@@ -96,6 +105,7 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       model,
       current,
       known,
+      folders: new FolderChoices(state),
       settings,
       trans,
       openPanel: () => shell.activateById(panel.id),
@@ -112,6 +122,8 @@ const panelPlugin: JupyterFrontEndPlugin<void> = {
       trans
     });
     shell.add(panel, 'left', { rank: SIDEBAR_RANK, type: 'Compute' });
+    // Open again in a page that is loaded again, if it was.
+    restorer?.add(panel, panel.id);
 
     keepFocus(app);
     for (const command of Object.values(CommandIDs)) {

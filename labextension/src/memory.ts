@@ -116,15 +116,18 @@ export function largerMachine(
   })[0];
 }
 
-/** Kernels whose death of memory has not been told of: those that had died when the page was opened are the panel's to show. */
+/**
+ * Kernels whose death of memory has not been told of: those that had died when the page was opened are the panel's to show. One that
+ * dies again, before a person has restarted it, has a problem with another text. `known`: the texts, by kernel.
+ */
 export function newDeaths(
   kernels: readonly IKernel[],
-  known: ReadonlySet<string> | null
-): { died: IKernel[]; known: Set<string> } {
+  known: ReadonlyMap<string, string> | null
+): { died: IKernel[]; known: Map<string, string> } {
   const dead = kernels.filter(kernel => kernel.problem?.code === OUT_OF_MEMORY);
   return {
-    died: known ? dead.filter(kernel => !known.has(kernel.id)) : [],
-    known: new Set(dead.map(kernel => kernel.id))
+    died: known ? dead.filter(kernel => known.get(kernel.id) !== kernel.problem?.message) : [],
+    known: new Map(dead.map(kernel => [kernel.id, kernel.problem?.message ?? '']))
   };
 }
 
@@ -225,6 +228,7 @@ export class MemoryOffers implements IDisposable {
     const { died, known } = newDeaths(model.kernels, this._dead);
     for (const kernel of died) {
       if (isWanted && kernel.problem) {
+        Notification.dismiss(this._deaths.get(kernel.id) ?? '');
         this._deaths.set(
           kernel.id,
           Notification.emit(kernel.problem.message, 'error', {
@@ -293,7 +297,7 @@ export class MemoryOffers implements IDisposable {
   private _state = NO_OFFER;
   private _offer = '';
   private _watch: IDisposable | null = null;
-  private _dead: ReadonlySet<string> | null = null;
+  private _dead: ReadonlyMap<string, string> | null = null;
   private readonly _deaths = new Map<string, string>();
   private _isDisposed = false;
 }

@@ -8,7 +8,9 @@ import {
   IChanged,
   ICompute,
   IComputeList,
+  IConflictRequest,
   ICreation,
+  IFetchRequest,
   IInstallRequest,
   IKernel,
   IKernelList,
@@ -28,7 +30,12 @@ import {
   ISignIn,
   ISizeOfferList,
   ISSHCommand,
-  ITerminal
+  ISyncRequest,
+  ITerminal,
+  IWorkspace,
+  IWorkspaceEstimate,
+  IWorkspaceList,
+  Keep
 } from './api';
 import { RevisionedList } from './lists';
 import { asProblem, NO_ANSWER, request, SERVER_EXTENSION_MISSING } from './request';
@@ -39,7 +46,7 @@ import { IComputeModel, IKernelMoved, ISignInModel, ModelStatus } from './tokens
 const NEEDED = ['computes', 'kernels', 'operations'];
 
 /**
- * The page's copy of the server's three lists, and of who is signed in.
+ * The page's copy of the server's lists, and of who is signed in.
  *
  * Each list is fetched once, and again only when a Jupyter event names a newer revision, when the event stream had been
  * away (`resync`), or when a person asks (`refresh`). Nothing polls.
@@ -94,7 +101,10 @@ export class ComputeModel implements IComputeModel {
           void this._learnCreation(answer);
         },
         () => this._signIn.fetch()
-      )
+      ),
+      workspaces: list<IWorkspaceList>('workspaces', answer => {
+        this._workspaces = answer.workspaces;
+      })
     };
     this._stream.connect(this._onEvent, this);
     this.resync();
@@ -126,6 +136,10 @@ export class ComputeModel implements IComputeModel {
 
   get operations(): readonly IOperation[] {
     return this._operations;
+  }
+
+  get workspaces(): readonly IWorkspace[] {
+    return this._workspaces;
   }
 
   get signIn(): ISignInModel {
@@ -165,25 +179,34 @@ export class ComputeModel implements IComputeModel {
     return this._kernels.find(kernel => kernel.id === id);
   }
 
+  workspace(kernel: string | null): IWorkspace | undefined {
+    return this._workspaces.find(({ kernels }) => kernel !== null && kernels.includes(kernel));
+  }
+
   runningOn(compute: string): IOperation | undefined {
     return this._operations.find(
-      o => o.compute === compute && o.state === 'running' && o.kind !== 'install'
+      o => o.compute === compute && o.state === 'running' && changesMachine(o)
     );
   }
 
   moving(kernel: string): IOperation | undefined {
-    return this._operations.find(o => o.kernel === kernel && o.state === 'running');
+    return this._operations.find(
+      o => o.kernel === kernel && o.state === 'running' && changesMachine(o)
+    );
   }
 
   failedOn(compute: string): IOperation | undefined {
-    // That pip failed there says nothing of the machine; its notification has the reason.
-    const newest = this._operations.find(o => o.compute === compute && o.kind !== 'install');
+    const newest = this._operations.find(o => o.compute === compute && changesMachine(o));
     return newest?.state === 'failed' && !this._dismissed.has(newest.id) ? newest : undefined;
   }
 
   dismiss(operation: string): void {
     this._dismissed.add(operation);
     this._changed();
+  }
+
+  isAskedHere(operation: string): boolean {
+    return this._askedHere.has(operation);
   }
 
   /** Have the server ask the cloud again. A person asked for it; events do not lead here. */
@@ -206,15 +229,47 @@ export class ComputeModel implements IComputeModel {
     kernel: string,
     compute: string,
     kernelspec?: string,
-    interrupt = false
+    interrupt = false,
+    sync?: boolean
   ): Promise<IOperation> {
     const body: IMoveRequest = {
       compute,
       ...(kernelspec === undefined ? {} : { kernelspec }),
-      ...(interrupt ? { interrupt } : {})
+      ...(interrupt ? { interrupt } : {}),
+      ...(sync === undefined ? {} : { sync })
     };
     return this._begin(`kernels/${encodeURIComponent(kernel)}/compute`, {
       method: 'PUT',
+      body: JSON.stringify(body)
+    });
+  }
+
+  async estimate(kernel: string, compute: string): Promise<IWorkspaceEstimate> {
+    const path = `kernels/${encodeURIComponent(kernel)}/workspace?compute=${encodeURIComponent(compute)}`;
+    return request<IWorkspaceEstimate>(path, this._settings, this._trans);
+  }
+
+  async sync(workspace: string, body: ISyncRequest = {}): Promise<IOperation> {
+    return this._begin(`workspaces/${encodeURIComponent(workspace)}/sync`, {
+      method: 'POST',
+      body: JSON.stringify(body)
+    });
+  }
+
+  async resolve(workspace: string, file: string, keep: Keep): Promise<void> {
+    const path = `workspaces/${encodeURIComponent(workspace)}/conflicts`;
+    const body: IConflictRequest = { path: file, keep };
+    await request<void>(path, this._settings, this._trans, {
+      method: 'POST',
+      body: JSON.stringify(body)
+    });
+    this._lists.workspaces.fetchAgain();
+  }
+
+  async fetch(workspace: string, paths: string[]): Promise<IOperation> {
+    const body: IFetchRequest = { paths };
+    return this._begin(`workspaces/${encodeURIComponent(workspace)}/fetch`, {
+      method: 'POST',
       body: JSON.stringify(body)
     });
   }
@@ -314,6 +369,7 @@ export class ComputeModel implements IComputeModel {
   /** Send what starts an operation, and show the operation at once: the event about it may be a moment away. */
   private async _begin(path: string, init: RequestInit): Promise<IOperation> {
     const operation = await request<IOperation>(path, this._settings, this._trans, init);
+    this._askedHere.add(operation.id);
     if (!this._operations.some(known => known.id === operation.id)) {
       this._operations = [operation, ...this._operations];
       this._changed();
@@ -391,6 +447,8 @@ export class ComputeModel implements IComputeModel {
   private readonly _received = new Set<string>();
   /** Why a list could not be fetched, by its path, until it could. */
   private readonly _errors = new Map<string, IProblem>();
+  /** Ids of operations that this page began. */
+  private readonly _askedHere = new Set<string>();
   private readonly _dismissed = new Set<string>();
   private readonly _stateChanged = new Signal<this, void>(this);
   private readonly _kernelMoved = new Signal<this, IKernelMoved>(this);
@@ -400,10 +458,19 @@ export class ComputeModel implements IComputeModel {
   private _asOf: string | null = null;
   private _kernels: IKernel[] = [];
   private _operations: IOperation[] = [];
+  private _workspaces: IWorkspace[] = [];
   /** Whose `_canCreate` is known. */
   private _creator = '';
   private _canCreate = false;
   private _isDisposed = false;
+}
+
+/**
+ * Whether an operation is about the machine, or moves a notebook there. That pip failed there says nothing of the machine, nor
+ * that files are being copied: the notification and the notebook's section have those.
+ */
+function changesMachine({ kind }: IOperation): boolean {
+  return kind !== 'install' && kind !== 'sync';
 }
 
 export namespace ComputeModel {

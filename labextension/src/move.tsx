@@ -3,9 +3,11 @@ import { IStateDB } from '@jupyterlab/statedb';
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { FREE, ICompute, IKernel, IKernelspec, IModule } from './api';
+import { FREE, ICompute, IKernel, IKernelspec, IModule, IWorkspaceEstimate } from './api';
+import { IFilesAlong } from './components/FilesChoice';
 import { IModulesThere } from './components/ModulesCheck';
 import { MoveSummary, startsMachine, WhileBusy } from './components/MoveSummary';
+import { IFolderChoices } from './folderchoices';
 import { IOpenedNotebook } from './opened';
 import { IComputeModel } from './tokens';
 import { nameOf } from './words';
@@ -55,6 +57,8 @@ export interface IMoveOptions {
   /** The notebook as it is open in the page, if it is. */
   opened: IOpenedNotebook | null;
   known: IKnownComputes;
+  /** Whether folders were copied before. */
+  folders: IFolderChoices;
   /** False: do not ask where there is nothing to say that a person must know. */
   confirm?: boolean;
   trans: TranslationBundle;
@@ -65,6 +69,8 @@ export interface IMoveAnswer {
   kernelspec?: string;
   /** Whether what runs is interrupted rather than waited for. */
   interrupt?: boolean;
+  /** Whether the notebook's folder goes along; undefined leaves it to the server. */
+  sync?: boolean;
 }
 
 /** How long a move that need not be asked about waits for what may make it necessary, in milliseconds. */
@@ -74,10 +80,14 @@ const CHECK_TIME = 5000;
 export async function askToMove(options: IMoveOptions): Promise<IMoveAnswer | null> {
   const { compute, notebook, known, trans } = options;
   const firstTime = compute.id !== FREE && !(await known.has(compute.id));
-  if (options.confirm === false && !(await mustAsk(options, firstTime))) {
-    return {};
+  if (options.confirm === false) {
+    const unasked = await withoutAsking(options, firstTime);
+    if (unasked) {
+      return unasked;
+    }
   }
-  const dialog = new MoveDialog(new MoveBody(options, firstTime), {
+  const body = new MoveBody(options, firstTime);
+  const dialog = new MoveDialog(body, {
     title: trans.__('Move %1 to %2?', notebook, nameOf(compute, compute.id, trans)),
     trans
   });
@@ -88,20 +98,54 @@ export async function askToMove(options: IMoveOptions): Promise<IMoveAnswer | nu
   if (firstTime) {
     await known.add(compute.id);
   }
-  return answer.value ?? {};
+  const value = answer.value ?? {};
+  if (body.estimate?.allowed && value.sync !== undefined) {
+    await options.folders.set(body.estimate.folder, value.sync);
+  }
+  return value;
 }
 
-/** Whether somebody has to know of something before the move, whatever the settings are. */
-async function mustAsk(options: IMoveOptions, firstTime: boolean): Promise<boolean> {
+/** The answer where nobody has to know of anything before the move; null where somebody has, whatever the settings are. */
+async function withoutAsking(
+  options: IMoveOptions,
+  firstTime: boolean
+): Promise<IMoveAnswer | null> {
   const { compute, busy, opened } = options;
   if (firstTime || busy || opened?.isShared || startsMachine(compute)) {
-    return true;
+    return null;
   }
+  const along = filesAlong(options);
+  const look = async (): Promise<IMoveAnswer | null> => {
+    const estimate = await along?.estimate().catch(() => undefined);
+    if (estimate?.allowed) {
+      const before = await along?.chosenBefore(estimate.folder);
+      return estimate.needs_yes && before !== false
+        ? null
+        : before === false
+          ? { sync: false }
+          : {};
+    }
+    return {};
+  };
   const check = modulesThere(options)?.check('') ?? Promise.resolve([]);
-  const late = new Promise<IModule[]>(resolve => setTimeout(() => resolve([]), CHECK_TIME));
+  const late = <T,>(value: T) =>
+    new Promise<T>(resolve => setTimeout(() => resolve(value), CHECK_TIME));
   // What cannot be found out is no reason to ask: the move itself says what is wrong with the machine.
-  const found = await Promise.race([check.catch(() => []), late]);
-  return found.some(module => module.state === 'missing');
+  const [found, files] = await Promise.all([
+    Promise.race([check.catch(() => []), late<IModule[]>([])]),
+    Promise.race([look(), late<IMoveAnswer | null>({})])
+  ]);
+  return found.some(module => module.state === 'missing') ? null : files;
+}
+
+/** The question whether the notebook's folder goes along; there is none on the way back. */
+function filesAlong({ model, kernel, compute, folders }: IMoveOptions): IFilesAlong | undefined {
+  return compute.id === FREE
+    ? undefined
+    : {
+        estimate: () => model.estimate(kernel.id, compute.id),
+        chosenBefore: folder => folders.get(folder)
+      };
 }
 
 /** How the notebook's modules are looked for there; undefined where that cannot be, or there are none. */
@@ -177,8 +221,14 @@ class MoveBody extends ReactWidget implements Dialog.IBodyWidget<IMoveAnswer> {
   getValue(): IMoveAnswer {
     return {
       ...(this._kernelspec ? { kernelspec: this._kernelspec } : {}),
-      ...(this._whileBusy === 'interrupt' ? { interrupt: true } : {})
+      ...(this._whileBusy === 'interrupt' ? { interrupt: true } : {}),
+      ...(this._sync === undefined ? {} : { sync: this._sync })
     };
+  }
+
+  /** What would go along, once that is known. */
+  get estimate(): IWorkspaceEstimate | null {
+    return this._estimate;
   }
 
   protected render(): React.ReactElement {
@@ -200,9 +250,24 @@ class MoveBody extends ReactWidget implements Dialog.IBodyWidget<IMoveAnswer> {
         }}
         modules={this._modules}
         loadAdvice={adviceOf(this._options)}
+        files={this._files}
+        onFiles={(sync, estimate) => {
+          this._sync = sync;
+          this._estimate = estimate;
+        }}
+        filesThere={this._filesThere()}
         trans={trans}
       />
     );
+  }
+
+  private _filesThere(): 'reached' | 'out of reach' | undefined {
+    const { model, kernel } = this._options;
+    const workspace = model.workspace(kernel.id);
+    if (!workspace || workspace.state === 'off') {
+      return undefined;
+    }
+    return kernel.link.state === 'connected' ? 'reached' : 'out of reach';
   }
 
   /** Those that the notebook can have: it keeps its language. */
@@ -213,6 +278,9 @@ class MoveBody extends ReactWidget implements Dialog.IBodyWidget<IMoveAnswer> {
     return language === '' ? all : all.filter(spec => spec.language.toLowerCase() === language);
   }
 
+  private readonly _files = filesAlong(this._options);
+  private _sync: boolean | undefined;
+  private _estimate: IWorkspaceEstimate | null = null;
   private readonly _modules = modulesThere(this._options);
   private _kernelspec = '';
   private _whileBusy: WhileBusy = 'wait';

@@ -46,10 +46,14 @@ export class OperationNotifications implements IDisposable {
       return;
     }
     for (const operation of [...this._model.operations].reverse()) {
+      if (this._isQuiet(operation)) {
+        continue;
+      }
       if (this._started || operation.state === 'running') {
         this._show(operation);
       } else {
-        this._shown.set(operation.id, { notification: '', said: operation.state });
+        const said = `${operation.state}${operation.notice}`;
+        this._shown.set(operation.id, { notification: '', said });
       }
     }
     this._started = true;
@@ -65,11 +69,19 @@ export class OperationNotifications implements IDisposable {
     }
   }
 
+  /** Files are copied all the time: only what a person asked for here, or what failed, is worth a word. */
+  private _isQuiet({ id, kind, state }: IOperation): boolean {
+    return kind === 'sync' && state !== 'failed' && !this._model.isAskedHere(id);
+  }
+
   private _show(operation: IOperation): void {
     const { message, type, details } = describeOperation(operation, this._model, this._trans);
     const shown = this._shown.get(operation.id);
+    // The end is said once more where the server has found out something after it.
     const said =
-      operation.state === 'running' ? `${type}${message}${operation.progress}` : operation.state;
+      operation.state === 'running'
+        ? `${type}${message}${operation.progress}`
+        : `${operation.state}${operation.notice}`;
     if (shown?.said === said) {
       return;
     }
@@ -87,7 +99,8 @@ export class OperationNotifications implements IDisposable {
             ]
           : []),
         // The other kinds have their button on the machine's card.
-        ...(operation.kind === 'install' && operation.state === 'running'
+        ...((operation.kind === 'install' || operation.kind === 'sync') &&
+        operation.state === 'running'
           ? [{ label: this._trans.__('Cancel'), callback: () => this._cancel(operation) }]
           : [])
       ]
@@ -167,8 +180,11 @@ export function describeOperation(
         install: trans.__('Installing on %1.', name),
         sync: trans.__('Copying files of %1.', notebook)
       }[operation.kind];
-      // pip's words, where those alone are the news.
-      const said = operation.kind === 'install' ? currentStep(operation)?.step.text : undefined;
+      // pip's words, or how many files, where those alone are the news.
+      const said =
+        operation.kind === 'install' || operation.kind === 'sync'
+          ? currentStep(operation)?.step.text
+          : undefined;
       const how = operation.elsewhere
         ? elsewhereText(trans)
         : said
@@ -196,8 +212,8 @@ export function describeOperation(
         // Only the notice knows what has become of it: a stop elsewhere need not have released the machine.
         return fitted(notice, [], 'info');
       }
-      if (operation.kind === 'install' && notice) {
-        return fitted(notice, [], 'success'); // which says what was installed
+      if ((operation.kind === 'install' || operation.kind === 'sync') && notice) {
+        return fitted(notice, [], 'success'); // which says what was installed, or copied
       }
       return fitted(done, notice ? [notice] : [], 'success');
     }

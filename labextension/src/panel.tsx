@@ -11,6 +11,7 @@ import { CommandIDs } from './commands';
 import { ComputePanelView } from './components/ComputePanelView';
 import { WatchedGauges } from './components/WatchedGauges';
 import { ICurrentNotebook } from './current';
+import { fileActions } from './files';
 import { Filters } from './filters';
 import { computeIcon } from './icons';
 import { addPlaces, newMenu, openMenu } from './menu';
@@ -104,6 +105,7 @@ export class ComputePanel extends ReactWidget {
         onDetach={() => execute(CommandIDs.detach)}
         onCancel={(operation, choice) => void this._cancel(operation, choice)}
         onAccountMenu={anchor => this._openAccountMenu(anchor)}
+        files={fileActions({ model, commands, trans })}
         onCreate={() => execute(CommandIDs.create)}
         onRefresh={() => execute(CommandIDs.refresh)}
         onSettings={

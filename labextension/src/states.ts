@@ -115,6 +115,9 @@ const refusal = ({ compute, failed }: ISituation): Refusal | null =>
     ? null
     : refusalOf(failed?.error);
 
+const isForbidden = ({ failed }: ISituation): boolean =>
+  failed?.error?.code === 'AuthorizationFailed';
+
 const stillBilled = (trans: TranslationBundle): string => trans.__('still billed');
 
 export const STATES: readonly IRow[] = [
@@ -299,7 +302,8 @@ export function computeState(situation: ISituation, trans: TranslationBundle): I
     strong: row.strong?.(trans),
     primary: answer(row.primary, situation),
     link: row.link?.(situation) ?? undefined,
-    explains: row.name === refusal(situation)
+    explains:
+      row.name === refusal(situation) || (row.name === 'notAllowed' && isForbidden(situation))
   };
 }
 
@@ -328,7 +332,7 @@ function stoppedText({ price }: ICompute, trans: TranslationBundle): string {
     : trans.__('Off, but %1.', stillBilled(trans));
 }
 
-/** What is done, and what it does to the notebooks there: their kernels end when the machine is released. */
+/** What is done, and what becomes of the notebooks there: the server brings them back when the machine is released. */
 function resizeText(
   operation: IOperation,
   { attached }: ICompute,
@@ -337,8 +341,8 @@ function resizeText(
   const step = operationText(operation, trans);
   return attached.length > 0
     ? trans._n(
-        '%2 The kernel of one notebook ends; return it to the free tier, or attach it again.',
-        '%2 The kernels of %1 notebooks end; return them to the free tier, or attach them again.',
+        '%2 One notebook goes back to the free tier.',
+        '%2 %1 notebooks go back to the free tier.',
         attached.length,
         step
       )

@@ -21,7 +21,11 @@ import {
   ISignIn,
   ISizeOfferList,
   ISSHCommand,
-  ITerminal
+  ISyncRequest,
+  ITerminal,
+  IWorkspace,
+  IWorkspaceEstimate,
+  Keep
 } from './api';
 
 /**
@@ -97,6 +101,8 @@ export interface IComputeModel extends IDisposable {
   readonly kernels: readonly IKernel[];
   /** Newest first. */
   readonly operations: readonly IOperation[];
+  /** Folders whose files are on a machine too. */
+  readonly workspaces: readonly IWorkspace[];
 
   readonly signIn: ISignInModel;
   /** Whether who is signed in may have machines made. */
@@ -109,6 +115,8 @@ export interface IComputeModel extends IDisposable {
 
   compute(id: string | null): ICompute | undefined;
   kernel(id: string | null): IKernel | undefined;
+  /** The folder that travels with this kernel's notebook. */
+  workspace(kernel: string | null): IWorkspace | undefined;
   /** The operation that is changing this compute or moving something to it. */
   runningOn(compute: string): IOperation | undefined;
   /** The operation that is moving this kernel. */
@@ -116,17 +124,31 @@ export interface IComputeModel extends IDisposable {
   /** The newest operation on this compute, if it failed and nobody has dismissed it. */
   failedOn(compute: string): IOperation | undefined;
   dismiss(operation: string): void;
+  /** Whether it was asked for in this page. */
+  isAskedHere(operation: string): boolean;
 
   /** All of these reject with a `RequestError`. */
   refresh(): Promise<void>;
   change(compute: string, action: ComputeAction): Promise<IOperation>;
-  /** With `interrupt`, what still runs once the new kernel has answered is interrupted rather than waited for. */
+  /**
+   * With `interrupt`, what still runs once the new kernel has answered is interrupted rather than waited for. `sync`: whether
+   * the notebook's folder goes along, however large it is.
+   */
   move(
     kernel: string,
     compute: string,
     kernelspec?: string,
-    interrupt?: boolean
+    interrupt?: boolean,
+    sync?: boolean
   ): Promise<IOperation>;
+  /** What would go along. It looks through the notebook's folder, which can take a while. */
+  estimate(kernel: string, compute: string): Promise<IWorkspaceEstimate>;
+  /** Bring a folder here and on the machine into step. */
+  sync(workspace: string, request?: ISyncRequest): Promise<IOperation>;
+  /** Of a file that both sides had changed, keep one version. */
+  resolve(workspace: string, path: string, keep: Keep): Promise<void>;
+  /** Copy files here that had stayed on the machine. */
+  fetch(workspace: string, paths: string[]): Promise<IOperation>;
   /** Have the machine of a kernel that is out of reach tried at once. */
   reconnect(kernel: string): Promise<void>;
   /** With `release`, a machine whose start is no longer waited for is turned off again. */

@@ -1,4 +1,4 @@
-/** Commands for what is under way, and for a connection that is lost; and the way to the settings. */
+/** Commands for what is under way, and the way to the settings. */
 import { Dialog, showDialog } from '@jupyterlab/apputils';
 import { settingsIcon } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';

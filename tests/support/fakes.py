@@ -10,7 +10,7 @@ from typing import Any
 
 from jupyter_dsvm.compute.creating import Creation, LocationOffer, NewCompute, SubscriptionOffer
 from jupyter_dsvm.compute.provider import Cancel, Listing, Memo, Report
-from jupyter_dsvm.errors import Cancelled, DSVMError, UnknownCompute
+from jupyter_dsvm.errors import Cancelled, DSVMError, NotFound, UnknownCompute
 from jupyter_dsvm.kernels.kernelspecs import RemoteSpec, parse_specs
 from jupyter_dsvm.kernels.proxy import ProxyStatus
 from jupyter_dsvm.models import (
@@ -20,13 +20,20 @@ from jupyter_dsvm.models import (
     ComputeKind,
     LinkPhase,
     LinkState,
+    Operation,
     PowerState,
     Price,
     Size,
     SizeOffer,
     SSHTarget,
+    WorkspaceConflict,
+    WorkspaceEstimate,
+    WorkspaceFile,
+    WorkspaceRecord,
+    WorkspaceState,
     utc_now,
 )
+from jupyter_dsvm.operations import OperationStore, Running
 from jupyter_dsvm.ssh.grants import Grant
 from jupyter_dsvm.ssh.hostkeys import HostKeys
 
@@ -221,6 +228,9 @@ class FakeProxy:
             self.cell_ended()
         return future
 
+    def say(self, text: str) -> None:
+        self.log.append(f"say {text}".strip())
+
     def cell_ended(self) -> None:
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
@@ -258,6 +268,7 @@ class FakeRegistry:
     def __init__(self, *proxies: FakeProxy) -> None:
         self.proxies = {p.kernel_id: p for p in proxies}
         self.listeners: list[Callable[[str], None]] = []
+        self.executed_listeners: list[Callable[[str], None]] = []
 
     def get(self, kernel_id: str) -> FakeProxy | None:
         return self.proxies.get(kernel_id)
@@ -269,9 +280,77 @@ class FakeRegistry:
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)
 
+    def subscribe_executed(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        self.executed_listeners.append(listener)
+        return lambda: self.executed_listeners.remove(listener)
+
     def changed(self, kernel_id: str) -> None:
         for listener in list(self.listeners):
             listener(kernel_id)
+
+
+RECORD = WorkspaceRecord(
+    "w1",
+    "azure:cpu-vm-id",
+    "work",
+    ("k1",),
+    WorkspaceState.CONFLICTS,
+    "84 MB, 1 conflict",
+    340,
+    84_000_000,
+    conflicts=(WorkspaceConflict("data.csv", "data (cpu-vm 2026-11-28 05.10).csv"),),
+    left_there=(WorkspaceFile("model.bin", 2_000_000_000, "There is no room for it here."),),
+    skipped=(WorkspaceFile("out", None, "it is a link to a place outside"),),
+)
+
+
+class FakeWorkspaces:
+    """``workspaces.Workspaces`` without files. ``run`` is what a sync does with its operation; it ends it."""
+
+    def __init__(self, operations: OperationStore, *records: WorkspaceRecord) -> None:
+        self.operations = operations
+        self.rows = list(records)
+        self.asked: list[tuple[Any, ...]] = []
+        self.run: Callable[[Running], object] = lambda running: running.done("In step: 3 files came here.")
+
+    def records(self) -> tuple[list[WorkspaceRecord], int]:
+        return self.rows, 1
+
+    def of_kernel(self, kernel_id: str) -> WorkspaceRecord | None:
+        return next((r for r in self.rows if kernel_id in r.kernels), None)
+
+    def _find(self, workspace_id: str) -> WorkspaceRecord:
+        for row in self.rows:
+            if row.id == workspace_id:
+                return row
+        raise NotFound(f"There is no workspace {workspace_id!r}.", code="UnknownWorkspace")
+
+    def estimate(self, kernel_id: str, compute: str) -> WorkspaceEstimate:
+        self.asked.append(("estimate", kernel_id, compute))
+        return WorkspaceEstimate("work", compute, True, files=340, bytes=84_000_000)
+
+    def sync(self, workspace_id: str, direction: str = "both", force: bool = False, yes: bool = False) -> Operation:
+        self.asked.append(("sync", workspace_id, direction, force, yes))
+        return self._begin(workspace_id)
+
+    def fetch(self, workspace_id: str, paths: list[str]) -> Operation:
+        self.asked.append(("fetch", workspace_id, paths))
+        return self._begin(workspace_id)
+
+    def _begin(self, workspace_id: str) -> Operation:
+        row = self._find(workspace_id)
+        running = self.operations.begin("sync", compute=row.compute, kernel=row.kernels[0], steps=[("files", "Copy")])
+        running.step("files")
+        threading.Thread(target=self.run, args=(running,)).start()
+        return running.value
+
+    def resolve(self, workspace_id: str, path: str, keep: str) -> None:
+        self.asked.append(("resolve", workspace_id, path, keep))
+        if path not in [c.path for c in self._find(workspace_id).conflicts]:
+            raise NotFound(f"{path} is no conflict.", code="UnknownConflict")
+
+    def close(self) -> None:
+        pass
 
 
 PYTHON3 = {"name": "python3", "argv": ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]}
@@ -296,6 +375,9 @@ class FakeConnections:
         self.answers: dict[str, Future[Any]] = {}
         self.kernelspecs: dict[str, list[str]] = {}
         self.closed = False
+
+    def stands(self, compute_id: str) -> bool:
+        return False
 
     def hurry(self, compute_id: str) -> None:
         self.hurried.append(compute_id)

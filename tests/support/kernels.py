@@ -148,10 +148,11 @@ class Client:
 class Notebook(Client):
     """A kernel manager, a client that is ready, and (behind our provisioner) the kernel's proxy."""
 
-    def __init__(self, kernel_name: str = "python3", **options: Any) -> None:
+    def __init__(self, kernel_name: str = "python3", cwd: str | None = None, **options: Any) -> None:
+        """``cwd``: the notebook's folder, which whoever starts kernels mostly names."""
         self.km: Any = KernelManager(kernel_name=kernel_name, **options)
         try:
-            self.km.start_kernel()
+            self.km.start_kernel(**({"cwd": cwd} if cwd is not None else {}))
             super().__init__(self.km.client())
             self.kc.start_channels()
             self.kc.wait_for_ready(timeout=TIMEOUT)

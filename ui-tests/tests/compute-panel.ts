@@ -1,6 +1,8 @@
 /** The sidebar “Compute”, as a person uses it. */
 import { Locator, Page } from '@playwright/test';
 
+import { PANEL } from './accessibility';
+
 export class ComputePanel {
   constructor(readonly page: Page) {}
 
@@ -16,6 +18,10 @@ export class ComputePanel {
   /** Those of machines that are in the page now. */
   get cards(): Locator {
     return this.panel.locator('.jp-Dsvm-card[data-compute]');
+  }
+
+  get filter(): Locator {
+    return this.panel.getByRole('searchbox');
   }
 
   card(name: string): Locator {
@@ -86,9 +92,16 @@ export class ComputePanel {
     return (await this.signIn.locator('.jp-Dsvm-code').innerText()).trim();
   }
 
+  /** Show it in JupyterLab, which may have opened it by itself as it was before. */
   async open(): Promise<void> {
-    await this.page.locator('li[data-id="jupyter-dsvm-compute"]').click();
-    await this.panel.waitFor();
+    const tab = this.page.locator('li[data-id="jupyter-dsvm-compute"]');
+    await tab.waitFor();
+    await this.page.locator('#jupyter-lab-splash').waitFor({ state: 'detached' });
+    const panel = this.page.locator(PANEL);
+    if (!(await panel.isVisible())) {
+      await tab.click();
+    }
+    await panel.waitFor();
   }
 
   /** Have the server ask Azure again. */

@@ -65,6 +65,19 @@ test('menus and dialogs about machines', async ({ page, statesServer }) => {
   });
 });
 
+test('a question that code in a notebook asks', async ({ page, statesServer }) => {
+  statesServer.write('asks.ipynb', ['%dsvm start off-vm']);
+  const notebook = new NotebookPage(page, statesServer);
+  await notebook.open('asks.ipynb');
+  await notebook.start(0);
+  const { dialog } = new ComputePanel(page);
+  await expect(dialog).toContainText('off-vm');
+  await expect(dialog).toContainText('$0.66');
+  await lookAndLeave(page, DIALOG);
+  await expect(notebook.cell(0).locator('.jp-InputPrompt')).not.toContainText('*');
+  expect(await notebook.output(0)).not.toContain('Traceback');
+});
+
 test('moving while a cell runs, the notification, and stopping what notebooks run on', async ({ page, server }) => {
   server.write('busy.ipynb', ['1 + 1', SLEEP]);
   const notebook = new NotebookPage(page, server);

@@ -119,6 +119,12 @@ export class JupyterServer {
     return url.href;
   }
 
+  /** The address of JupyterLab as nobody has left it: with nothing open. */
+  freshLab(): string {
+    this._workspaces += 1;
+    return this.address(`lab/workspaces/fresh-${this._workspaces}`);
+  }
+
   /** End the server's process as if it had crashed. */
   async kill(): Promise<void> {
     this._program.process.kill('SIGKILL');
@@ -245,6 +251,7 @@ export class JupyterServer {
 
   private _program: Program;
   private _runs = 0;
+  private _workspaces = 0;
   private _url = '';
   private _pagePort: number | undefined;
 }

@@ -70,5 +70,22 @@ test('three hundred machines', async ({ page, startEmulator, startServer }, test
 
   expect(await compute.cards.count()).toBeLessThanOrEqual(MOST_CARDS);
   expect(await faults(page, PANEL)).toEqual([]);
+
+  await test.step('the filter', async () => {
+    await compute.filter.fill('gpu-3-1');
+    await expect(compute.panel).toContainText('Showing 9 of 300.');
+    await expect(compute.cards).toHaveCount(9);
+    await compute.panel.getByRole('button', { name: 'Clear filters' }).click();
+    await expect(compute.filter).toBeFocused();
+  });
+
+  await test.step('the last machine is reached by scrolling', async () => {
+    // As cards come into sight their heights become known, and the list longer or shorter.
+    await expect(async () => {
+      await compute.panel.evaluate(node => (node.scrollTop = node.scrollHeight));
+      await expect(compute.panel.locator('[aria-posinset="300"]')).toBeInViewport({ timeout: 1000 });
+    }).toPass();
+    expect(await compute.cards.count()).toBeLessThanOrEqual(MOST_CARDS);
+  });
   await picture(page, compute.panel, 'many');
 });

@@ -1,4 +1,5 @@
 /** The panel and the chip against a real JupyterLab, the emulated Azure and a real SSH server. */
+import { DIALOG, faults, faultsInBothThemes, MENU, PANEL } from './accessibility';
 import { ComputePanel } from './compute-panel';
 import { expect, test } from './fixtures';
 import { NotebookPage } from './notebook-page';
@@ -16,9 +17,20 @@ test('the chip moves the notebook too, also in Notebook 7', async ({ page, serve
   await notebook.run(0);
   expect(await notebook.output(0)).not.toBe(here);
 
+  const compute = new ComputePanel(page);
   await notebook.chip.click();
+  expect(await faults(page, MENU)).toEqual([]);
   await page.getByRole('menuitem', { name: 'Open Compute' }).click();
-  await expect(new ComputePanel(page).state('cpu-vm')).toHaveText('Running analysis.ipynb.');
+  await expect(compute.state('cpu-vm')).toHaveText('Running analysis.ipynb.');
+  expect(await faultsInBothThemes(page, PANEL, '.jp-Dsvm-chip')).toEqual([]);
+
+  await test.step('the panel moves it back', async () => {
+    await compute.button('cpu-vm', 'Return to free tier').click();
+    await expect(compute.dialog.getByRole('button', { name: 'Move' })).toBeFocused();
+    expect(await faultsInBothThemes(page, DIALOG)).toEqual([]);
+    await page.keyboard.press('Enter');
+    await notebook.untilOn('Free tier');
+  });
 });
 
 test('a page whose server has no jupyter-dsvm says so and offers nothing else', async ({
@@ -39,7 +51,14 @@ test('a page whose server has no jupyter-dsvm says so and offers nothing else', 
   expect(await notebook.output(0)).toBe('2');
 });
 
-test('a cookie without its XSRF token changes nothing', async ({ page, server }) => {
+test('without a token nothing is told, and a cookie without its XSRF token changes nothing', async ({
+  page,
+  server
+}) => {
+  // As all tests' servers: neither check is turned off, by an argument or by a file.
+  for (const route of ['computes', 'kernels', 'operations', 'signin']) {
+    expect((await fetch(`${server.url}jupyter-dsvm/${route}`)).status, route).toBe(403);
+  }
   await page.goto(server.address('lab'));
   await page.locator('#jupyter-lab-splash').waitFor({ state: 'detached', timeout: 60_000 });
   // Not there, so that the request which is let through changes nothing either.

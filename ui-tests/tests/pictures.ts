@@ -17,7 +17,8 @@ export async function picture(page: Page, shown: Locator, name: string): Promise
   if (!takesPictures) {
     return;
   }
-  await shown.scrollIntoViewIfNeeded();
+  await shown.evaluate(node => node.scrollIntoView({ block: 'center' }));
+  await page.mouse.move(0, 0); // nothing is hovered over
   const box = await shown.boundingBox();
   if (!box) {
     throw new Error(`There is nothing to take the picture ${name} of.`);

@@ -42,11 +42,13 @@ export const STATES = {
     { ...DSVM, name: 'resized-vm', size: 'Standard_D2ds_v5', power: 'running' },
     { ...DSVM, name: 'scarce-vm', size: 'Standard_NC24ads_A100_v4' },
     { ...DSVM, name: 'crowded-vm', size: 'Standard_NC8as_T4_v3', location: 'northeurope' },
+    { ...DSVM, name: 'guest-vm', size: 'Standard_D4ds_v5' },
     { ...DSVM, name: 'trial-vm', size: 'Standard_NC4as_T4_v3', subscription: 'Trial' }
   ],
   capacity: [{ size: 'Standard_NC24ads_A100_v4', machines: 0 }],
   // The stopped machine still has four of them.
   quotas: [{ family: 'Standard NCASv3_T4 Family', location: 'northeurope', limit: 4, subscription: 'Lab' }],
+  faults: [{ vm: 'guest-vm', operation: 'start', code: 'AuthorizationFailed', times: -1 }],
   timings: { start: 0.5, deallocate: 0.5, patch: 0.5 }
 };
 

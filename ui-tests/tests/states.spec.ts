@@ -2,49 +2,56 @@
  * Each row of the panel's table of states, made by the emulated Azure: what is said, what the button is, and that axe
  * finds nothing. With DSVM_SCREENSHOTS=1 each leaves a picture in docs/images/states.
  */
-import { Locator } from '@playwright/test';
-
-import { faults, faultsInBothThemes, PANEL } from './accessibility';
+import { DIALOG, faults, faultsInBothThemes, leave, PANEL } from './accessibility';
 import { ComputePanel } from './compute-panel';
 import { expect, test } from './fixtures';
 import { NotebookPage } from './notebook-page';
 import { picture } from './pictures';
 import { EMPTY } from './scenarios';
 
-/** The texts; `button` is null where there is none. */
+/** What is said where no machine says it. */
 const SAID = {
   loading: /Loading the list of machines/,
   empty: /No machines yet\. Ask your administrator, or create one\./,
   notSetUp: 'Connect your Azure subscription to use bigger machines.',
   signingIn: /Open .+ and enter/,
-  signedOut: 'Your Azure sign-in has expired. Running kernels are not affected.',
-  attached: /^Running a\.ipynb\./,
-  unreachable: /Lost contact .*Your kernel may still be running; reconnecting \(\d+\)\./,
-  starting: /^Step \d of \d: /,
-  resizing: /^Step \d of \d: /
+  signedOut: 'Your Azure sign-in has expired. Running kernels are not affected.'
 };
 
 interface IRow {
+  /** The picture's name. */
   row: string;
   machine: string;
+  /** The name of the state in the page. */
+  state: string;
   text: RegExp;
+  /** Null where there is none. */
   button: string | null;
   tone: string;
 }
 
 /** What a machine is by itself, with a notebook open that could go there. */
 const AT_REST: IRow[] = [
-  { row: 'deallocated', machine: 'off-vm', text: /^Off\. /, button: 'Start and attach', tone: 'off' },
+  {
+    row: 'deallocated',
+    machine: 'off-vm',
+    state: 'deallocated',
+    text: /^Off\. Disk and static address still cost/,
+    button: 'Start and attach',
+    tone: 'off'
+  },
   {
     row: 'stopped',
     machine: 'stopped-vm',
-    text: /^Off, but still billed.*\$0\.66\/h/,
+    state: 'stopped',
+    text: /^Off, but still billed ~\$0\.66\/h\./,
     button: 'Release',
     tone: 'warn'
   },
   {
     row: 'running',
     machine: 'on-vm',
+    state: 'running',
     text: /^On\. Nothing attached\./,
     button: 'Attach this notebook',
     tone: 'on'
@@ -52,6 +59,7 @@ const AT_REST: IRow[] = [
   {
     row: 'hibernated',
     machine: 'asleep-vm',
+    state: 'hibernated',
     text: /^Asleep\. Memory is kept; it can only be started as it is\./,
     button: 'Start',
     tone: 'off'
@@ -59,66 +67,115 @@ const AT_REST: IRow[] = [
   {
     row: 'windows',
     machine: 'win-vm',
-    text: /Start, stop and .* work; notebooks cannot run .* yet\./,
+    state: 'windows',
+    text: /Start, stop and resize work; notebooks cannot run there yet\./,
     button: 'Start',
     tone: 'off'
   }
 ];
 
-/** What starting a machine comes to: the first sentence of the problem, and what can be done. */
-const REFUSED = [
+/** What starting a machine comes to where Azure does not do it. */
+const REFUSED: IRow[] = [
   {
     row: 'no-capacity',
     machine: 'scarce-vm',
-    code: 'AllocationFailed',
-    text: /Azure has no capacity for this size there at the moment/
+    state: 'noCapacity',
+    text: /^Azure has no NC24ads_A100_v4 in westeurope now\./,
+    button: 'Try another size',
+    tone: 'warn'
   },
   {
     row: 'over-quota',
     machine: 'crowded-vm',
-    code: 'OperationNotAllowed',
-    text: /quota of cores is used up/
+    state: 'overQuota',
+    text: /^Quota is \d+ of \d+ vCPUs for this family\./,
+    button: 'Request quota',
+    tone: 'warn'
   },
   {
     row: 'free-account',
     machine: 'trial-vm',
-    code: 'OperationNotAllowed',
-    text: /its quota is 0/
+    state: 'freeAccount',
+    text: /^Azure free accounts cannot use GPU sizes\./,
+    button: 'Show CPU sizes',
+    tone: 'warn'
+  },
+  {
+    row: 'not-allowed',
+    machine: 'guest-vm',
+    state: 'notAllowed',
+    text: /^You can see this machine but not start it\./,
+    button: null,
+    tone: 'off'
   }
 ];
 
-const buttons = (card: Locator): Locator => card.locator('button.jp-Dsvm-primary');
+/** Of a machine that something happens to. */
+const STARTING: IRow = {
+  row: 'starting',
+  machine: 'starting-vm',
+  state: 'busy',
+  text: /^Step \d of \d: /,
+  button: null,
+  tone: 'busy'
+};
+const ATTACHED: IRow = {
+  row: 'attached',
+  machine: 'cpu-vm',
+  state: 'attached',
+  text: /^Running a\.ipynb\./,
+  button: 'Return to free tier',
+  tone: 'on'
+};
+const RESIZING: IRow = {
+  row: 'resizing',
+  machine: 'cpu-vm',
+  state: 'resizing',
+  text: /^Step \d of \d: .* The kernel of one notebook ends/,
+  button: null,
+  tone: 'busy'
+};
+const UNREACHABLE: IRow = {
+  row: 'unreachable',
+  machine: 'cpu-vm',
+  state: 'unreachable',
+  text: /^Lost contact at .*\. Your kernel may still be running; reconnecting\./,
+  button: 'Reconnect now',
+  tone: 'warn'
+};
+
+/** That a machine's card says what the row says. */
+async function expectRow(compute: ComputePanel, row: IRow): Promise<void> {
+  const card = compute.card(row.machine);
+  await expect(card).toHaveAttribute('data-state', row.state, { timeout: 60_000 });
+  await expect(card).toHaveAttribute('data-tone', row.tone);
+  await expect(compute.state(row.machine)).toHaveText(row.text);
+  await expect(card.locator('.jp-Dsvm-primary')).toHaveText(row.button === null ? [] : [row.button]);
+  await picture(compute.page, card, row.row);
+}
 
 test('machines at rest', async ({ page, statesServer }) => {
   statesServer.write('rest.ipynb', ['1 + 1']);
   await new NotebookPage(page, statesServer).open('rest.ipynb');
   const compute = new ComputePanel(page);
   await compute.open();
-  for (const { row, machine, text, button, tone } of AT_REST) {
-    await test.step(row, async () => {
-      const card = compute.card(machine);
-      await expect(compute.state(machine)).toHaveText(text);
-      await expect(card).toHaveAttribute('data-tone', tone);
-      await expect(buttons(card)).toHaveText(button === null ? [] : [button]);
-      await picture(page, card, row);
-    });
+  for (const row of AT_REST) {
+    await test.step(row.row, () => expectRow(compute, row));
   }
   expect(await faultsInBothThemes(page, PANEL)).toEqual([]);
 });
 
 test('a machine that starts', async ({ page, statesServer, statesEmulator }) => {
-  await page.goto(statesServer.address('lab'));
+  await page.goto(statesServer.freshLab());
   const compute = new ComputePanel(page);
   await compute.open();
   await statesEmulator.control('PUT', 'timings', { start: 120 });
   try {
     await compute.button('starting-vm', 'Start').click();
-    await expect(compute.state('starting-vm')).toHaveText(SAID.starting);
-    await expect(compute.card('starting-vm')).toHaveAttribute('data-tone', 'busy');
-    await expect(compute.card('starting-vm').getByRole('progressbar')).toBeVisible();
     await expect(compute.button('starting-vm', 'Stop waiting')).toBeVisible();
+    await expect(compute.card('starting-vm').getByRole('progressbar')).toBeVisible();
+    await expectRow(compute, STARTING);
     expect(await faultsInBothThemes(page, PANEL)).toEqual([]);
-    await picture(page, compute.card('starting-vm'), 'starting');
   } finally {
     await statesEmulator.control('PUT', 'timings', { start: 0.5 });
   }
@@ -127,23 +184,32 @@ test('a machine that starts', async ({ page, statesServer, statesEmulator }) => 
 });
 
 test('a start that Azure refuses', async ({ page, statesServer }) => {
-  await page.goto(statesServer.address('lab'));
+  await page.goto(statesServer.freshLab());
   const compute = new ComputePanel(page);
   await compute.open();
-  for (const { row, machine, code, text } of REFUSED) {
-    await test.step(row, async () => {
-      await compute.button(machine, 'Start').click();
-      const problem = compute.card(machine).getByRole('alert');
-      await expect(problem).toHaveAttribute('data-code', code);
-      await expect(problem).toContainText(text);
-      await picture(page, compute.card(machine), row);
+  for (const row of REFUSED) {
+    await test.step(row.row, async () => {
+      await compute.button(row.machine, 'Start').click();
+      await expectRow(compute, row);
     });
   }
   expect(await faultsInBothThemes(page, PANEL)).toEqual([]);
-  for (const { machine } of REFUSED) {
+  await test.step('what leads on', async () => {
+    const quota = compute.card('crowded-vm').getByRole('link', { name: 'Request quota' });
+    await expect(quota).toHaveAttribute('href', /^https:\/\/(aka\.ms|portal\.azure\.com)\//);
+    await expect(quota).toHaveAttribute('rel', 'noopener noreferrer');
+    await compute.button('trial-vm', 'Show CPU sizes').click();
+    await expect(compute.dialog.getByRole('radio').first()).toBeVisible();
+    await expect(compute.dialog).not.toContainText('T4');
+    await leave(page, DIALOG);
+    await compute.card('scarce-vm').getByText('What Azure said').click();
+    await expect(compute.card('scarce-vm')).toContainText('AllocationFailed');
+    expect(await faultsInBothThemes(page, PANEL)).toEqual([]);
+  });
+  for (const { machine, row } of REFUSED) {
     await compute.button(machine, 'Dismiss').click();
-    await expect(compute.card(machine).getByRole('alert')).toHaveCount(0);
-    await expect(compute.button(machine, 'Start')).toBeVisible();
+    await expect(compute.card(machine).getByText('What Azure said')).toHaveCount(0);
+    await expect(compute.button(machine, 'Start')).toHaveCount(row === 'not-allowed' ? 0 : 1);
   }
 });
 
@@ -202,7 +268,7 @@ test('not set up, signing in, signed out', async ({ page, signInEmulator, startS
   });
 });
 
-test('attached, out of reach, and resized with notebooks on it', async ({ page, server, emulator }) => {
+test('attached, out of reach, and resized with a notebook on it', async ({ page, server, emulator }) => {
   server.write('a.ipynb', ['1 + 1']);
   const notebook = new NotebookPage(page, server);
   const compute = new ComputePanel(page);
@@ -212,24 +278,45 @@ test('attached, out of reach, and resized with notebooks on it', async ({ page, 
   await notebook.untilOn('cpu-vm');
 
   await test.step('attached', async () => {
-    await expect(compute.state('cpu-vm')).toHaveText(SAID.attached);
-    await expect(compute.card('cpu-vm')).toHaveAttribute('data-tone', 'on');
-    await expect(buttons(compute.card('cpu-vm'))).toHaveText('Return to free tier');
-    await picture(page, compute.card('cpu-vm'), 'attached');
+    await expectRow(compute, ATTACHED);
     expect(await faultsInBothThemes(page, PANEL)).toEqual([]);
   });
 
   await test.step('out of reach', async () => {
     await emulator.control('POST', 'vms/cpu-vm/kill-ssh');
     try {
-      await expect(compute.state('cpu-vm')).toHaveText(SAID.unreachable);
-      await expect(compute.card('cpu-vm')).toHaveAttribute('data-tone', 'warn');
+      await expectRow(compute, UNREACHABLE);
+      await expect(compute.card('cpu-vm')).toContainText(/Lost contact .+ ago\..*reconnecting \(\d+\)/);
       await expect(notebook.chip).toContainText('cpu-vm · reconnecting');
-      await picture(page, compute.card('cpu-vm'), 'unreachable');
       expect(await faultsInBothThemes(page, PANEL, '.jp-Dsvm-chip')).toEqual([]);
     } finally {
       await emulator.control('POST', 'vms/cpu-vm/start-ssh');
     }
-    await expect(compute.state('cpu-vm')).toHaveText(SAID.attached, { timeout: 60_000 });
+    await compute.button('cpu-vm', 'Reconnect now').click({ timeout: 5_000 }).catch(() => undefined); // it may have by itself
+    await expect(compute.card('cpu-vm')).toHaveAttribute('data-state', 'attached', { timeout: 60_000 });
+  });
+
+  await test.step('resizing', async () => {
+    await emulator.control('PUT', 'timings', { deallocate: 6 });
+    try {
+      await compute.choose('cpu-vm', /^Resize/);
+      await compute.dialog.getByRole('radio', { name: 'D2ds_v5', exact: true }).check();
+      await compute.dialog.getByRole('checkbox', { name: /^End the kernel of a\.ipynb/ }).check();
+      await compute.dialog.getByRole('button', { name: 'Resize' }).click();
+      await expectRow(compute, RESIZING);
+      expect(await faultsInBothThemes(page, PANEL)).toEqual([]);
+    } finally {
+      await emulator.control('PUT', 'timings', { deallocate: 2 });
+    }
+    await expect(compute.card('cpu-vm')).toContainText('2 CPU · 8 GB', { timeout: 60_000 });
+  });
+
+  await test.step('as it was', async () => {
+    await compute.move('cpu-vm', 'Return to free tier');
+    await notebook.untilOn('Free tier');
+    await compute.choose('cpu-vm', /^Resize/);
+    await compute.dialog.getByRole('radio', { name: 'D4ds_v5', exact: true }).check();
+    await compute.dialog.getByRole('button', { name: 'Resize' }).click();
+    await expect(compute.card('cpu-vm')).toContainText('4 CPU · 16 GB', { timeout: 60_000 });
   });
 });

@@ -196,6 +196,18 @@ describe('the types of the REST API', () => {
     }
   });
 
+  it('asks for files as the document wants it', () => {
+    for (const [name, body] of [
+      ['sync', fixtures.syncRequest],
+      ['conflicts', fixtures.conflictRequest],
+      ['fetch', fixtures.fetchRequest]
+    ] as const) {
+      const { schema } =
+        openapi.paths[`/workspaces/{id}/${name}`].post.requestBody.content['application/json'];
+      expectValid(ajv.compile(schema), body);
+    }
+  });
+
   it.each<ISignInRequest>([{}, { tenant: 'contoso.com', keep: true }, { token: 'eyJ0' }])(
     'asks to sign in as the document wants it (%#)',
     body => {
@@ -207,7 +219,14 @@ describe('the types of the REST API', () => {
   it('listens to the event that the server sends', () => {
     const schema = read('events/changed.yaml') as { $id: string };
     expect(schema.$id).toBe(CHANGED_SCHEMA_ID);
-    for (const what of ['computes', 'kernels', 'operations', 'signin', 'questions'] as const) {
+    for (const what of [
+      'computes',
+      'kernels',
+      'operations',
+      'signin',
+      'questions',
+      'workspaces'
+    ] as const) {
       const event: IChanged = { what, id: fixtures.gpu.id, revision: 3 };
       // `version` and `personal-data` are Jupyter's own words; only the data is checked here.
       expectValid(ajv.compile(schema), event);

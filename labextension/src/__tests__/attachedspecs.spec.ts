@@ -1,4 +1,5 @@
 import { KernelSpec } from '@jupyterlab/services';
+import { waitFor } from '@testing-library/dom';
 
 import { AttachedKernelspecs, attachedMachines, offeredMachines } from '../attachedspecs';
 import { settle } from './fakeServer';
@@ -31,7 +32,7 @@ class FakeSpecs {
 
   async refreshSpecs(): Promise<void> {
     this.asked++;
-    await settle(5);
+    await new Promise(resolve => setTimeout(resolve, 5));
     this.specs = this.answers.length > 1 ? this.answers.shift()! : this.answers[0];
   }
 }
@@ -75,9 +76,10 @@ describe('the kernelspecs of attached machines', () => {
     specs.answers = [listing(), listing(fixtures.gpu.id)];
     model.set({ kernels: [onGpu] });
     model.set({}); // the server's event, while the first answer is out
-    await settle(30);
-    expect(specs.asked).toBe(2);
-    expect(offeredMachines(specs.specs)).toEqual(new Set([fixtures.gpu.id]));
+    await waitFor(() => {
+      expect(specs.asked).toBe(2);
+      expect(offeredMachines(specs.specs)).toEqual(new Set([fixtures.gpu.id]));
+    });
   });
 
   it('are given up where the server offers none', async () => {
@@ -105,7 +107,6 @@ describe('the kernelspecs of attached machines', () => {
     await settle(10);
     failing.mockImplementation(refresh);
     model.set({});
-    await settle(20);
-    expect(offeredMachines(specs.specs)).toEqual(new Set([fixtures.gpu.id]));
+    await waitFor(() => expect(offeredMachines(specs.specs)).toEqual(new Set([fixtures.gpu.id])));
   });
 });

@@ -1,9 +1,10 @@
 import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
-import { configure, waitFor } from '@testing-library/dom';
+import { waitFor } from '@testing-library/dom';
 
 import { addCommands, CommandIDs } from '../commands';
+import { FolderChoices } from '../folderchoices';
 import { KnownComputes } from '../move';
 import { settle } from './fakeServer';
 import { FakeCurrent, FakeModel } from './fakeModel';
@@ -11,9 +12,6 @@ import { FakeSettings } from './fakeSettings';
 import * as fixtures from './fixtures';
 
 const onGpu = { ...fixtures.kernel, compute: fixtures.gpu.id };
-
-// Rendered when React finds the time.
-configure({ asyncUtilTimeout: 10_000 });
 
 describe('the commands', () => {
   let commands: CommandRegistry;
@@ -32,6 +30,7 @@ describe('the commands', () => {
       model,
       current,
       known: new KnownComputes(null),
+      folders: new FolderChoices(null),
       settings,
       trans: nullTranslator.load('jupyter_dsvm'),
       openPanel: () => opened++
@@ -97,8 +96,9 @@ describe('the commands', () => {
 
   it('open the resize dialog', async () => {
     const done = commands.execute(CommandIDs.resize, { compute: 'gpu-vm' });
-    await settle(50);
-    expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe('Resize gpu-vm');
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe('Resize gpu-vm')
+    );
     await press('Cancel');
     await done;
     expect(model.done).toEqual([]);
@@ -155,9 +155,10 @@ describe('the commands', () => {
       )
     );
     await waitFor(() => expect(document.activeElement?.textContent).toBe('Move'));
+    await waitFor(() => expect(document.body.textContent).toContain('84 MB'));
     await press('Move');
     await done;
-    expect(model.done).toEqual([['move', 'k-1', fixtures.gpu.id, undefined]]);
+    expect(model.done).toEqual([['move', 'k-1', fixtures.gpu.id, undefined, { sync: true }]]);
   });
 
   it('move nothing after a no', async () => {
@@ -170,10 +171,11 @@ describe('the commands', () => {
   it('warn of JavaScript only the first time', async () => {
     for (const warned of [true, false]) {
       const done = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
-      await settle(50);
-      expect(
-        document.querySelector('.jp-Dialog-content')?.textContent?.includes('JavaScript')
-      ).toBe(warned);
+      await waitFor(() =>
+        expect(
+          document.querySelector('.jp-Dialog-content')?.textContent?.includes('JavaScript')
+        ).toBe(warned)
+      );
       await press('Move');
       await done;
     }
@@ -183,10 +185,13 @@ describe('the commands', () => {
     current.notebook = { ...current.notebook!, busy: true };
     const done = commands.execute(CommandIDs.attach, { compute: 'gpu-vm' });
     await waitFor(() => expect(document.querySelector('.jp-Dsvm-busy')).not.toBeNull());
+    await waitFor(() => expect(document.body.textContent).toContain('84 MB'));
     document.querySelector<HTMLElement>('.jp-Dsvm-busy input[value=interrupt]')!.click();
     await press('Move');
     await done;
-    expect(model.done).toEqual([['move', 'k-1', fixtures.gpu.id, undefined, 'interrupt']]);
+    expect(model.done).toEqual([
+      ['move', 'k-1', fixtures.gpu.id, undefined, 'interrupt', { sync: true }]
+    ]);
   });
 
   it('move unasked where a person wants that, but not while a cell runs or for the first time', async () => {
@@ -213,9 +218,10 @@ describe('the commands', () => {
   ])('%s asks where nothing runs too, if that is wanted (%#)', async (id, label, wanted, args) => {
     settings.set(wanted);
     const asked = commands.execute(id, { compute: 'cpu-vm', ...args });
-    await settle(50);
-    expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
-      'No notebook of yours runs there.'
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
+        'No notebook of yours runs there.'
+      )
     );
     await press(label);
     await asked;
@@ -239,20 +245,55 @@ describe('the commands', () => {
     ]);
     model.computes = [{ ...fixtures.cpu, attached: ['train.ipynb'] }];
     const done = commands.execute(CommandIDs.stop, { compute: 'cpu-vm' });
-    await settle(50);
-    expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
-      'train.ipynb runs there.'
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
+        'train.ipynb runs there.'
+      )
     );
     await press('Cancel');
     await done;
     expect(model.done).toHaveLength(2);
   });
 
+  it('say of files that travel that they come back before a machine is stopped', async () => {
+    const [workspace] = fixtures.workspaceList.workspaces;
+    model.computes = [{ ...fixtures.cpu, attached: ['train.ipynb'] }];
+    for (const [state, command, said] of [
+      ['in_step', CommandIDs.stop, true],
+      ['off', CommandIDs.stop, false],
+      ['in_step', CommandIDs.restart, false]
+    ] as const) {
+      model.workspaces = [{ ...workspace, compute: fixtures.cpu.id, state }];
+      const done = commands.execute(command, { compute: 'cpu-vm' });
+      await settle(50);
+      const text = document.querySelector('.jp-Dialog-content')?.textContent ?? '';
+      expect(text).toContain('train.ipynb runs there.');
+      expect(text.includes('Files that have changed there come back first.')).toBe(said);
+      await press('Cancel');
+      await done;
+    }
+  });
+
+  it('synchronize the files of the notebook in front', async () => {
+    const [workspace] = fixtures.workspaceList.workspaces;
+    const enabled = () => commands.isEnabled(CommandIDs.sync);
+    expect(enabled()).toBe(false);
+    model.workspaces = [{ ...workspace, state: 'copying' }];
+    expect(enabled()).toBe(false);
+    model.workspaces = [workspace];
+    expect(enabled()).toBe(true);
+    await commands.execute(CommandIDs.sync);
+    expect(model.done).toEqual([['sync', 'w-1', {}]]);
+  });
+
   it('show what the server said when it refuses', async () => {
     model.change = () => Promise.reject(new Error('it said no'));
     const done = commands.execute(CommandIDs.start, { compute: 'gpu-vm' });
-    await settle(50);
-    expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe('gpu-vm was not started');
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-header')?.textContent).toBe(
+        'gpu-vm was not started'
+      )
+    );
     await waitFor(() =>
       expect(document.querySelector('.jp-Dialog-body')?.textContent).toBe('it said no')
     );

@@ -102,11 +102,12 @@ describe('the dialog that makes a machine', () => {
     expect([off.disabled, off.textContent]).toEqual([true, 'Free: Free accounts have no GPUs.']);
     fireEvent.click(dialog().getByRole('radio', { name: 'NC8as_T4_v3' }));
     fireEvent.change(dialog().getByLabelText('Region'), { target: { value: 'northeurope' } });
-    await settle(50);
-    expect(model.places).toEqual([
-      [null, null],
-      ['sub1', 'northeurope']
-    ]);
+    await waitFor(() =>
+      expect(model.places).toEqual([
+        [null, null],
+        ['sub1', 'northeurope']
+      ])
+    );
     type('Name', 'new-vm');
     await press('Create');
     await dialog().findByText('Choose a size first.');

@@ -18,7 +18,11 @@ import {
   ISignIn,
   ISizeOfferList,
   ISSHCommand,
-  ITerminal
+  ISyncRequest,
+  ITerminal,
+  IWorkspace,
+  IWorkspaceEstimate,
+  Keep
 } from '../api';
 import { ICurrentNotebook, INotebook } from '../current';
 import { IComputeModel, IKernelMoved, ISignInModel, ModelStatus } from '../tokens';
@@ -68,6 +72,7 @@ export class FakeModel implements IComputeModel {
   asOf: string | null = null;
   kernels: IKernel[] = [fixtures.kernel];
   operations: IOperation[] = [];
+  workspaces: IWorkspace[] = [];
   isDisposed = false;
   readonly done: unknown[][] = [];
   readonly signIn = new FakeSignIn(this.done);
@@ -82,6 +87,10 @@ export class FakeModel implements IComputeModel {
 
   kernel(id: string | null): IKernel | undefined {
     return this.kernels.find(kernel => kernel.id === id);
+  }
+
+  workspace(kernel: string | null): IWorkspace | undefined {
+    return this.workspaces.find(({ kernels }) => kernel !== null && kernels.includes(kernel));
   }
 
   runningOn(compute: string): IOperation | undefined {
@@ -103,6 +112,12 @@ export class FakeModel implements IComputeModel {
     this.stateChanged.emit();
   }
 
+  askedHere: string[] = [];
+
+  isAskedHere(operation: string): boolean {
+    return this.askedHere.includes(operation);
+  }
+
   async refresh(): Promise<void> {
     this.done.push(['refresh']);
   }
@@ -116,10 +131,40 @@ export class FakeModel implements IComputeModel {
     kernel: string,
     compute: string,
     kernelspec?: string,
-    interrupt = false
+    interrupt = false,
+    sync?: boolean
   ): Promise<IOperation> {
-    this.done.push(['move', kernel, compute, kernelspec, ...(interrupt ? ['interrupt'] : [])]);
+    this.done.push([
+      'move',
+      kernel,
+      compute,
+      kernelspec,
+      ...(interrupt ? ['interrupt'] : []),
+      ...(sync === undefined ? [] : [{ sync }])
+    ]);
     return fixtures.attach;
+  }
+
+  /** What would go along; tests that are about it give an answer. */
+  estimated: () => Promise<IWorkspaceEstimate> = async () => fixtures.workspaceEstimate;
+
+  async estimate(_kernel: string, _compute: string): Promise<IWorkspaceEstimate> {
+    return this.estimated();
+  }
+
+  async sync(workspace: string, request: ISyncRequest = {}): Promise<IOperation> {
+    this.done.push(['sync', workspace, request]);
+    return this.refusal ? Promise.reject(this.refusal) : fixtures.sync;
+  }
+
+  async resolve(workspace: string, path: string, keep: Keep): Promise<void> {
+    this.done.push(['resolve', workspace, path, keep]);
+    return this.refusal ? Promise.reject(this.refusal) : undefined;
+  }
+
+  async fetch(workspace: string, paths: string[]): Promise<IOperation> {
+    this.done.push(['fetch', workspace, paths]);
+    return this.refusal ? Promise.reject(this.refusal) : fixtures.sync;
   }
 
   /** What is found there, by kernelspec. */

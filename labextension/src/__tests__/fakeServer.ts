@@ -12,6 +12,7 @@ export class FakeServer {
     this.answers.set('GET computes', { body: fixtures.computeList });
     this.answers.set('GET kernels', { body: fixtures.kernelList });
     this.answers.set('GET operations', { body: fixtures.operationList });
+    this.answers.set('GET workspaces', { body: { revision: 1, workspaces: [] } });
     this.answers.set('GET signin', { body: fixtures.signedIn });
     this.answers.set('GET creation', { body: { ...fixtures.creation, allowed: false } });
   }
@@ -65,6 +66,16 @@ export class FakeServer {
   }
 }
 
-/** Let timers of the model and the promises of the fake run. */
-export const settle = (milliseconds = 20): Promise<void> =>
-  new Promise(resolve => setTimeout(resolve, milliseconds));
+/** How often `settle` lets others run: more often than anything here passes its work on. */
+const TURNS = 25;
+
+/**
+ * Let timers of the model, the promises of the fake and what React has to render run: for so long, and for as many turns of the
+ * event loop. Where the machine is busy, one timer alone would be over before the rest had its turn.
+ */
+export async function settle(milliseconds = 20): Promise<void> {
+  const end = performance.now() + milliseconds;
+  for (let turn = 0; turn < TURNS || performance.now() < end; turn++) {
+    await new Promise(resolve => setTimeout(resolve, 1));
+  }
+}

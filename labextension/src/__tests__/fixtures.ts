@@ -1,7 +1,9 @@
 import {
   ICompute,
   IComputeList,
+  IConflictRequest,
   ICreation,
+  IFetchRequest,
   IInstallRequest,
   IKernel,
   IKernelList,
@@ -24,6 +26,7 @@ import {
   IWorkspaceEstimate,
   IWorkspaceList,
   ISSHCommand,
+  ISyncRequest,
   ITerminal
 } from '../api';
 
@@ -164,8 +167,15 @@ export const kernelspecList: IKernelspecList = {
 export const moveRequest: IMoveRequest = {
   compute: gpu.id,
   kernelspec: 'pytorch',
-  interrupt: true
+  interrupt: true,
+  sync: false
 };
+
+export const syncRequest: ISyncRequest = { direction: 'both', force: true, yes: true };
+
+export const conflictRequest: IConflictRequest = { path: 'data.csv', keep: 'theirs' };
+
+export const fetchRequest: IFetchRequest = { paths: ['model.bin'] };
 
 export const modulesRequest: IModulesRequest = {
   sources: ['import numpy'],
@@ -182,6 +192,15 @@ export const install: IOperation = {
   compute: cpu.id,
   kernel: null,
   steps: [{ name: 'install', text: 'Collecting plotly', state: 'running' }]
+};
+
+export const sync: IOperation = {
+  ...attach,
+  id: 'op-sync',
+  kind: 'sync',
+  compute: gpu.id,
+  steps: [{ name: 'files', text: 'Copying 12 of 340 files', state: 'running' }],
+  progress: 0.04
 };
 
 export const sizeOffer: ISizeOffer = {

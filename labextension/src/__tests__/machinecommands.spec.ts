@@ -5,6 +5,7 @@ import { waitFor } from '@testing-library/dom';
 
 import { addCommands, CommandIDs } from '../commands';
 import { OPEN_TERMINAL } from '../machinecommands';
+import { FolderChoices } from '../folderchoices';
 import { KnownComputes } from '../move';
 import { RequestError } from '../request';
 import { SETTING_EDITOR } from '../waitingcommands';
@@ -25,6 +26,7 @@ describe('the commands for a machine', () => {
       model,
       current: new FakeCurrent(),
       known: new KnownComputes(null),
+      folders: new FolderChoices(null),
       settings: new FakeSettings(),
       trans: nullTranslator.load('jupyter_dsvm'),
       openPanel: () => undefined
@@ -89,6 +91,7 @@ describe('the commands for a machine', () => {
       model,
       current: new FakeCurrent(),
       known: new KnownComputes(null),
+      folders: new FolderChoices(null),
       settings: new FakeSettings(),
       trans: nullTranslator.load('jupyter_dsvm'),
       openPanel: () => undefined

@@ -106,10 +106,12 @@ describe('kernels that died of memory', () => {
   it('are told of once, and not where that was before the page', () => {
     const dead: IKernel = { ...fixtures.kernel, problem: outOfMemory };
     const other: IKernel = { ...fixtures.kernel, problem: { ...outOfMemory, code: 'KernelDied' } };
-    expect(newDeaths([dead], null)).toEqual({ died: [], known: new Set(['k-1']) });
-    expect(newDeaths([dead], new Set())).toEqual({ died: [dead], known: new Set(['k-1']) });
-    expect(newDeaths([dead], new Set(['k-1'])).died).toEqual([]);
-    expect(newDeaths([other], new Set(['k-1']))).toEqual({ died: [], known: new Set() });
+    const known = new Map([['k-1', outOfMemory.message]]);
+    expect(newDeaths([dead], null)).toEqual({ died: [], known });
+    expect(newDeaths([dead], new Map())).toEqual({ died: [dead], known });
+    expect(newDeaths([dead], known).died).toEqual([]);
+    expect(newDeaths([other], known)).toEqual({ died: [], known: new Map() });
+    expect(newDeaths([dead], new Map([['k-1', 'Out of memory once.']])).died).toEqual([dead]);
   });
 });
 
@@ -234,6 +236,13 @@ describe('MemoryOffers', () => {
     ]);
     model.set({ kernels: [fixtures.kernel] });
     expect(shown()).toEqual([]);
+  });
+
+  it('come again after a second death, in place of the first', () => {
+    model.set({ kernels: [{ ...fixtures.kernel, problem: outOfMemory }] });
+    const message = 'Out of memory at 4 GB again (2 times).';
+    model.set({ kernels: [{ ...fixtures.kernel, problem: { ...outOfMemory, message } }] });
+    expect(shown().map(each => each.message)).toEqual([message]);
   });
 
   it('offer a resize too after a death on a machine', () => {

@@ -1,4 +1,5 @@
 import { nullTranslator } from '@jupyterlab/translation';
+import { waitFor } from '@testing-library/dom';
 
 import { ComputeModel } from '../model';
 import { IKernelMoved } from '../tokens';
@@ -36,7 +37,8 @@ describe('ComputeModel', () => {
       'GET creation',
       'GET kernels',
       'GET operations',
-      'GET signin'
+      'GET signin',
+      'GET workspaces'
     ]);
     expect(model.status).toBe('ready');
     expect(model.computes.map(c => c.name)).toEqual([
@@ -48,7 +50,7 @@ describe('ComputeModel', () => {
       'lab'
     ]);
     await settle(100);
-    expect(server.asked).toHaveLength(5);
+    expect(server.asked).toHaveLength(6);
   });
 
   it('fetches a list again when an event names a newer revision of it, and only that list', async () => {
@@ -77,7 +79,7 @@ describe('ComputeModel', () => {
     server.emit({ what: 'computes', revision: 9 }, 'https://events.jupyter.org/somebody/else');
     server.emit({ what: 'nonsense' as 'computes', revision: 9 });
     await settle();
-    expect(server.asked).toHaveLength(5);
+    expect(server.asked).toHaveLength(6);
   });
 
   it('turns a burst of events during a fetch into one more fetch', async () => {
@@ -176,11 +178,9 @@ describe('ComputeModel', () => {
     await start();
     expect(model.status).toBe('failed');
     expect(model.error?.message).toContain('Failed to fetch');
-    await settle(200);
-    expect(server.count('GET computes')).toBeGreaterThan(1);
+    await waitFor(() => expect(server.count('GET computes')).toBeGreaterThan(1));
     server.isAway = false;
-    await settle(150);
-    expect(model.status).toBe('ready');
+    await waitFor(() => expect(model.status).toBe('ready'));
     expect(model.error).toBeNull();
     const asked = server.asked.length;
     await settle(300);
@@ -313,12 +313,58 @@ describe('ComputeModel', () => {
     expect(model.creations).toEqual([]);
   });
 
+  it('knows whose files are where, and asks for what a person wants of them', async () => {
+    await start();
+    expect(model.workspace('k-1')).toBeUndefined();
+    server.answers.set('GET workspaces', { body: { ...fixtures.workspaceList, revision: 2 } });
+    server.emit({ what: 'workspaces', revision: 2 });
+    await settle();
+    expect(model.workspaces).toEqual(fixtures.workspaceList.workspaces);
+    expect(model.workspace('k-1')?.id).toBe('w-1');
+    expect(model.workspace('k-2')).toBeUndefined();
+    expect(model.workspace(null)).toBeUndefined();
+
+    server.answers.set('GET kernels/k-1/workspace?compute=azure%3A6b1a', {
+      body: fixtures.workspaceEstimate
+    });
+    expect(await model.estimate('k-1', fixtures.gpu.id)).toEqual(fixtures.workspaceEstimate);
+    for (const path of ['sync', 'fetch']) {
+      server.answers.set(`POST workspaces/w-1/${path}`, { status: 202, body: fixtures.sync });
+    }
+    server.answers.set('POST workspaces/w-1/conflicts', { status: 204, body: null });
+    await model.sync('w-1');
+    await model.sync('w-1', fixtures.syncRequest);
+    await model.fetch('w-1', ['model.bin']);
+    await model.resolve('w-1', 'data.csv', 'theirs');
+    await settle();
+    expect(server.bodies).toEqual([
+      {},
+      fixtures.syncRequest,
+      fixtures.fetchRequest,
+      fixtures.conflictRequest
+    ]);
+    expect(server.count('GET workspaces')).toBe(3);
+    expect([model.isAskedHere('op-sync'), model.isAskedHere('op-1')]).toEqual([true, false]);
+  });
+
+  it('takes files that are copied for no change of the machine and no move', async () => {
+    const failed = { ...fixtures.sync, state: 'failed' as const, error: fixtures.problem };
+    for (const operation of [fixtures.sync, failed]) {
+      server.answers.set('GET operations', { body: { revision: 1, operations: [operation] } });
+      await start();
+      expect(model.operations).toHaveLength(1);
+      expect(model.runningOn(fixtures.gpu.id)).toBeUndefined();
+      expect(model.moving('k-1')).toBeUndefined();
+      expect(model.failedOn(fixtures.gpu.id)).toBeUndefined();
+    }
+  });
+
   it('asks nothing any more once it is disposed', async () => {
     await start();
     model.dispose();
     server.emit({ what: 'computes', revision: 2 });
     model.resync();
     await settle();
-    expect(server.asked).toHaveLength(5);
+    expect(server.asked).toHaveLength(6);
   });
 });

@@ -1,8 +1,9 @@
 import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
-import { configure, waitFor } from '@testing-library/dom';
+import { waitFor } from '@testing-library/dom';
 
-import { ICompute, IModule, IOperation } from '../api';
+import { ICompute, IModule, IOperation, IWorkspaceEstimate } from '../api';
+import { FolderChoices } from '../folderchoices';
 import { askToMove, IMoveAnswer, IMoveOptions, KnownComputes } from '../move';
 import { IOpenedNotebook } from '../opened';
 import { FakeModel } from './fakeModel';
@@ -25,17 +26,16 @@ const missing: IModule[] = [
   { name: 'numpy', package: '', state: 'present' }
 ];
 
-// Rendered when React finds the time.
-configure({ asyncUtilTimeout: 10_000 });
-
 describe('the move dialog', () => {
   let model: FakeModel;
   let known: KnownComputes;
+  let folders: FolderChoices;
   let answer: Promise<IMoveAnswer | null>;
 
   beforeEach(() => {
     model = new FakeModel();
     known = new KnownComputes(null);
+    folders = new FolderChoices(null);
   });
 
   afterEach(() => {
@@ -43,18 +43,18 @@ describe('the move dialog', () => {
     document.body.textContent = '';
   });
 
+  const options = (): Omit<IMoveOptions, 'compute'> => ({
+    model,
+    kernel: fixtures.kernel,
+    notebook: 'analysis.ipynb',
+    busy: false,
+    opened,
+    known,
+    folders,
+    trans: nullTranslator.load('jupyter_dsvm')
+  });
   const open = async (compute: ICompute, more: Partial<IMoveOptions> = {}): Promise<void> => {
-    answer = askToMove({
-      model,
-      kernel: fixtures.kernel,
-      compute,
-      notebook: 'analysis.ipynb',
-      busy: false,
-      opened,
-      known,
-      trans: nullTranslator.load('jupyter_dsvm'),
-      ...more
-    });
+    answer = askToMove({ ...options(), compute, ...more });
     await settle(50);
     if (more.confirm !== false) {
       await waitFor(() => expect(document.querySelector('.jp-Dsvm-moveSummary')).not.toBeNull());
@@ -130,7 +130,7 @@ describe('the move dialog', () => {
     await open(fixtures.gpu);
     await waitFor(() => expect(document.activeElement).toBe(button('Move')));
     await key(document.activeElement!, 'Enter');
-    expect(await answer).toEqual({});
+    expect(await answer).toEqual({ sync: true });
     await open(fixtures.gpu);
     await key(document.activeElement!, 'Escape');
     expect(await answer).toBeNull();
@@ -161,7 +161,7 @@ describe('the move dialog', () => {
     await end({ state: 'done', ended: '2026-11-21T10:00:09.000Z' });
     await waitFor(() => expect(body()).toContain('cpu-vm has all that the notebook imports.'));
     await press('Move');
-    expect(await answer).toEqual({});
+    expect(await answer).toEqual({ sync: true });
   });
 
   it.each<[Partial<IOperation> | null, string]>([
@@ -191,7 +191,7 @@ describe('the move dialog', () => {
     await open(fixtures.cpu);
     await press('Install');
     await press('Move');
-    expect(await answer).toEqual({});
+    expect(await answer).toEqual({ sync: true });
   });
 
   it('looks for the modules of the kernel that is chosen', async () => {
@@ -210,7 +210,7 @@ describe('the move dialog', () => {
       ])
     );
     await press('Move');
-    expect(await answer).toEqual({ kernelspec: 'pytorch' });
+    expect(await answer).toEqual({ kernelspec: 'pytorch', sync: true });
   });
 
   it('says what could not be found out, and what lies beside the notebook', async () => {
@@ -219,7 +219,9 @@ describe('the move dialog', () => {
       { name: 'odd', package: '', state: 'unknown' }
     ];
     await open(fixtures.cpu);
-    expect(body()).toContain('helpers lies beside the notebook and is not on cpu-vm.');
+    expect(body()).toContain(
+      'helpers lies beside the notebook, and is there if its folder is copied.'
+    );
     expect(body()).toContain('Whether cpu-vm has odd could not be found out.');
     await press('Cancel');
     model.found = () => Promise.reject(new Error('It cannot be reached'));
@@ -247,8 +249,8 @@ describe('the move dialog', () => {
 
   it('waits for a running cell unless it is told to interrupt', async () => {
     for (const [choice, expected] of [
-      ['wait', {}],
-      ['interrupt', { interrupt: true }]
+      ['wait', { sync: true }],
+      ['interrupt', { interrupt: true, sync: true }]
     ] as const) {
       await open(fixtures.gpu, { busy: true });
       expect(document.querySelector('.jp-Dsvm-busy legend')?.textContent).toBe(
@@ -269,7 +271,7 @@ describe('the move dialog', () => {
     expect(body()).toContain('The kernels of cpu-vm could not be listed: no answer.');
     expect(body()).toContain('can run JavaScript in this page');
     await press('Move');
-    expect(await answer).toEqual({});
+    expect(await answer).toEqual({ sync: true });
     const r = { name: 'ir', display_name: 'R', language: 'R' };
     model.kernelspecs = async () => [r, fixtures.kernelspecList.kernelspecs[0]];
     await open(fixtures.cpu);
@@ -289,6 +291,112 @@ describe('the move dialog', () => {
     await open(fixtures.gpu, { opened: { ...opened, isShared: true, others: 2 } });
     expect(body()).toContain('2 other people work in this notebook');
     await press('Cancel');
+  });
+
+  describe('about the notebook’s folder', () => {
+    const box = () =>
+      document.querySelector<HTMLInputElement>('.jp-Dsvm-filesChoice input[type=checkbox]')!;
+    const estimate = fixtures.workspaceEstimate;
+
+    it('copies it unless told not to, and remembers that for the folder', async () => {
+      await open(fixtures.gpu);
+      expect(body()).toContain('Copy the notebook’s folder (84 MB, 340 files)');
+      expect(box().checked).toBe(true);
+      await act(async () => box().click());
+      expect(body()).toContain('What is beside the notebook cannot be read there then.');
+      await press('Move');
+      expect(await answer).toEqual({ sync: false });
+      await open(fixtures.gpu);
+      expect(box().checked).toBe(false);
+      await press('Cancel');
+      model.estimated = async () => ({ ...estimate, folder: 'other', files: 0, bytes: 0 });
+      await open(fixtures.gpu);
+      expect(box().checked).toBe(true);
+      expect(body()).toContain('(it is there already)');
+      await press('Cancel');
+      expect(await folders.get('other')).toBeUndefined();
+    });
+
+    it('does not wait for how much it is', async () => {
+      let found = (_: IWorkspaceEstimate): void => undefined;
+      model.estimated = () => new Promise(resolve => (found = resolve));
+      const begin = async (): Promise<void> => {
+        answer = askToMove({
+          ...options(),
+          compute: fixtures.gpu
+        });
+        await waitFor(() => expect(body()).toContain('Looking how much is in it…'));
+      };
+      await begin();
+      await press('Move');
+      expect(await answer).toEqual({});
+      await begin();
+      await act(async () => box().click());
+      await press('Move');
+      expect(await answer).toEqual({ sync: false });
+      // What a person has said stays when it is known.
+      await begin();
+      await act(async () => box().click());
+      await act(async () => found(estimate));
+      await waitFor(() => expect(body()).toContain('84 MB'));
+      expect(box().checked).toBe(false);
+      await press('Cancel');
+    });
+
+    it('asks for a tick where it is much', async () => {
+      model.estimated = async () => ({ ...estimate, bytes: 3_200_000_000, needs_yes: true });
+      await folders.set(estimate.folder, true);
+      await open(fixtures.gpu);
+      expect(box().checked).toBe(false);
+      expect(body()).toContain('3.2 GB is much; tick to copy it.');
+      await act(async () => box().click());
+      await press('Move');
+      expect(await answer).toEqual({ sync: true });
+      // Also of somebody who does not want to be asked, unless they never copy it.
+      await known.add(fixtures.cpu.id);
+      await open(fixtures.cpu, { confirm: false });
+      await waitFor(() => expect(document.querySelector('.jp-Dialog')).not.toBeNull());
+      await press('Cancel');
+      await folders.set(estimate.folder, false);
+      await open(fixtures.cpu, { confirm: false });
+      expect(await answer).toEqual({ sync: false });
+    });
+
+    it('says why it cannot go along', async () => {
+      const reason = 'This notebook lies in your home folder; put it in a folder of its own';
+      model.estimated = async () => ({ ...estimate, allowed: false, reason });
+      await open(fixtures.gpu);
+      expect([box().checked, box().disabled]).toEqual([false, true]);
+      expect(body()).toContain(`${reason}.`);
+      await press('Move');
+      expect(await answer).toEqual({ sync: false });
+      expect(await folders.get(estimate.folder)).toBeUndefined();
+    });
+
+    it('says what could not be found out, and moves all the same', async () => {
+      model.estimated = () => Promise.reject(new Error('It cannot be read'));
+      await open(fixtures.gpu);
+      expect(body()).toContain('How much is in it could not be found out: It cannot be read.');
+      await press('Move');
+      expect(await answer).toEqual({});
+    });
+
+    it('says on the way back that what has changed comes first', async () => {
+      const there = { ...fixtures.kernel, compute: fixtures.cpu.id };
+      const link = { ...fixtures.local, state: 'connected' as const };
+      model.workspaces = fixtures.workspaceList.workspaces;
+      await open(fixtures.free, { kernel: { ...there, link } });
+      expect(box()).toBeNull();
+      expect(body()).toContain('Files that have changed on cpu-vm come back first.');
+      await press('Cancel');
+      await open(fixtures.free, { kernel: { ...there, link: { ...link, state: 'gone' } } });
+      expect(body()).toContain('Files that have changed on cpu-vm since it was last reached');
+      await press('Cancel');
+      model.workspaces = [];
+      await open(fixtures.free, { kernel: { ...there, link } });
+      expect(body()).not.toContain('Files that');
+      await press('Cancel');
+    });
   });
 
   it('asks all the same where something must be known', async () => {

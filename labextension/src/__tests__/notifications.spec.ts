@@ -54,6 +54,18 @@ describe('notifications of operations', () => {
     });
   });
 
+  it('say the end once more where the server finds out something after it', () => {
+    start();
+    model.set({ operations: [done] });
+    const { id } = shown()[0];
+    model.set({ operations: [{ ...done, notice: 'Missing there: pandas.' }] });
+    expect(shown()).toHaveLength(1);
+    expect(shown()[0]).toMatchObject({
+      id,
+      message: 'Moved to gpu-vm in 1 min 52 s. Missing there: pandas.'
+    });
+  });
+
   it('say that nothing was lost when a move fails, with the reason behind “Details”', () => {
     start();
     model.set({ operations: [failed] });
@@ -75,6 +87,31 @@ describe('notifications of operations', () => {
     expect(shown()[0].message).toBe(
       'Could not move to gpu-vm. Still on Free tier. Nothing was lost. No route to host. Check it.'
     );
+  });
+
+  it('say of files what was asked for here, and what failed', () => {
+    start();
+    model.set({ operations: [fixtures.sync] });
+    model.set({ operations: [{ ...fixtures.sync, ...ended, state: 'done' }] });
+    expect(shown()).toEqual([]);
+    const failure = { ...fixtures.sync, ...ended, state: 'failed', error: fixtures.problem };
+    model.set({ operations: [failure as IOperation] });
+    expect(shown()).toMatchObject([
+      { type: 'error', message: 'Could not copy the files of analysis.ipynb.' }
+    ]);
+    Notification.manager.dismiss();
+    const own: IOperation = { ...fixtures.sync, id: 'op-own' };
+    model.askedHere = [own.id];
+    model.set({ operations: [own] });
+    expect(shown()[0]).toMatchObject({
+      type: 'in-progress',
+      message: 'Copying files of analysis.ipynb. Copying 12 of 340 files.'
+    });
+    shown()[0].options.actions![0].callback(new MouseEvent('click'));
+    expect(model.done).toEqual([['cancel', 'op-own', false]]);
+    const notice = 'In step: 3 files came here.';
+    model.set({ operations: [{ ...own, ...ended, state: 'done', notice }] });
+    expect(shown()).toMatchObject([{ type: 'success', message: notice }]);
   });
 
   it('follow pip, let it be cancelled, and say what was installed', () => {

@@ -6,6 +6,7 @@ import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
 
 import { addCommands, CommandIDs } from '../commands';
 import { Filters } from '../filters';
+import { FolderChoices } from '../folderchoices';
 import { KnownComputes } from '../move';
 import { ComputePanel } from '../panel';
 import { Settings } from '../settings';
@@ -45,6 +46,7 @@ describe('the sidebar', () => {
       model,
       current,
       known: new KnownComputes(null),
+      folders: new FolderChoices(null),
       settings,
       trans,
       openPanel: () => undefined

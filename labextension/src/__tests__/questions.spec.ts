@@ -69,7 +69,7 @@ describe('questions of code in notebooks', () => {
     expect(dialog.textContent).toContain('kept for this notebook and this machine for 30 days');
     expect(document.querySelector('.jp-Dsvm-cost')?.getAttribute('title')).toContain('estimate');
     // What is pressed without reading spends nothing.
-    expect(document.activeElement).toBe(button('Not now'));
+    await waitFor(() => expect(document.activeElement).toBe(button('Not now')));
     fireEvent.click(button('Start it'));
     await waitFor(() => expect(server.bodies).toEqual([{ answer: 'yes' }]));
     await waitFor(() => expect(dialogs()).toHaveLength(0));
@@ -96,7 +96,7 @@ describe('questions of code in notebooks', () => {
     await waitFor(() => expect(dialogs()).toHaveLength(1));
     press();
     await waitFor(() => expect(server.bodies).toEqual([{ answer: 'no' }]));
-    expect(dialogs()).toHaveLength(0);
+    await waitFor(() => expect(dialogs()).toHaveLength(0));
   });
 
   it('goes away, and says nothing, when it was answered elsewhere', async () => {
@@ -153,6 +153,7 @@ describe('questions of code in notebooks', () => {
     await waitFor(() => expect(dialogs()).toHaveLength(1));
     server.isAway = true;
     fireEvent.click(button('Not now'));
+    await waitFor(() => expect(server.count('PUT questions/q-1')).toBe(1));
     await settle(50);
     expect(dialogs()).toHaveLength(0);
     server.isAway = false;

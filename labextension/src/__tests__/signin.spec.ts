@@ -1,4 +1,5 @@
 import { nullTranslator } from '@jupyterlab/translation';
+import { waitFor } from '@testing-library/dom';
 
 import { ISignIn } from '../api';
 import { ComputeModel } from '../model';
@@ -103,8 +104,7 @@ describe('signing in', () => {
     const problem = { code: 'UnknownSignIn', message: 'It is not known any more.', advice: '' };
     server.answers.set('GET signin?id=attempt-1', { status: 404, body: problem });
     model.resync();
-    await settle();
-    expect(view()).toBe('refused');
+    await waitFor(() => expect(view()).toBe('refused'));
     expect(model.signIn.error).toMatchObject(problem);
   });
 
@@ -113,8 +113,7 @@ describe('signing in', () => {
     await settle();
     server.isAway = true;
     model.resync();
-    await settle();
-    expect(view()).toBe('prompting');
+    await waitFor(() => expect(view()).toBe('prompting'));
   });
 
   it('cancels the attempt, and one whose code was still on its way', async () => {
@@ -126,8 +125,7 @@ describe('signing in', () => {
     let goOn = () => {};
     server.gate = new Promise(resolve => (goOn = resolve));
     const begun = model.signIn.begin();
-    await settle();
-    expect(view()).toBe('asking');
+    await waitFor(() => expect(view()).toBe('asking'));
     await model.signIn.cancel();
     expect(view()).toBe('not_set_up');
     goOn();
@@ -178,8 +176,7 @@ describe('signing in', () => {
     });
     let isReady = false;
     slow.stateChanged.connect(() => (isReady ||= slow.status === 'ready'));
-    await settle();
-    expect(isReady).toBe(true);
+    await waitFor(() => expect(isReady).toBe(true));
     slow.dispose();
   });
 });

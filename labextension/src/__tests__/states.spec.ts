@@ -55,7 +55,7 @@ const ROWS: [StateName, Tone, ISituation, string, PrimaryAction | null][] = [
     'resizing',
     'busy',
     { compute: machine({ attached: ['a.ipynb', 'b.ipynb'] }), operation: resize, current },
-    'Step 1 of 3: Release gpu-vm. The kernels of 2 notebooks end; return them to the free tier, or attach them again.',
+    'Step 1 of 3: Release gpu-vm. 2 notebooks go back to the free tier.',
     null
   ],
   [

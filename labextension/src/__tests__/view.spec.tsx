@@ -4,6 +4,7 @@ import * as React from 'react';
 
 import { ICompute } from '../api';
 import { ComputePanelView } from '../components/ComputePanelView';
+import { IWorkspaceActions } from '../components/Workspace';
 import { INotebook } from '../current';
 import { DEFAULT_FILTERS, IFilters } from '../filters';
 import { PrimaryAction } from '../states';
@@ -49,6 +50,7 @@ function view(
       onDetach={() => note('detach')()}
       onCancel={(operation, choice) => note('cancel')(operation.id, choice)}
       onAccountMenu={() => note('account')()}
+      files={noteActions(note)}
       onCreate={() => note('create')()}
       onRefresh={() => note('refresh')()}
       filters={filters}
@@ -60,12 +62,44 @@ function view(
   );
 }
 
+/** Buttons for files that write down what they were pressed for. */
+const noteActions = (
+  note: (name: string) => (...args: unknown[]) => undefined
+): IWorkspaceActions => ({
+  sync: ({ id }) => note('sync')(id),
+  force: ({ id }) => note('force')(id),
+  show: ({ id }, { path }) => note('show')(id, path),
+  keep: ({ id }, { path }, keep) => note('keep')(id, path, keep),
+  fetch: ({ id }, paths) => note('fetch')(id, paths),
+  cancel: ({ id }) => note('cancel sync')(id)
+});
+
 const card = (name: string) => within(screen.getByRole('listitem', { name }));
 const notebookSection = () => screen.getByRole('region', { name: 'This notebook' });
 
 afterEach(cleanup);
 
 describe('the panel', () => {
+  it('shows the files of the notebook in front, and of no other', () => {
+    const model = new FakeModel();
+    const [workspace] = fixtures.workspaceList.workspaces;
+    model.workspaces = [{ ...workspace, kernels: ['k-2'] }];
+    show(model);
+    expect(screen.queryByRole('group', { name: 'Files of this notebook' })).toBeNull();
+    cleanup();
+    model.workspaces = [{ ...workspace, state: 'copying' }];
+    model.operations = [fixtures.sync];
+    const done = show(model);
+    const files = within(notebookSection()).getByRole('group', { name: 'Files of this notebook' });
+    fireEvent.click(within(files).getByRole('button', { name: 'Cancel' }));
+    fireEvent.click(within(files).getByRole('button', { name: 'Keep theirs of data.csv' }));
+    expect(done).toEqual([
+      ['cancel sync', 'op-sync'],
+      ['keep', 'w-1', 'data.csv', 'theirs']
+    ]);
+    expect(files.textContent).toContain('That of gpu-vm');
+  });
+
   it('shows where the notebook runs, and every machine with its size, its state and one button', () => {
     const done = show(new FakeModel());
     expect(notebookSection().textContent).toContain(

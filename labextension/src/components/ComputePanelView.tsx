@@ -10,7 +10,7 @@ import { DefaultAction } from '../settings';
 import { isSignInProblem } from '../signin';
 import { PrimaryAction, usualSeconds } from '../states';
 import { IComputeModel } from '../tokens';
-import { clockText, qualifierOf } from '../words';
+import { clockText, nameOf, qualifierOf } from '../words';
 import { Card } from './Card';
 import { FilterBar } from './FilterBar';
 import { MachineList } from './MachineList';
@@ -18,6 +18,7 @@ import { NewCard } from './NewCard';
 import { Problem } from './Problem';
 import { SignIn } from './SignIn';
 import { ThisNotebook } from './ThisNotebook';
+import { IWorkspaceActions, Workspace } from './Workspace';
 
 export interface IComputePanelViewProps {
   model: IComputeModel;
@@ -38,6 +39,8 @@ export interface IComputePanelViewProps {
   onDetach: () => void;
   onCancel: (operation: IOperation, choice: CancelChoice) => void;
   onAccountMenu: (anchor: HTMLElement) => void;
+  /** What can be done to the notebook's files. */
+  files: IWorkspaceActions;
   onCreate: () => void;
   onRefresh: () => void;
   /** Absent where the page has no settings editor. */
@@ -120,6 +123,7 @@ function Notebook(props: IComputePanelViewProps): React.ReactElement {
   const kernel = model.kernel(notebook?.kernelId ?? null);
   const isElsewhere = kernel?.last_compute !== kernel?.compute;
   const last = isElsewhere ? model.compute(kernel?.last_compute ?? null) : undefined;
+  const workspace = model.workspace(kernel?.id ?? null);
   const canGo = kernel && (kernel.compute !== FREE || machinesOf(model).length > 0);
   return (
     <ThisNotebook
@@ -132,6 +136,20 @@ function Notebook(props: IComputePanelViewProps): React.ReactElement {
       last={last}
       canResume={!!last && canAttach(last, model.runningOn(last.id), kernel)}
       gauge={props.gauge}
+      files={
+        workspace && (
+          <Workspace
+            workspace={workspace}
+            name={nameOf(model.compute(workspace.compute), workspace.compute, trans)}
+            operation={model.operations.find(
+              ({ kind, state, kernel: id }) =>
+                kind === 'sync' && state === 'running' && !!id && workspace.kernels.includes(id)
+            )}
+            actions={props.files}
+            trans={trans}
+          />
+        )
+      }
       onMoveTo={canGo ? props.onMoveTo : undefined}
       onResume={() => last && props.onAction(last, 'attach')}
       onDetach={props.onDetach}

@@ -153,11 +153,10 @@ function Found(props: IFoundProps): React.ReactElement | null {
       {local.length > 0 && (
         <p>
           {trans._n(
-            '%2 lies beside the notebook and is not on %3.',
-            '%2 lie beside the notebook and are not on %3.',
+            '%2 lies beside the notebook, and is there if its folder is copied.',
+            '%2 lie beside the notebook, and are there if its folder is copied.',
             local.length,
-            local.join(', '),
-            name
+            local.join(', ')
           )}
         </p>
       )}

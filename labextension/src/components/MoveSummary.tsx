@@ -1,10 +1,11 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { IAdvice, ICompute, IKernelspec } from '../api';
+import { IAdvice, ICompute, IKernelspec, IWorkspaceEstimate } from '../api';
 import { asProblem } from '../request';
 import { nameOf, priceText, withPoint } from '../words';
 import { AdviceLine } from './AdviceLine';
+import { FilesChoice, IFilesAlong } from './FilesChoice';
 import { IModulesThere, ModulesCheck } from './ModulesCheck';
 
 /** What becomes of a cell that runs. */
@@ -29,6 +30,11 @@ export interface IMoveSummaryProps {
   modules?: IModulesThere;
   /** Absent where there is no code to read. */
   loadAdvice?: () => Promise<IAdvice>;
+  /** Absent where nothing goes along: back to the free tier. */
+  files?: IFilesAlong;
+  onFiles?: (sync: boolean | undefined, estimate: IWorkspaceEstimate | null) => void;
+  /** The state of files that are on the machine where the notebook runs now; absent where none travel. */
+  filesThere?: 'reached' | 'out of reach';
   trans: TranslationBundle;
 }
 
@@ -55,6 +61,16 @@ export function MoveSummary(props: IMoveSummaryProps): React.ReactElement {
           {trans.__('Variables stay behind on %1: run the cells that make them again.', from)}
         </li>
         <li>{trans.__('Until %1 has answered, the notebook stays as it is on %2.', name, from)}</li>
+        {props.filesThere && (
+          <li>
+            {props.filesThere === 'reached'
+              ? trans.__('Files that have changed on %1 come back first.', from)
+              : trans.__(
+                  'Files that have changed on %1 since it was last reached stay there; they come when it is attached again.',
+                  from
+                )}
+          </li>
+        )}
         {props.isShared && <li>{sharedText(props.others, trans)}</li>}
         {isOff && (
           <li>
@@ -70,6 +86,13 @@ export function MoveSummary(props: IMoveSummaryProps): React.ReactElement {
           </li>
         )}
       </ul>
+      {props.files && (
+        <FilesChoice
+          along={props.files}
+          onChoose={(sync, estimate) => props.onFiles?.(sync, estimate)}
+          trans={trans}
+        />
+      )}
       {props.loadKernelspecs && (
         <KernelspecSelect
           load={props.loadKernelspecs}

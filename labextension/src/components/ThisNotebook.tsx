@@ -27,6 +27,8 @@ export interface IThisNotebookProps {
   canResume?: boolean;
   /** How much of where it runs is in use. */
   gauge?: React.ReactNode;
+  /** Its files that travel. */
+  files?: React.ReactNode;
   /** Open the menu of what it can be moved to; absent where there is nothing. */
   onMoveTo?: (anchor: HTMLElement) => void;
   onResume?: () => void;
@@ -47,6 +49,7 @@ export function ThisNotebook(props: IThisNotebookProps): React.ReactElement {
         {sentence(props)}
       </p>
       {kernel && props.gauge}
+      {kernel && props.files}
       {kernel?.problem && <Problem problem={kernel.problem} trans={trans} />}
       {operation && (
         <>
