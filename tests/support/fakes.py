@@ -319,6 +319,9 @@ class FakeWorkspaces:
     def of_kernel(self, kernel_id: str) -> WorkspaceRecord | None:
         return next((r for r in self.rows if kernel_id in r.kernels), None)
 
+    def folder_renamed(self) -> None:
+        """Paths have changed; no folder is looked at here."""
+
     def _find(self, workspace_id: str) -> WorkspaceRecord:
         for row in self.rows:
             if row.id == workspace_id:
