@@ -123,8 +123,8 @@ class Changes:
             row = self._computes.change_power(kind, compute_id, report, cancel, memo)
             if kind == "stop":
                 back = self._stopped(compute_id)
-                if affected:
-                    running.step("return", go_back(len(affected)))
+                if back.count:
+                    running.step("return", go_back(back.count))
             else:
                 running.reach("boot", f"{row.name} boots")
                 remark = self._boot(row, cancel)

@@ -36,6 +36,10 @@ class Return:
         """``moves`` by the notebook's name, or what stands for it."""
         self._moves = moves
 
+    @property
+    def count(self) -> int:
+        return len(self._moves)
+
     def notice(self, affected: list[str]) -> str:
         """What has become of the notebooks that ran there, ``affected``; may be empty. Blocks until they are back, or for
         ``RETURN_SECONDS``."""

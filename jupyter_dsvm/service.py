@@ -287,7 +287,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             last_activity=status.last_activity,
             moving_to=proxy.moving,
             last_compute=self._last_compute(self._paths.get(kernel_id), status.compute),
-            problem=self.deaths.problem(kernel_id, getattr(proxy, "death", None)),
+            problem=self.deaths.problem(kernel_id, proxy.death),
         )
 
     def _in_use(self) -> set[str]:
@@ -467,17 +467,21 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         row = self.known.find(compute)
         language = str(getattr(front, "language", "") or "")
         trip = self.trips.of_new(front, row)
-        backend = self.moves.remote_backend(
-            front,
-            row,
-            kernelspec,
-            language=language,
-            local_name=None,
-            report=report,
-            cancel=cancel or Cancel(),
-            may_start=self.code_may_start if may_start else refuse_to_start,
-            trip=trip,
-        )
+        try:
+            backend = self.moves.remote_backend(
+                front,
+                row,
+                kernelspec,
+                language=language,
+                local_name=None,
+                report=report,
+                cancel=cancel or Cancel(),
+                may_start=self.code_may_start if may_start else refuse_to_start,
+                trip=trip,
+            )
+        except BaseException:
+            trip.gave_up()
+            raise
         for each in trip.notices:
             self.log.warning("A kernel on %s: %s", row.name, each)
         trip.arrived()

@@ -29,6 +29,9 @@ STEP = "files"
 STOP_SECONDS = 60.0
 """Without progress, after which a machine is stopped although not all of its files are back."""
 
+LEAVE_SECONDS = 30.0
+"""The same for a notebook that leaves the machine: whoever brings it back may do so because the machine answers no more."""
+
 LEFT_OUT = "Its files stay on this server, as was asked for."
 
 
@@ -71,7 +74,7 @@ class Trip:
         """Bring back what is on the VM that the kernel runs on now. Blocks; raises ``Cancelled``."""
         space = self._from
         if space is not None and (self._space is None or space.id != self._space.id):
-            problem = bring(space, report, cancel)
+            problem = patiently(self._workspaces, space, report, cancel, LEAVE_SECONDS)
             if problem:
                 self.notices.append(f"Not everything came back from {space.name}: {problem}")
 
@@ -127,7 +130,7 @@ class Trips:
             return [] if now is None else [(STEP, f"Bring the files back from {now.name}")]
         return [(STEP, "Copy the notebook's folder")]
 
-    def of(self, proxy: Any, compute: Compute, sync: bool | None = None) -> Trip:
+    def of(self, proxy: Any, compute: Compute, sync: bool | None = None, new: bool = False) -> Trip:
         """``sync``: whether files travel; None: as it is configured, and not if they are many: then it raises a ``SyncError`` with
         the code ``NeedsYes``, before anything was started. Blocks: the folder here is looked through."""
         workspaces, kernel_id = self._workspaces, proxy.kernel_id
@@ -137,11 +140,11 @@ class Trips:
             return Trip(workspaces, kernel_id, compute.id, None, LEFT_OUT, tell=False)
         folder: Path | None = None
         try:
-            folder = workspaces.folder_of(proxy)
+            folder = workspaces.folder_of(proxy, new)
             place = workspaces.place(compute.id, folder)
             if sync is None:
                 self._ask(folder, compute.name, workspaces.pending(place)[1])
-            return Trip(workspaces, kernel_id, compute.id, workspaces.space(place), "", yes=sync is True)
+            return Trip(workspaces, kernel_id, compute.id, workspaces.space(place, compute.name), "", yes=sync is True)
         except (SyncError, OSError) as e:
             if isinstance(e, SyncError) and e.code == "NeedsYes":
                 raise
@@ -153,7 +156,7 @@ class Trips:
     def of_new(self, front: Any, compute: Compute) -> Trip:
         """Of a kernel that begins there, from a kernelspec. Nobody can be asked: many files do not travel then."""
         try:
-            return self.of(front, compute)
+            return self.of(front, compute, new=True)
         except SyncError as e:
             why = f"Its files stay on this server. {e.message}"
             return Trip(self._workspaces, front.kernel_id, compute.id, None, why)
@@ -178,19 +181,7 @@ class Trips:
         problems = []
         for space in self._workspaces.on(running.value.compute or ""):
             running.reach(STEP, f"Bring the files back from {space.name}")
-            with Patience(running.cancel, STOP_SECONDS) as patience:
-                report = reporting(running)
-
-                def told(progress: Progress, patience: Patience = patience, report: Any = report) -> None:
-                    patience.moved()
-                    report(progress)
-
-                try:
-                    problem = bring(space, told, patience.cancel)
-                except Cancelled:
-                    if running.cancel.is_set():
-                        raise
-                    problem = f"nothing went on for {STOP_SECONDS:.0f} s."
+            problem = patiently(self._workspaces, space, reporting(running), running.cancel, STOP_SECONDS)
             if problem:
                 problems.append(f"Not everything came back from {space.name}: {problem}")
                 running.mention(problems[-1])
@@ -212,6 +203,30 @@ def bring(space: Space, report: Callable[[Progress], None], cancel: threading.Ev
     except Exception as e:
         log.exception("copying the files of %s failed", space.place.folder)
         return f"{type(e).__name__}: {e}."
+
+
+def patiently(
+    workspaces: Workspaces,
+    space: Space,
+    report: Callable[[Progress], None],
+    cancel: threading.Event,
+    seconds: float,
+) -> str:
+    """``bring``, given up where the VM is out of reach, or nothing has gone on for ``seconds``."""
+    if not workspaces.in_reach(space):
+        return f"{space.name} is out of reach."
+    with Patience(cancel, seconds) as patience:
+
+        def told(progress: Progress) -> None:
+            patience.moved()
+            report(progress)
+
+        try:
+            return bring(space, told, patience.cancel)
+        except Cancelled:
+            if cancel.is_set():
+                raise
+            return f"nothing went on for {seconds:.0f} s."
 
 
 class Patience:

@@ -93,7 +93,7 @@ class Workspaces:
         """By kernel that is moving: the compute that it is moving to; what ``kernel_changed`` hears of that is not news."""
         self._linked: dict[str, bool] = {}
         self._looked: set[str] = set()
-        self._left = self._closing = False
+        self._left = self._closing = self._closed = False
         self._cancel = threading.Event()
         self._agenda = Agenda(clock)
         self._pool: ThreadPoolExecutor | None = None
@@ -147,8 +147,9 @@ class Workspaces:
 
     # Places
 
-    def folder_of(self, proxy: object) -> Path:
-        """The folder of a kernel's notebook here. Raises ``FolderRefused`` where there is none, or it may not travel. Blocks."""
+    def folder_of(self, proxy: object, new: bool = False) -> Path:
+        """The folder of a kernel's notebook here. Raises ``FolderRefused`` where there is none, or it may not travel. Blocks.
+        ``new``: it is just being started, and jupyter_server lists its session afterwards."""
         from .sync.refusals import check_workspace, project_folder
 
         root = self._service.root_dir
@@ -156,13 +157,13 @@ class Workspaces:
         named = getattr(proxy, "cwd", None)
         if root is not None:
             path = self._service.path(kernel_id)
-            if path is None:
+            if path is None and not new:
                 self._service.look_for_paths()
                 path = self._service.path(kernel_id)
             if path is not None:
                 folder = project_folder(path.lstrip("/"), root)
-            elif named and Path(os.path.realpath(named)).is_relative_to(os.path.realpath(root)):
-                folder = Path(named)  # it is just being started, and jupyter_server lists its session afterwards
+            elif new and named and Path(os.path.realpath(named)).is_relative_to(os.path.realpath(root)):
+                folder = Path(named)
             else:
                 raise FolderRefused("It belongs to no notebook of this server.", code="NoFolder")
         elif named:
@@ -198,12 +199,12 @@ class Workspaces:
                 new.append(entry.size)
         return len(new), sum(new)
 
-    def space(self, place: Place) -> Space:
-        """The one of that folder there, made if need be."""
+    def space(self, place: Place, name: str = "") -> Space:
+        """The one of that folder there, made if need be. ``name``: the VM's, where it may not have been listed yet."""
         with self._lock:
             found = self._spaces.get(place.id)
             if found is None:
-                name = self._service.known.name(place.compute)
+                name = name or self._service.known.name(place.compute)
                 found = self._spaces[place.id] = Space(place, name, self._open, self.touch)
             return found
 
@@ -322,7 +323,7 @@ class Workspaces:
                 self._off[kernel_id] = _Off(compute, kept.folder, kept.why)
                 self.touch(None)
                 return
-            space = self.space(Place(compute, Path(kept.folder), kept.root, kept.base))
+            space = self.space(Place(compute, Path(kept.folder), kept.root, kept.base), proxy.status.compute_name)
             self._of[kernel_id] = space.id
             space.kernels.add(kernel_id)
         self.touch(space.id)
@@ -556,6 +557,9 @@ class Workspaces:
         with self._lock:
             return self._spaces.get(self._of.get(kernel_id, ""))
 
+    def in_reach(self, space: Space) -> bool:
+        return self._service.connections.stands(space.place.compute)
+
     def on(self, compute: str) -> list[Space]:
         """Those with notebooks there."""
         with self._lock:
@@ -578,12 +582,11 @@ class Workspaces:
 
     def _submit(self, work: Callable[[], object]) -> Future[object] | None:
         with self._lock:
+            if self._closed:
+                return None
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="jupyter-dsvm-files")
-            try:
-                return self._pool.submit(work)
-            except RuntimeError:
-                return None  # it is closed
+            return self._pool.submit(work)
 
     def _later(self, key: str, work: Callable[[], object]) -> None:
         """Have a worker thread do what blocks for files, also if this is about to close. The last of one ``key`` counts."""
@@ -616,6 +619,7 @@ class Workspaces:
         self._cancel.set()
         self._agenda.close()
         with self._lock:
+            self._closed = True
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True)

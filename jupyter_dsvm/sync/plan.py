@@ -78,6 +78,8 @@ class Outcome:
     there: Entry | None = None
     problem: str = ""
     """Why it was not done: a sentence."""
+    secret: bool = False
+    """It was not done since it must never be: the file holds a key. Nothing is wrong, and nothing is to be tried again."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Cancelled, ChangedMeanwhile, SyncError, Unreachable
+from ..errors import Cancelled, ChangedMeanwhile, SecretRefused, SyncError, Unreachable
 from ..relay.fileframes import CHUNK, LARGE, MAX_WAITING, Code, Op, frame, raw
 from ..relay.wire import Frame
 from . import arrivals
@@ -106,18 +106,18 @@ class Changes:
             raise
         except SyncError as e:
             self._folder.changed_meanwhile += isinstance(e, ChangedMeanwhile)
-            self._not_sent(seq, key, action, e.message)
+            self._not_sent(seq, key, action, e.message, isinstance(e, SecretRefused))
             return
         end = {"digest": read.digest, "mtime_ns": read.mtime_ns, "executable": read.executable}
         self._sent[seq] = key, read
         self._channel.put(frame(Op.END, seq, end), cancel=self._cancel)
 
-    def _not_sent(self, seq: int, key: int, action: Action, problem: str) -> None:
+    def _not_sent(self, seq: int, key: int, action: Action, problem: str, secret: bool) -> None:
         if seq in self._sent:  # or it has been refused over there already, or nothing of it was sent
             del self._sent[seq]
             self._channel.put(frame(Op.END, seq, {"drop": True}), cancel=self._cancel)
         if self._todo.pop(key, None) is not None:
-            self._tell(Outcome(action, False, problem=problem))
+            self._tell(Outcome(action, False, problem=problem, secret=secret))
 
     def _agreed_part(self, now: Entry) -> int:
         """How much of a large file is over there already, if it is the beginning of this one."""

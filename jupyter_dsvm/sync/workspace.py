@@ -237,6 +237,7 @@ class Workspace:
             kept.conflicts.update({c.kept_as: c for c in plan.conflicts if c.path in done or c.kept_as in done})
             if kept.base != before or outcomes:
                 self._save(kept)
+        skipped += tuple(Skipped(o.action.path, Side.HERE, "it holds a private key") for o in outcomes if o.secret)
         return replace(self._state(kept, here.tree or {}, new=plan.conflicts), skipped=skipped, **_counted(outcomes))
 
     def _look(self, base: Base, rules: Rules, cancel: threading.Event) -> tuple[Scan, Scan]:
@@ -417,7 +418,7 @@ def _counted(outcomes: list[Outcome]) -> dict[str, Any]:
         "pulled": sum(o.action.side is Side.HERE for o in copied),
         "deleted": sum(o.action.do is Do.DELETE for o in done),
         "bytes": sum(o.action.entry.size for o in copied if o.action.entry is not None),
-        "problems": tuple(o.problem for o in outcomes if not o.done),
+        "problems": tuple(o.problem for o in outcomes if not o.done and not o.secret),
     }
 
 

@@ -1,11 +1,10 @@
-import { Dialog, showDialog } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { addIcon, checkIcon, refreshIcon } from '@jupyterlab/ui-components';
 import { CommandRegistry } from '@lumino/commands';
 import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
-import { canAttach, canChange, canDetach, canResize, canSignOut, machinesOf } from './actions';
-import { ComputeAction, FREE, ICompute, IKernel } from './api';
+import { canAttach, canDetach, canSignOut, machinesOf } from './actions';
+import { FREE, ICompute, IKernel } from './api';
 import { chooseOne } from './choose';
 import { create } from './create';
 import { ICurrentNotebook } from './current';
@@ -15,8 +14,8 @@ import { computeIcon } from './icons';
 import { addMachineCommands } from './machinecommands';
 import { askToMove, IKnownComputes } from './move';
 import { FindOpened } from './opened';
+import { addPowerCommands } from './powercommands';
 import { asProblem } from './request';
-import { resize } from './resize';
 import { ISettings } from './settings';
 import { showTexts } from './texts';
 import { IComputeModel } from './tokens';
@@ -77,11 +76,6 @@ const KERNEL_ARG = {
 const MORE_ARG = {
   type: 'boolean',
   description: 'Whether the label is for a list of machines that does not hold all of them.'
-} as const;
-
-const ASK_ARG = {
-  type: 'boolean',
-  description: 'Whether to ask first also where no notebook runs there.'
 } as const;
 
 /**
@@ -243,129 +237,6 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     }
   });
 
-  /** Stopping or restarting ends the kernels there: say which notebooks lose their variables. `ask`: also where none does. */
-  const confirmed = async (
-    action: ComputeAction,
-    compute: ICompute,
-    ask: boolean
-  ): Promise<boolean> => {
-    const wanted = action === 'stop' ? settings.confirmStop : settings.confirmRestart;
-    if (action === 'start' || (compute.attached.length === 0 && !ask && !wanted)) {
-      return true;
-    }
-    const label = action === 'stop' ? trans.__('Stop') : trans.__('Restart');
-    const files =
-      action === 'stop' && model.workspaces.some(w => w.compute === compute.id && w.state !== 'off')
-        ? trans.__('Files that have changed there come back first.')
-        : '';
-    const answer = await showDialog({
-      title: trans.__('%1 %2?', label, compute.name),
-      body: [
-        compute.attached.length === 0
-          ? trans.__('No notebook of yours runs there. Its disk and what is on it stay.')
-          : trans._n(
-              '%2 runs there. Its variables will be lost; the file and its outputs stay.',
-              'These notebooks run there: %2. Their variables will be lost; the files and their outputs stay.',
-              compute.attached.length,
-              compute.attached.join(', ')
-            ),
-        files
-      ]
-        .filter(Boolean)
-        .join(' '),
-      buttons: [Dialog.cancelButton({ label: trans.__('Cancel') }), Dialog.warnButton({ label })]
-    });
-    return answer.button.accept;
-  };
-
-  const change = (id: string, action: ComputeAction, text: IChangeText): void => {
-    commands.addCommand(id, {
-      label: args => {
-        const compute = computeOf(args);
-        if (args.menu) {
-          return text.short;
-        }
-        return compute ? text.named(compute.name) : text.unnamed;
-      },
-      caption: text.caption,
-      isEnabled: args => {
-        const possible = (c: ICompute) => canChange(c, model.runningOn(c.id), action);
-        const compute = computeOf(args);
-        return args.compute === undefined
-          ? model.computes.some(possible)
-          : !!compute && possible(compute);
-      },
-      describedBy: {
-        args: { ...COMPUTE_ARGS, properties: { ...COMPUTE_ARGS.properties, ask: ASK_ARG } }
-      },
-      execute: async args => {
-        const compute = await pick(args, text.unnamed, c =>
-          canChange(c, model.runningOn(c.id), action)
-        );
-        if (compute && (await confirmed(action, compute, !!args.ask))) {
-          await attempt(text.failed(compute.name), () => model.change(compute.id, action));
-        }
-      }
-    });
-  };
-
-  change(CommandIDs.start, 'start', {
-    short: trans.__('Start'),
-    named: name => trans.__('Start %1', name),
-    unnamed: trans.__('Start a Machine…'),
-    failed: name => trans.__('%1 was not started', name),
-    caption: trans.__('Turn the machine on; it is billed from then on')
-  });
-  change(CommandIDs.stop, 'stop', {
-    short: trans.__('Stop'),
-    named: name => trans.__('Stop %1', name),
-    unnamed: trans.__('Stop a Machine…'),
-    failed: name => trans.__('%1 was not stopped', name),
-    caption: trans.__('Turn the machine off and release it, so that only its disk is billed')
-  });
-  change(CommandIDs.restart, 'restart', {
-    short: trans.__('Restart'),
-    named: name => trans.__('Restart %1', name),
-    unnamed: trans.__('Restart a Machine…'),
-    failed: name => trans.__('%1 was not restarted', name),
-    caption: trans.__('Turn the machine off and on again')
-  });
-
-  commands.addCommand(CommandIDs.resize, {
-    label: args => {
-      const compute = computeOf(args);
-      if (args.menu) {
-        return trans.__('Resize…');
-      }
-      return compute ? trans.__('Resize %1…', compute.name) : trans.__('Resize a Machine…');
-    },
-    caption: trans.__('Give the machine another size; its disk and what is on it stay'),
-    isEnabled: args => {
-      const possible = (c: ICompute) => canResize(c, model.runningOn(c.id));
-      const compute = computeOf(args);
-      return args.compute === undefined
-        ? model.computes.some(possible)
-        : !!compute && possible(compute);
-    },
-    describedBy: {
-      args: {
-        ...COMPUTE_ARGS,
-        properties: {
-          ...COMPUTE_ARGS.properties,
-          withoutGpu: { type: 'boolean', description: 'Whether to show sizes without GPU only.' }
-        }
-      }
-    },
-    execute: async args => {
-      const compute = await pick(args, trans.__('Resize a Machine…'), c =>
-        canResize(c, model.runningOn(c.id))
-      );
-      if (compute) {
-        await resize({ model, compute, trans, withoutGpu: !!args.withoutGpu });
-      }
-    }
-  });
-
   commands.addCommand(CommandIDs.create, {
     label: trans.__('Create a Machine…'),
     caption: trans.__('Have a new Data Science VM made; it is billed from when it runs'),
@@ -406,6 +277,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     execute: () => model.refresh().catch(() => undefined)
   });
 
+  addPowerCommands(commands, { model, trans, settings, computeOf, pick, attempt });
   addMachineCommands(commands, { model, trans, computeOf, pick, attempt });
   addFileCommands(commands, { model, trans, kernelOf, attempt });
   addWaitingCommands(commands, { model, trans, computeOf, pick, attempt, kernelOf });
@@ -429,14 +301,4 @@ export interface ICommandTools {
   ) => Promise<ICompute | undefined>;
   /** Do it, and show what went wrong under this title. */
   attempt: (what: string, action: () => Promise<unknown>) => Promise<void>;
-}
-
-/** The texts of a command that changes a machine. */
-interface IChangeText {
-  /** In the machine's own menu. */
-  short: string;
-  named: (name: string) => string;
-  unnamed: string;
-  failed: (name: string) => string;
-  caption: string;
 }

@@ -61,8 +61,8 @@ export class RunningMachines implements IRunningSessions.IManager {
     return notebooks.length === 0
       ? trans.__('Stop %1? No notebook runs there.', names)
       : trans._n(
-          'Stop %3? %2 runs there. Its variables will be lost; the file and its outputs stay.',
-          'Stop %3? These notebooks run there: %2. Their variables will be lost; the files and their outputs stay.',
+          'Stop %3? %2 runs there. Its variables will be lost, and it goes back to the free tier; the file and its outputs stay.',
+          'Stop %3? These notebooks run there: %2. Their variables will be lost, and they go back to the free tier; the files and their outputs stay.',
           notebooks.length,
           notebooks.join(', '),
           names

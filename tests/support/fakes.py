@@ -11,6 +11,7 @@ from typing import Any
 from jupyter_dsvm.compute.creating import Creation, LocationOffer, NewCompute, SubscriptionOffer
 from jupyter_dsvm.compute.provider import Cancel, Listing, Memo, Report
 from jupyter_dsvm.errors import Cancelled, DSVMError, NotFound, UnknownCompute
+from jupyter_dsvm.kernels.deaths import Death
 from jupyter_dsvm.kernels.kernelspecs import RemoteSpec, parse_specs
 from jupyter_dsvm.kernels.proxy import ProxyStatus
 from jupyter_dsvm.models import (
@@ -195,6 +196,7 @@ class FakeProxy:
             kernelspec="python3", language="python", link=LinkState(LinkPhase.LOCAL, utc_now()), execution_state="idle"
         )
         self.moving: str | None = None
+        self.death: Death | None = None
         self.on_user_cancel: list[Callable[[str], None]] = []
         self.busy = busy
         self.prepare_error: DSVMError | None = None

@@ -90,7 +90,7 @@ describe('the Running section', () => {
     model.computes = [fixtures.free, fixtures.cpu, busy, lab];
     expect(section.shutdownAllConfirmationText()).toBe(
       'Stop cpu-vm, gpu-vm? These notebooks run there: work/analysis.ipynb (gpu-vm), train.ipynb (gpu-vm). ' +
-        'Their variables will be lost; the files and their outputs stay.'
+        'Their variables will be lost, and they go back to the free tier; the files and their outputs stay.'
     );
     section.shutdownAll();
     await waitFor(() =>

@@ -69,8 +69,8 @@ export function SizeChoice(props: ISizeChoiceProps): React.ReactElement {
               />
               <span>
                 {trans._n(
-                  'End the kernel of %2. Its variables will be lost; the file and its outputs stay.',
-                  'End the kernels of %2. Their variables will be lost; the files and their outputs stay.',
+                  'End the kernel of %2. Its variables will be lost, and it goes back to the free tier; the file and its outputs stay.',
+                  'End the kernels of %2. Their variables will be lost, and they go back to the free tier; the files and their outputs stay.',
                   notebooks.length,
                   notebooks.join(', ')
                 )}
