@@ -321,6 +321,9 @@ class FakeWorkspaces:
     def of_kernel(self, kernel_id: str) -> WorkspaceRecord | None:
         return next((r for r in self.rows if kernel_id in r.kernels), None)
 
+    def kernel_changed(self, kernel_id: str, row: object) -> None:
+        """A kernel's row has changed; whose folder it is does not matter here."""
+
     def folder_renamed(self) -> None:
         """Paths have changed; no folder is looked at here."""
 
