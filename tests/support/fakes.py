@@ -37,6 +37,7 @@ from jupyter_dsvm.models import (
 from jupyter_dsvm.operations import OperationStore, Running
 from jupyter_dsvm.ssh.grants import Grant
 from jupyter_dsvm.ssh.hostkeys import HostKeys
+from jupyter_dsvm.workspaces import Workspaces
 
 
 def dsvm(name: str, power: PowerState = PowerState.RUNNING, **more: Any) -> Compute:
@@ -307,9 +308,11 @@ RECORD = WorkspaceRecord(
 
 
 class FakeWorkspaces:
-    """``workspaces.Workspaces`` without files. ``run`` is what a sync does with its operation; it ends it."""
+    """What a page and a cell ask of ``workspaces.Workspaces``, without files; what else is asked of it goes to the ``real`` one.
+    ``run`` is what a sync does with its operation; it ends it."""
 
-    def __init__(self, operations: OperationStore, *records: WorkspaceRecord) -> None:
+    def __init__(self, operations: OperationStore, *records: WorkspaceRecord, real: Workspaces) -> None:
+        self.real = real
         self.operations = operations
         self.rows = list(records)
         self.asked: list[tuple[Any, ...]] = []
@@ -320,12 +323,6 @@ class FakeWorkspaces:
 
     def of_kernel(self, kernel_id: str) -> WorkspaceRecord | None:
         return next((r for r in self.rows if kernel_id in r.kernels), None)
-
-    def kernel_changed(self, kernel_id: str, row: object) -> None:
-        """A kernel's row has changed; whose folder it is does not matter here."""
-
-    def folder_renamed(self) -> None:
-        """Paths have changed; no folder is looked at here."""
 
     def _find(self, workspace_id: str) -> WorkspaceRecord:
         for row in self.rows:
@@ -357,8 +354,8 @@ class FakeWorkspaces:
         if path not in [c.path for c in self._find(workspace_id).conflicts]:
             raise NotFound(f"{path} is no conflict.", code="UnknownConflict")
 
-    def close(self) -> None:
-        pass
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
 
 
 PYTHON3 = {"name": "python3", "argv": ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]}
