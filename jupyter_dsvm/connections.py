@@ -174,7 +174,7 @@ class Connections:
             pipe.hurry()
             time.sleep(0.05)
 
-    def ask(self, compute_id: str, operation: str) -> Future[Any] | None:
+    def ask(self, compute_id: str, operation: str, **arguments: Any) -> Future[Any] | None:
         """Ask a machine whose pipe stands (``VMPipe.call``); None where there is none that does. Opens nothing, waits for nothing,
         and does not keep a pipe open that nobody uses."""
         with self._lock:
@@ -182,7 +182,7 @@ class Connections:
         pipe = slot.pipe if slot is not None else None
         if pipe is None or pipe.phase.value != "up":
             return None
-        return pipe.call(operation)
+        return pipe.call(operation, **arguments)
 
     def stands(self, compute_id: str) -> bool:
         """Whether the machine's pipe stands now. Does not block."""

@@ -89,7 +89,7 @@ class Stage:
             lambda: [FakeFree(), self.cloud], registry=registry, connections=FakeConnections(), **traits
         )
         self.service.allowance._file = self.service.questions._kept._file = None
-        self.workspaces = FakeWorkspaces(self.service.operations_store)
+        self.workspaces = FakeWorkspaces(self.service.operations_store, real=self.service.workspaces)
         self.service.workspaces = self.workspaces  # type: ignore[assignment]
 
     def run(self, line: Any, **options: Any) -> FakeCall:

@@ -72,7 +72,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch, entra: Entra) -> Iterator[FakeCompute
 
     def init(self: DSVMService, *args: Any, **kwargs: Any) -> None:
         original(self, lambda: [FakeFree(), made], registry=kernels, connections=FakeConnections(), **kwargs)
-        self.workspaces = FakeWorkspaces(self.operations_store, RECORD)  # type: ignore[assignment]
+        self.workspaces = FakeWorkspaces(self.operations_store, RECORD, real=self.workspaces)  # type: ignore[assignment]
 
     monkeypatch.setattr(DSVMService, "__init__", init)
     with entra.sign_in() as made.sign_in:

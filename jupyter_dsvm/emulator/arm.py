@@ -28,6 +28,7 @@ from .pacing import Latency, Throttle
 from .records import Operation, Record, Timings, utc
 from .refusal import Refusal
 from .resizing import check_release, checked_size
+from .schedules import Schedules
 from .vm import BootError
 
 Json = dict[str, Any]
@@ -115,6 +116,7 @@ class Arm:
         self.estate = Estate(self.records)
         self.deployments = Deployments(self, self.estate)
         self.deletions = Deletions(self, self.estate)
+        self.schedules = Schedules(self)
         self.newcomers: Json = {}
         """What VMs that are made in deployments have beside what their template says: fields of ``Machine``."""
         self._removed: list[tuple[float, Record]] = []
@@ -427,6 +429,7 @@ class Arm:
 
     async def power_off(self) -> None:
         """End every process of every VM."""
+        self.schedules.close()
         await self.deployments.close()
         tasks = [o.task for o in self.operations.values() if o.task is not None and not o.task.done()]
         for task in tasks:

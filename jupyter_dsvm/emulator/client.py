@@ -250,6 +250,18 @@ class Emulator:
     def revoke_sign_ins(self) -> None:
         self.control("POST", "entra/revoke")
 
+    @property
+    def clock(self) -> Json:
+        """``now`` as Azure's clock has it, the schedules, and what they did (``struck``)."""
+        return self.control("GET", "clock")
+
+    def set_clock(self, now: str) -> Json:
+        """``2026-11-28T11:30:00Z``. What was to strike until then does; returns ``clock``."""
+        return self.control("PUT", "clock", {"now": now})
+
+    def advance(self, seconds: float) -> Json:
+        return self.control("PUT", "clock", {"advance": seconds})
+
     def remove(self, vm: str) -> None:
         """Delete a VM as somebody else would, in the portal."""
         self.control("POST", f"vms/{vm}/remove")

@@ -11,6 +11,7 @@ from . import scenario
 from .faults import Fault
 from .records import Record
 from .refusal import Refusal
+from .schedules import moment_of
 
 if TYPE_CHECKING:
     from .arm import Arm
@@ -27,6 +28,8 @@ CONTROL: list[tuple[str, re.Pattern[str], str]] = [
         ("DELETE", r"/control/faults", "clear_faults"),
         ("PUT", r"/control/timings", "set_timings"),
         ("PUT", r"/control/scenario", "set_scenario"),
+        ("GET", r"/control/clock", "clock"),
+        ("PUT", r"/control/clock", "set_clock"),
         ("GET", r"/control/entra", "entra"),
         ("PUT", r"/control/entra", "set_entra"),
         ("POST", r"/control/entra/enter", "enter_code"),
@@ -70,6 +73,18 @@ class ControlRoutes:
         except (ValueError, TypeError, AttributeError) as error:
             raise Refusal(400, "BadRequest", str(error)) from None
         return vars(self.arm.timings)
+
+    def on_clock(self) -> Json:
+        return self.arm.schedules.state()
+
+    def on_set_clock(self) -> Json:
+        """``{"now": "2026-11-28T11:30:00Z"}`` or ``{"advance": seconds}``; what was to strike in between does."""
+        try:
+            moment = moment_of(self.asked, self.arm.schedules.clock.now)
+            self.arm.schedules.set_clock(moment)
+        except (ValueError, OverflowError) as error:
+            raise Refusal(400, "BadRequest", str(error)) from None
+        return self.arm.schedules.state()
 
     def on_processes(self, name: str) -> Json:
         record = self.arm.by_name(name)

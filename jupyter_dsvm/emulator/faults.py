@@ -12,12 +12,13 @@ OPERATIONS = (
     "start", "deallocate", "restart", "powerOff", "patch", "runCommand", "extension",
     "bootDiagnostics", "get", "instanceView", "list", "graph", "subscriptions", "operation", "network",
     "tenants", "sizes", "skus", "usages", "prices", "gallery",
-    "locations", "group", "deployment", "deployments", "vm", "delete",
+    "locations", "group", "deployment", "deployments", "vm", "delete", "schedule", "setSchedule",
 )  # fmt: skip
 """``get`` is one VM, ``operation`` the address of a long-running operation, ``network`` an interface or public address,
 ``sizes`` those that a VM could have, ``skus`` those of a subscription, ``gallery`` an image in one. ``group`` makes a resource
 group; ``deployment`` is one that is validated or begun, ``deployments`` a look at one; ``network`` and ``vm`` as operations are
-what a deployment makes; ``delete`` is the deletion of anything."""
+what a deployment makes; ``delete`` is the deletion of anything. ``schedule`` is a look at a VM's auto-shutdown, ``setSchedule`` a
+change of it."""
 
 LONG_RUNNING = frozenset(
     {"start", "deallocate", "restart", "powerOff", "patch", "runCommand", "extension", "deployment", "network", "vm"}

@@ -36,6 +36,10 @@ class Subscription:
     """``Disabled``: nothing in it can be changed."""
     forbidden: bool = False
     """The account sees that it is there, and nothing in it."""
+    without_schedules: bool = False
+    """It is not registered for Microsoft.DevTestLab."""
+    actions: tuple[str, ...] = ("*",)
+    """What the account may do there; looked at for auto-shutdown schedules."""
 
     @property
     def free(self) -> bool:

@@ -14,6 +14,7 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timezone
+from email.utils import format_datetime
 from typing import Any, TextIO
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
@@ -31,6 +32,7 @@ from .pacing import delay, quota_headers, throttled
 from .records import Operation, Record
 from .refusal import Refusal
 from .resizing import immutable
+from .schedule_routes import SCHEDULE_ROUTES, ScheduleRoutes
 
 Json = dict[str, Any]
 
@@ -69,6 +71,7 @@ ROUTES: list[tuple[str, re.Pattern[str], str]] = [
         ("POST", r"/providers/microsoft\.resourcegraph/resources", "resource_graph"),
         *OFFER_ROUTES,
         *ACCESS_ROUTES,
+        *SCHEDULE_ROUTES,
     )
 ]
 ACTIONS = {"start": "start", "deallocate": "deallocate", "poweroff": "powerOff", "restart": "restart"}
@@ -76,6 +79,7 @@ KINDS = {"networkinterfaces": "networkInterfaces", "publicipaddresses": "publicI
 OPERATION = {
     "list_all": "list", "list_group": "list", "get_vm": "get", "instance_view": "instanceView", "vm_sizes": "sizes",
     "run_command": "runCommand", "boot_diagnostics": "bootDiagnostics", "put_extension": "extension",
+    "put_schedule": "setSchedule", "delete_schedule": "setSchedule", "schedules": "schedule",
     "subscription": "subscriptions", "resource_graph": "graph", "gallery_image": "gallery",
 }  # fmt: skip
 """What faults, latency and throttles call a route where it is not the route's own name."""
@@ -102,7 +106,7 @@ class Gate:
         return known or (not control and self.directory.accepts(secret.strip(), self._audience))
 
 
-class Handler(DeployRoutes, AccessRoutes, OfferRoutes, ControlRoutes, web.RequestHandler):
+class Handler(DeployRoutes, AccessRoutes, OfferRoutes, ScheduleRoutes, ControlRoutes, web.RequestHandler):
     """One handler for all: tornado's own routing would tell apart what Azure does not (case)."""
 
     def initialize(self, arm: Arm, gate: Gate, base: str, traffic: TextIO | None, budgets: dict[str, int]) -> None:
@@ -236,6 +240,7 @@ class Handler(DeployRoutes, AccessRoutes, OfferRoutes, ControlRoutes, web.Reques
 
     def _finish(self, answer: Json | str | None) -> None:
         self.answer = answer
+        self.set_header("Date", format_datetime(self.arm.schedules.clock.now(), usegmt=True))
         if answer is None:
             if self.get_status() == 204:
                 self.clear_header("Content-Type")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -174,7 +174,7 @@ class FrameRouter:
         """The answer to ``call_ahead``, on a connection that is just being made. Fails like any call."""
         self._calls[AHEAD] = future
 
-    def call(self, operation: str, future: Future[Any]) -> None:
+    def call(self, operation: str, arguments: Mapping[str, Any], future: Future[Any]) -> None:
         if self._writer is None:
             future.set_exception(
                 self._over or Unreachable(f"{self._name} is out of reach just now.", advice="Try again in a moment.")
@@ -182,5 +182,5 @@ class FrameRouter:
             return
         call_id = next(self._call_ids)
         self._calls[call_id] = future
-        self._own.append(Frame(Type.CALL, PIPE, 0, call_body(call_id, {"op": operation})))
+        self._own.append(Frame(Type.CALL, PIPE, 0, call_body(call_id, {**arguments, "op": operation})))
         self.pump()

@@ -204,8 +204,9 @@ class VMPipe:
 
         self._inbox.post(tell)
 
-    def call(self, operation: str) -> Future[Any]:
-        """Ask the far end: ``info``, ``kernels``, ``kernelspecs`` or ``metrics``. Fails with ``DSVMError`` if the pipe is lost."""
+    def call(self, operation: str, **arguments: Any) -> Future[Any]:
+        """Ask the far end: ``info``, ``kernels``, ``kernelspecs``, ``metrics`` or ``activity``; ``keep`` (holder, seconds, why)
+        and ``claim`` (holder, seconds). Fails with ``DSVMError`` if the pipe is lost."""
         self.hurry()
         future: Future[Any] = Future()
 
@@ -213,7 +214,7 @@ class VMPipe:
             if done.cancelled():  # the I/O thread has ended, so this pipe has
                 future.set_exception(self._error or Unreachable(f"The connection to {self.name} was closed."))
 
-        self._io.call(self._router.call, operation, future).add_done_callback(handed)
+        self._io.call(self._router.call, operation, arguments, future).add_done_callback(handed)
         return future
 
     def ssh(self, wait: float = 0.0) -> SSHConnection:

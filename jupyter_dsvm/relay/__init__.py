@@ -25,6 +25,12 @@ The parts, from the bottom up; each knows only those above it:
     memory           what the C library does with free memory
     daemon           the relay: one detached process per kernel
     spawning         how a relay comes to be
+    marks            what our processes are called, so that every account sees which of them work
+    executing        which cells a kernel was given and has not answered                   pure
+    processes        everybody's processes, from /proc
+    terminals        who is logged in                                                      pure
+    leases           which servers want the machine kept on
+    activity         what is going on on the machine; run in a process of its own
     kernelspecs      the kernels that this machine offers
     pipe             the attach pipe between one SSH channel and the relays; the loader calls ``pipe.main()``
     start_ipykernel  run by the kernel's Python: ipykernel without a TCP port

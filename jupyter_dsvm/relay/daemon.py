@@ -34,11 +34,13 @@ from .archive import Archive
 from .attaching import Attaching
 from .calls import CallServer
 from .events import Received
+from .executing import Executing
 from .folders import lock_folder, private_folder
 from .journal import Journal, OutputLimit
 from .lateack import LateAck
 from .listening import listen
 from .loop import Loop
+from .marks import RELAY_BUSY, RELAY_IDLE, mark
 from .process import GRACE
 from .record import write_record
 from .runner import Phase, Runner
@@ -115,6 +117,8 @@ class Relay:
             self._loop.used,
         )
         self._runs = Runs()
+        self._executing = Executing()
+        self._mark = ""
         self._polled: Optional[Any] = None
         self._sockets: List[Any] = []
         self._idle_since = time.monotonic()
@@ -149,6 +153,7 @@ class Relay:
             while not self._finished():
                 self._look_after_folder()
                 self._look_after_memory()
+                self._look_after_mark()
                 self._archive.keep()
                 wait = self._runner.step()
                 self._watch_kernel()
@@ -198,6 +203,13 @@ class Relay:
             if moved - self._tidied_at > memory.KEPT // 4:
                 self._tidied_at = moved
                 memory.give_back()
+
+    def _look_after_mark(self) -> None:
+        """What the process is called says whether a cell runs (``marks``)."""
+        wanted = RELAY_BUSY if self._executing.busy else RELAY_IDLE
+        if wanted != self._mark:
+            self._mark = wanted
+            mark(wanted)
 
     def _look_after_folder(self) -> None:
         """Somebody may have cleared it away. Whoever has a connection keeps it; others find the relay again in a new one."""
@@ -250,6 +262,8 @@ class Relay:
         first, self._incomplete = self._incomplete, None
         if channel is Channel.IOPUB:
             raise WireError("a message for the kernel's IOPub channel")
+        if channel is Channel.SHELL:
+            self._executing.asked(parts)
         self._waiting.append((first, channel, parts))
 
     def _hand_on(self) -> None:
@@ -277,6 +291,7 @@ class Relay:
     def _restart(self, _event: Received) -> None:
         # What the old run had not got yet is not for the new one; the server answers those requests.
         self._waiting.clear()
+        self._executing.reset()
         self._runner.restart()
 
     def _shut_down(self, _event: Received) -> None:
@@ -311,6 +326,8 @@ class Relay:
 
     def _from_kernel(self, channel: Channel, parts: List[bytes]) -> None:
         if channel is not Channel.IOPUB:
+            if channel is Channel.SHELL:
+                self._executing.answered(parts)
             self._say(channel, parts)
             return
         if sum(map(len, parts)) > LONGEST_OUTPUT or len(parts) > MAX_PARTS:
@@ -332,6 +349,7 @@ class Relay:
         self._runs.started(self._session.send(Type.STARTED, json_body(value)), value)
 
     def _kernel_exited(self, code: int, text: str) -> None:
+        self._executing.reset()
         for omitted in self._limit.flush():
             assert isinstance(omitted, dict)
             self._session.send(Type.OMITTED, json_body(omitted))

@@ -23,6 +23,7 @@ from .filescan import Refused, scan, why
 from .filestore import Digests, Incoming, contents, digest_of, link, part
 from .filetree import Tree
 from .inflight import InFlight
+from .marks import PIPE_MARK, mark
 from .stream import Stream
 from .wire import PIPE, Frame, Type, WireError, read_u64, u64_body
 
@@ -382,6 +383,7 @@ def main(stdin_fd: int = 0, stdout_fd: int = 1) -> None:
     """Called by the loader, when what stands on stdin from here on is frames. Returns when stdin ends."""
     logging.basicConfig(stream=sys.stderr, format="files: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    mark(PIPE_MARK)
     try:
         import fcntl
 

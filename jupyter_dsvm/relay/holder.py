@@ -26,6 +26,7 @@ from .folders import private_folder, write_private
 from .hold import Action, End, Hand, Hold, State, Tell, Withdraw
 from .lines import Lines
 from .listening import accept_same_user, listen
+from .marks import HOLDER_MARK, mark
 from .process import GRACE, KernelProcess, start_time
 
 SOCKET = "spare.sock"
@@ -228,6 +229,7 @@ def main() -> None:
     os.dup2(null, CONTROL)
     if null != CONTROL:
         os.close(null)
+    mark(HOLDER_MARK)
     held = lock(order["folder"])
     if held is not None:
         Holder(order, held).run()

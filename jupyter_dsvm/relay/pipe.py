@@ -11,6 +11,7 @@ The pipe keeps nothing that would be missed: it ends when its input does, and th
 from __future__ import annotations
 
 import getpass
+import json
 import logging
 import os
 import platform
@@ -29,8 +30,10 @@ from .daemon import SOCKET
 from .folders import kernel_folder, kernels_folder
 from .inflight import InFlight
 from .inquiry import Inquiry
+from .leases import Lease, LeaseError, Leases
 from .listening import connect
 from .loop import ERR, IN, OUT, Loop
+from .marks import PIPE_MARK, mark
 from .record import read_record, what_became_of_it
 from .spare import spare_of
 from .spawning import spawn
@@ -67,6 +70,7 @@ may take hours to notice that. A server that slept for longer connects anew."""
 
 LISTING_SECONDS = 60.0
 METRICS_SECONDS = 6.0
+ACTIVITY_SECONDS = 12.0
 """Seconds that a process which looks for something here may take."""
 
 MEASURED_LATELY = 60.0
@@ -92,6 +96,8 @@ class Pipe:
         self._readable: Dict[bytes, _Way] = {}  # in the order in which they have their turn
         self._kernelspecs = Inquiry(self._loop, "kernelspecs", self._answer, LISTING_SECONDS)
         self._metrics = Inquiry(self._loop, "metrics", self._answer_metrics, METRICS_SECONDS)
+        self._activity = Inquiry(self._loop, "activity", self._answer_activity, ACTIVITY_SECONDS)
+        self._counters: Optional[List[Any]] = None
         self._cpu_times: List[int] = []
         self._measured = 0.0
         self._open = True
@@ -101,6 +107,11 @@ class Pipe:
             "kernels": self._kernels,
             "kernelspecs": self._kernelspecs.ask,
             "metrics": self._ask_metrics,
+            "activity": self._ask_activity,
+        }
+        self._with_request: Dict[str, Callable[[int, Dict[str, Any]], None]] = {
+            "keep": self._keep,
+            "claim": self._claim,
         }
 
     def run(self) -> None:
@@ -109,7 +120,7 @@ class Pipe:
             while self._open and time.monotonic() < self._heard + SILENT:
                 self._archive.keep()
                 self._watch()
-                self._loop.turn(min(self._kernelspecs.look(), self._metrics.look()))
+                self._loop.turn(min(self._kernelspecs.look(), self._metrics.look(), self._activity.look()))
                 self._take_turns()
                 self._flush()
         finally:
@@ -117,6 +128,7 @@ class Pipe:
                 self._close(way)
             self._kernelspecs.close()
             self._metrics.close()
+            self._activity.close()
 
     def _watch(self) -> None:
         if self._channel.write_fd != self._channel.read_fd:
@@ -271,7 +283,10 @@ class Pipe:
         elif frame.type == Type.CALL:
             call_id, request = read_call(frame.body)
             operation = self._operations.get(str(request.get("op")))
-            if operation is None:
+            with_request = self._with_request.get(str(request.get("op")))
+            if with_request is not None:
+                with_request(call_id, request)
+            elif operation is None:
                 self._answer(call_id, {"error": {"code": "UnknownOperation", "message": f"{request.get('op')!r:.100}"}})
             else:
                 operation(call_id)
@@ -332,6 +347,32 @@ class Pipe:
             self._cpu_times, self._measured = times, time.monotonic()
         self._answer(call_id, value)
 
+    def _ask_activity(self, call_id: int) -> None:
+        self._activity.ask(call_id, [] if self._counters is None else [json.dumps(self._counters)])
+
+    def _answer_activity(self, call_id: int, value: Dict[str, Any]) -> None:
+        """What is busy is counted between two questions, so the pipe keeps what the first was told."""
+        result = value.get("result")
+        counters = result.pop("counters", None) if isinstance(result, dict) else None
+        if counters is not None:
+            self._counters = counters
+        self._answer(call_id, value)
+
+    def _keep(self, call_id: int, request: Dict[str, Any]) -> None:
+        self._leased(
+            call_id, lambda: Leases().keep(request.get("holder"), request.get("seconds"), request.get("why") or "")
+        )
+
+    def _claim(self, call_id: int, request: Dict[str, Any]) -> None:
+        self._leased(call_id, lambda: Leases().claim(request.get("holder"), request.get("seconds")))
+
+    def _leased(self, call_id: int, change: Callable[[], List[Lease]]) -> None:
+        """Small files of this machine's own: at once, like the list of kernels."""
+        try:
+            self._answer(call_id, {"result": [lease.as_json() for lease in change()]})
+        except (LeaseError, OSError) as e:
+            self._answer(call_id, {"error": {"code": "LeaseFailed", "message": str(e)}})
+
 
 def _remove_stale(folder: str) -> None:
     """Unless it is so new that another pipe may just be starting a relay in it."""
@@ -346,4 +387,5 @@ def main(stdin_fd: int = 0, stdout_fd: int = 1) -> None:
     """Called by the loader, when what stands on stdin from here on is frames. Returns when stdin ends."""
     logging.basicConfig(stream=sys.stderr, format="relay: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    mark(PIPE_MARK)
     Pipe(stdin_fd, stdout_fd).run()

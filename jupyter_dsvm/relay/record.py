@@ -23,7 +23,7 @@ def write_record(folder: str, kernel_id: str, kernel_name: str) -> None:
         "kernel_name": kernel_name,
         "pid": os.getpid(),
         "since": time.time(),
-        "boot": _boot_id(),
+        "boot": boot_id(),
     }
     write_private(os.path.join(folder, RECORD), json.dumps(record).encode())
 
@@ -42,12 +42,13 @@ def what_became_of_it(folder: str) -> str:
     record = read_record(folder)
     if not record:
         return "no relay on this machine has this kernel"
-    if record.get("boot") != _boot_id():
+    if record.get("boot") != boot_id():
         return "the machine has been restarted since, and the kernel ended with it"
     return "its relay was killed (perhaps the machine ran out of memory), and the kernel ended with it"
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Another one each time the machine is started; empty where there is none."""
     try:
         with open(_BOOT_ID, encoding="ascii") as f:
             return f.read().strip()

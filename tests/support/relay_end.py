@@ -166,9 +166,9 @@ class PipeEnd:
             assert not self.ended, "the pipe has ended"
             self.turn()
 
-    def ask(self, op: str, seconds: float = 20) -> dict[str, Any]:
+    def ask(self, op: str, seconds: float = 20, /, **arguments: Any) -> dict[str, Any]:
         call_id = uuid.uuid4().int >> 64
-        self.stream.queue([Frame(Type.CALL, PIPE, 0, call_body(call_id, {"op": op}))])
+        self.stream.queue([Frame(Type.CALL, PIPE, 0, call_body(call_id, {**arguments, "op": op}))])
         answers: list[dict[str, Any]] = []
 
         def answered() -> bool:

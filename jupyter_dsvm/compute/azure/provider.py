@@ -45,6 +45,7 @@ from .resizable import Resizable
 
 if TYPE_CHECKING:
     from .client import ArmClient
+    from .schedules import Schedules
 
 PRICES_PATIENCE = 2.0
 """Seconds that a listing waits for prices. Later ones are in the next listing."""
@@ -148,6 +149,13 @@ class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, AzureAccount):
 
     def restart(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         return self._change("restart", compute_id, report, cancel, memo)
+
+    def safety(self, compute_id: str) -> Schedules:
+        """The dead man's switch of a VM: the auto-shutdown schedule that Azure keeps for it. Asks nothing yet."""
+        from .schedules import Schedules  # here, since it is for VMs in use
+
+        machine = self._known(compute_id)
+        return Schedules(self._arm(machine.tenant), machine)
 
     def creation(self, location: str | None = None, subscription: str | None = None) -> Creation:
         """What a new VM can be like."""
