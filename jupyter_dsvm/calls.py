@@ -39,7 +39,7 @@ from .compute.provider import Cancel
 from .compute.sizing import chosen
 from .computes import OFF, PowerKind
 from .errors import BadRequest, Cancelled, DSVMError, NotAllowed, OperationRefused
-from .filewords import state_lines, todo_lines
+from .filewords import force_lines, state_lines, todo_lines
 from .kernels.registry import Call
 from .livesteps import LiveSteps, as_html, moved_text, said, waiting_for_answer
 from .models import (
@@ -289,6 +289,12 @@ def _sync(service: DSVMService, call: Call, arguments: argparse.Namespace) -> An
             else "Bring it back with %dsvm detach, and attach it again without --no-sync.",
             code="NoWorkspace",
         )
+    if record.state is WorkspaceState.OFF:
+        raise OperationRefused(
+            f"No files travel with this notebook on {_here(call)}. {record.text}".strip(),
+            advice="Bring it back with %dsvm detach, and attach it again without --no-sync.",
+            code="NoWorkspace",
+        )
     if arguments.fetch:
         operation = service.workspaces.fetch(record.id, arguments.fetch)
     else:
@@ -299,9 +305,7 @@ def _sync(service: DSVMService, call: Call, arguments: argparse.Namespace) -> An
         now = service.workspaces.of_kernel(call.proxy.kernel_id) or record
         if ended.error is not None:
             problem, kind = ended.error, Cancelled if ended.state is OperationState.CANCELLED else DSVMError
-            advice = problem.advice
-            if now.state is WorkspaceState.HALTED and "--force" not in advice:
-                advice = f"{advice} %dsvm sync --force does it all the same.".strip()
+            advice = " ".join([problem.advice, *force_lines(now, [problem.advice])]).strip()
             raise kind(problem.message, advice=advice, code=problem.code)
     return said(ended.notice or f"{now.text.rstrip('.')}.", todo_lines(now), notes)
 

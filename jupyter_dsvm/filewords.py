@@ -8,33 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .models import WorkspaceFile, WorkspaceRecord, WorkspaceState
+from .space import mb
 
 MOST = 5
 """Names in one sentence or list; the panel has all of them."""
-
-UNITS = ("kB", "MB", "GB", "TB")
-
-
-def bytes_words(count: int) -> str:
-    """``84 MB``, as file managers have it: thousands."""
-    if count < 1000:
-        return f"{count} B"
-    value = float(count)
-    for unit in UNITS:
-        value /= 1000
-        if value < 999.5 or unit == UNITS[-1]:
-            break
-    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
 
 
 def state_lines(record: WorkspaceRecord) -> list[str]:
     """For ``%dsvm status``: the state, and what it leaves to do."""
     lines = [f"Its files: {record.text.rstrip('.')}."]
-    if record.problem is not None:
-        lines.append(f"{record.problem.message} {record.problem.advice}".strip())
-    if record.state is WorkspaceState.HALTED and "--force" not in lines[-1]:
-        lines.append("%dsvm sync --force does it all the same.")
-    return [*lines, *todo_lines(record)]
+    problem = record.problem
+    if problem is not None:
+        said = "" if problem.message.rstrip(".") == record.text.rstrip(".") else problem.message
+        lines.append(f"{said} {problem.advice}".strip())
+    return [line for line in [*lines, *force_lines(record, lines), *todo_lines(record)] if line]
+
+
+def force_lines(record: WorkspaceRecord, said: Sequence[str]) -> list[str]:
+    """How to have done what a sync had stopped before, unless that is ``said`` already."""
+    halted = record.state is WorkspaceState.HALTED and (record.problem is None or record.problem.code != "NeedsYes")
+    return ["%dsvm sync --force does it all the same."] if halted and not any("--force" in s for s in said) else []
 
 
 def todo_lines(record: WorkspaceRecord) -> list[str]:
@@ -59,9 +52,7 @@ def todo_lines(record: WorkspaceRecord) -> list[str]:
 
 
 def _listed(files: Sequence[WorkspaceFile]) -> str:
-    named = [
-        f"{_shown(f.path)} ({bytes_words(f.size)})" if f.size is not None else _shown(f.path) for f in files[:MOST]
-    ]
+    named = [f"{_shown(f.path)} ({mb(f.size)})" if f.size is not None else _shown(f.path) for f in files[:MOST]]
     left = len(files) - len(named)
     if left:
         named.append(f"{left} more")

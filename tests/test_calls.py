@@ -89,8 +89,7 @@ class Stage:
             lambda: [FakeFree(), self.cloud], registry=registry, connections=FakeConnections(), **traits
         )
         self.service.allowance._file = self.service.questions._kept._file = None
-        self.workspaces = FakeWorkspaces(self.service.operations_store, real=self.service.workspaces)
-        self.service.workspaces = self.workspaces  # type: ignore[assignment]
+        self.workspaces = FakeWorkspaces(self.service)
 
     def run(self, line: Any, **options: Any) -> FakeCall:
         call = FakeCall(self.proxy, line, **options)
@@ -630,6 +629,10 @@ def test_sync_where_no_files_travel_says_how_they_would():
         there = s.run("sync").error
         assert there["message"] == "No files travel with this notebook on cpu-vm."
         assert "%dsvm detach" in there["advice"]
+        s.workspaces.rows = [replace(RECORD, state=WorkspaceState.OFF, text="Its files stay on this server.")]
+        off = s.run("sync").error
+        assert off["message"] == "No files travel with this notebook on cpu-vm. Its files stay on this server."
+        assert s.workspaces.asked == []
 
 
 @pytest.mark.parametrize(

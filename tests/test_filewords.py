@@ -4,30 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
-from jupyter_dsvm.filewords import MOST, bytes_words, state_lines, todo_lines
+from jupyter_dsvm.filewords import MOST, state_lines, todo_lines
 from jupyter_dsvm.models import Problem, WorkspaceConflict, WorkspaceFile, WorkspaceState
 from support.fakes import RECORD
-
-
-@pytest.mark.parametrize(
-    ("count", "words"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (9_949, "9.9 kB"),
-        (9_960, "10 kB"),
-        (999_499, "999 kB"),
-        (999_600, "1.0 MB"),
-        (84_000_000, "84 MB"),
-        (3_200_000_000, "3.2 GB"),
-        (5_000_000_000_000_000, "5000 TB"),
-    ],
-)
-def test_sizes(count: int, words: str):
-    assert bytes_words(count) == words
 
 
 def test_what_is_left_to_do_is_named_with_what_to_do():
@@ -38,7 +17,7 @@ def test_what_is_left_to_do_is_named_with_what_to_do():
         "out does not travel; the Compute panel says why.",
     ]
     several = replace(RECORD, conflicts=(), skipped=(WorkspaceFile("a"), WorkspaceFile("b", 5)), left_there=())
-    assert todo_lines(several) == ["a and b (5 B) do not travel; the Compute panel says why."]
+    assert todo_lines(several) == ["a and b (5 bytes) do not travel; the Compute panel says why."]
     assert todo_lines(replace(several, skipped=())) == []
 
 
@@ -48,7 +27,7 @@ def test_of_many_some_are_named_and_the_rest_counted():
     lines = todo_lines(replace(RECORD, conflicts=conflicts, left_there=files, skipped=()))
     assert len(lines) == MOST + 2
     assert lines[MOST].startswith("2 more files were changed on both sides")
-    assert lines[MOST + 1].startswith("f0 (1.0 kB), f1 (1.0 kB), ")
+    assert lines[MOST + 1].startswith("f0 (1 kB), f1 (1 kB), ")
     assert " and 1 more stay on the machine" in lines[MOST + 1]
 
 
@@ -67,5 +46,8 @@ def test_a_sync_that_stopped_says_why_and_how_to_go_on():
         "7 of 9 files would be deleted there. Look at the folder here.",
         "%dsvm sync --force does it all the same.",
     ]
+    much = replace(problem, code="NeedsYes", advice="`%dsvm sync --yes` copies them.")
+    asks = replace(halted, text=much.message, problem=much, skipped=())
+    assert state_lines(asks) == ["Its files: 7 of 9 files would be deleted there.", "`%dsvm sync --yes` copies them."]
     told = replace(halted, problem=replace(problem, advice="Use %dsvm sync --force."), skipped=())
     assert len(state_lines(told)) == 2

@@ -38,7 +38,7 @@ LAYERS: list[tuple[int, list[str]]] = [
     (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "advising", "workspaces", "space", "travelling", "trips", "keptplaces"]),
-    (4, ["service", "machines", "calls", "terminals", "offers", "questions", "completion"]),
+    (4, ["service", "machines", "calls", "terminals", "offers", "questions", "completion", "filewords"]),
     (5, ["routes", "handlers", "workspace_routes", "websocket", "frames"]),
     (5, ["cli", "access_command", "signin_command", "create_command", "remote_access", "remote_accounts"]),
     (5, ["demo", "doctor", "install", "advise_command"]),

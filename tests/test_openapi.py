@@ -72,7 +72,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch, entra: Entra) -> Iterator[FakeCompute
 
     def init(self: DSVMService, *args: Any, **kwargs: Any) -> None:
         original(self, lambda: [FakeFree(), made], registry=kernels, connections=FakeConnections(), **kwargs)
-        self.workspaces = FakeWorkspaces(self.operations_store, RECORD, real=self.workspaces)  # type: ignore[assignment]
+        made.workspaces = FakeWorkspaces(self, RECORD)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(DSVMService, "__init__", init)
     with entra.sign_in() as made.sign_in:
@@ -227,8 +227,7 @@ async def test_every_operation_of_the_file(
     await ask("syncWorkspace", 202, "POST", "workspaces/w1/sync")
     await ask("resolveConflict", 204, "POST", "workspaces/w1/conflicts", {"path": "data.csv", "keep": "theirs"})
     await ask("fetchFiles", 202, "POST", "workspaces/w1/fetch", {"paths": ["model.bin"]})
-    workspaces: Any = service.workspaces
-    assert workspaces.asked == [
+    assert cloud.workspaces.asked == [  # type: ignore[attr-defined]
         ("estimate", "k1", "azure:rich"),
         ("sync", "w1", "push", True, True),
         ("sync", "w1", "both", False, False),

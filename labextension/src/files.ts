@@ -6,7 +6,7 @@ import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
 import { IKernel, IOperation, IWorkspace, IWorkspaceConflict, Keep } from './api';
 import { CommandIDs } from './commands';
-import { IWorkspaceActions } from './components/Workspace';
+import { IWorkspaceActions, NEEDS_YES } from './components/Workspace';
 import { asProblem } from './request';
 import { showTexts } from './texts';
 import { IComputeModel } from './tokens';
@@ -37,8 +37,10 @@ export function fileActions(tools: IFileTools): IWorkspaceActions {
     sync: ({ id }) => void attempt(notCopied, () => model.sync(id)),
     force: workspace =>
       void attempt(notCopied, async () => {
-        if (await confirmForce(workspace, model, trans)) {
-          await model.sync(workspace.id, { force: true, yes: true });
+        if (workspace.problem?.code === NEEDS_YES) {
+          await model.sync(workspace.id, { yes: true });
+        } else if (await confirmForce(workspace, model, trans)) {
+          await model.sync(workspace.id, { force: true });
         }
       }),
     show: commands.hasCommand(OPEN_FILE)
@@ -47,8 +49,8 @@ export function fileActions(tools: IFileTools): IWorkspaceActions {
             showBoth(commands, workspace, conflict)
           )
       : undefined,
-    keep: ({ id }, { path }, keep: Keep) =>
-      void attempt(trans.__('%1 stays as it is', path), () => model.resolve(id, path, keep)),
+    keep: ({ id }, { path, kept_as }, keep: Keep) =>
+      void attempt(trans.__('%1 stays as it is', path), () => model.resolve(id, kept_as, keep)),
     fetch: ({ id }, paths) => void attempt(notCopied, () => model.fetch(id, paths)),
     cancel: ({ id }: IOperation) => {
       // It may have ended in between, and then its end is shown.

@@ -37,7 +37,7 @@ export function filesTone({ state }: IWorkspace): Tone {
 
 /** “84 MB, in step”, “2 conflicts”; where only the server knows more, its words. */
 export function filesText(workspace: IWorkspace, trans: TranslationBundle): string {
-  const { state, bytes, conflicts, text } = workspace;
+  const { state, bytes, conflicts, problem, text } = workspace;
   switch (state) {
     case 'in_step':
       return trans.__('%1, in step', bytesText(bytes, trans));
@@ -49,9 +49,9 @@ export function filesText(workspace: IWorkspace, trans: TranslationBundle): stri
         bytesText(bytes, trans)
       );
     case 'halted':
-      return trans.__('Nothing was copied, because it looked wrong');
+      return trans.__('Nothing was copied');
     case 'failed':
-      return text || trans.__('The files could not be copied');
+      return text && text !== problem?.message ? text : trans.__('The files could not be copied');
     case 'waiting':
       return text || trans.__('Not looked at yet');
     case 'copying':

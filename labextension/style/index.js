@@ -1,4 +1,5 @@
 import './base.css';
 import './status.css';
 import './gauge.css';
+import './files.css';
 import './advice.css';

@@ -34,10 +34,10 @@ from jupyter_dsvm.models import (
     WorkspaceState,
     utc_now,
 )
-from jupyter_dsvm.operations import OperationStore, Running
+from jupyter_dsvm.operations import Running
+from jupyter_dsvm.service import DSVMService
 from jupyter_dsvm.ssh.grants import Grant
 from jupyter_dsvm.ssh.hostkeys import HostKeys
-from jupyter_dsvm.workspaces import Workspaces
 
 
 def dsvm(name: str, power: PowerState = PowerState.RUNNING, **more: Any) -> Compute:
@@ -308,12 +308,13 @@ RECORD = WorkspaceRecord(
 
 
 class FakeWorkspaces:
-    """What a page and a cell ask of ``workspaces.Workspaces``, without files; what else is asked of it goes to the ``real`` one.
+    """What is asked of ``workspaces.Workspaces`` by hand, without files: it takes the place of those methods of a service's own.
     ``run`` is what a sync does with its operation; it ends it."""
 
-    def __init__(self, operations: OperationStore, *records: WorkspaceRecord, real: Workspaces) -> None:
-        self.real = real
-        self.operations = operations
+    def __init__(self, service: DSVMService, *records: WorkspaceRecord) -> None:
+        self.operations = service.operations_store
+        for name in ("records", "of_kernel", "estimate", "sync", "fetch", "resolve"):
+            setattr(service.workspaces, name, getattr(self, name))
         self.rows = list(records)
         self.asked: list[tuple[Any, ...]] = []
         self.run: Callable[[Running], object] = lambda running: running.done("In step: 3 files came here.")
@@ -353,9 +354,6 @@ class FakeWorkspaces:
         self.asked.append(("resolve", workspace_id, path, keep))
         if path not in [c.path for c in self._find(workspace_id).conflicts]:
             raise NotFound(f"{path} is no conflict.", code="UnknownConflict")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
 
 
 PYTHON3 = {"name": "python3", "argv": ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]}

@@ -61,7 +61,7 @@ describe('the buttons for files', () => {
     await settle();
     expect(model.done).toEqual([
       ['sync', 'w-1', {}],
-      ['resolve', 'w-1', 'data.csv', 'theirs'],
+      ['resolve', 'w-1', 'data (gpu-vm 2026-11-21 10.00).csv', 'theirs'],
       ['fetch', 'w-1', ['model.bin']],
       ['cancel', 'op-sync', false]
     ]);
@@ -77,7 +77,14 @@ describe('the buttons for files', () => {
     expect(model.done).toEqual([]);
     actions().force(workspace);
     await press('Sync anyway');
-    expect(model.done).toEqual([['sync', 'w-1', { force: true, yes: true }]]);
+    expect(model.done).toEqual([['sync', 'w-1', { force: true }]]);
+  });
+
+  it('copy what is much without asking again: the button says it', async () => {
+    const problem = { ...fixtures.problem, code: 'NeedsYes' };
+    actions().force({ ...workspace, state: 'halted', problem });
+    await settle();
+    expect(model.done).toEqual([['sync', 'w-1', { yes: true }]]);
   });
 
   it('open both versions side by side, where files can be opened', async () => {

@@ -143,10 +143,14 @@ describe('a notebook’s files', () => {
     expect(button('Sync now')).toBeNull();
     fireEvent.click(button('Sync anyway…')!);
     fireEvent.click(button('Look again')!);
+    expect(screen.getByRole('status').textContent).toBe('Nothing was copied.');
     expect(done).toEqual([
       ['force', 'w-1'],
       ['sync', 'w-1']
     ]);
+    cleanup();
+    show({ ...quiet, state: 'halted', problem: { ...problem, code: 'NeedsYes' } });
+    expect(button('Copy all of it')).not.toBeNull();
   });
 
   it('say what failed, and try again', () => {

@@ -47,7 +47,8 @@ export function FilesChoice(props: IFilesChoiceProps): React.ReactElement {
 
   const isRefused = estimate?.allowed === false;
   const isChecked = !isRefused && (said ?? (estimate?.needs_yes ? false : (before ?? true)));
-  React.useEffect(() => {
+  // At once, so that what is seen is what is sent.
+  React.useLayoutEffect(() => {
     onChoose(estimate || said !== undefined ? isChecked : undefined, estimate);
   }, [isChecked, estimate, said]);
 

@@ -8,13 +8,16 @@ import { useKeptFocus } from './keptFocus';
 import { Problem } from './Problem';
 import { ToneIcon } from './ToneIcon';
 
+/** The code of a sync that stopped because it is much, and copies all of it once a person has said so. */
+export const NEEDS_YES = 'NeedsYes';
+
 /** Names in one list; of more it says how many. */
 const MOST = 50;
 
 /** What a person can have done to a workspace's files. */
 export interface IWorkspaceActions {
   sync(workspace: IWorkspace): void;
-  /** Do what a sync had stopped before; a person is asked first. */
+  /** Do what a sync had stopped before; where that may delete something, a person is asked first. */
   force(workspace: IWorkspace): void;
   /** Open both versions side by side; absent where the page opens no files. */
   show?: (workspace: IWorkspace, conflict: IWorkspaceConflict) => void;
@@ -48,18 +51,30 @@ export function Workspace(props: IWorkspaceProps): React.ReactElement {
       aria-label={trans.__('Files of this notebook')}
       data-state={state}
     >
-      <State {...props} />
+      <State {...props}>
+        {canSync && state !== 'failed' && (
+          <button data-first className="jp-Dsvm-textButton" onClick={() => actions.sync(workspace)}>
+            {trans.__('Sync now')}
+          </button>
+        )}
+      </State>
       {state === 'halted' && (
         <Problem problem={problem} trans={trans}>
           <button data-first className="jp-mod-styled" onClick={() => actions.force(workspace)}>
-            {trans.__('Sync anyway…')}
+            {problem?.code === NEEDS_YES ? trans.__('Copy all of it') : trans.__('Sync anyway…')}
           </button>
           <button className="jp-mod-styled" onClick={() => actions.sync(workspace)}>
             {trans.__('Look again')}
           </button>
         </Problem>
       )}
-      {state === 'failed' && problem && <Problem problem={problem} trans={trans} />}
+      {state === 'failed' && (
+        <Problem
+          problem={problem}
+          onRetry={canSync ? () => actions.sync(workspace) : undefined}
+          trans={trans}
+        />
+      )}
       {conflicts.length > 0 && <Conflicts {...props} />}
       {left.length > 0 && (
         <Left
@@ -71,18 +86,11 @@ export function Workspace(props: IWorkspaceProps): React.ReactElement {
         />
       )}
       {skipped.length > 0 && <Skipped files={skipped} trans={trans} />}
-      {canSync && (
-        <div className="jp-Dsvm-buttons">
-          <button data-first className="jp-mod-styled" onClick={() => actions.sync(workspace)}>
-            {state === 'failed' ? trans.__('Try again') : trans.__('Sync now')}
-          </button>
-        </div>
-      )}
     </div>
   );
 }
 
-function State(props: IWorkspaceProps): React.ReactElement {
+function State(props: IWorkspaceProps & { children?: React.ReactNode }): React.ReactElement {
   const { workspace, operation, actions, trans } = props;
   const text = withPoint(filesText(workspace, trans));
   const isCopying = workspace.state === 'copying';
@@ -95,6 +103,7 @@ function State(props: IWorkspaceProps): React.ReactElement {
         <p className="jp-Dsvm-hidden" role="status" aria-live="polite">
           {isCopying ? trans.__('Files are being copied.') : text}
         </p>
+        {props.children}
       </div>
       {isCopying && (
         <div className="jp-Dsvm-operation">
