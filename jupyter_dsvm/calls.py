@@ -6,6 +6,7 @@ Who may do what follows where the call came from, never what it says:
 verb               from a kernel on this server            from a kernel on a VM, while a request of the user runs there
 =================  ======================================  =====================================================
 list status help   yes                                     yes
+advise             yes                                     yes; nothing of files here but which libraries and calls
 attach             yes; starting as *may it start* says    to a machine that runs
                                                            (not ``--yes``)
 detach             yes                                     yes
@@ -33,6 +34,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from .accounts import ended, outcome_text, prompt_text
+from .advice import advice_html, advice_text
 from .compute.provider import Cancel
 from .compute.sizing import chosen
 from .computes import OFF, PowerKind
@@ -211,7 +213,15 @@ def status_text(service: DSVMService, proxy: Any) -> str:
         lines.append(
             f"The last move did not happen: {operations[0].error.message} {operations[0].error.advice}".strip()
         )
+    lines += service.advising.fallen_back(proxy.kernel_id, status.compute)
     return "\n".join(lines)
+
+
+def _advise(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:
+    service.look_for_paths()
+    # A VM learns nothing of the files here, their sizes included.
+    advice = service.advising.of_kernel(call.proxy.kernel_id, private=not call.trusted)
+    return {"text": advice_text(advice), "html": advice_html(advice)}
 
 
 def _help(_service: DSVMService, _call: Call, arguments: argparse.Namespace) -> Answer:
@@ -405,6 +415,7 @@ ACTS: dict[str, Callable[[DSVMService, Call, argparse.Namespace], Answer]] = {
     "help": _help,
     "list": _list,
     "status": _status,
+    "advise": _advise,
     "attach": _attach,
     "detach": _detach,
     "sync": _sync,

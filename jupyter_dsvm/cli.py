@@ -19,7 +19,7 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir
 
-from . import access_command, create_command, signin_command
+from . import access_command, advise_command, create_command, signin_command
 from .compute.provider import Cancel
 from .computes import PowerKind
 from .errors import Cancelled, ConfigurationError, DSVMError
@@ -103,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     resize.add_argument("size", metavar="SIZE", help="such as NC4as_T4_v3; `jupyter dsvm sizes NAME` lists them")
     resize.add_argument("--json", action="store_true", help="print the machine as JSON when it is done")
 
+    advise_command.add_arguments(
+        command("advise", _advise, "Say whether a notebook gains from a GPU, how much memory it needs, and what fits.")
+    )
     create_command.add_arguments(
         command("create", _create, "Make a Data Science VM. It costs money from when it runs.")
     )
@@ -237,6 +240,11 @@ def _install(arguments: argparse.Namespace) -> int:
         for m in made:
             say(f"{m.display_name}: {m.name} in {m.path}")
     return 0
+
+
+def _advise(arguments: argparse.Namespace) -> int:
+    with service() as s:
+        return advise_command.run(s, arguments, show, print)
 
 
 def _signin(arguments: argparse.Namespace) -> int:

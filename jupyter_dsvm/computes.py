@@ -112,6 +112,7 @@ class Computes:
         self._known: dict[str, _Known] = {}
         self._changes: dict[str, _Change] = {}
         self._denials = Denials()
+        self._offers: dict[str, tuple[SizeOffer, ...]] = {}
         self._as_of: str | None = None
         self._listings = 0
         self._closed = False
@@ -204,6 +205,7 @@ class Computes:
 
     def account_changed(self) -> None:
         """What one account may not do, another may. Does not block."""
+        self._offers.clear()
         if self._denials.account_changed():
             self._changed(None)
 
@@ -380,7 +382,13 @@ class Computes:
 
     def sizes(self, compute_id: str) -> tuple[Sequence[SizeOffer], str]:
         """The sizes that a machine could have, and what a resize does to it. Blocks while the cloud is asked."""
-        return self.provider(compute_id).sizes(compute_id)
+        offers, notice = self.provider(compute_id).sizes(compute_id)
+        self._offers[compute_id] = tuple(offers)
+        return offers, notice
+
+    def offers(self) -> dict[str, tuple[SizeOffer, ...]]:
+        """The sizes that machines could have, of those that somebody has asked for. Asks nobody."""
+        return dict(self._offers)
 
     def resize(self, compute_id: str, size: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         """Return once it has that size, and runs if it ran. Blocks for minutes. ``size`` as ``sizing.canonical`` gives it, so

@@ -92,7 +92,8 @@ class Environments:
             return []
         pipe = self._connections.open(row, Cancel())
         python = self._python(pipe, row, kernelspec, local_name)
-        found = self._find(pipe, python, list(names), timeout) if python.command else {}
+        answer = self._ask(pipe, python, "find_modules.py", list(names), timeout) if python.command else {}
+        found = {n: answer[n] for n in names if isinstance(answer.get(n), bool)}
         listed = []
         for name in names:
             there = found.get(name)
@@ -104,12 +105,23 @@ class Environments:
             listed.append(Module(name, package_of(name) if state == "missing" else "", state))
         return listed
 
+    def gpu_libraries(
+        self, compute: str, kernelspec: str | None, names: Sequence[str], local_name: str | None, timeout: float
+    ) -> dict[str, Any]:
+        """What ``kernels/find_gpu.py`` says there of the driver and of how these libraries were built; empty where it says nothing.
+        Blocks for ``timeout`` seconds at most, once connected; raises as ``modules`` does. Its values may be anything."""
+        row = self._running(compute)
+        pipe = self._connections.open(row, Cancel())
+        python = self._python(pipe, row, kernelspec, local_name)
+        return self._ask(pipe, python, "find_gpu.py", list(names), timeout) if python.command else {}
+
     @staticmethod
-    def _find(pipe: VMPipe, python: KernelPython, names: list[str], timeout: float) -> dict[str, bool]:
+    def _ask(pipe: VMPipe, python: KernelPython, program: str, names: list[str], timeout: float) -> dict[str, Any]:
+        """Have a kernel's Python run a program of ours; the object that it prints, empty where it prints none."""
         try:
             _, out, _ = pipe.ssh().run(
                 python.line,
-                _program("find_modules.py", names, dict(python.spec.env), MARK),
+                _program(program, names, dict(python.spec.env), MARK),
                 timeout=timeout,
                 limit=CHECK_OUTPUT,
             )
@@ -120,10 +132,7 @@ class Environments:
             answer = json.loads(said.partition("\n")[0])
         except ValueError:
             return {}
-        asked = set(names)
-        return (
-            {n: v for n, v in answer.items() if n in asked and isinstance(v, bool)} if isinstance(answer, dict) else {}
-        )
+        return answer if isinstance(answer, dict) else {}
 
     # Installing
 

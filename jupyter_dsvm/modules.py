@@ -97,7 +97,7 @@ def imported(sources: Iterable[str]) -> list[str]:
     nothing and leaves the others; so does an import whose failure the code itself deals with, or that only a type checker sees."""
     found: dict[str, None] = {}
     for source in sources:
-        tree = _parse(source)
+        tree = parsed(source)
         if tree is None:
             continue
         for name in _imports(tree.body):
@@ -109,7 +109,7 @@ def imported(sources: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def _parse(source: str) -> ast.Module | None:
+def parsed(source: str) -> ast.Module | None:
     """A cell as Python, with what only IPython understands taken out."""
     source = source.lstrip("\ufeff")
     magic = re.match(r"\s*%%(\w+)[^\n]*\n?", source)
@@ -126,6 +126,12 @@ def _parse(source: str) -> ast.Module | None:
                 return ast.parse("\n".join(map(_plain, source.split("\n"))))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def extensions(source: str) -> list[str]:
+    """The IPython extensions that a cell loads with ``%load_ext``. They say what libraries do that are imported afterwards."""
+    words = [line.split() for line in source.split("\n")]
+    return [w[1] for w in words if len(w) == 2 and w[0] in ("%load_ext", "%reload_ext") and len(w[1]) <= MAX_NAME]
 
 
 def _plain(line: str) -> str:
@@ -154,10 +160,10 @@ def _imports(body: Sequence[ast.stmt]) -> Iterator[str]:
         elif isinstance(node, ast.Call):
             yield from _by_call(node)
         children = list(ast.iter_child_nodes(node))
-        if isinstance(node, ast.Try) and any(map(_is_about_imports, node.handlers)):
+        if isinstance(node, ast.Try) and any(map(is_about_imports, node.handlers)):
             # What is tried and what stands in for it: the code gets on without either.
             children = [c for part in (node.orelse, node.finalbody) for c in part]
-        elif isinstance(node, ast.If) and _is_for_type_checkers(node.test):
+        elif isinstance(node, ast.If) and is_for_type_checkers(node.test):
             children = list(node.orelse)
         waiting.extend(reversed(children))
 
@@ -172,7 +178,7 @@ def _by_call(node: ast.Call) -> Iterator[str]:
             yield first.value
 
 
-def _is_about_imports(handler: ast.ExceptHandler) -> bool:
+def is_about_imports(handler: ast.ExceptHandler) -> bool:
     if handler.type is None:
         return True
     caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
@@ -182,7 +188,7 @@ def _is_about_imports(handler: ast.ExceptHandler) -> bool:
     )
 
 
-def _is_for_type_checkers(test: ast.expr) -> bool:
+def is_for_type_checkers(test: ast.expr) -> bool:
     return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
         isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
     )

@@ -7,7 +7,10 @@ elsewhere (nbclient, a console) there is no root folder, and nothing here has an
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,7 @@ from .models import FREE, KernelRecord, Module, Operation, OperationState
 from .modules import imported
 
 if TYPE_CHECKING:
+    from .advising import Advising
     from .computes import Computes
     from .connections import Connections
     from .operations import OperationStore, Running
@@ -41,6 +45,7 @@ class NotebookFiles:
     registry: Any
     spawn: Callable[[Running, Callable[[], object]], None]
     _kernel_changed: Callable[[str], None]
+    advising: Advising
 
     def _join_notebooks(self, file: Path) -> None:
         self.root_dir: Path | None = None
@@ -60,6 +65,10 @@ class NotebookFiles:
             return None
         file = self.root_dir / path.lstrip("/")
         return None if ".." in file.parts else file
+
+    def notebook_file(self, kernel_id: str) -> Path | None:
+        """The file of a kernel's notebook here, if it has one that is known; it need not exist any more. Does not block."""
+        return self._file(self._paths.get(kernel_id))
 
     # Where it last ran
 
@@ -125,11 +134,19 @@ class NotebookFiles:
 
         For the magic, and for a move from the page that had to start its machine. Blocks for some seconds at most, and never
         raises: it is a hint."""
+        until = time.monotonic() + NOTES_SECONDS
+        gpu = self.advising.begin_look_at_gpu(kernel_id, kernelspec)
+        notes = []
         try:
-            return self._notes(kernel_id, kernelspec)
+            notes = self._notes(kernel_id, kernelspec)
         except Exception as e:
             self.log.info("What a notebook imports could not be looked for: %s", e)
-            return []
+        try:
+            return [*notes, *gpu.result(timeout=max(0.0, until - time.monotonic()))]
+        except FutureTimeout:
+            return notes  # ``%dsvm status`` says it when it is known: the change over is not to wait for it
+        except CancelledError:
+            return notes
 
     def _notes(self, kernel_id: str, kernelspec: str | None) -> list[str]:
         proxy, file = self.registry.get(kernel_id), self._file(self._paths.get(kernel_id))
@@ -145,10 +162,11 @@ class NotebookFiles:
 
 
 def code_of(notebook: bytes) -> list[str]:
-    """The sources of a notebook's code cells (nbformat 4); none where it is no notebook."""
+    """The sources of a notebook's code cells (nbformat 4 and 3); none where it is no notebook."""
     try:
-        cells = json.loads(notebook)["cells"]
-        sources = [c["source"] for c in cells if c.get("cell_type") == "code"]
+        whole = json.loads(notebook)
+        cells = whole["cells"] if "cells" in whole else [c for sheet in whole["worksheets"] for c in sheet["cells"]]
+        sources = [c["source" if "source" in c else "input"] for c in cells if c.get("cell_type") == "code"]
         texts = ["".join(s) if isinstance(s, list) else str(s) for s in sources]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return []
@@ -159,6 +177,16 @@ def code_of(notebook: bytes) -> list[str]:
             break
         kept.append(text)
     return kept
+
+
+def language_of(notebook: bytes) -> str:
+    """Of a notebook's file, as far as it says so: ``python``, ``r``; empty where it does not."""
+    try:
+        metadata = json.loads(notebook)["metadata"]
+        said = metadata.get("kernelspec", {}).get("language") or metadata.get("language_info", {}).get("name") or ""
+        return str(said).lower()
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return ""
 
 
 def _named(module: Module) -> str:

@@ -226,6 +226,23 @@ class ReconnectHandler(DSVMHandler):
         self.finish()
 
 
+class AdviceHandler(DSVMHandler):
+    """CPU or GPU for a notebook. A POST for its body; it changes nothing."""
+
+    @web.authenticated
+    @authorized
+    async def post(self, kernel_id: str) -> None:
+        data = self.body(MAX_CODE_BODY) if self.request.body else {}
+        sources = data.get("sources")
+        if set(data) - {"sources"} or not (sources is None or is_texts(sources)):
+            raise BadRequest(
+                "The request's body does not say which code is meant.",
+                advice='Send {"sources": [TEXT OF A CELL, …]}, or {} for the notebook as it was last saved.',
+            )
+        await self.refresh_paths()
+        self.answer((await self.run(self.service.advising.of_kernel, kernel_id, sources)).to_json())
+
+
 class OperationsHandler(DSVMHandler):
     @web.authenticated
     @authorized
@@ -333,6 +350,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"kernels", KernelsHandler),
     (r"kernels/([^/]+)/compute", KernelComputeHandler),
     (r"kernels/([^/]+)/reconnect", ReconnectHandler),
+    (r"kernels/([^/]+)/advice", AdviceHandler),
     (r"operations", OperationsHandler),
     (r"operations/([^/]+)", OperationHandler),
     (r"questions", QuestionsHandler),

@@ -20,6 +20,7 @@ from jupyter_core.paths import jupyter_data_dir
 from traitlets.config import Config
 
 from .accounts import Accounts
+from .advising import Advising
 from .allowance import Allowance
 from .completion import Completion
 from .compute.provider import Cancel, ComputeProvider, Report
@@ -148,6 +149,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         """Whether a page has that kernel's websocket open. The server's extension knows; elsewhere there is no page."""
         self.look_for_paths: Callable[[], None] = lambda: None
         """Has the notebooks' paths brought up to date, and blocks for a moment; set by the server's extension."""
+        self.advising = Advising(self, self._work.submit)
         self.completion = Completion(self.known, self.connections, self._work.submit)
         self._unsubscribe = self.registry.subscribe(self._kernel_changed)
         self._unsubscribe_executed = self.registry.subscribe_executed(self.workspaces.executed)
@@ -225,6 +227,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         if shown is None:
             self.deaths.problem(kernel_id, None)
             self.moves.forget(kernel_id)
+            self.advising.forget(kernel_id)
 
     def set_paths(self, paths: Mapping[str, str]) -> None:
         """The notebooks' paths by kernel id, from the session manager, so that renames follow. The extension calls this."""
@@ -398,18 +401,18 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
 
         def move() -> None:
             swapped = self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt, sync=sync)
-            if running.starts:  # of one that was off, the page could not look before what is missing there
-                swapped.add_done_callback(
-                    lambda f: self._in_background(lambda: self._note_missing(running, kernelspec))
-                )
+            swapped.add_done_callback(lambda f: self._in_background(lambda: self._note_missing(running, kernelspec)))
 
         self.spawn(running, move)
         return running.value
 
     def _note_missing(self, running: Running, kernelspec: str | None) -> None:
-        """After a move: what the notebook imports and has not there, as long as its operation is listed."""
-        if running.value.state is OperationState.DONE and running.value.kernel is not None:
-            running.add_notice(" ".join(self.attach_notes(running.value.kernel, kernelspec)))
+        """After a move: what the notebook imports and has not there, and what does not use the GPU there, as long as its operation
+        is listed. Of a machine that was on, the page has looked before what is missing."""
+        kernel = running.value.kernel
+        if running.value.state is OperationState.DONE and kernel is not None:
+            attach_notes = self.attach_notes if running.starts else self.advising.look_at_gpu
+            running.add_notice(" ".join(attach_notes(kernel, kernelspec)))
 
     def proxy(self, kernel_id: str) -> Any:
         proxy = self.registry.get(kernel_id)

@@ -94,6 +94,12 @@ VERBS: dict[str, Verb] = {
             "With the state of that machine, of a move that is under way, and of the notebook's files.",
         ),
         Verb(
+            "advise",
+            "CPU or GPU for this notebook, and which machines fit",
+            "Read from the notebook's file as it was last saved: what it imports and calls, and how large the data files "
+            "are that it names. With the memory that its kernel has had, and your machines' prices. Nothing is run or started.",
+        ),
+        Verb(
             "start",
             "turn a machine on; it costs money until it is stopped",
             "A person is asked for it in the page.",

@@ -185,6 +185,12 @@ async def test_every_operation_of_the_file(
     await asyncio.sleep(0.3)
     assert (await ask("listKernels", 200, "GET", "kernels"))["kernels"][0]["compute"] == "azure:rich"
     await ask("reconnectKernel", 204, "POST", "kernels/k1/reconnect")
+    advice = await ask("adviseKernel", 200, "POST", "kernels/k1/advice", {"sources": ["import torch", "x.cuda()"]})
+    assert (advice["gpu"], advice["evidence"][1]["call"]) == ("needed", ".cuda()")
+    assert {f["name"]: f["gpu"] for f in advice["fits"] if f["compute"]}.items() >= {
+        "Free tier": False,
+        "rich": True,
+    }.items()
     listed = await ask("listOperations", 200, "GET", "operations")
     assert len(listed["operations"]) >= 5
     await ask("getOperation", 200, "GET", f"operations/{operation['id']}")
@@ -248,6 +254,12 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "interrupt": "yes"})
     for wrong in ({}, {"sources": "import a"}, {"sources": [1]}, {"sources": [], "path": 1}, {"sources": [], "x": 1}):
         await checked(400, "POST", "computes/azure:rich/modules", wrong)
+    for wrong in ({"sources": "import a"}, {"sources": [1]}, {"x": 1}):
+        await checked(400, "POST", "kernels/k1/advice", wrong)
+    assert (await checked(404, "POST", "kernels/k1/advice"))["code"] == "UnknownNotebook"
+    assert (await checked(404, "POST", "kernels/nobody/advice", {"sources": []}))["code"] == "UnknownKernel"
+    long = await checked(400, "POST", "kernels/k1/advice", {"sources": ["#" * 1_100_000]})
+    assert "more code" in long["message"]
     for wrong in ({}, {"packages": "a"}, {"packages": []}, {"packages": ["-r x"]}, {"packages": ["a"], "x": 1}):
         await checked(400, "POST", "computes/azure:rich/install", wrong)
     off = await checked(409, "POST", f"computes/{GPU.id}/modules", {"sources": ["import a"]})

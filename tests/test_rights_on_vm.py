@@ -18,13 +18,12 @@ REFUSED = {
     "%dsvm stop cpu-vm": "A kernel on a VM may not stop machines.",
     "%dsvm stop gpu-vm": "A kernel on a VM may not stop machines.",
     "%dsvm restart cpu-vm": "A kernel on a VM may not restart machines.",
-    "%dsvm sync --force": "A kernel on a VM may not use --force.",
-    "%dsvm sync --yes": "A kernel on a VM may not use --yes.",
-    "%dsvm sync --fetch x": "A kernel on a VM may not use --fetch.",
-    "%dsvm attach cpu-vm --yes": "A kernel on a VM may not use --yes.",
     "%dsvm attach gpu-vm": "gpu-vm is off, and a kernel on a VM may not start another one.",
     "%dsvm attach old-vm": "old-vm is stopped (still billed), and a kernel on a VM may not start another one.",
 }
+
+AGREED = ("%dsvm sync --force", "%dsvm sync --yes", "%dsvm sync --fetch x", "%dsvm attach cpu-vm --yes")
+"""What a person has to agree to: to delete much, to send much, to fill the disk here."""
 
 LATER = """
 import json, os, socket, threading, time
@@ -166,6 +165,10 @@ def test_code_on_a_vm_may_not_spend_or_stop(configured: Emulator):
             assert said.startswith(expected), said
             assert "Compute panel" in said
             assert "jupyter dsvm" in said
+        for line in AGREED:
+            said, _ = refused(notebook, line)
+            assert said.startswith("A kernel on a VM may not use --"), line
+            assert "Compute panel" in said
         assert notebook.run("print(kept)").text == "1\n"
         assert where(notebook) == "cpu-vm"
         assert writes(configured, before) == []

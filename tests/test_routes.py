@@ -184,6 +184,7 @@ PATHS = [
     "kernels",
     "kernels/k/compute",
     "kernels/k/reconnect",
+    "kernels/k/advice",
     "kernels/k/workspace",
     "operations",
     "operations/o",

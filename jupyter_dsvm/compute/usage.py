@@ -46,6 +46,15 @@ def tree_memory(proc: Path, root: int) -> int | None:
     return total if found else None
 
 
+def peak_memory(proc: Path, root: int) -> int | None:
+    """Bytes that a process has had at most since it began, or has now together with all that it has started; the larger. None where
+    there is no /proc, or no such process."""
+    own = fields(read(f"{proc}/{root}/status")).get("VmHWM")
+    now = tree_memory(proc, root)
+    known = [size for size in (own, now) if size]
+    return max(known) if known else None
+
+
 def _parents(proc: Path) -> Iterator[tuple[int, int]]:
     try:
         names = os.listdir(proc)

@@ -186,6 +186,14 @@ class Proxy:
         """How the kernel ended, where nobody here had asked for that; until a person restarts it, or it has moved."""
         return self._sides.deaths.death
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that the notebook's code runs in, where that is one of this machine's. May be called on any thread."""
+        side = self._gate.current
+        backend = self._sides.backends.get(side.number) if side is not None else None
+        pid = getattr(backend, "pid", None)
+        return pid if isinstance(pid, int) else None
+
     def user_ends(self, reason: str, by_person: bool = False) -> Future[None]:
         """The kernel manager is about to end or restart the kernel. Not ``by_person``: one that has ended may be about to be
         started again by the kernel manager itself."""

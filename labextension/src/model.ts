@@ -18,6 +18,8 @@ import {
   IKernelspecList,
   IModule,
   IModuleList,
+  IAdvice,
+  IAdviceRequest,
   IModulesRequest,
   IMoveRequest,
   INewCompute,
@@ -316,6 +318,12 @@ export class ComputeModel implements IComputeModel {
     const path = `computes/${encodeURIComponent(compute)}/modules`;
     const init = { method: 'POST', body: JSON.stringify(body) };
     return (await request<IModuleList>(path, this._settings, this._trans, init)).modules;
+  }
+
+  async advice(kernel: string, body: IAdviceRequest): Promise<IAdvice> {
+    const path = `kernels/${encodeURIComponent(kernel)}/advice`;
+    const init = { method: 'POST', body: JSON.stringify(body) };
+    return request<IAdvice>(path, this._settings, this._trans, init);
   }
 
   async install(compute: string, body: IInstallRequest): Promise<IOperation> {

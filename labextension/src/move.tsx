@@ -165,6 +165,14 @@ function modulesThere({ model, compute, opened }: IMoveOptions): IModulesThere |
   };
 }
 
+/** How advice is asked for; undefined where there is no code to read, or nothing to choose. */
+function adviceOf({ model, kernel, compute, opened }: IMoveOptions) {
+  const sources = opened?.sources;
+  return compute.id === FREE || !sources || sources.length === 0
+    ? undefined
+    : () => model.advice(kernel.id, { sources });
+}
+
 /** Whether there is any use in asking that machine something. */
 function isReachable(compute: ICompute): boolean {
   return compute.kind === 'host' || (compute.kind === 'dsvm' && compute.power_state === 'running');
@@ -241,6 +249,7 @@ class MoveBody extends ReactWidget implements Dialog.IBodyWidget<IMoveAnswer> {
           this._whileBusy = choice;
         }}
         modules={this._modules}
+        loadAdvice={adviceOf(this._options)}
         files={this._files}
         onFiles={(sync, estimate) => {
           this._sync = sync;

@@ -11,6 +11,8 @@ import {
   IKernelspec,
   IMetrics,
   IModule,
+  IAdvice,
+  IAdviceRequest,
   IModulesRequest,
   INewCompute,
   IOperation,
@@ -160,6 +162,8 @@ export interface IComputeModel extends IDisposable {
   kernelspecs(compute: string): Promise<IKernelspec[]>;
   /** What of the modules that some code imports a kernel there has; the machine must be on. */
   modules(compute: string, request: IModulesRequest): Promise<IModule[]>;
+  /** CPU or GPU for a kernel's notebook, and what fits. */
+  advice(kernel: string, request: IAdviceRequest): Promise<IAdvice>;
   /** Have pip install packages for a kernel there. */
   install(compute: string, request: IInstallRequest): Promise<IOperation>;
   /** Have a terminal of this Jupyter server made that is a shell on the machine. */

@@ -2,3 +2,4 @@ import './base.css';
 import './status.css';
 import './gauge.css';
 import './files.css';
+import './advice.css';

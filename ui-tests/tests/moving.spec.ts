@@ -64,9 +64,9 @@ test('the sample notebook moves to a machine that was off, and back', async ({ p
   await test.step('attach starts the machine, step by step', async () => {
     const asked = channels.kernelInfoRequests;
     await compute.move('gpu-vm', 'Start and attach');
-    await expect(compute.state('gpu-vm')).toContainText('Step 1 of 5');
-    await expect(page.getByText(/^Moving digits\.ipynb to gpu-vm\. Step 1 of 5: /).first()).toBeVisible();
-    await expect(notebook.chip).toContainText('gpu-vm · starting 1 of 5');
+    await expect(compute.state('gpu-vm')).toContainText('Step 1 of 6');
+    await expect(page.getByText(/^Moving digits\.ipynb to gpu-vm\. Step 1 of 6: /).first()).toBeVisible();
+    await expect(notebook.chip).toContainText('gpu-vm · starting 1 of 6');
     await expect(compute.thisNotebook).toContainText('is moving to gpu-vm');
     await expect(compute.button('gpu-vm', 'Cancel')).toBeVisible();
     await expect(compute.steps('gpu-vm', 'done').first()).toBeVisible({ timeout: 90_000 });

@@ -62,6 +62,7 @@ const EXAMPLES: [string, unknown][] = [
   ['Metrics', fixtures.metrics],
   ['Metrics', fixtures.freeMetrics],
   ['ModuleList', fixtures.modules],
+  ['Advice', fixtures.advice],
   ['QuestionList', fixtures.questionList],
   ['Terminal', fixtures.terminal],
   ['SSHCommand', fixtures.sshCommand],
@@ -105,6 +106,9 @@ describe('the types of the REST API', () => {
       GPUUse: fixtures.metrics.gpus[0],
       Module: fixtures.modules.modules[0],
       ModuleList: fixtures.modules,
+      GPUEvidence: fixtures.advice.evidence[0],
+      Fit: fixtures.advice.fits[0],
+      Advice: fixtures.advice,
       Terminal: fixtures.terminal,
       SSHCommand: fixtures.sshCommand,
       Question: fixtures.questionList.questions[0],
@@ -171,6 +175,14 @@ describe('the types of the REST API', () => {
     const { schema } =
       openapi.paths['/kernels/{kernel_id}/compute'].put.requestBody.content['application/json'];
     expectValid(ajv.compile(schema), fixtures.moveRequest);
+  });
+
+  it('asks for advice as the document wants it, and knows its words', () => {
+    const { schema } =
+      openapi.paths['/kernels/{kernel_id}/advice'].post.requestBody.content['application/json'];
+    expectValid(ajv.compile(schema), fixtures.adviceRequest);
+    expect(schemas.Advice.properties.gpu.enum).toEqual(['needed', 'gains', 'no_gain', 'unknown']);
+    expect(schemas.GPUEvidence.properties.weight.enum).toEqual(['needs', 'gains', 'could', 'none']);
   });
 
   it('asks for modules, and to install some, as the document wants it', () => {

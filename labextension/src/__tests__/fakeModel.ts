@@ -8,6 +8,8 @@ import {
   IKernel,
   IKernelspec,
   IModule,
+  IAdvice,
+  IAdviceRequest,
   IModulesRequest,
   INewCompute,
   IOperation,
@@ -172,6 +174,19 @@ export class FakeModel implements IComputeModel {
     this.done.push(['modules', compute, request]);
     return this.found(request);
   }
+
+  /** What is advised; a failure where there is nothing. */
+  advised: IAdvice | null = null;
+
+  async advice(kernel: string, request: IAdviceRequest): Promise<IAdvice> {
+    this.askedAdvice.push([kernel, request]);
+    if (!this.advised) {
+      throw new Error('There is no advice.');
+    }
+    return this.advised;
+  }
+
+  readonly askedAdvice: [string, IAdviceRequest][] = [];
 
   async install(compute: string, request: IInstallRequest): Promise<IOperation> {
     this.done.push(['install', compute, request]);

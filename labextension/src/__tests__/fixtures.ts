@@ -11,6 +11,8 @@ import {
   ILinkState,
   IMetrics,
   IModuleList,
+  IAdvice,
+  IAdviceRequest,
   IModulesRequest,
   IMoveRequest,
   INewCompute,
@@ -348,6 +350,39 @@ export const modules: IModuleList = {
     { name: 'numpy', package: 'numpy', state: 'present' },
     { name: 'sklearn', package: 'scikit-learn', state: 'missing' },
     { name: 'helpers', package: 'helpers', state: 'local' }
+  ]
+};
+
+export const adviceRequest: IAdviceRequest = { sources: ['import pandas'] };
+
+export const advice: IAdvice = {
+  gpu: 'no_gain',
+  sentences: [
+    'A GPU brings this notebook nothing: pandas computes on the CPU here.',
+    'The free tier has enough memory for it.'
+  ],
+  evidence: [
+    {
+      library: 'pandas',
+      cell: 1,
+      call: '',
+      weight: 'none',
+      text: 'pandas (code cell 1) computes on the CPU.',
+      source: 'https://docs.rapids.ai/api/cudf/stable/cudf_pandas/usage/'
+    }
+  ],
+  memory_gib: 1.5,
+  fits: [
+    {
+      compute: gpu.id,
+      name: gpu.name,
+      size: gpu.size,
+      price: gpu.price,
+      state: 'off',
+      gpu: true,
+      fits: true,
+      best: false
+    }
   ]
 };
 

@@ -104,6 +104,19 @@ describe('the move dialog', () => {
     expect(await known.has(fixtures.gpu.id)).toBe(false);
   });
 
+  it('says whether a GPU is worth it, of the code as it is in the page', async () => {
+    model.advised = fixtures.advice;
+    await open(fixtures.gpu);
+    await waitFor(() => expect(body()).toContain(fixtures.advice.sentences[0]));
+    expect(model.askedAdvice).toEqual([[fixtures.kernel.id, { sources: opened.sources }]]);
+    await press('Cancel');
+    await open(fixtures.free);
+    await press('Cancel');
+    await open(fixtures.gpu, { opened: null });
+    await press('Cancel');
+    expect(model.askedAdvice).toHaveLength(1);
+  });
+
   it('says that a price is not known, and that a stopped machine is billed', async () => {
     await open({ ...fixtures.gpu, price: null });
     expect(body()).toContain('its price is not known');

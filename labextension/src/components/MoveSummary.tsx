@@ -1,9 +1,10 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { ICompute, IKernelspec, IWorkspaceEstimate } from '../api';
+import { IAdvice, ICompute, IKernelspec, IWorkspaceEstimate } from '../api';
 import { asProblem } from '../request';
 import { nameOf, priceText, withPoint } from '../words';
+import { AdviceLine } from './AdviceLine';
 import { FilesChoice, IFilesAlong } from './FilesChoice';
 import { IModulesThere, ModulesCheck } from './ModulesCheck';
 
@@ -27,6 +28,8 @@ export interface IMoveSummaryProps {
   onWhileBusy: (choice: WhileBusy) => void;
   /** Absent where the modules cannot be looked for: no Python, no code, or the machine is off. */
   modules?: IModulesThere;
+  /** Absent where there is no code to read. */
+  loadAdvice?: () => Promise<IAdvice>;
   /** Absent where nothing goes along: back to the free tier. */
   files?: IFilesAlong;
   onFiles?: (sync: boolean | undefined, estimate: IWorkspaceEstimate | null) => void;
@@ -104,6 +107,7 @@ export function MoveSummary(props: IMoveSummaryProps): React.ReactElement {
       {props.modules && (
         <ModulesCheck there={props.modules} name={name} kernelspec={kernelspec} trans={trans} />
       )}
+      {props.loadAdvice && <AdviceLine compute={compute} load={props.loadAdvice} trans={trans} />}
       {props.busy && <BusyChoice name={name} onChoose={props.onWhileBusy} trans={trans} />}
       {!starts && compute.price && (
         <p className="jp-Dsvm-quiet" title={priceSource(compute.price.as_of, trans)}>
