@@ -1,0 +1,139 @@
+"""Which kernel has which workspace: with a service that has no machines, so that nothing is copied."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from jupyter_dsvm.errors import NotFound
+from jupyter_dsvm.keptplaces import KeptPlaces
+from jupyter_dsvm.models import KernelRecord, LinkPhase, LinkState, WorkspaceState, utc_now
+from jupyter_dsvm.service import DSVMService
+from jupyter_dsvm.workspaces import EVENT_SECONDS, Workspaces
+from support.kernels import until
+
+KERNEL = str(uuid.uuid4())
+
+
+class FakeService:
+    """What ``Workspaces`` asks of a service. No machine is in reach."""
+
+    sync_ask_above_mib = 500
+
+    def __init__(self, root: Path) -> None:
+        self.root_dir = root
+        self.paths = {KERNEL: "analysis/study.ipynb"}
+        self.events: list[str | None] = []
+        self.known = SimpleNamespace(name=lambda compute: "gpu-vm")
+        self.connections = SimpleNamespace(stands=lambda compute: False)
+        proxy = SimpleNamespace(kernel_id=KERNEL, cwd=None, status=SimpleNamespace(compute_name="gpu-vm"))
+        self.registry = SimpleNamespace(get=lambda kernel_id: proxy)
+        self.proxy = proxy
+
+    def path(self, kernel_id: str) -> str | None:
+        return self.paths.get(kernel_id)
+
+    def look_for_paths(self) -> None:
+        pass
+
+    def revision(self, what: str) -> int:
+        return len(self.events)
+
+    def workspaces_changed(self, workspace_id: str | None) -> None:
+        self.events.append(workspace_id)
+
+
+class Stage:
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        self.folder = self.root / "analysis"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.data = folder / "data"
+        self.service = FakeService(self.root)
+        self.workspaces = Workspaces(cast(DSVMService, self.service), self.data)
+
+    def arrive(self) -> None:
+        place = self.workspaces.place("azure:1", self.workspaces.folder_of(self.service.proxy))
+        self.workspaces.arriving(KERNEL, "azure:1")
+        self.workspaces.arrived(KERNEL, "azure:1", self.workspaces.space(place), str(place.folder), "")
+
+    def kept(self) -> Any:
+        return KeptPlaces(self.data).read(KERNEL)
+
+
+def row(compute: str, link: LinkPhase = LinkPhase.CONNECTED) -> KernelRecord:
+    return KernelRecord(KERNEL, None, compute, "python3", LinkState(link, utc_now()), "idle", "")
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path)
+    yield made
+    made.workspaces.leave()
+    made.workspaces.close()
+
+
+def test_a_kernel_has_its_workspace_until_it_leaves(stage: Stage):
+    stage.arrive()
+    record = stage.workspaces.of_kernel(KERNEL)
+    assert record is not None
+    assert (record.folder, record.kernels, record.state) == ("analysis", (KERNEL,), WorkspaceState.WAITING)
+    assert stage.workspaces.records()[0] == [record]
+    until(lambda: stage.kept() is not None)
+    until(lambda: record.id in stage.service.events)
+    stage.workspaces.kernel_changed(KERNEL, None)
+    assert stage.workspaces.records()[0] == []
+    with pytest.raises(NotFound):
+        stage.workspaces.sync(record.id)
+    until(lambda: stage.kept() is None)
+
+
+def test_the_next_server_finds_it_again(stage: Stage, tmp_path: Path):
+    stage.arrive()
+    until(lambda: stage.kept() is not None)
+    before = stage.workspaces.of_kernel(KERNEL)
+    assert before is not None
+    stage.workspaces.leave()
+    stage.workspaces.kernel_changed(KERNEL, None)  # the server lets go of it, and it goes on
+    stage.workspaces.close()
+    assert stage.kept() is not None
+    following = Stage(tmp_path)
+    try:
+        following.workspaces.kernel_changed(KERNEL, row("azure:1", LinkPhase.CONNECTING))
+        until(lambda: following.workspaces.of_kernel(KERNEL) is not None)
+        found = following.workspaces.of_kernel(KERNEL)
+        assert found is not None
+        assert (found.id, found.folder) == (before.id, "analysis")
+    finally:
+        following.workspaces.leave()
+        following.workspaces.close()
+
+
+def test_a_renamed_folder_keeps_its_place_there(stage: Stage):
+    stage.arrive()
+    space = stage.workspaces.current(KERNEL)
+    assert space is not None
+    root, base = space.place.root, space.place.base
+    stage.folder.rename(stage.root / "renamed")
+    stage.service.paths[KERNEL] = "renamed/study.ipynb"
+    stage.workspaces.folder_renamed()
+    until(lambda: space.place.folder.name == "renamed")
+    assert (space.place.root, space.place.base) == (root, base)
+    until(lambda: stage.kept() is not None and stage.kept().folder.endswith("/renamed"))
+
+
+def test_events_are_no_more_than_five_a_second(stage: Stage):
+    stage.arrive()
+    until(lambda: stage.service.events)
+    before, begun = len(stage.service.events), time.monotonic()
+    for _ in range(200):
+        stage.workspaces.touch("w")
+        threading.Event().wait(0.005)
+    assert len(stage.service.events) - before <= (time.monotonic() - begun) / EVENT_SECONDS + 2
