@@ -14,7 +14,7 @@ from jupyter_dsvm.kernels.ending import Ending
 from jupyter_dsvm.kernels.ledger import ledger, owed_folder
 from jupyter_dsvm.kernels.owed import OwedEnd
 from jupyter_dsvm.kernels.vmpipe import VMPipe
-from jupyter_dsvm.models import LinkPhase
+from jupyter_dsvm.models import FREE, LinkPhase
 from support.emulated import HERE, PATIENCE, WHERE, assert_moved, attached, configured, emulator, ours, service, where
 from support.kernels import Notebook, until
 from support.linked import Kernel, open_pipe, piped
@@ -190,7 +190,7 @@ def test_a_machine_that_was_deallocated_owes_nothing(configured: Emulator, monke
         assert configured.vm("cpu-vm")["power_state"] == "deallocated"
 
 
-def test_a_machine_that_we_stop_is_known_to_be_gone_without_asking(
+def test_notebooks_on_a_machine_that_we_stop_come_back_whether_their_link_has_seen_its_end_or_not(
     configured: Emulator, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(VMPipe, "_gone", lambda pipe: None)
@@ -198,6 +198,7 @@ def test_a_machine_that_we_stop_is_known_to_be_gone_without_asking(
         attached(notebook, "gpu-vm")
         operation = service().stop("gpu-vm")
         until(lambda: service().operation(operation.id).ended, PATIENCE)
-        until(lambda: notebook.proxy.status.link.state is LinkPhase.GONE, 10)
-        assert "gpu-vm is deallocated" in notebook.run(WHERE).content["evalue"]
-        assert_moved(notebook, "free")
+        until(lambda: notebook.proxy.status.compute == FREE, PATIENCE)
+        assert notebook.proxy.status.link.state is LinkPhase.LOCAL
+        reply = notebook.run(WHERE)
+        assert reply.content["status"] == "ok"
