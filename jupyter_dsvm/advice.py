@@ -9,7 +9,6 @@ more; what is not known is said to be unknown, and never made up.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +24,7 @@ from .models import (
     SizeOffer,
 )
 from .notebookfacts import Found, NotebookFacts
+from .richtext import escaped
 from .tables import price_words, size_words, state_words
 
 GIB = 1024**3
@@ -338,13 +338,13 @@ def advice_text(advice: Advice) -> str:
 def advice_html(advice: Advice) -> str:
     """The same for a notebook. Every text is escaped: names come from a cloud, calls from a notebook."""
     first, *rest = advice.sentences
-    text = f"<div><b>{html.escape(first)}</b></div>" + "".join(f"<div>{html.escape(s)}</div>" for s in rest)
+    text = f"<div><b>{escaped(first)}</b></div>" + "".join(f"<div>{escaped(s)}</div>" for s in rest)
     head, rows = _cells(advice)
     if not rows:
         return text
 
     def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f'<{tag} style="text-align: left">{html.escape(c)}</{tag}>' for c in cells) + "</tr>"
+        return "<tr>" + "".join(f'<{tag} style="text-align: left">{escaped(c)}</{tag}>' for c in cells) + "</tr>"
 
     table = "<table><thead>" + line("th", [h.capitalize() for h in head]) + "</thead><tbody>"
     return text + table + "".join(line("td", r) for r in rows) + "</tbody></table>"

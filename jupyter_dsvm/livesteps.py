@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .models import Operation, OperationState, Step, StepState
+from .richtext import escaped
 from .tables import place
 
 MARKS = {
@@ -44,8 +45,8 @@ def picture(lines: Sequence[Line], notes: Sequence[str] = ()) -> dict[str, str]:
     text = "\n".join(f"{line.mark} {line.text}{f' ({line.note})' if line.note else ''}" for line in lines)
     rows = "".join(
         f'<li><span role="img" aria-label="{html.escape(line.meaning)}" style="display: inline-block; width: 1.3em">'
-        f"{line.mark}</span> {html.escape(line.text)}"
-        f"{f' <small>({html.escape(line.note)})</small>' if line.note else ''}</li>"
+        f"{line.mark}</span> {escaped(line.text)}"
+        f"{f' <small>({escaped(line.note)})</small>' if line.note else ''}</li>"
         for line in lines
     )
     return {
@@ -55,7 +56,7 @@ def picture(lines: Sequence[Line], notes: Sequence[str] = ()) -> dict[str, str]:
 
 
 def as_html(*lines: str) -> str:
-    return "".join(f"<div>{html.escape(line)}</div>" for line in lines)
+    return "".join(f"<div>{escaped(line)}</div>" for line in lines)
 
 
 class LiveSteps:

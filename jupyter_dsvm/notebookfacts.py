@@ -26,6 +26,9 @@ MAX_CALL = 80
 DEPTH = 6
 """How often one variable is followed to the next."""
 
+NO_DATA = ("/proc/", "/sys/", "/dev/")
+"""What the system says of itself there is no data of the notebook's."""
+
 GUARDS = ("available", "cuda", "gpu", "device")
 """A condition with such a word in one of its names asks whether there is a GPU."""
 
@@ -338,7 +341,7 @@ class _Reader:
     def _loads(self, node: ast.Call, dotted: str) -> None:
         """A call that loads a file."""
         found = reading(node, dotted, self._text)
-        if found is not None and len(self.data) < MAX_MODULES:
+        if found is not None and len(self.data) < MAX_MODULES and not found[0].startswith(NO_DATA):
             name, kind = found
             self.data.setdefault(name, DataFile(name, self._number, kind))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Sequence
 
 from .models import FREE, Compute, ComputeKind, PowerState, Price, Problem, Size, SizeOffer
+from .richtext import escaped
 
 STATE_WORDS = {
     PowerState.STOPPED: "stopped (still billed)",
@@ -94,11 +94,11 @@ def computes_html(
     head, rows = _cells(computes, here, notebooks)
 
     def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f'<{tag} style="text-align: left">{html.escape(c)}</{tag}>' for c in cells) + "</tr>"
+        return "<tr>" + "".join(f'<{tag} style="text-align: left">{escaped(c)}</{tag}>' for c in cells) + "</tr>"
 
     table = "<table><thead>" + line("th", [h.capitalize() for h in head]) + "</thead><tbody>"
     table += "".join(line("td", r) for r in rows) + "</tbody></table>"
-    return table + "".join(f"<p>{html.escape(_problem(p))}</p>" for p in problems)
+    return table + "".join(f"<p>{escaped(_problem(p))}</p>" for p in problems)
 
 
 def sizes_text(offers: Sequence[SizeOffer], everything: bool = False) -> str:

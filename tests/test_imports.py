@@ -25,6 +25,7 @@ LAYERS: list[tuple[int, list[str]]] = [
             "kernels.provisioner",
             "operations",
             "tables",
+            "richtext",
             "verbs",
             "filewords",
             "livesteps",
