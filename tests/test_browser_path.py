@@ -28,13 +28,16 @@ HERE, THERE = "here", "on the VM"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
-    """One for all tests of the module, with one machine to run on."""
+    """One for all tests of the module, with one machine to run on, which a kernel has been on: what the server keeps of that for as
+    long as it runs is there before the first test."""
     folder = tmp_path_factory.mktemp("browser")
     with (
         pytest.MonkeyPatch.context() as patch,
         lab_pc(folder, patch),
         JupyterServer(folder / "notebooks", folder / "config") as running,
     ):
+        with kernel(running, THERE):
+            pass
         yield running
 
 

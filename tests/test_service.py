@@ -128,7 +128,7 @@ def test_revisions_and_events_say_what_changed():
         s.registry.changed("k1")
         assert events == []  # a page hears busy and idle from the kernel itself
         s.ended(s.service.attach("k1", "cpu-vm"))
-        assert {e[0] for e in events} - {"workspaces"} == {"operations", "kernels", "computes"}
+        until(lambda: {e[0] for e in events} - {"workspaces"} == {"operations", "kernels", "computes"})
         assert s.service.kernels()[1] == max(e[2] for e in events if e[0] == "kernels")
         del s.registry.proxies["k1"]
         s.registry.changed("k1")
