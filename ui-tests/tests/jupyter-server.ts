@@ -119,10 +119,15 @@ export class JupyterServer {
     return url.href;
   }
 
+  /** The name of a workspace of JupyterLab's that nobody has used. */
+  newWorkspace(): string {
+    this._workspaces += 1;
+    return `fresh-${this._workspaces}`;
+  }
+
   /** The address of JupyterLab as nobody has left it: with nothing open. */
   freshLab(): string {
-    this._workspaces += 1;
-    return this.address(`lab/workspaces/fresh-${this._workspaces}`);
+    return this.address(`lab/workspaces/${this.newWorkspace()}`);
   }
 
   /** End the server's process as if it had crashed. */

@@ -46,7 +46,9 @@ test('every text can be translated', async ({ page, statesServer, statesEmulator
   });
 
   await test.step('moving', async () => {
-    await card('off-vm').locator('.jp-Dsvm-primary').click();
+    const button = card('off-vm').locator('.jp-Dsvm-primary');
+    await expect(button).toHaveText(pseudo('Start and attach')); // once the notebook has its kernel
+    await button.click();
     await expect(dialog).toContainText('JavaScript');
     await look(DIALOG);
   });

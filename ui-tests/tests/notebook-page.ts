@@ -18,11 +18,12 @@ export class NotebookPage {
   /**
    * Open it, and wait until its kernel is idle.
    *
-   * @param workspace JupyterLab's, so that two pages do not share their layout
+   * @param workspace JupyterLab's; one of its own where none is named, so that pages do not share their layout
    */
   async open(name: string, app: 'lab' | 'notebook' = 'lab', workspace?: string): Promise<void> {
-    const lab = workspace ? `lab/workspaces/${workspace}` : 'lab';
-    await this.page.goto(this._server.address(app === 'lab' ? `${lab}/tree/${name}` : `notebooks/${name}`));
+    const page =
+      app === 'lab' ? `lab/workspaces/${workspace ?? this._server.newWorkspace()}/tree/${name}` : `notebooks/${name}`;
+    await this.page.goto(this._server.address(page));
     await this.notebook.waitFor({ timeout: 60_000 });
     await this._untilConnected(name);
     // Where there is little room, the toolbar's menu has the indicator.
