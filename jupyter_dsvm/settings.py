@@ -70,6 +70,12 @@ class ServiceSettings(LoggingConfigurable):
         help="""Whether a notebook's folder travels with it to a VM and what is written there comes back, where who attaches says
         nothing else.""",
     ).tag(config=True)
+    project_folders = List(
+        Unicode(),
+        help="""Folders that travel whole with any notebook in them, where a notebook needs what lies beside its own folder;
+        relative to the server's root, or absolute. The innermost counts. Of a notebook in none of them its own folder
+        travels. Example: ["courses/vision"].""",
+    ).tag(config=True)
     sync_ask_above_mib = Int(
         500, min=0, help="MiB of a notebook's folder above which it is not copied to a VM before somebody has agreed."
     ).tag(config=True)

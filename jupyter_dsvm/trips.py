@@ -49,8 +49,11 @@ class Trip:
         folder: str = "",
         yes: bool = False,
         tell: bool = True,
+        inside: str = "",
     ) -> None:
-        """Use ``Trips.of``. ``space``: where the files go; or ``why`` they do not, and whether to ``tell`` that."""
+        """Use ``Trips.of``. ``space``: where the files go, and where ``inside`` that the notebook is; or ``why`` they do not, and
+        whether to ``tell`` that."""
+        self._inside = inside
         self._workspaces = workspaces
         self._kernel_id = kernel_id
         self._compute = compute
@@ -102,7 +105,7 @@ class Trip:
         except Exception as e:
             log.exception("copying the files of %s failed", space.place.folder)
             self.notices.append(f"Its files are not all on {space.name}: {type(e).__name__}: {e}.")
-        return f"{WORKSPACES}/{space.place.root}", size
+        return "/".join(p for p in (WORKSPACES, space.place.root, self._inside) if p), size
 
     def arrived(self) -> None:
         """On any thread; does not block."""
@@ -144,7 +147,9 @@ class Trips:
             place = workspaces.place(compute.id, folder)
             if sync is None:
                 self._ask(folder, compute.name, workspaces.pending(place)[1])
-            return Trip(workspaces, kernel_id, compute.id, workspaces.space(place, compute.name), "", yes=sync is True)
+            space = workspaces.space(place, compute.name)
+            inside = workspaces.inside(proxy, folder, new)
+            return Trip(workspaces, kernel_id, compute.id, space, "", yes=sync is True, inside=inside)
         except (SyncError, OSError) as e:
             if isinstance(e, SyncError) and e.code == "NeedsYes":
                 raise

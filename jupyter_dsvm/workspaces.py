@@ -148,9 +148,26 @@ class Workspaces:
     # Places
 
     def folder_of(self, proxy: object, new: bool = False) -> Path:
-        """The folder of a kernel's notebook here. Raises ``FolderRefused`` where there is none, or it may not travel. Blocks.
-        ``new``: it is just being started, and jupyter_server lists its session afterwards."""
-        from .sync.refusals import check_workspace, project_folder
+        """The folder that travels with a kernel's notebook: its own, or the one of ``project_folders`` that it is in. Raises
+        ``FolderRefused`` where there is none, or it may not travel. Blocks. ``new``: it is just being started, and
+        jupyter_server lists its session afterwards."""
+        from .sync.refusals import check_workspace
+
+        own = [Path(jupyter_data_dir()), Path(jupyter_config_dir()), Path(jupyter_runtime_dir()), self._folder]
+        return check_workspace(self._project(self._notebook_folder(proxy, new)), own=own)
+
+    def inside(self, proxy: object, folder: Path, new: bool = False) -> str:
+        """Where in the folder that travels the notebook is: "" or ``part/part``. The kernel there works in that. Blocks."""
+        within = os.path.relpath(os.path.realpath(self._notebook_folder(proxy, new)), os.path.realpath(folder))
+        return "" if within == os.curdir or within.startswith(os.pardir) else Path(within).as_posix()
+
+    def _project(self, folder: Path) -> Path:
+        root = self._service.root_dir or Path()
+        projects = {os.path.realpath(root / os.path.expanduser(p)) for p in self._service.project_folders}
+        return next((p for p in (folder, *folder.parents) if os.path.realpath(p) in projects), folder)
+
+    def _notebook_folder(self, proxy: object, new: bool) -> Path:
+        from .sync.refusals import project_folder
 
         root = self._service.root_dir
         kernel_id = str(getattr(proxy, "kernel_id", ""))
@@ -170,8 +187,7 @@ class Workspaces:
             folder = Path(named)
         else:
             raise FolderRefused("It has no notebook with a folder here.", code=NO_NOTEBOOK)
-        own = [Path(jupyter_data_dir()), Path(jupyter_config_dir()), Path(jupyter_runtime_dir()), self._folder]
-        return check_workspace(folder, own=own)
+        return folder
 
     def place(self, compute: str, folder: Path) -> Place:
         from .sync.refusals import workspace_name

@@ -128,6 +128,24 @@ def test_a_notebook_finds_its_files_there_and_what_it_writes_comes_back(vm: Path
         assert notebook.run(READS).text == "10\n"
 
 
+def test_a_project_travels_whole_and_the_kernel_works_where_the_notebook_is(
+    vm: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(project / "notebooks/deep/study.ipynb", "{}")
+    write(project / "notebooks/deep/near.txt", "near")
+    with Notebook(cwd=str(project / "notebooks/deep")) as notebook:
+        monkeypatch.setattr(service(), "project_folders", [str(project)])
+        assert_moved(notebook, "cpu-vm")
+        assert (
+            notebook.run("print(open('near.txt').read(), open('../../data/values.csv').read()[:3])").text
+            == "near 1,2\n"
+        )
+        assert notebook.run("open('made.txt', 'w').write('made')").status == "ok"
+        until(lambda: (project / "notebooks/deep/made.txt").exists())
+        assert record(notebook).folder == str(project)
+        assert_moved(notebook, FREE)
+
+
 def test_without_files(vm: Path, project: Path):
     with Notebook(cwd=str(project)) as notebook:
         operation = ended(service().attach(notebook.proxy.kernel_id, "cpu-vm", sync=False))

@@ -56,6 +56,9 @@ class FakeWorkspaces:
     def in_reach(self, space: Space) -> bool:
         return self.reach
 
+    def inside(self, proxy: object, folder: Path, new: bool = False) -> str:
+        return ""
+
     def folder_of(self, proxy: object, new: bool = False) -> Path:
         if self.refused is not None:
             raise self.refused

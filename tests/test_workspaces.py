@@ -26,6 +26,7 @@ class FakeService:
     """What ``Workspaces`` asks of a service. No machine is in reach."""
 
     sync_ask_above_mib = 500
+    project_folders: tuple[str, ...] = ()
 
     def __init__(self, root: Path) -> None:
         self.root_dir = root
@@ -78,6 +79,27 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     yield made
     made.workspaces.leave()
     made.workspaces.close()
+
+
+@pytest.mark.parametrize(
+    ("projects", "travels", "inside"),
+    [
+        ((), "course/week/one", ""),
+        (("course",), "course", "week/one"),
+        (("course", "course/week/"), "course/week", "one"),  # the innermost
+        (("course/week/one",), "course/week/one", ""),
+        (("other", "course/week/one/below", "cour"), "course/week/one", ""),
+        (("{root}/course",), "course", "week/one"),
+        ((".",), "", "course/week/one"),
+    ],
+)
+def test_which_folder_travels(stage: Stage, projects: tuple[str, ...], travels: str, inside: str):
+    stage.service.paths = {KERNEL: "course/week/one/study.ipynb"}
+    (stage.root / "course/week/one/below").mkdir(parents=True)
+    stage.service.project_folders = tuple(p.format(root=stage.root) for p in projects)
+    folder = stage.workspaces.folder_of(stage.service.proxy)
+    assert folder == (stage.root / travels).resolve()
+    assert stage.workspaces.inside(stage.service.proxy, folder) == inside
 
 
 def test_a_kernel_has_its_workspace_until_it_leaves(stage: Stage):
