@@ -1,4 +1,3 @@
-import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { waitFor } from '@testing-library/dom';
@@ -9,6 +8,7 @@ import { KnownComputes } from '../move';
 import { settle } from './fakeServer';
 import { FakeCurrent, FakeModel } from './fakeModel';
 import { FakeSettings } from './fakeSettings';
+import { closeDialogs } from './closeDialogs';
 import * as fixtures from './fixtures';
 
 const onGpu = { ...fixtures.kernel, compute: fixtures.gpu.id };
@@ -38,7 +38,7 @@ describe('the commands', () => {
   });
 
   afterEach(() => {
-    Dialog.flush();
+    closeDialogs();
     document.body.textContent = '';
   });
 

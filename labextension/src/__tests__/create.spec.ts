@@ -1,4 +1,3 @@
-import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
 
@@ -6,6 +5,7 @@ import { create } from '../create';
 import { RequestError } from '../request';
 import { FakeModel } from './fakeModel';
 import { settle } from './fakeServer';
+import { closeDialogs } from './closeDialogs';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');
@@ -40,7 +40,7 @@ describe('the dialog that makes a machine', () => {
       await press('Cancel');
       await done;
     }
-    Dialog.flush();
+    closeDialogs();
     document.body.textContent = '';
   });
 

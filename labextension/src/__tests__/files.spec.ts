@@ -1,4 +1,3 @@
-import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { configure, waitFor } from '@testing-library/dom';
@@ -7,6 +6,7 @@ import { IWorkspaceActions } from '../components/Workspace';
 import { fileActions, OPEN_FILE } from '../files';
 import { FakeModel } from './fakeModel';
 import { settle } from './fakeServer';
+import { closeDialogs } from './closeDialogs';
 import * as fixtures from './fixtures';
 
 const [workspace] = fixtures.workspaceList.workspaces;
@@ -27,7 +27,7 @@ describe('the buttons for files', () => {
   });
 
   afterEach(() => {
-    Dialog.flush();
+    closeDialogs();
     document.body.textContent = '';
   });
 

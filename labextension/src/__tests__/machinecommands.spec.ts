@@ -1,4 +1,4 @@
-import { Clipboard, Dialog, Notification } from '@jupyterlab/apputils';
+import { Clipboard, Notification } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { waitFor } from '@testing-library/dom';
@@ -11,6 +11,7 @@ import { RequestError } from '../request';
 import { SETTING_EDITOR } from '../waitingcommands';
 import { FakeCurrent, FakeModel } from './fakeModel';
 import { FakeSettings } from './fakeSettings';
+import { closeDialogs } from './closeDialogs';
 import * as fixtures from './fixtures';
 
 describe('the commands for a machine', () => {
@@ -37,7 +38,7 @@ describe('the commands for a machine', () => {
   });
 
   afterEach(() => {
-    Dialog.flush();
+    closeDialogs();
     Notification.dismiss();
     document.body.textContent = '';
     jest.restoreAllMocks();

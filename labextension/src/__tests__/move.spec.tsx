@@ -1,4 +1,3 @@
-import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { waitFor } from '@testing-library/dom';
 
@@ -8,6 +7,7 @@ import { askToMove, IMoveAnswer, IMoveOptions, KnownComputes } from '../move';
 import { IOpenedNotebook } from '../opened';
 import { FakeModel } from './fakeModel';
 import { settle } from './fakeServer';
+import { closeDialogs } from './closeDialogs';
 import * as fixtures from './fixtures';
 
 const opened: IOpenedNotebook = {
@@ -39,7 +39,7 @@ describe('the move dialog', () => {
   });
 
   afterEach(() => {
-    Dialog.flush();
+    closeDialogs();
     document.body.textContent = '';
   });
 

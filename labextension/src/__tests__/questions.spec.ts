@@ -1,4 +1,3 @@
-import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
 
@@ -6,6 +5,7 @@ import { IQuestion } from '../api';
 import { Questions } from '../questions';
 import { FakeModel } from './fakeModel';
 import { FakeServer, settle } from './fakeServer';
+import { closeDialogs } from './closeDialogs';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');
@@ -53,7 +53,7 @@ describe('questions of code in notebooks', () => {
     questions.dispose();
     server.dispose();
     await settle();
-    Dialog.flush();
+    closeDialogs();
     document.body.textContent = '';
   });
 

@@ -1,4 +1,3 @@
-import { Dialog } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
 
@@ -8,6 +7,7 @@ import { RequestError } from '../request';
 import { resize } from '../resize';
 import { FakeModel } from './fakeModel';
 import { settle } from './fakeServer';
+import { closeDialogs } from './closeDialogs';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');
@@ -64,7 +64,7 @@ describe('the resize dialog', () => {
       await press('Cancel');
       await done;
     }
-    Dialog.flush();
+    closeDialogs();
     document.body.textContent = '';
   });
 

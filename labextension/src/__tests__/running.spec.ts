@@ -1,13 +1,13 @@
 import { nullTranslator } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
 import { waitFor } from '@testing-library/dom';
-import { Dialog } from '@jupyterlab/apputils';
 
 import { ICompute } from '../api';
 import { CommandIDs } from '../commands';
 import { RequestError } from '../request';
 import { RunningMachines, runningMachines } from '../running';
 import { FakeModel } from './fakeModel';
+import { closeDialogs } from './closeDialogs';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');
@@ -36,7 +36,7 @@ describe('the Running section', () => {
   });
 
   afterEach(() => {
-    Dialog.flush();
+    closeDialogs();
     document.body.textContent = '';
   });
 
