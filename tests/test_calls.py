@@ -210,7 +210,8 @@ def test_an_attach_is_shown_step_by_step_and_ends_in_one_line():
             "tier. Variables stayed behind."
         )
         assert call.result["text"] == line
-        assert call.result["live"] == {"text": line, "html": f"<div>{line}</div>"}
+        # The dollar sign stands in a span of its own: JupyterLab would typeset "$…$" as mathematics.
+        assert call.result["live"] == {"text": line, "html": f"<div>{line.replace('$', '<span>$</span>')}</div>"}
 
 
 def test_what_another_part_has_to_say_of_an_attach_follows_its_line():
