@@ -8,10 +8,9 @@ console, the command line) ``load_service`` does, through the entry point group 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +27,7 @@ from .computes import Computes
 from .connections import Connections
 from .elsewhere import Elsewhere
 from .errors import ComputeNotRunning, DSVMError, KernelStartError, NotFound
+from .inventory import Inventory
 from .keptchanges import KeptChanges
 from .kerneldeaths import OUT_OF_MEMORY, KernelDeaths
 from .kernels.registry import Call, Registry, registry
@@ -36,14 +36,9 @@ from .metrics import ComputeMetrics
 from .models import (
     FREE,
     Compute,
-    KernelRecord,
     LinkPhase,
-    Metrics,
     Operation,
     OperationState,
-    Problem,
-    Question,
-    Usage,
 )
 from .moves import KernelFront, MayStart, Moves, refuse_to_start
 from .notebooks import NotebookFiles
@@ -51,47 +46,26 @@ from .operations import OperationStore, Running
 from .ownfolder import OwnFolder
 from .questions import Questions
 from .returns import Returns
+from .revisions import Listener, Revisions
 from .settings import ServiceSettings, load_config
 from .terminals import Terminals
 from .trips import Trips
 from .workspaces import Workspaces
 
 if TYPE_CHECKING:
-    from .compute.free_tier import FreeTier
     from .kernels.backends import Backend
     from .kernels.deaths import Death
     from .kernels.keptfiles import KeptKernel
-    from .relay.deaths import Look
 
 T = TypeVar("T")
-
-Listener = Callable[[str, "str | None", int], None]
-"""Called with ``computes``, ``kernels``, ``operations``, ``signin``, ``questions`` or ``workspaces``, an id or None, and the new
-revision."""
 
 REQUEST_WORKERS = 4
 WORK_WORKERS = 16
 
 
-@dataclasses.dataclass(frozen=True)
-class ComputeList:
-    computes: tuple[Compute, ...]
-    problems: tuple[Problem, ...]
-    as_of: str | None
-    revision: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "revision": self.revision,
-            "computes": [c.to_json() for c in self.computes],
-            "problems": [p.to_json() for p in self.problems],
-            "as_of": self.as_of,
-        }
-
-
-class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
-    """The module's text says what it is for; its settings are in ``settings``, the changes of machines in ``machines``,
-    and what concerns notebooks' files in ``notebooks``."""
+class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
+    """The module's text says what it is for; its settings are in ``settings``, what it lists in ``inventory``, the changes of
+    machines in ``machines``, and what concerns notebooks' files in ``notebooks``."""
 
     def __init__(
         self,
@@ -105,19 +79,18 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         super().__init__(**kwargs)
         self._lock = threading.RLock()
         self._closed = False
-        self._revisions = {"computes": 0, "kernels": 0, "operations": 0, "signin": 0, "questions": 0, "workspaces": 0}
-        self._listeners: list[Listener] = []
-        self._paths: Mapping[str, str] = {}
-        self._rows: dict[str, tuple[Any, ...]] = {}
-        self._free_tier: FreeTier | None = None
+        self.revisions = Revisions()
+        self._join_inventory()
         self._requests = ThreadPoolExecutor(REQUEST_WORKERS, thread_name_prefix="jupyter-dsvm-request")
         self._work = ThreadPoolExecutor(WORK_WORKERS, thread_name_prefix="jupyter-dsvm-work")
         self.registry = registry
         self.operations_store = OperationStore()
-        self.operations_store.listen(lambda op: self._bump("operations", op.id))
+        self.operations_store.listen(lambda op: self.revisions.bump("operations", op.id))
         self.known = Computes(providers or self._make_providers, self._compute_changed)
         self.elsewhere = Elsewhere(self.operations_store, self.known)
-        self.accounts = Accounts(lambda: self.known.providers, lambda i: self._bump("signin", i), self._account_changed)
+        self.accounts = Accounts(
+            lambda: self.known.providers, lambda i: self.revisions.bump("signin", i), self._account_changed
+        )
         self.connections = connections or Connections(self.known, self._in_use, lambda: self.connection_idle)
         self.measured = ComputeMetrics(self.known, self.connections)
         self.deaths = KernelDeaths(self._look_at_memory)
@@ -143,7 +116,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             lambda: self.kernel_may_start, Path(jupyter_data_dir()) / "jupyter-dsvm" / "starts.jsonl"
         )
         self.questions = Questions(
-            lambda i: self._bump("questions", i), Path(jupyter_data_dir()) / "jupyter-dsvm" / "answers.json"
+            lambda i: self.revisions.bump("questions", i), Path(jupyter_data_dir()) / "jupyter-dsvm" / "answers.json"
         )
         self.page_is_open: Callable[[str], bool] = lambda kernel_id: False
         """Whether a page has that kernel's websocket open. The server's extension knows; elsewhere there is no page."""
@@ -179,126 +152,17 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Called after each change, on whatever thread made it; must not block. Gives what ends it."""
-        self._listeners.append(listener)
+        return self.revisions.listen(listener)
 
-        def unlisten() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return unlisten
-
-    def _bump(self, what: str, thing: str | None) -> None:
-        with self._lock:
-            self._revisions[what] += 1
-            revision = self._revisions[what]
-        for listener in list(self._listeners):
-            listener(what, thing, revision)
+    def revision(self, what: str) -> int:
+        """Of one of ``revisions.KINDS``."""
+        return self.revisions.of(what)
 
     def _compute_changed(self, compute_id: str | None) -> None:
-        self._bump("computes", compute_id)
+        self.revisions.bump("computes", compute_id)
         row = self.known.known(compute_id) if compute_id is not None else None
         if row is not None:
             self.elsewhere.seen([row])
-
-    def _kernel_changed(self, kernel_id: str) -> None:
-        """On the I/O thread, for every status of every kernel: only what a row's reader must know now becomes an event."""
-        row = self._row(kernel_id)
-        self.workspaces.kernel_changed(kernel_id, row)
-        if row is not None:
-            self._note_where(row)
-        shown = (
-            None
-            if row is None
-            else (row.compute, row.kernelspec, row.link, row.moving_to, row.path, row.last_compute, row.problem)
-        )
-        self.deaths.kernels_changed(any(p.status.compute == FREE for p in self.registry.all()))
-        with self._lock:
-            before = self._rows.get(kernel_id)
-            if shown == before:
-                return
-            if shown is None:
-                del self._rows[kernel_id]
-            else:
-                self._rows[kernel_id] = shown
-        self._bump("kernels", kernel_id)
-        if (before and before[0]) != (shown and shown[0]):
-            self._bump("computes", None)  # the notebooks attached to one or two of them have changed
-            self.connections.kernels_changed()
-        if shown is None:
-            self.deaths.problem(kernel_id, None)
-            self.moves.forget(kernel_id)
-            self.advising.forget(kernel_id)
-
-    def set_paths(self, paths: Mapping[str, str]) -> None:
-        """The notebooks' paths by kernel id, from the session manager, so that renames follow. The extension calls this."""
-        with self._lock:
-            if dict(paths) == self._paths:
-                return
-            before, self._paths = self._paths, dict(paths)
-            known = list(self._rows)
-        renamed = {old: paths[k] for k, old in before.items() if paths.get(k, old) != old}
-        if renamed:
-            self._in_background(lambda: self.questions.renamed(renamed))
-        self._renamed(before, paths)
-        self.workspaces.folder_renamed()
-        for kernel_id in known:
-            self._kernel_changed(kernel_id)
-        self._bump("computes", None)
-
-    # Lists
-
-    def computes(self, refresh: bool = False) -> ComputeList:
-        """Everything a notebook can run on, with the notebooks that do. Blocks while a cloud is asked."""
-        with self._lock:
-            revision = self._revisions["computes"]
-        snapshot = self.known.snapshot(refresh)
-        self.elsewhere.looked()
-        self.elsewhere.seen(snapshot.computes)
-        attached: dict[str, list[str]] = {}
-        for row in self.kernels()[0]:
-            if row.link.state is not LinkPhase.GONE:
-                attached.setdefault(row.compute, []).append(row.notebook)
-        return ComputeList(
-            tuple(dataclasses.replace(c, attached=tuple(sorted(attached.get(c.id, ())))) for c in snapshot.computes),
-            snapshot.problems,
-            snapshot.as_of,
-            max(revision, self._revisions["computes"]) if refresh else revision,
-        )
-
-    def kernels(self) -> tuple[list[KernelRecord], int]:
-        """The kernels whose fronts this process holds, and the list's revision."""
-        with self._lock:
-            revision = self._revisions["kernels"]
-        rows = [self._row(p.kernel_id) for p in self.registry.all()]
-        return [r for r in rows if r is not None], revision
-
-    def _row(self, kernel_id: str) -> KernelRecord | None:
-        proxy = self.registry.get(kernel_id)
-        if proxy is None:
-            return None
-        status = proxy.status
-        return KernelRecord(
-            id=kernel_id,
-            path=self._paths.get(kernel_id),
-            compute=status.compute,
-            kernelspec=status.kernelspec,
-            link=status.link,
-            execution_state=status.execution_state,
-            last_activity=status.last_activity,
-            moving_to=proxy.moving,
-            last_compute=self._last_compute(self._paths.get(kernel_id), status.compute),
-            problem=self.deaths.problem(kernel_id, proxy.death),
-        )
-
-    def _in_use(self) -> set[str]:
-        """Ids of the computes that kernels of ours run on or are moving to."""
-        proxies = self.registry.all()
-        return {p.status.compute for p in proxies} | {p.moving for p in proxies if p.moving}
-
-    def revision(self, what: str) -> int:
-        """Of ``computes``, ``kernels``, ``operations``, ``signin``, ``questions`` or ``workspaces``."""
-        with self._lock:
-            return self._revisions[what]
 
     def _account_changed(self) -> None:
         """Another account sees other machines: ask for them, so that the page need not."""
@@ -311,70 +175,6 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
             self._work.submit(function)
         except RuntimeError:
             pass  # the server is stopping
-
-    def kernelspecs(self, compute: str) -> list[dict[str, str]]:
-        """What can be started on a running machine, the first being what an attach without a name takes. Blocks."""
-        return [s.to_json() for s in self.moves.kernelspecs(self.known.find(compute), Cancel())]
-
-    def kernelspecs_changed(self) -> None:
-        """Of this server, for a machine that was attached or left: a page that has the list looks for them then."""
-        self._bump("computes", None)
-
-    def metrics(self, compute: str) -> Future[Metrics]:
-        """How much of it is in use. Blocks only to find it; see ``ComputeMetrics.of`` for what to do with the answer."""
-        return self.measured.of(compute)
-
-    def _look_at_memory(self) -> Look:
-        return self._this_server().memory_look()
-
-    def data_use(self) -> Usage | None:
-        """How much of the data that a user may keep here is kept; None where there is no limit, or it has not been counted yet.
-        Blocks for a moment."""
-        return self._this_server().data_use()
-
-    def _this_server(self) -> FreeTier:
-        # One of its own: those of ``known`` are made when a cloud is first asked, which is much for a look at the memory.
-        with self._lock:
-            if self._free_tier is None:
-                from .compute.free_tier import FreeTier
-
-                self._free_tier = FreeTier(parent=self)
-            return self._free_tier
-
-    def operations(self) -> tuple[list[Operation], int]:
-        self.elsewhere.looked()
-        with self._lock:
-            revision = self._revisions["operations"]
-        return self.operations_store.all(), revision
-
-    def open_questions(self) -> tuple[list[Question], int]:
-        """What code wants to do and a person has to allow, and the list's revision. For pages: these count as seen now."""
-        revision = self.revision("questions")
-        return self.questions.open(), revision
-
-    def workspaces_changed(self, workspace_id: str | None) -> None:
-        self._bump("workspaces", workspace_id)
-
-    def notebook_paths(self) -> list[str]:
-        """Of all kernels that the session manager has."""
-        return list(self._paths.values())
-
-    def path(self, kernel_id: str) -> str | None:
-        """The notebook's path, where the session manager has said it."""
-        return self._paths.get(kernel_id)
-
-    def operation(self, operation_id: str) -> Operation:
-        return self.operations_store.get(operation_id).value
-
-    def cancel(self, operation_id: str) -> None:
-        self.operations_store.cancel(operation_id)
-
-    def _notebook_name(self, kernel_id: str) -> str:
-        row = self._row(kernel_id)
-        return row.notebook if row is not None else kernel_id
-
-    def _notebooks_on(self, compute: str) -> list[str]:
-        return sorted(r.notebook for r in self.kernels()[0] if r.compute == compute)
 
     # Moves
 
@@ -548,7 +348,7 @@ class DSVMService(MachineChanges, NotebookFiles, ServiceSettings):
         if self._free_tier is not None:
             self._free_tier.close()
         self.own_folder.remove()
-        self._listeners.clear()
+        self.revisions.close()
 
 
 def load_service(config: Config | None = None, log: logging.Logger | None = None) -> DSVMService:

@@ -334,4 +334,5 @@ def test_the_event_schema_says_what_is_emitted():
         "signin",
         "questions",
         "workspaces",
+        "spend",
     ]

@@ -78,6 +78,77 @@ export interface ICompute {
   problem: IProblem | null;
   /** What this account was told that it may not do with it. */
   not_allowed: ('start' | 'stop' | 'resize')[];
+  /** Null where it is off, or nobody watches it. */
+  idle: IIdleStop | null;
+}
+
+export type IdlePhase = 'never' | 'busy' | 'kept' | 'idle' | 'stops_soon' | 'stop';
+
+/** Whether and when a VM that is on is stopped by itself. */
+export interface IIdleStop {
+  state: IdlePhase;
+  /** A sentence, without the time that is left: that is counted from `stops_at`. */
+  text: string;
+  /** Null where nothing is counted down. */
+  stops_at: string | null;
+  kept_until: string | null;
+  /** After how many it is stopped; null: never for being idle. */
+  idle_minutes: number | null;
+  /** Since its start; it is stopped then whatever runs. */
+  hard_limit_hours: number | null;
+  /** `stops_at` is the hard limit's: what runs then is stopped too. */
+  hard: boolean;
+  /** Files on the VM's temporary disk that a stop loses. */
+  lost: string[];
+  safety: ISafetyStop | null;
+}
+
+/** The VM's own auto-shutdown schedule in Azure, which stops it where this server is no more. */
+export interface ISafetyStop {
+  kind: 'ours' | 'theirs' | 'none';
+  text: string;
+  /** When Azure stops it next, unless that is moved on. */
+  at: string | null;
+  /** False: it comes at that time, and nothing can be done about it any more. */
+  averted: boolean;
+}
+
+/** What machines have cost, as an estimate; from `as_of` on it grows by `per_hour`. */
+export interface ISpend {
+  revision: number;
+  as_of: string;
+  /** Null where nothing is known yet. */
+  currency: string | null;
+  today: number;
+  month: number;
+  per_hour: number;
+  computes: IComputeSpend[];
+  budgets: IBudget[];
+  /** Names of machines that were on this month with no known price: what they cost is not in here. */
+  unpriced: string[];
+}
+
+export interface IComputeSpend {
+  compute: string;
+  name: string;
+  today: number;
+  month: number;
+  /** What it costs now, its disk not counted: 0 where it is off. */
+  per_hour: number;
+}
+
+export interface IBudget {
+  /** Null: of all machines together. */
+  compute: string | null;
+  /** The machine's; empty where it is of all. */
+  name: string;
+  period: 'day' | 'month';
+  limit: number;
+  spent: number;
+  /** A warning from 80 % on. */
+  state: 'ok' | 'warning' | 'exceeded';
+  /** Whether a start is refused once it is exceeded. */
+  refuses: boolean;
 }
 
 /** A size that a machine could have. */
@@ -497,7 +568,7 @@ export interface IQuestionList {
 
 /** The data of a Jupyter event with `CHANGED_SCHEMA_ID`. */
 export interface IChanged {
-  what: 'computes' | 'kernels' | 'operations' | 'signin' | 'questions' | 'workspaces';
+  what: 'computes' | 'kernels' | 'operations' | 'signin' | 'questions' | 'workspaces' | 'spend';
   id?: string;
   revision: number;
 }

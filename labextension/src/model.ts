@@ -386,6 +386,7 @@ export class ComputeModel implements IComputeModel {
     const { what, revision } = emission as unknown as IChanged;
     if (
       what !== 'questions' &&
+      what !== 'spend' &&
       Object.prototype.hasOwnProperty.call(this._lists, what) &&
       Number.isFinite(revision)
     ) {
@@ -440,7 +441,7 @@ export class ComputeModel implements IComputeModel {
   private readonly _trans: TranslationBundle;
   private readonly _stream: IStream<Event.IManager, Event.Emission>;
   private readonly _lists: Record<
-    Exclude<IChanged['what'], 'questions'>,
+    Exclude<IChanged['what'], 'questions' | 'spend'>,
     Pick<RevisionedList<never>, 'expect' | 'fetchAgain' | 'dispose'>
   >;
   private readonly _signIn: SignInModel;

@@ -1,9 +1,12 @@
 import {
+  IAdvice,
+  IAdviceRequest,
   ICompute,
   IComputeList,
   IConflictRequest,
   ICreation,
   IFetchRequest,
+  IIdleStop,
   IInstallRequest,
   IKernel,
   IKernelList,
@@ -11,8 +14,6 @@ import {
   ILinkState,
   IMetrics,
   IModuleList,
-  IAdvice,
-  IAdviceRequest,
   IModulesRequest,
   IMoveRequest,
   INewCompute,
@@ -23,11 +24,12 @@ import {
   ISignIn,
   ISizeOffer,
   ISizeOfferList,
-  IWorkspaceEstimate,
-  IWorkspaceList,
+  ISpend,
   ISSHCommand,
   ISyncRequest,
-  ITerminal
+  ITerminal,
+  IWorkspaceEstimate,
+  IWorkspaceList
 } from '../api';
 
 export const problem: IProblem = {
@@ -53,7 +55,47 @@ export const free: ICompute = {
   attached: ['work/analysis.ipynb'],
   hibernated: false,
   problem: null,
-  not_allowed: []
+  not_allowed: [],
+  idle: null
+};
+
+export const idleStop: IIdleStop = {
+  state: 'idle',
+  text: 'Nothing runs there.',
+  stops_at: '2026-11-28T12:25:00.000Z',
+  kept_until: null,
+  idle_minutes: 30,
+  hard_limit_hours: null,
+  hard: false,
+  lost: ['/mnt/scratch/model.bin'],
+  safety: {
+    kind: 'ours',
+    text: 'Azure stops it at 15:00 UTC unless it is used then.',
+    at: '2026-11-28T15:00:00.000Z',
+    averted: true
+  }
+};
+
+export const spend: ISpend = {
+  revision: 3,
+  as_of: '2026-11-28T12:00:00.000Z',
+  currency: 'USD',
+  today: 1.12,
+  month: 17.4,
+  per_hour: 0.526,
+  computes: [{ compute: 'azure:6b1a', name: 'gpu-vm', today: 1.12, month: 17.4, per_hour: 0.526 }],
+  budgets: [
+    {
+      compute: null,
+      name: '',
+      period: 'month',
+      limit: 20,
+      spent: 17.4,
+      state: 'warning',
+      refuses: true
+    }
+  ],
+  unpriced: []
 };
 
 export const gpu: ICompute = {
@@ -71,7 +113,8 @@ export const gpu: ICompute = {
   attached: [],
   hibernated: false,
   problem: null,
-  not_allowed: []
+  not_allowed: [],
+  idle: null
 };
 
 export const cpu: ICompute = {
