@@ -56,10 +56,11 @@ class MachineChanges:
         self.creations = Creations(self.operations_store, self.known, self.changes)
         self.access = Access(self.operations_store, self.known, self.connections, self.changes)
 
-    def _stopped(self, compute_id: str) -> Return:
-        """We have just stopped that machine. Blocks while the cloud confirms it."""
+    def _stopped(self, compute_id: str, reason: str = "") -> Return:
+        """We have just stopped that machine, or it was stopped by itself for that ``reason``. Blocks while the cloud confirms
+        it."""
         self.connections.stopped(compute_id)
-        return self.returns.begin(compute_id)
+        return self.returns.begin(compute_id, reason)
 
     def start(self, compute: str) -> Operation:
         return self._power("start", compute)
