@@ -121,6 +121,8 @@ class IdleWatch:
         if row is None:
             return None if self.cancel.is_set() else house.interval()
         if row.power_state is PowerState.DEALLOCATED:
+            if not self._is_off():  # the command line, or somebody else, has started it since that was heard
+                return 0.0 if house.computes.known(self.id) != row else house.interval()
             self.off()
             return None
         if row.power_state not in (PowerState.RUNNING, PowerState.STOPPED, PowerState.UNKNOWN):
@@ -307,7 +309,7 @@ class IdleWatch:
         return reading_of(said, now, house.holder(), {*house.ignored(), *uncounted}, busy)
 
     def _is_off(self) -> bool:
-        """Of one that does not answer: whether Azure says that it is off."""
+        """Of one that does not answer, or was off when it was last heard of: whether Azure says that it is off."""
         try:
             state = self._house.computes.look(self.id).power_state
         except UnknownCompute as e:
@@ -444,7 +446,8 @@ class IdleWatch:
         if row.power_state is PowerState.STOPPED:
             return "was released, since it was stopped and still billed"
         minutes = settings.idle_minutes or 0
-        return f"was stopped after {minutes:g} idle minute{'' if minutes == 1 else 's'}"
+        number, unit = (minutes, "minute") if minutes >= 1 else (round(minutes * 60), "second")
+        return f"was stopped after {number:g} idle {unit}{'' if number == 1 else 's'}"
 
     def off(self) -> None:
         """It is off, whoever did it: what belonged to this run of it is over."""
