@@ -8,6 +8,7 @@ import { canAttach, machinesOf } from './actions';
 import { FREE, ICompute, IKernel } from './api';
 import { CommandIDs } from './commands';
 import { ToneIcon } from './components/ToneIcon';
+import { h } from './jsx';
 import { newMenu, openMenu } from './menu';
 import { IComputeModel } from './tokens';
 import { chipText, IChipText } from './words';

@@ -14,6 +14,7 @@ import { ICurrentNotebook } from './current';
 import { fileActions } from './files';
 import { Filters } from './filters';
 import { computeIcon } from './icons';
+import { h } from './jsx';
 import { addPlaces, newMenu, openMenu } from './menu';
 import { ISettings } from './settings';
 import { PrimaryAction } from './states';

@@ -9,6 +9,7 @@ import { FREE, ICompute, IKernel, IMetrics, IUsage } from './api';
 import { CommandIDs } from './commands';
 import { ToneIcon } from './components/ToneIcon';
 import { ICurrentNotebook } from './current';
+import { h } from './jsx';
 import { ISettings } from './settings';
 import { IComputeModel, IMetricsModel } from './tokens';
 import { chipText, IChipText, memoryText, nameOf, priceText } from './words';

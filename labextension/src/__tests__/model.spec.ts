@@ -38,6 +38,7 @@ describe('ComputeModel', () => {
       'GET kernels',
       'GET operations',
       'GET signin',
+      'GET spend',
       'GET workspaces'
     ]);
     expect(model.status).toBe('ready');
@@ -50,7 +51,7 @@ describe('ComputeModel', () => {
       'lab'
     ]);
     await settle(100);
-    expect(server.asked).toHaveLength(6);
+    expect(server.asked).toHaveLength(7);
   });
 
   it('fetches a list again when an event names a newer revision of it, and only that list', async () => {
@@ -79,7 +80,7 @@ describe('ComputeModel', () => {
     server.emit({ what: 'computes', revision: 9 }, 'https://events.jupyter.org/somebody/else');
     server.emit({ what: 'nonsense' as 'computes', revision: 9 });
     await settle();
-    expect(server.asked).toHaveLength(6);
+    expect(server.asked).toHaveLength(7);
   });
 
   it('turns a burst of events during a fetch into one more fetch', async () => {
@@ -365,6 +366,6 @@ describe('ComputeModel', () => {
     server.emit({ what: 'computes', revision: 2 });
     model.resync();
     await settle();
-    expect(server.asked).toHaveLength(6);
+    expect(server.asked).toHaveLength(7);
   });
 });

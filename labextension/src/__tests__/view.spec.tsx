@@ -7,6 +7,7 @@ import { ComputePanelView } from '../components/ComputePanelView';
 import { IWorkspaceActions } from '../components/Workspace';
 import { INotebook } from '../current';
 import { DEFAULT_FILTERS, IFilters } from '../filters';
+import { h } from '../jsx';
 import { PrimaryAction } from '../states';
 import { FakeCurrent, FakeModel } from './fakeModel';
 import * as fixtures from './fixtures';

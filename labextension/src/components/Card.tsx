@@ -4,6 +4,7 @@ import * as React from 'react';
 
 import { CancelChoice } from '../actions';
 import { ICompute, IKernel, IOperation } from '../api';
+import { h } from '../jsx';
 import { DefaultAction } from '../settings';
 import { computeState, IComputeState, PrimaryAction, primaryLabel } from '../states';
 import { priceSource, priceText, sizeText } from '../words';

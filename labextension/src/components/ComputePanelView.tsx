@@ -6,6 +6,7 @@ import { canAttach, CancelChoice, machinesOf } from '../actions';
 import { FREE, ICompute, IKernel, IOperation } from '../api';
 import { INotebook } from '../current';
 import { DEFAULT_FILTERS, IFilters, matching } from '../filters';
+import { h } from '../jsx';
 import { DefaultAction } from '../settings';
 import { isSignInProblem } from '../signin';
 import { PrimaryAction, usualSeconds } from '../states';

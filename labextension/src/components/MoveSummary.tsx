@@ -2,6 +2,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { IAdvice, ICompute, IKernelspec, IWorkspaceEstimate } from '../api';
+import { h } from '../jsx';
 import { asProblem } from '../request';
 import { nameOf, priceText, withPoint } from '../words';
 import { AdviceLine } from './AdviceLine';

@@ -1,5 +1,6 @@
 import * as React from 'react';
 
+import { h } from '../jsx';
 import { IComputeState } from '../states';
 
 /** Milliseconds; nobody wants to see seconds run by. */

@@ -4,6 +4,7 @@ import * as React from 'react';
 import { CancelChoice } from '../actions';
 import { FREE, ICompute, IKernel, IOperation } from '../api';
 import { INotebook } from '../current';
+import { h } from '../jsx';
 import { primaryLabel } from '../states';
 import { nameOf, operationText, shortState, sizeText } from '../words';
 import { useKeptFocus } from './keptFocus';
