@@ -5,7 +5,7 @@ import { CancelChoice } from '../actions';
 import { FREE, ICompute, IKernel, IOperation } from '../api';
 import { INotebook } from '../current';
 import { h } from '../jsx';
-import { primaryLabel } from '../states';
+import { primaryLabel } from '../statewords';
 import { nameOf, operationText, shortState, sizeText } from '../words';
 import { useKeptFocus } from './keptFocus';
 import { OperationProgress } from './OperationProgress';
