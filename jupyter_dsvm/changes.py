@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .computes import Computes, PowerKind
     from .operations import OperationStore, Running
     from .returns import Return
+    from .spending import Spending
     from .trips import Trips
 
 STOP_AGAIN_SECONDS = 3600.0
@@ -79,6 +80,7 @@ class Changes:
         boot: Boot,
         kept: KeptChanges,
         trips: Trips,
+        spending: Spending,
     ) -> None:
         """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
         we have just stopped, and may block for a moment: its notebooks go back to the free tier."""
@@ -89,6 +91,7 @@ class Changes:
         self._boot = boot
         self._kept = kept
         self._trips = trips
+        self._spending = spending
         self._lock = threading.Lock()
         self._claimed: dict[str, Kept] = {}
         """Files of an earlier server's changes that are not under way yet."""
@@ -100,8 +103,10 @@ class Changes:
     # Power
 
     def begin_power(self, kind: PowerKind, compute: str, cancel: Cancel | None = None) -> Running:
-        """May block to find the compute by its name."""
+        """May block to find the compute by its name. Raises ``BudgetExceeded``."""
         row = self._computes.find(compute)
+        if kind == "start":
+            self._spending.check_start(row)
         steps = [(name, text.format(row.name)) for name, text in POWER_STEPS[kind]]
         if kind != "start":
             steps = self._trips.steps_of_stop(row) + steps
@@ -132,7 +137,8 @@ class Changes:
 
         def notice(row: Compute) -> str:
             became = back.notice(affected) if back is not None else _kernels(kind, affected)
-            return " ".join(text for text in (_power_notice(kind, row), became, remark, missing) if text)
+            spent = self._spending.remark(row) if kind == "start" else ""
+            return " ".join(text for text in (_power_notice(kind, row), became, remark, missing, spent) if text)
 
         if kind == "start":
             running.reach("ask", f"Looking at {self._computes.name(compute_id)}")

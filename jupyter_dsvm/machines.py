@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .connections import Connections
     from .keptchanges import KeptChanges
     from .operations import OperationStore, Running
+    from .spending import Spending
     from .trips import Trips
 
 
@@ -36,6 +37,7 @@ class MachineChanges:
     connections: Connections
     returns: Returns
     trips: Trips
+    spending: Spending
     _notebooks_on: Callable[[str], list[str]]
 
     def _join_changes(self, kept: KeptChanges) -> None:
@@ -48,12 +50,19 @@ class MachineChanges:
             self.connections.wait_for_boot,
             kept,
             self.trips,
+            self.spending,
         )
         self.resuming = Resuming(kept, self.changes, self.known, self.spawn)
         self.resizes = Resizes(
-            self.operations_store, self.known, self.changes, self._notebooks_on, self._stopped, self.trips
+            self.operations_store,
+            self.known,
+            self.changes,
+            self._notebooks_on,
+            self._stopped,
+            self.trips,
+            self.spending,
         )
-        self.creations = Creations(self.operations_store, self.known, self.changes)
+        self.creations = Creations(self.operations_store, self.known, self.changes, self.spending)
         self.access = Access(self.operations_store, self.known, self.connections, self.changes)
 
     def _stopped(self, compute_id: str) -> Return:

@@ -95,7 +95,8 @@ export const spend: ISpend = {
       refuses: true
     }
   ],
-  unpriced: []
+  unpriced: [],
+  unseen: []
 };
 
 export const gpu: ICompute = {
