@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from . import temporarydisk
 from .access import Access, AccessRequest
 from .changes import Changes
 from .compute.creating import Creation, NewCompute
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .keptchanges import KeptChanges
     from .operations import OperationStore, Running
     from .spending import Spending
+    from .temporarydisk import Lost
     from .trips import Trips
 
 
@@ -51,6 +53,7 @@ class MachineChanges:
             kept,
             self.trips,
             self.spending,
+            self.lost_by_stop,
         )
         self.resuming = Resuming(kept, self.changes, self.known, self.spawn)
         self.resizes = Resizes(
@@ -64,6 +67,10 @@ class MachineChanges:
         )
         self.creations = Creations(self.operations_store, self.known, self.changes, self.spending)
         self.access = Access(self.operations_store, self.known, self.connections, self.changes)
+
+    def lost_by_stop(self, compute_id: str) -> Lost | None:
+        """Files on that machine's temporary disk; None where nobody knows. Blocks for some seconds at most; raises nothing."""
+        return temporarydisk.ask(self.connections.ask, compute_id)
 
     def _stopped(self, compute_id: str) -> Return:
         """We have just stopped that machine. Blocks while the cloud confirms it."""
