@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import Cancelled, DSVMError, SyncError
 from .models import FREE, Compute
+from .notebookfolders import NO_NOTEBOOK
 from .space import Space, done_words, mb, stopped_because
-from .workspaces import NO_NOTEBOOK, Workspaces, reporting
+from .workspaces import Workspaces, reporting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +129,7 @@ class Trips:
         if compute.id == FREE:
             return [(STEP, f"Bring the files back from {now.name}")] if now is not None else []
         try:
-            self._workspaces.folder_of(proxy)
+            self._workspaces.folders.of(proxy)
         except SyncError:
             return [] if now is None else [(STEP, f"Bring the files back from {now.name}")]
         return [(STEP, "Copy the notebook's folder")]
@@ -143,12 +144,12 @@ class Trips:
             return Trip(workspaces, kernel_id, compute.id, None, LEFT_OUT, tell=False)
         folder: Path | None = None
         try:
-            folder = workspaces.folder_of(proxy, new)
-            place = workspaces.place(compute.id, folder)
+            folder = workspaces.folders.of(proxy, new)
+            place = workspaces.folders.place(compute.id, folder)
             if sync is None:
-                self._ask(folder, compute.name, workspaces.pending(place)[1])
+                self._ask(folder, compute.name, workspaces.folders.pending(place)[1])
             space = workspaces.space(place, compute.name)
-            inside = workspaces.inside(proxy, folder, new)
+            inside = workspaces.folders.inside(proxy, folder, new)
             return Trip(workspaces, kernel_id, compute.id, space, "", yes=sync is True, inside=inside)
         except (SyncError, OSError) as e:
             if isinstance(e, SyncError) and e.code == "NeedsYes":
@@ -167,7 +168,7 @@ class Trips:
             return Trip(self._workspaces, front.kernel_id, compute.id, None, why)
 
     def _ask(self, folder: Path, name: str, size: int) -> None:
-        if size > self._workspaces.ask_above:
+        if size > self._workspaces.folders.ask_above:
             raise SyncError(
                 f"The folder {folder.name} has {mb(size)} to copy to {name}, which is more than is copied without asking.",
                 advice=f"`%dsvm attach {name} --yes` copies it, `--no-sync` goes without; what need not travel can be listed "

@@ -59,7 +59,12 @@ def vm(configured: Emulator) -> Iterator[Path]:
     folder = Path(configured.vm("cpu-vm")["home"]) / "notebooks"
     yield folder
     until(lambda: not ours(configured, "cpu-vm"))
-    remove(folder)
+
+    def removed() -> bool:
+        remove(folder)  # what wrote there last may still be at it
+        return not folder.exists()
+
+    until(removed)
 
 
 def remove(folder: Path) -> None:

@@ -39,6 +39,7 @@ LAYERS: list[tuple[int, list[str]]] = [
     (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "advising", "workspaces", "space", "travelling", "trips", "keptplaces"]),
+    (4, ["notebookfolders", "duesyncs"]),
     (
         4,
         [

@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import pytest
 
+from jupyter_dsvm.duesyncs import EVENT_SECONDS
 from jupyter_dsvm.errors import NotFound
 from jupyter_dsvm.keptplaces import KeptPlaces
 from jupyter_dsvm.models import KernelRecord, LinkPhase, LinkState, WorkspaceState, utc_now
 from jupyter_dsvm.service import DSVMService
-from jupyter_dsvm.workspaces import EVENT_SECONDS, Workspaces
+from jupyter_dsvm.workspaces import Workspaces
 from support.kernels import until
 
 KERNEL = str(uuid.uuid4())
@@ -61,7 +62,7 @@ class Stage:
         self.workspaces = Workspaces(cast(DSVMService, self.service), self.data)
 
     def arrive(self) -> None:
-        place = self.workspaces.place("azure:1", self.workspaces.folder_of(self.service.proxy))
+        place = self.workspaces.folders.place("azure:1", self.workspaces.folders.of(self.service.proxy))
         self.workspaces.arriving(KERNEL, "azure:1")
         self.workspaces.arrived(KERNEL, "azure:1", self.workspaces.space(place), str(place.folder), "")
 
@@ -97,9 +98,9 @@ def test_which_folder_travels(stage: Stage, projects: tuple[str, ...], travels: 
     stage.service.paths = {KERNEL: "course/week/one/study.ipynb"}
     (stage.root / "course/week/one/below").mkdir(parents=True)
     stage.service.project_folders = tuple(p.format(root=stage.root) for p in projects)
-    folder = stage.workspaces.folder_of(stage.service.proxy)
+    folder = stage.workspaces.folders.of(stage.service.proxy)
     assert folder == (stage.root / travels).resolve()
-    assert stage.workspaces.inside(stage.service.proxy, folder) == inside
+    assert stage.workspaces.folders.inside(stage.service.proxy, folder) == inside
 
 
 def test_a_kernel_has_its_workspace_until_it_leaves(stage: Stage):
