@@ -13,8 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from .errors import DSVMError
-from .space import Space, done_words
+from .errors import Cancelled, DSVMError
+from .space import Space, done_words, stopped_because
 from .travelling import Agenda
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class DueSyncs:
             at = space.due.at
             if at is not None:
                 self._agenda.at(space.id, at, lambda: self._begin(space))
-            elif not space.kernels and not space.running and not space.busy and not self._expected(space):
+            elif not space.needed and not space.running and not space.busy and not self._expected(space):
                 self._spaces.pop(space.id, None)
                 self._agenda.drop(space.id)
                 space.close()
@@ -98,9 +98,12 @@ class DueSyncs:
             if space.busy or self._closing:
                 return  # its end looks again
             if not self._service.connections.stands(space.place.compute):
-                space.away = True
-                self.touch(space.id)
-                if space.kernels:
+                if not space.away:
+                    space.away = True
+                    self.touch(space.id)
+                if not space.needed and any(each.unsure for each in space.left.values()):
+                    space.not_back(f"The last files have not come back from {space.name}: it is out of reach.")
+                if space.needed:
                     self._agenda.at(space.id, self._clock() + AGAIN_SECONDS, lambda: self._begin(space))
                 else:
                     space.due.take()
@@ -119,17 +122,28 @@ class DueSyncs:
             synced = space.run(direction, lambda progress: None, self.cancel)
             if synced.pulled or synced.deleted:
                 self.tell_others(space)
-            if not space.kernels and (synced.halt or synced.problems):
-                log.warning("Not everything came back from %s: %s", space.name, done_words(synced, space.name))
+            stopped = stopped_because(synced, space.name)
+            if stopped is not None or synced.problems:
+                self._missed(space, stopped.message if stopped is not None else done_words(synced, space.name))
+        except Cancelled:
+            log.info("Copying the files of %s was cancelled.", space.place.folder)
         except DSVMError as e:
-            (log.info if space.kernels else log.warning)("The files of %s: %s", space.place.folder, e)
-            if space.away and space.kernels:
-                space.due.ask(direction, self._clock() + AGAIN_SECONDS)
-        except Exception:
+            log.info("The files of %s: %s", space.place.folder, e)
+            self._missed(space, str(e))
+            if space.away and space.needed:
+                space.due.ask(direction, self._clock(), AGAIN_SECONDS)
+        except Exception as e:
             log.exception("copying the files of %s failed", space.place.folder)
+            self._missed(space, f"{type(e).__name__}: {e}.")
         finally:
             space.busy = False
             self.look_after(space)
+
+    def _missed(self, space: Space, why: str) -> None:
+        """As long as a kernel is there, the next sync tries again; afterwards whoever has left is told."""
+        if not space.kernels:
+            log.warning("Not everything came back from %s: %s", space.name, why)
+            space.not_back(f"Not everything came back from {space.name}: {why}")
 
     def tell_others(self, space: Space) -> None:
         """What came from one VM goes to another one that has the same folder."""

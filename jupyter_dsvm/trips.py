@@ -63,6 +63,8 @@ class Trip:
         self._folder = folder
         self._yes = yes
         self._from = workspaces.current(kernel_id)
+        self._said = False
+        """That not everything came back from there."""
         self.notices: list[str] = []
         """Sentences for whoever moves: what did not work."""
         if why and tell:
@@ -80,6 +82,7 @@ class Trip:
         if space is not None and (self._space is None or space.id != self._space.id):
             problem = patiently(self._workspaces, space, report, cancel, LEAVE_SECONDS)
             if problem:
+                self._said = True
                 self.notices.append(f"Not everything came back from {space.name}: {problem}")
 
     def arrive(self, report: Callable[[Progress], None], cancel: threading.Event) -> tuple[str | None, str]:
@@ -108,12 +111,17 @@ class Trip:
             self.notices.append(f"Its files are not all on {space.name}: {type(e).__name__}: {e}.")
         return "/".join(p for p in (WORKSPACES, space.place.root, self._inside) if p), size
 
-    def arrived(self) -> None:
-        """On any thread; does not block."""
-        self._workspaces.arrived(self._kernel_id, self._compute, self._space, self._folder, self._why)
+    def arrived(self, tell: Callable[[str], object] | None = None) -> None:
+        """``tell``: who is to know if what it has left where it was does not come; None: the page. Any thread; does not block."""
+        told = _nobody if self._said else tell
+        self._workspaces.arrived(self._kernel_id, self._compute, self._space, self._folder, self._why, told)
 
     def gave_up(self) -> None:
         self._workspaces.gave_up(self._kernel_id, self._space)
+
+
+def _nobody(text: str) -> None:
+    """It was said before."""
 
 
 class Trips:
@@ -201,7 +209,7 @@ def bring(space: Space, report: Callable[[Progress], None], cancel: threading.Ev
         stopped = stopped_because(synced, space.name)
         if stopped is not None:
             return str(stopped)
-        return done_words(synced, space.name) if synced.problems else ""
+        return done_words(synced, space.name) if synced.problems or synced.left_there else ""
     except Cancelled:
         raise
     except DSVMError as e:

@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ from .models import (
     WorkspaceState,
 )
 from .notebookfolders import NotebookFolders
-from .space import Place, Space, done_words, fraction, mb, progress_words, relative, stopped_because
+from .space import Left, Place, Space, done_words, fraction, mb, progress_words, relative, stopped_because
 
 if TYPE_CHECKING:
     from .operations import Running
@@ -80,17 +81,19 @@ class Workspaces:
     # What there is
 
     def records(self) -> tuple[list[WorkspaceRecord], int]:
-        """Those that notebooks use now, and the list's revision. Does not block."""
+        """Those that notebooks use now, or whose files did not all come back, and the list's revision. Does not block."""
         revision = self._service.revision("workspaces")
         with self._lock:
             spaces, off = list(self._spaces.values()), dict(self._off)
-        rows = [self._record(space) for space in spaces if space.kernels]
+        rows = [self._record(space) for space in spaces if space.needed]
         return rows + [self._off_record(kernel_id, each) for kernel_id, each in off.items()], revision
 
     def of_kernel(self, kernel_id: str) -> WorkspaceRecord | None:
         """Does not block."""
         with self._lock:
             space, off = self._spaces.get(self._of.get(kernel_id, "")), self._off.get(kernel_id)
+            if space is None:
+                space = next((each for each in self._spaces.values() if kernel_id in each.behind), None)
         if space is not None:
             return self._record(space)
         return self._off_record(kernel_id, off) if off is not None else None
@@ -151,15 +154,24 @@ class Workspaces:
         with self._lock:
             self._arriving[kernel_id] = compute
 
-    def arrived(self, kernel_id: str, compute: str, space: Space | None, folder: str, why: str) -> None:
-        """The kernel runs there now, in that space, or ``why`` not. On any thread; does not block."""
+    def arrived(
+        self,
+        kernel_id: str,
+        compute: str,
+        space: Space | None,
+        folder: str,
+        why: str,
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
+        """The kernel runs there now, in that space, or ``why`` not. ``tell``: who is to know if what it has left where it was does
+        not come; None: the page. On any thread; does not block."""
         with self._lock:
             self._arriving.pop(kernel_id, None)
             if self._due.over:
                 return
             before = self._of.get(kernel_id)
             if before is not None and (space is None or before != space.id):
-                self._leaves(kernel_id)
+                self._leaves(kernel_id, tell)
             if self._off.pop(kernel_id, None) is not None:
                 self._due.later(f"keep {kernel_id}", lambda: self._kept.forget(kernel_id))
                 self.touch(None)
@@ -168,6 +180,7 @@ class Workspaces:
                 self._spaces[space.id] = space
                 self._of[kernel_id] = space.id
                 space.kernels.add(kernel_id)
+                self._forget_behind(kernel_id)
                 kept = KeptPlace(compute, str(space.place.folder), space.place.root, space.place.base)
             elif compute != FREE:
                 self._off[kernel_id] = _Off(compute, folder, why)
@@ -198,8 +211,9 @@ class Workspaces:
                 self._arriving.pop(kernel_id, None)
                 self._linked.pop(kernel_id, None)
                 self._looked.discard(kernel_id)
+                self._forget_behind(kernel_id)
                 if known is not None or off is not None:
-                    self._leaves(kernel_id)
+                    self._leaves(kernel_id, goes_on=False)
                 return
             linked, before = row.link.state is LinkPhase.CONNECTED, self._linked.get(kernel_id)
             self._linked[kernel_id] = linked
@@ -233,15 +247,25 @@ class Workspaces:
         self.touch(space.id)
         self._due.ask(space, "both")
 
-    def _leaves(self, kernel_id: str) -> None:
-        """With the lock. What it has written there at its end comes here once more."""
+    def _leaves(self, kernel_id: str, tell: Callable[[str], object] | None = None, goes_on: bool = True) -> None:
+        """With the lock. What it has written there at its end comes here once more; ``tell`` is told if not."""
         self._off.pop(kernel_id, None)
         space = self._spaces.get(self._of.pop(kernel_id, ""))
         self._due.later(f"keep {kernel_id}", lambda: self._kept.forget(kernel_id))
         self.touch(space.id if space is not None else None)
         if space is not None:
             space.kernels.discard(kernel_id)
+            told = tell or partial(self._tell_missing, space, kernel_id)
+            space.left[kernel_id] = Left(goes_on, space.unsure, told)
             self._due.ask(space, "pull")
+
+    def _tell_missing(self, space: Space, kernel_id: str, text: str) -> None:
+        """Nobody follows what that kernel does: it is an operation of its own, that has failed."""
+        self._begin_operation(space, kernel_id).failed(SyncError(text, advice=space.advice, code="NotBack"))
+
+    def _forget_behind(self, kernel_id: str) -> None:
+        for space in self._spaces.values():
+            space.behind.discard(kernel_id)
 
     def folder_renamed(self) -> None:
         """Notebooks' paths have changed: a folder may have another name here. Does not block."""
@@ -339,7 +363,7 @@ class Workspaces:
     def find(self, workspace_id: str) -> Space:
         with self._lock:
             space = self._spaces.get(workspace_id)
-        if space is None or not space.kernels:
+        if space is None or not space.needed:
             raise NotFound(
                 f"There is no workspace {workspace_id!r}.",
                 advice="No notebook of that folder runs on that machine with its files; fetch the list again.",
@@ -348,7 +372,7 @@ class Workspaces:
         return space
 
     def _begin_operation(self, space: Space, kernel: str | None) -> Running:
-        first = kernel or min(space.kernels, default=None)
+        first = kernel or min(space.kernels | space.behind, default=None)
         text = f"Copy files to and from {space.name}"
         return self._service.operations_store.begin(
             "sync", compute=space.place.compute, kernel=first, steps=[("files", text)]
@@ -393,9 +417,9 @@ class Workspaces:
         return self._service.connections.stands(space.place.compute)
 
     def on(self, compute: str) -> list[Space]:
-        """Those with notebooks there."""
+        """Those with notebooks there, or with files that did not come back."""
         with self._lock:
-            return [s for s in self._spaces.values() if s.place.compute == compute and s.kernels]
+            return [s for s in self._spaces.values() if s.place.compute == compute and s.needed]
 
     # The end
 

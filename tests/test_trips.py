@@ -78,7 +78,7 @@ class FakeWorkspaces:
         self.log.append(("arriving", *about))
 
     def arrived(self, *about: Any) -> None:
-        self.log.append(("arrived", *about))
+        self.log.append(("arrived", *about[:5]))
 
     def gave_up(self, *about: Any) -> None:
         self.log.append(("gave up", *about))
