@@ -16,6 +16,7 @@ from ..relay.wire import Channel, MessageAssembler, Type, WireError, read_call, 
 from .acknowledging import Acknowledging
 from .backends import on_loopback_tcp
 from .messages import Signer
+from .notes import Note, omitted, strike
 from .runsthere import RunsThere, integer, memory_of
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Incoming:
             Type.STARTED: self._started,
             Type.EXITED: self._exited,
             Type.CALL: self._called,
-            Type.OMITTED: self._omitted,
+            Type.OMITTED: lambda e: self._note(e, omitted(read_json(e.body), self._backend.compute_name)),
+            Type.NOTE: lambda e: self._note(e, strike(read_json(e.body))),
         }
 
     def received(self, event: Received) -> None:
@@ -144,15 +146,7 @@ class Incoming:
         if events is not None:
             events.call(self._backend, call_id, request)
 
-    def _omitted(self, event: Received) -> None:
-        """The relay's room for this kernel was full, or a message too long, so it left out outputs: the cell says so itself."""
-        value = read_json(event.body)
-        parent = value.get("parent_header")
-        if not isinstance(parent, dict):
-            raise WireError("an OMITTED frame without parent header")
-        text = (
-            f"\n[{integer(value, 'messages')} outputs ({integer(value, 'bytes') / 1e6:.1f} MB) were left out here: "
-            f"more than could be kept on {self._backend.compute_name}, or too long for one message.]\n"
-        )
-        parts = self._signer.published("stream", {"name": "stderr", "text": text}, parent)
+    def _note(self, event: Received, note: Note) -> None:
+        """What the relay itself has to say to a cell, in its place among the outputs; the relay signs nothing."""
+        parts = self._signer.published("stream", {"name": "stderr", "text": note.text}, note.parent_header)
         self._give(event.seq, Channel.IOPUB, parts)
