@@ -42,6 +42,7 @@ LAYERS: list[tuple[int, list[str]]] = [
     (4, ["spending"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "advising", "workspaces", "space", "travelling", "trips", "keptplaces"]),
+    (4, ["notebookfolders", "duesyncs"]),
     (
         4,
         [
