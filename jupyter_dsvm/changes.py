@@ -22,11 +22,13 @@ from .keptchanges import Kept, KeptChange, KeptChanges
 from .models import Compute, Operation, OperationState, Step, StepState
 from .operations import OperationStore
 from .returns import go_back, kernels_ended
+from .temporarydisk import Lost, sentence
 
 if TYPE_CHECKING:
     from .computes import Computes, PowerKind
     from .operations import Running
     from .returns import Return
+    from .spending import Spending
     from .trips import Trips
 
 STOP_AGAIN_SECONDS = 3600.0
@@ -85,9 +87,12 @@ class Changes:
         boot: Boot,
         kept: KeptChanges,
         trips: Trips,
+        spending: Spending,
+        lost: Callable[[str], Lost | None] = lambda compute_id: None,
     ) -> None:
         """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
-        we have just stopped, and may block for a moment: its notebooks go back to the free tier."""
+        we have just stopped, and may block for a moment: its notebooks go back to the free tier. ``lost``: what lies on a machine's
+        temporary disk, as far as it can be asked; may block for some seconds."""
         self._operations = operations
         self._computes = computes
         self._notebooks_on = notebooks_on
@@ -95,6 +100,8 @@ class Changes:
         self._boot = boot
         self._kept = kept
         self._trips = trips
+        self._spending = spending
+        self._lost = lost
         self._lock = threading.Lock()
         self._claimed: dict[str, Kept] = {}
         """Files of an earlier server's changes that are not under way yet."""
@@ -116,8 +123,11 @@ class Changes:
         quiet: bool = False,
     ) -> Running:
         """May block to find the compute by its name. ``reason``: why it is stopped by itself; goes on after its name. ``quiet``:
-        not in everybody's list, since nobody asked for it and an earlier one there has said the same."""
+        not in everybody's list, since nobody asked for it and an earlier one there has said the same. Raises
+        ``BudgetExceeded``."""
         row = self._computes.find(compute)
+        if kind == "start":
+            self._spending.check_start(row)
         steps = [(name, text.format(row.name)) for name, text in POWER_STEPS[kind]]
         if kind != "start":
             steps = self._trips.steps_of_stop(row) + steps
@@ -131,13 +141,19 @@ class Changes:
         """``before`` is called once the files are back, before the cloud is asked, and may raise ``Cancelled``."""
         compute_id, reason = running.value.compute or "", str(running.arguments.get("reason", ""))
         affected = self._notebooks_on(compute_id)
-        remark = missing = unsafe = ""
+        remark = missing = lost = unsafe = ""
         back: Return | None = None
 
         def act(report: Report, cancel: Cancel, memo: Memo) -> Compute:
-            nonlocal remark, missing, back, unsafe
+            nonlocal remark, missing, lost, unsafe, back
             if kind != "start":
                 missing = self._trips.bring_back(running)
+            if kind == "stop":
+                there = self._lost(compute_id)
+                if there is not None and there.count:
+                    running.mention(sentence(there))
+                    lost = sentence(there, past=True)
+            if kind != "start":
                 running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
             if kind == "start":
                 unsafe = self.before_start(self._computes.known(compute_id))
@@ -157,9 +173,9 @@ class Changes:
 
         def notice(row: Compute) -> str:
             became = back.notice(affected) if back is not None else _kernels(kind, affected)
-            return " ".join(
-                text for text in (_power_notice(kind, row, reason), became, remark, missing, unsafe) if text
-            )
+            spent = self._spending.remark(row) if kind == "start" else ""
+            said = (_power_notice(kind, row, reason), became, remark, missing, lost, unsafe, spent)
+            return " ".join(text for text in said if text)
 
         if kind == "start":
             running.reach("ask", f"Looking at {self._computes.name(compute_id)}")

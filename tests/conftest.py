@@ -29,6 +29,9 @@ settings.load_profile("any machine")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a shell's background job; what the tests start would inherit it and hear no Ctrl+C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # As under nohup; a program in a terminal would outlive it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 MARK = "JUPYTER_DSVM_TESTS"
 """In the environment of every process that a test starts, so that those which detached themselves are found too."""
@@ -116,6 +119,13 @@ def leaves_nothing(request: pytest.FixtureRequest, jupyter_folders: Path) -> Ite
             pytest.fail("left behind: " + "; ".join(left))
         gc.collect()
         time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_spent(jupyter_folders: Path) -> None:
+    """What an earlier test has had on costs nothing in this one."""
+    for file in (jupyter_folders / "data" / "jupyter-dsvm").glob("spend.sqlite*"):
+        file.unlink()
 
 
 @pytest.fixture
