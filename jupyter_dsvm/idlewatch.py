@@ -21,9 +21,10 @@ from .compute.provider import Cancel
 from .computes import DELETED
 from .errors import Cancelled, DSVMError, UnknownCompute
 from .idlepolicy import SOON, Decision, Reading, Settings, State, Watched, duration
-from .idlereadings import is_news, lost_of, reading_of, record, steadied
+from .idlereadings import is_news, reading_of, record, steadied
 from .idlesettings import KeptIdle, KeptIdles
 from .models import Compute, IdleStop, PowerState, utc_at
+from .temporarydisk import parse
 
 if TYPE_CHECKING:
     from .changes import Changes
@@ -51,7 +52,7 @@ LONGEST_PAUSE = 600.0
 """Seconds between two tries to connect to a VM that cannot be; they begin with ``FIRST_PAUSE`` and double."""
 FIRST_PAUSE = 60.0
 
-LONGEST_WARNING = 200
+LONGEST_WARNING = 300
 """Characters that a VM keeps of what is said there before Azure stops it."""
 
 OURS_TO_COPY = frozenset({"cpu", "disk", "network"})
@@ -164,7 +165,7 @@ class IdleWatch:
         decision = self._watched.decide(settings, self._house.clock())
         if decision.state in (State.STOPS_SOON, State.STOP):
             if self.shown is None or self.shown.state.value not in ("stops_soon", "stop"):
-                self._lost = lost_of(self._ask("temporary"))
+                self._lost = parse(self._ask("temporary")).listed
         else:
             self._lost = ()
         self._show(decision, settings, kept)
@@ -370,7 +371,8 @@ class IdleWatch:
             return
         left = None if known.left is None else max(0.0, known.left - (self._house.clock() - known.at))
         trouble = self._trouble
-        text = " ".join(known.record.text.split())[:LONGEST_WARNING]
+        at = f" at {known.record.at[11:16]} UTC" if known.record.at is not None else ""
+        text = f"Azure's auto-shutdown stops {self._name}{at}."[:LONGEST_WARNING]
         # A relay of an earlier version does not know the question.
         self._answer("strikes", {"in": left, "text": text})
         self._strikes = known.at
@@ -394,7 +396,7 @@ class IdleWatch:
             if others and not decision.hard:
                 return False  # the next reading has their leases
         # Asked again: the list of a quarter of an hour ago is no list of what is lost now.
-        self._lost = lost_of(self._ask("temporary"))
+        self._lost = parse(self._ask("temporary")).listed
         self._show(decision, settings, kept)
         why = self._why(row, decision, settings)
         running = self._running = house.changes.begin_power("stop", self.id, reason=why, quiet=self._told)

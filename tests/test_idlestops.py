@@ -502,7 +502,7 @@ def test_the_schedule_is_moved_on_while_it_is_used_and_the_vm_is_told(tmp_path: 
         assert [use for use, _ in s.cloud.schedule.uses] == [Use.USED] * 7  # at once, and every ten minutes
         told = s.vm.asked_for("strikes")
         assert len(told) == 7
-        assert told[0] == {"in": 3 * 3600.0, "text": "Azure stops it at 11:00 UTC unless it is used then."}
+        assert told[0] == {"in": 3 * 3600.0, "text": "Azure's auto-shutdown stops gpu-vm at 11:00 UTC."}
         assert s.shown().safety is not None
         assert (s.shown().safety.kind, s.shown().safety.at) == ("ours", moment(3 * 3600))
         # A relay of an earlier version.
