@@ -251,6 +251,7 @@ def _machine(
         image=known.image,
         size=size(str(size_name)) if size_name else None,
         updating=updating,
+        tags=tuple(sorted((str(k), str(v)) for k, v in tags.items())) if isinstance(tags, Mapping) else (),
     )
     return VirtualMachine(compute, vm_id, subscription, group, name, **extra)
 
