@@ -279,7 +279,7 @@ def test_answers_without_the_nonce_count_for_nothing():
     good = f"{NONCE} begin\n{NONCE} present {ADA}.nonsense\n{NONCE} failed {BOB} Useradd\n{NONCE} done\n{NONCE} end\n"
     done = parse(f"{'cd' * 16} present {BOB}\n{NONCE} host nonsense\n{good}", NONCE, "vm")
     assert (done.present, done.failed, done.host_keys) == ({ADA}, {BOB: "Useradd"}, ())
-    with pytest.raises(OperationRefused, match="did not answer as it should. It printed: oops"):
+    with pytest.raises(OperationRefused, match="It printed: oops"):
         parse(good.replace(" end", ""), NONCE, "vm", "oops")
     with pytest.raises(OperationRefused, match="sshd on vm does not read") as raised:
         parse(f"{NONCE} no SshdIgnores\n", NONCE, "vm")

@@ -183,6 +183,10 @@ class HubPolicy(Configurable):
     def is_teacher(self, person: Person) -> bool:
         return person.admin or _among(person, self.teachers)
 
+    def may(self, person: Person, people: Sequence[str]) -> bool:
+        """Whether one of those settings that name people names this one."""
+        return self.is_teacher(person) or _among(person, people)
+
     def pool(self, name: str) -> Pool | None:
         value = self.pools.get(name)
         if value is None:
@@ -255,7 +259,7 @@ class HubPolicy(Configurable):
 
     def check_resize(self, person: Person, machine: Machine, size: str, facts: Facts, now: float) -> None:
         what = f"{machine.name} may not be resized"
-        if not self.is_teacher(person) and not _among(person, self.may_resize):
+        if not self.may(person, self.may_resize):
             raise _refused("may_resize", what, "Ask your teacher.")
         if not _matches(size, self.resize_sizes):
             raise _refused(
@@ -267,7 +271,7 @@ class HubPolicy(Configurable):
 
     def check_create(self, person: Person, size: str, facts: Facts, now: float) -> None:
         what = "No VM may be made"
-        if not self.is_teacher(person) and not _among(person, self.may_create):
+        if not self.may(person, self.may_create):
             raise _refused("may_create", what, "Ask your teacher.")
         self._check_size(size, f"{what} with the size {size}")
         self._check_hours(person, now, what)
