@@ -52,8 +52,8 @@ ADDRESS = "JUPYTER_DSVM_BROKER"
 TOKEN = "JUPYTERHUB_API_TOKEN"  # noqa: S105 - the name of a variable
 
 LONGEST_ANSWER = 4 * 1024 * 1024
-WAIT_SECONDS = 20.0
-"""How long the broker may hold back an answer to a question how far something is."""
+WAIT_SECONDS = 2.0
+"""How long the broker may hold back an answer to a question how far something is: a cancel is noticed after that."""
 
 GIVEN_UP_SECONDS = 120.0
 """How long a broker that does not answer is waited for in the midst of a change: it may be restarting."""
@@ -390,7 +390,8 @@ class Presence:
         if use is Use.OFF:
             return SafetyStop(Kind.NONE, "The hub stops it where nobody uses it.")
         try:
-            said = self._broker.present(self._compute_id, use is Use.USED)
+            # Used or not: whoever asks is attached there, or has started it.
+            said = self._broker.present(self._compute_id, True)
         except DSVMError as e:
             return SafetyStop(Kind.NONE, f"No safety stop: {e}", error=e)
         at = said.get("hard_limit_at")

@@ -208,15 +208,21 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         vm = vm_of(meant.row)
         with self._audited(kind, person, vm, meant.row.name):
             facts = self.views.facts(person, meant.row, time.time())
-            self.policy.check_stop(person, machine_of(meant.row), facts, verb)
+            try:
+                self.policy.check_stop(person, machine_of(meant.row), facts, verb)
+            except RefusedByPolicy:
+                # Whoever wants it stopped needs it no more: where all do, one after the other, the last one's stop is let through.
+                if kind == "stop":
+                    self.state.gone(vm, person.name)
+                raise
             running = self._begin_power(kind, meant.row.id, person.name)
         return self.operation(person, running.id)
 
-    def _begin_power(self, kind: PowerKind, compute_id: str, person: str) -> Running:
+    def _begin_power(self, kind: PowerKind, compute_id: str, person: str, reason: str = "") -> Running:
         under_way = self._under_way(kind, compute_id)
         if under_way is not None:
             return under_way
-        running = self.changes.begin_power(kind, compute_id)
+        running = self.changes.begin_power(kind, compute_id, reason=reason)
         running.arguments["person"] = person
         self.state.operation(running.id, person, kind, compute_id.partition(":")[2], "begun")
         self._spawn(running, lambda: self.changes.run_power(running, kind))
@@ -312,7 +318,7 @@ def _nobody(compute_id: str) -> list[str]:
     return []
 
 
-def _no_notebooks(compute_id: str, *reasons: str) -> Return:
+def _no_notebooks(compute_id: str, reason: str = "") -> Return:
     return Return({})
 
 

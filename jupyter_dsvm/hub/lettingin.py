@@ -19,8 +19,9 @@ from .views import Meant, Views, machine_of
 if TYPE_CHECKING:
     from ..operations import OperationStore
 
-PRESENCE_SECONDS = 600.0
-"""For how long somebody counts as attached after their server has last said so."""
+PRESENCE_SECONDS = 900.0
+"""For how long somebody counts as attached after their server has last said so, which it does every ten minutes
+(``safetystops.EVERY``)."""
 
 ANEW_SECONDS = 60.0
 """How soon after a VM was set up it may be set up again because somebody was not let in."""
@@ -117,6 +118,8 @@ class LettingIn:
         vm, now = vm_of(meant.row), time.time()
         if used:
             self.state.here(vm, person.name, now + PRESENCE_SECONDS)
+        else:
+            self.state.gone(vm, person.name)
         since = self.state.starts().get(vm, ("", now))[1]
         hours = self.policy.hard_limit_hours
         return {"hard_limit_at": None if hours is None else since + hours * 3600.0, "now": now}

@@ -278,15 +278,15 @@ class HubPolicy(Configurable):
         self._check_budgets(person, facts, what)
 
     def why_stop(self, on_since: float | None, used_at: float | None, now: float) -> str:
-        """Of a VM that is on: the reason, in a sentence, why it is stopped now; empty where it stays on. ``on_since``: since when
-        it is known to be on; ``used_at``: when somebody was last attached."""
+        """Of a VM that is on: the reason, as the rest of a sentence, why it is stopped now; empty where it stays on. ``on_since``:
+        since when it is known to be on; ``used_at``: when somebody was last attached."""
         if on_since is None:
             return ""
         if self.hard_limit_hours is not None and now - on_since >= self.hard_limit_hours * 3600:
-            return f"It was on for {self.hard_limit_hours:g} h, which is the limit (rule HubPolicy.hard_limit_hours)."
+            return f"it was on for {self.hard_limit_hours:g} h, which is the limit (rule HubPolicy.hard_limit_hours)."
         since = max(on_since, used_at or 0.0)
         if self.idle_minutes is not None and now - since >= self.idle_minutes * 60:
-            return f"Nobody was attached for {self.idle_minutes:g} min (rule HubPolicy.idle_minutes)."
+            return f"nobody was attached for {self.idle_minutes:g} min (rule HubPolicy.idle_minutes)."
         return ""
 
     # In here

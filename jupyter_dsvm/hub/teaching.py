@@ -87,8 +87,7 @@ class Teaching:
         return bool(tags & named) or bool(self.state.starts().get(machine.id, ("", 0.0))[0])
 
     def stop_by_rule(self, row: Compute, why: str) -> None:
-        running = self._begin_power("stop", row.id, HUB.name)
-        running.report(why)
+        self._begin_power("stop", row.id, HUB.name, f"was stopped: {why}".rstrip("."))
         self.audit.record("stop", HUB.name, vm_of(row), row.name, "begun", why=why)
 
     def overview(self, person: Person) -> dict[str, Any]:

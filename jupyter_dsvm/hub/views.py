@@ -96,7 +96,7 @@ class Views:
             name=name,
             subscription=None,
             resource_group=None,
-            tags=(),
+            tags={},
             not_allowed=tuple(sorted(denied)),
         )
 
