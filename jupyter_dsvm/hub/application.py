@@ -156,7 +156,8 @@ class DSVMBroker(Application):
 def main(argv: Any = None) -> int:
     """Exit status 1 with one sentence where it cannot run."""
     app = DSVMBroker()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("jupyter_dsvm").setLevel(logging.INFO)
     try:
         app.initialize(argv)
         app.start()
