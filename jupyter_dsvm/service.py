@@ -178,6 +178,10 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             from .compute.azure import AzureCompute
 
             providers.append(AzureCompute(parent=self))
+        if "hub" in self.compute_providers:
+            from .compute.broker import BrokerCompute
+
+            providers.append(BrokerCompute(parent=self))
         if "hosts" in self.compute_providers:
             from .compute.hosts import SSHHosts
 

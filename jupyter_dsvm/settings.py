@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from jupyter_core.paths import jupyter_config_path
-from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
+from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode, default
 from traitlets.config import Application, Config, LoggingConfigurable
 
 from .budgets import BudgetRules
@@ -144,10 +144,16 @@ class ServiceSettings(LoggingConfigurable):
         default every VM in the list counts, whoever has started it.""",
     ).tag(config=True)
     compute_providers = List(
-        Enum(["free", "hosts", "azure"]),
-        default_value=["free", "azure", "hosts"],
-        help="Where computes come from: this server, Azure, and the hosts of the SSH configuration.",
+        Enum(["free", "hosts", "azure", "hub"]),
+        help="Where computes come from: this server (free), Azure (azure) or the broker of a hub (hub), and the hosts of the SSH "
+        "configuration (hosts). The default has hub in place of azure where the hub has named its broker.",
     ).tag(config=True)
+
+    @default("compute_providers")
+    def _default_compute_providers(self) -> list[str]:
+        from .compute.broker import from_hub
+
+        return ["free", "hub" if from_hub() else "azure", "hosts"]
 
     def budget_rules(self) -> BudgetRules:
         """The budgets as they are set now."""
