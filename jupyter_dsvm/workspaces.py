@@ -32,6 +32,7 @@ from jupyter_core.paths import jupyter_config_dir, jupyter_data_dir, jupyter_run
 
 from .errors import Cancelled, DSVMError, FolderRefused, NotFound, SyncError
 from .keptplaces import KeptPlace, KeptPlaces
+from .kernels.keptfiles import server_name
 from .models import (
     FREE,
     KernelRecord,
@@ -194,7 +195,7 @@ class Workspaces:
         from .sync.workspace import base_file
 
         root = workspace_name(folder, self._kept.server_id())
-        return Place(compute, folder, root, base_file(self._folder, compute, folder).name)
+        return Place(compute, folder, root, base_file(self._folder, compute, folder, server_name()).name)
 
     def pending(self, place: Place) -> tuple[int, int]:
         """Files and bytes here that are not known to be there. Blocks; raises ``SyncError``."""
