@@ -92,12 +92,13 @@ class Hub:
         extra: str = "",
         environment: Mapping[str, str] | None = None,
         login: bool = True,
+        port: int | None = None,
     ) -> None:
         """``extra`` is appended to the hub's configuration, ``environment`` is every server's. ``login=False``: ``extra`` says
         how people log in; otherwise everybody may, with any password."""
         folder.mkdir()
         self.people = {person.name: person for person in people}
-        self.port = free_port()
+        self.port = port or free_port()
         self.base = base
         self.log = folder / "log"
         self._secret = secrets.token_hex(16)
