@@ -1,6 +1,7 @@
 """The REST API, exactly as ``openapi.yaml`` describes it (``tests/test_openapi.py`` holds the two together).
 
-``handlers`` has what all of them share; those for files that travel are in ``workspace_routes``.
+``handlers`` has what all of them share; those for files that travel are in ``workspace_routes``,
+those for idle VMs in ``idle_routes``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .accounts import checked
 from .compute.creating import NewCompute
 from .errors import BadRequest, NotAllowed, OperationRefused
 from .handlers import MAX_CODE_BODY, ROOT, DSVMHandler, RefreshPaths, is_texts
+from .idle_routes import IDLE_ROUTES
 from .metrics import PATIENCE, unknown
 from .models import SignInStatus
 from .service import DSVMService
@@ -360,6 +362,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"questions", QuestionsHandler),
     (r"questions/([^/]+)", QuestionHandler),
     (r"signin", SignInHandler),
+    *IDLE_ROUTES,
     *WORKSPACE_ROUTES,
     (r"(.*)", UnknownHandler),
 ]

@@ -35,7 +35,8 @@ LAYERS: list[tuple[int, list[str]]] = [
         ],
     ),
     (3, ["libraries", "datafiles", "notebookfacts", "advice", "gpufallback"]),
-    (3, ["modules", "lastran", "idlepolicy"]),
+    (3, ["modules", "lastran", "idlepolicy", "idlereadings", "idlewords", "temporarydisk"]),
+    (4, ["idlestops", "idlewatch", "idlesettings", "safetystops", "idle_calls"]),
     (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "advising", "workspaces", "space", "travelling", "trips", "keptplaces"]),
@@ -56,7 +57,7 @@ LAYERS: list[tuple[int, list[str]]] = [
     ),
     (5, ["routes", "handlers", "workspace_routes", "websocket", "frames"]),
     (5, ["cli", "access_command", "signin_command", "create_command", "remote_access", "remote_accounts"]),
-    (5, ["demo", "doctor", "install", "advise_command"]),
+    (5, ["demo", "doctor", "install", "advise_command", "idle_command", "idle_routes"]),
     (5, ["hub"]),
     (6, ["activity", "adoption", "extension"]),
 ]

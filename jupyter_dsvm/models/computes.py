@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +99,8 @@ class Compute(Shape):
     """Deallocated with its memory kept: it can be started as it is, and not be resized."""
     updating: bool = field(default=False, metadata={"json": False})
     """Whether the cloud works on it, by whomever that was asked for: what ``elsewhere`` looks for."""
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False, metadata={"json": False})
+    """As somebody has set them in the cloud."""
     problem: Problem | None = None
     not_allowed: tuple[str, ...] = ()
     """What this account was told that it may not do with it (``start``, ``stop``, ``resize``), until somebody else signs in."""
