@@ -106,6 +106,8 @@ class KernelspecsHandler(DSVMHandler):
 class ModulesHandler(DSVMHandler):
     """What of a notebook's modules a kernel there has. A POST for its body; it changes nothing."""
 
+    only_asks = True
+
     @web.authenticated
     @authorized
     async def post(self, compute: str) -> None:
@@ -231,6 +233,8 @@ class ReconnectHandler(DSVMHandler):
 
 class AdviceHandler(DSVMHandler):
     """CPU or GPU for a notebook. A POST for its body; it changes nothing."""
+
+    only_asks = True
 
     @web.authenticated
     @authorized

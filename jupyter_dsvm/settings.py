@@ -42,6 +42,12 @@ class ServiceSettings(LoggingConfigurable):
         "starts_per_day", how many starts in 24 hours. A resize counts as a start, with the price
         of the new size. Example: {"names": ["gpu-vm"], "starts_per_day": 5}.""",
     ).tag(config=True)
+    guests_may_change = Bool(
+        False,
+        help="""Whether others than its owner may change something through a server of a hub: attach, start, stop, sign in.
+        Collaborators with whom the server is shared, and administrators who look in, act with the owner's account and on
+        their bill, so by default they see everything and change nothing. For an account that a group shares, set this to True.""",
+    ).tag(config=True)
     start_timeout = Float(
         120.0, help="Seconds that a new kernel may take to answer before an attach gives up and the old one stays."
     ).tag(config=True)

@@ -20,6 +20,7 @@ from traitlets import Float, Int
 from traitlets.config import LoggingConfigurable
 
 from .. import booting
+from ..budgets import BudgetRules
 from ..changes import Changes
 from ..compute.azure import AzureCompute
 from ..compute.provider import Cancel
@@ -31,6 +32,8 @@ from ..operations import OperationStore, Running
 from ..resizes import Resizes
 from ..resuming import Resuming
 from ..returns import Return
+from ..spending import Spending
+from ..spendledger import SpendLedger
 from ..trips import Trips
 from .audit import Audit, Audited
 from .certificates import Authority
@@ -80,8 +83,19 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         kept = KeptChanges(folder / "changes")
         # No notebooks are here: nothing travels before a stop, and nothing goes back after it.
         nothing, nobody = cast(Trips, _NoFiles()), _nobody
-        self.changes = Changes(self.operations, self.known, nobody, _no_notebooks, self._boot, kept, nothing)
-        self.resizes = Resizes(self.operations, self.known, self.changes, nobody, _no_notebooks, nothing)
+        self.spending = Spending(
+            self.known,
+            SpendLedger(folder / "spend.sqlite"),
+            BudgetRules,
+            lambda: ["*"],
+            lambda: None,
+            self._in_background,
+        )
+        self.known.heard = self.spending.heard
+        self.changes = Changes(
+            self.operations, self.known, nobody, _no_notebooks, self._boot, kept, nothing, self.spending
+        )
+        self.resizes = Resizes(self.operations, self.known, self.changes, nobody, _no_notebooks, nothing, self.spending)
         self.resuming = Resuming(kept, self.changes, self.known, self._spawn)
         self.snapshots = Snapshots(self.known, self.listing_seconds, self.look_seconds)
         self.views = Views(self.policy, self.state, self.snapshots, self.known.last)
@@ -102,10 +116,12 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
             running.starts = True
             self.starts.begin(running, functools.partial(self._run_start, running))
         self.resuming.go_on()
+        self.spending.begin()
 
     def close(self) -> None:
         """What is under way is left to the next broker. Blocks for some seconds at most."""
         self._closing = True
+        self.spending.stop()
         self.changes.leave()
         self.resuming.close()
         self.setups.close()
@@ -118,6 +134,7 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.work.shutdown(wait=True, cancel_futures=True)
         self.changes.close()
         self.known.close()
+        self.spending.close()
         self.state.close()
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
@@ -266,6 +283,10 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
 
     def _spawn(self, running: Running, work: Callable[[], object]) -> None:
         self.work.submit(self._quietly, running, work)
+
+    def _in_background(self, work: Callable[[], object]) -> None:
+        if not self._closing:
+            self.work.submit(work)
 
     def _quietly(self, running: Running, work: Callable[[], object]) -> None:
         try:
