@@ -188,6 +188,14 @@ class CellBook:
             run.outputs.stream("stdin", f"{prompt} {HIDDEN if password else value}\n", self._now(run))
             self._grown(run, size)
 
+    def lost(self, message: Message, messages: int, length: int) -> None:
+        """So many outputs about the same request as this message have not been looked at."""
+        run = self.runs.get(message.parent_id)
+        if run is not None:
+            size = run.size
+            run.outputs.leave_out(length, self._now(run), messages)
+            self._grown(run, size)
+
     def restarted(self) -> None:
         """The kernel begins anew: front ends forget what they were told of displays."""
         self.displays.clear()
@@ -275,7 +283,8 @@ class CellBook:
     def _too_long(self, run: Run, message: Message) -> bool:
         """So long that it is not read, since it would be left out anyway."""
         length = len(message.parts[message.at + 5])
-        if length <= max(MAX_CONTENT, 6 * self._per_cell):  # escaped, a character takes six
+        # Escaped, a character takes six bytes. What is longer than may be read of a VM's message is not.
+        if length <= (MAX_CONTENT if message.bounded else max(MAX_CONTENT, 6 * self._per_cell)):
             return False
         run.outputs.leave_out(length, self._now(run))
         return True
@@ -302,15 +311,19 @@ class CellBook:
         for run in sorted(others, key=lambda r: r.version):
             if self._size <= self._limit * 7 // 8:
                 return
-            size = run.size
-            run.outputs.give_up(self._now(run))
-            self._size += run.size - size
+            self.give_up(run)
         for run in [r for r in self.runs.values() if r.outputs.full and r.over and r is not newest]:
             if self._size <= self._limit:
                 return
             self._drop(run)  # many long sources
         if self._size > self._limit:
             newest.outputs.full = True
+
+    def give_up(self, run: Run) -> None:
+        """Nothing of its outputs is kept but how much they were."""
+        size = run.size
+        run.outputs.give_up(self._now(run))
+        self._size += run.size - size
 
     def _drop(self, run: Run) -> None:
         self._size -= run.size

@@ -139,10 +139,10 @@ class CellOutputs:
         self.rewritten = True
         return had
 
-    def leave_out(self, length: int, version: int) -> None:
-        """An output of that many bytes is not looked at."""
+    def leave_out(self, length: int, version: int, messages: int = 1) -> None:
+        """So many bytes of outputs are not looked at."""
         self._cleared_by_this()
-        self._left_out(length, version)
+        self._left_out(length, version, messages)
 
     # Room
 
@@ -166,10 +166,10 @@ class CellOutputs:
         self._left_out(length, version)
         return False
 
-    def _left_out(self, length: int, version: int) -> None:
+    def _left_out(self, length: int, version: int, messages: int = 1) -> None:
         if self.cut is None:
             self.cut = Cut()
-        self.cut.messages += 1
+        self.cut.messages += messages
         self.cut.bytes += length
         if self._note_there is None:
             self._note(version)
@@ -182,6 +182,11 @@ class CellOutputs:
         self.last_stream = ""
 
     # Bookkeeping
+
+    @property
+    def unwritten(self) -> int:
+        """Bytes that are kept here until they are written."""
+        return sum(o.size for o in self.dirty.values())
 
     def forget_displays(self) -> None:
         self._shown.clear()

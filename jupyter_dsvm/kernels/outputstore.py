@@ -11,6 +11,7 @@ have, are off. Not thread-safe: ``recording.Recording`` has the lock.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import time
@@ -25,6 +26,8 @@ from .cellbook import CellBook, Run, State
 from .cellouts import OVERHEAD, STREAM, CellOutputs, Cut, Output
 from .keptfiles import folder_of, take
 from .streamtext import StreamText
+
+log = logging.getLogger("jupyter_dsvm.outputs")
 
 SUFFIX = ".sqlite3"
 FORMAT = 1
@@ -87,14 +90,21 @@ class OutputStore:
     def __init__(self, path: Path | None) -> None:
         """New, or with what is there; None: in memory. Raises ``OSError`` or ``sqlite3.Error``."""
         self._path = path
-        self._lock: int | None = None
-        if path is not None:
-            self._lock = _take(path)
+        self._lock = _take(path) if path is not None else None
+        self.is_torn = path is not None and _mark_of(path).exists()
         try:
             self._db = self._open()
-        except BaseException:
+        except sqlite3.OperationalError:
             self._release()
             raise
+        except sqlite3.DatabaseError as e:  # it is none of ours, or broken
+            if path is None:
+                raise
+            log.warning("What cells have put out cannot be read from %s, and is begun anew: %s.", path, e)
+            _unlink(path)
+            self._release()
+            self._lock = _take(path)
+            self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
         target = f"file:{quote(str(self._path))}?nolock=1" if self._path is not None else "file::memory:"
@@ -142,6 +152,9 @@ class OutputStore:
                 db.execute("ROLLBACK")
             raise
         self.source, self.number, self.version = source, number, book.version
+        if self.is_torn and self._path is not None:
+            _mark_of(self._path).unlink(missing_ok=True)
+            self.is_torn = False
         freed = bool(book.dropped) or any(r.outputs.rewritten for r in runs)
         for run, found in zip(runs, numbers, strict=True):
             run.number = found
@@ -260,6 +273,15 @@ class OutputStore:
 
     # The end
 
+    def torn(self) -> None:
+        """What is in the file is behind what nobody has any more, until the next ``write``: whoever opens it is to know."""
+        if self._path is not None and not self.is_torn:
+            try:
+                _mark_of(self._path).touch(mode=0o600)
+            except OSError:
+                _unlink(self._path)  # nothing is better than what is wrong
+            self.is_torn = True
+
     def close(self) -> None:
         """It stays for a later process."""
         self._db.close()
@@ -312,6 +334,11 @@ def _take(path: Path) -> int:
 def _unlink(path: Path) -> None:
     path.unlink(missing_ok=True)
     path.with_name(path.name + "-journal").unlink(missing_ok=True)
+    _mark_of(path).unlink(missing_ok=True)
+
+
+def _mark_of(path: Path) -> Path:
+    return path.with_name(path.name + "-torn")
 
 
 def _rows(number: int, output: Output) -> Iterator[tuple[Any, ...]]:
