@@ -21,6 +21,7 @@ from .errors import Cancelled, DSVMError, OperationRefused
 from .keptchanges import Kept, KeptChange, KeptChanges
 from .models import Compute, Operation, OperationState, Step, StepState
 from .returns import go_back, kernels_ended
+from .temporarydisk import Lost, sentence
 
 if TYPE_CHECKING:
     from .computes import Computes, PowerKind
@@ -79,9 +80,11 @@ class Changes:
         boot: Boot,
         kept: KeptChanges,
         trips: Trips,
+        lost: Callable[[str], Lost | None] = lambda compute_id: None,
     ) -> None:
         """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
-        we have just stopped, and may block for a moment: its notebooks go back to the free tier."""
+        we have just stopped, and may block for a moment: its notebooks go back to the free tier. ``lost``: what lies on a machine's
+        temporary disk, as far as it can be asked; may block for some seconds."""
         self._operations = operations
         self._computes = computes
         self._notebooks_on = notebooks_on
@@ -89,6 +92,7 @@ class Changes:
         self._boot = boot
         self._kept = kept
         self._trips = trips
+        self._lost = lost
         self._lock = threading.Lock()
         self._claimed: dict[str, Kept] = {}
         """Files of an earlier server's changes that are not under way yet."""
@@ -112,13 +116,19 @@ class Changes:
     def run_power(self, running: Running, kind: PowerKind) -> Compute:
         compute_id = running.value.compute or ""
         affected = self._notebooks_on(compute_id)
-        remark = missing = ""
+        remark = missing = lost = ""
         back: Return | None = None
 
         def act(report: Report, cancel: Cancel, memo: Memo) -> Compute:
-            nonlocal remark, missing, back
+            nonlocal remark, missing, lost, back
             if kind != "start":
                 missing = self._trips.bring_back(running)
+            if kind == "stop":
+                there = self._lost(compute_id)
+                if there is not None and there.count:
+                    running.mention(sentence(there))
+                    lost = sentence(there, past=True)
+            if kind != "start":
                 running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
             row = self._computes.change_power(kind, compute_id, report, cancel, memo)
             if kind == "stop":
@@ -132,7 +142,7 @@ class Changes:
 
         def notice(row: Compute) -> str:
             became = back.notice(affected) if back is not None else _kernels(kind, affected)
-            return " ".join(text for text in (_power_notice(kind, row), became, remark, missing) if text)
+            return " ".join(text for text in (_power_notice(kind, row), became, remark, missing, lost) if text)
 
         if kind == "start":
             running.reach("ask", f"Looking at {self._computes.name(compute_id)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from . import temporarydisk
 from .access import Access, AccessRequest
 from .changes import Changes
 from .compute.creating import Creation, NewCompute
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .connections import Connections
     from .keptchanges import KeptChanges
     from .operations import OperationStore, Running
+    from .temporarydisk import Lost
     from .trips import Trips
 
 
@@ -48,6 +50,7 @@ class MachineChanges:
             self.connections.wait_for_boot,
             kept,
             self.trips,
+            self.lost_by_stop,
         )
         self.resuming = Resuming(kept, self.changes, self.known, self.spawn)
         self.resizes = Resizes(
@@ -55,6 +58,10 @@ class MachineChanges:
         )
         self.creations = Creations(self.operations_store, self.known, self.changes)
         self.access = Access(self.operations_store, self.known, self.connections, self.changes)
+
+    def lost_by_stop(self, compute_id: str) -> Lost | None:
+        """Files on that machine's temporary disk; None where nobody knows. Blocks for some seconds at most; raises nothing."""
+        return temporarydisk.ask(self.connections.ask, compute_id)
 
     def _stopped(self, compute_id: str) -> Return:
         """We have just stopped that machine. Blocks while the cloud confirms it."""

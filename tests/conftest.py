@@ -29,6 +29,9 @@ settings.load_profile("any machine")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a shell's background job; what the tests start would inherit it and hear no Ctrl+C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # As under nohup; a program in a terminal would outlive it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 MARK = "JUPYTER_DSVM_TESTS"
 """In the environment of every process that a test starts, so that those which detached themselves are found too."""

@@ -147,6 +147,32 @@ def test_restart_ends_processes_and_keeps_the_address(emulator: Emulator, gpu: d
     assert said(ssh(emulator, "gpu-vm", "echo back")) == "back"
 
 
+ON_TEMPORARY_DISK = 'cd "${JUPYTER_DSVM_TEMPORARY_DISK:-/mnt}" && '
+
+
+def check_temporary_disk(emulator: Emulator, name: str) -> None:
+    """A restart keeps it, a deallocation does not."""
+    warning = "DATALOSS_WARNING_README.txt"
+    assert said(ssh(emulator, name, f"{ON_TEMPORARY_DISK} ls")) == warning
+    said(ssh(emulator, name, f"{ON_TEMPORARY_DISK} mkdir folder && touch folder/file"))
+    emulator.power(name, "restart")
+    assert said(ssh(emulator, name, f"{ON_TEMPORARY_DISK} ls")).split() == [warning, "folder"]
+    emulator.power(name, "deallocate")
+    emulator.power(name, "start")
+    assert said(ssh(emulator, name, f"{ON_TEMPORARY_DISK} ls")) == warning
+
+
+def test_what_is_on_the_temporary_disk_is_gone_with_the_hardware(emulator: Emulator, gpu: dict[str, Any]) -> None:
+    check_temporary_disk(emulator, "gpu-vm")
+
+
+def test_a_size_without_a_temporary_disk(tmp_path: Path) -> None:
+    machine = dataclasses.replace(BARE[0], size="Standard_D4s_v5")
+    with Emulator(tmp_path / "azure", machines=[machine], timings=QUICK_START) as emulator:
+        assert said(ssh(emulator, machine.name, 'grep -c " /mnt " /proc/self/mountinfo || true')) == "0"
+        assert said(ssh(emulator, machine.name, 'echo "[$JUPYTER_DSVM_TEMPORARY_DISK]"')) == "[]"
+
+
 def test_python_of_its_own(emulator: Emulator, gpu: dict[str, Any]) -> None:
     probe = "import sklearn, ipykernel, ipywidgets, debugpy, zmq, sys, json; print(json.dumps([sys.prefix, sys.path]))"
     prefix, path = json.loads(said(ssh(emulator, "gpu-vm", f"bash -lc \"python3 -c '{probe}'\"")))
@@ -309,6 +335,7 @@ def test_other_ways_to_run(tmp_path: Path, isolate: bool, server: str) -> None:
         assert second["host"] != first["host"]
         assert second["port"] == first["port"]
         check_terminal_and_files(emulator, second)
+        check_temporary_disk(emulator, "gpu-vm")
     assert mentioning(str(tmp_path)) == []
 
 

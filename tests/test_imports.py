@@ -35,7 +35,7 @@ LAYERS: list[tuple[int, list[str]]] = [
         ],
     ),
     (3, ["libraries", "datafiles", "notebookfacts", "advice", "gpufallback"]),
-    (3, ["modules", "lastran", "idlepolicy"]),
+    (3, ["modules", "lastran", "idlepolicy", "temporarydisk"]),
     (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "advising", "workspaces", "space", "travelling", "trips", "keptplaces"]),

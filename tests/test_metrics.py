@@ -21,7 +21,7 @@ from jupyter_dsvm.computes import Computes
 from jupyter_dsvm.errors import Unreachable
 from jupyter_dsvm.metrics import KEPT, ComputeMetrics, from_machine
 from jupyter_dsvm.models import FREE, GPUUse, Usage
-from jupyter_dsvm.relay import inquiry, metrics, pipe, usage
+from jupyter_dsvm.relay import inquiry, metrics, questions, usage
 from jupyter_dsvm.relay.deaths import Look, Watch, out_of_memory
 from jupyter_dsvm.relay.loop import Loop
 from jupyter_dsvm.relay.usage import Memory
@@ -431,4 +431,4 @@ def test_what_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_pipe_waits_no_longer_than_that() -> None:
-    assert metrics.GPU_SECONDS + 1 < pipe.METRICS_SECONDS
+    assert metrics.GPU_SECONDS + 1 < questions.METRICS_SECONDS

@@ -255,12 +255,15 @@ def test_everybody_sees_whether_a_cell_runs(vm: Machine, way: PipeEnd) -> None:
     request = kernel.execute("import time\nwhile not globals().get('go'): time.sleep(0.05)")
     way.wait(lambda: RELAY_BUSY in comms(vm), 10)
     busy = way.ask("activity", 30)["result"]["busy"]
-    assert [one["text"] for one in busy if one["kind"] == "kernel"] == ["a cell runs"]
+    # Of every account of the machine, so of the tests beside this one as well.
+    (said,) = [one["text"] for one in busy if one["kind"] == "kernel"]
+    assert said == "a cell runs" or said.startswith("cells run in ")
     assert kernel.interrupt()
     way.wait(lambda: kernel.done(request), 20)
     way.wait(lambda: RELAY_IDLE in comms(vm), 10)
     result = way.ask("activity", 30)["result"]
-    assert "kernel" not in [one["kind"] for one in result["busy"]]
+    mine = set(vm.processes())
+    assert activity.kernels([p for p in read_processes() or [] if p.pid in mine]) == []
     assert result["boot"]
     assert abs(result["wall"] - time.time()) < 60
     assert "counters" not in result

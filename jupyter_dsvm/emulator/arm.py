@@ -387,6 +387,8 @@ class Arm:
             await vm.halt()
         if vm is not None and action == "deallocate" and record.made is None:
             vm.release()  # an address that is static, as those that deployments make, stays
+        if vm is not None and (action == "deallocate" or (action == "patch" and was_running)):
+            await asyncio.to_thread(vm.lose_temporary_disk)
         if action in ("start", "deallocate"):
             record.hibernated = action == "deallocate" and record.hibernate_next
         if size is not None:

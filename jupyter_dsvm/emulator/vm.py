@@ -4,7 +4,7 @@
 account is ``azureuser``, the disk is mounted at ``/home``, ``/anaconda`` and ``/dsvm``, and SSH listens on port 22 of
 a network of its own. On one that is not, everything runs as the user who runs the emulator: HOME points to the disk, SSH
 listens on an address in 127/8 and a port that stays the VM's, and the environment variable DSVM_NAME holds
-what the host name cannot say.
+what the host name cannot say. A size with a temporary disk has one, at ``/mnt``, or where JUPYTER_DSVM_TEMPORARY_DISK says.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ PERSON = "ada@example.com"
 """The account of the first person of the emulated Entra, on VMs that let people in by its certificates."""
 FIRST_UID = 61000
 """Accounts of isolated VMs get ids from here on: unused by Debian, so that files on the disks belong to nobody else."""
+WARNING = "DATALOSS_WARNING_README.txt"
+WARNING_TEXT = "This is a temporary disk: what is on it is lost when this VM is deallocated or resized.\n"
+"""Azure's images put such a file there, by which it can be told from a disk of somebody's own."""
 BOOT_TIMEOUT = 20.0
 """Seconds from the first process to the SSH server's greeting."""
 
@@ -92,6 +95,8 @@ class VirtualMachine:
         """What belongs to the emulator: SSH server configuration, host keys, log."""
         self.disk = disk
         """What survives deallocation."""
+        self.temporary = folder / "temporary"
+        """What does not: see ``lose_temporary_disk``."""
         self.isolated = isolated
         self.uid = uid if isolated else os.getuid()
         self.user = account if isolated else pwd.getpwuid(os.getuid()).pw_name
@@ -142,6 +147,11 @@ class VirtualMachine:
             # A login shell's PATH comes from /etc/profile, which forgets the one that sshd set.
             path = ":".join(f"{self._seen(p)}/bin" for p in (*prefixes[:1], self.disk / "dsvm"))
             profile.write_text(f'export PATH="{path}:$PATH"\n', encoding="utf-8")
+        if self._has_temporary_disk:
+            self.temporary.mkdir(exist_ok=True, mode=0o755)
+            (self.temporary / WARNING).write_text(WARNING_TEXT, encoding="utf-8")
+            if self.isolated:
+                os.chown(self.temporary, self.uid, self.uid)
         if self.isolated:
             for person, uid in ((VISITOR, self.uid + 1000), (PERSON, self.uid + 2000)):
                 if person == VISITOR or self.machine.entra_login:
@@ -152,6 +162,14 @@ class VirtualMachine:
                 for folder, folders, files in os.walk(top):
                     for name in (".", *folders, *files):
                         os.chown(os.path.join(folder, name), self.uid, self.uid, follow_symlinks=False)
+
+    @property
+    def _has_temporary_disk(self) -> bool:
+        return SIZES[self.size].temporary_disk_gib > 0
+
+    def lose_temporary_disk(self) -> None:
+        """As when Azure takes the VM off its hardware. Blocks; nothing of it may run."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
     def _environment(self, kernelspec: str) -> Path:
         return self.disk / "anaconda" / "envs" / ("dsvm" if kernelspec == "python3" else kernelspec)
@@ -306,6 +324,8 @@ class VirtualMachine:
         home, ssh = self._seen(self.home), "/etc/ssh" if self.isolated else str(self.folder / "ssh")
         path = f"{self._seen(self.disk / 'dsvm')}/bin:/usr/local/bin:/usr/bin:/bin"
         session = {"HOME": home, "PATH": path, "DSVM_NAME": self.machine.name, "LANG": "C.UTF-8"}
+        if not self.isolated:  # this computer's own /mnt is none of the VM's
+            session["JUPYTER_DSVM_TEMPORARY_DISK"] = str(self.temporary) if self._has_temporary_disk else ""
         if self.ssh_server == "openssh":
             self._write_sshd_config(address, ssh, session, home)
             server = [str(sshd_path()), "-D", "-e", "-f", f"{ssh}/sshd_config"]
@@ -322,6 +342,8 @@ class VirtualMachine:
             (str(self.disk / "dsvm"), "/dsvm", True),
             (str(self.folder / "ssh"), "/etc/ssh", True),
         ]
+        if self._has_temporary_disk:
+            binds.append((str(self.temporary), "/mnt", False))
         programs = [sys.base_prefix]
         if self.machine.requirements:
             programs.append(str(self.images.folder))

@@ -52,6 +52,7 @@ from .keptfiles import KeptKernel
 from .ledger import ledger
 from .linkends import broken, hung_up, no_more
 from .messages import MalformedMessage, Message, Signer
+from .notes import Note, omitted, strike
 from .owed import OwedEnd, settled_by, settled_by_goodbye
 from .runsthere import RunsThere, integer, memory_of
 from .vmpipe import VMPipe
@@ -148,7 +149,8 @@ class RelayBackend:
             Type.STARTED: self._started,
             Type.EXITED: self._exited,
             Type.CALL: self._called,
-            Type.OMITTED: self._omitted,
+            Type.OMITTED: lambda e: self._note(e, omitted(read_json(e.body), self.compute_name)),
+            Type.NOTE: lambda e: self._note(e, strike(read_json(e.body))),
         }
 
     @classmethod
@@ -411,17 +413,9 @@ class RelayBackend:
         if self._events is not None:
             self._events.call(self, call_id, request)
 
-    def _omitted(self, event: Received) -> None:
-        """The relay's room for this kernel was full, or a message too long, so it left out outputs: the cell says so itself."""
-        value = read_json(event.body)
-        parent = value.get("parent_header")
-        if not isinstance(parent, dict):
-            raise WireError("an OMITTED frame without parent header")
-        text = (
-            f"\n[{integer(value, 'messages')} outputs ({integer(value, 'bytes') / 1e6:.1f} MB) were left out here: "
-            f"more than could be kept on {self.compute_name}, or too long for one message.]\n"
-        )
-        parts = self._signer.published("stream", {"name": "stderr", "text": text}, parent)
+    def _note(self, event: Received, note: Note) -> None:
+        """What the relay itself has to say to a cell, in its place among the outputs; the relay signs nothing."""
+        parts = self._signer.published("stream", {"name": "stderr", "text": note.text}, note.parent_header)
         self._give(event.seq, Channel.IOPUB, parts)
 
     def _hung_up(self, event: HungUp) -> None:

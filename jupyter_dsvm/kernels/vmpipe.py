@@ -205,8 +205,8 @@ class VMPipe:
         self._inbox.post(tell)
 
     def call(self, operation: str, **arguments: Any) -> Future[Any]:
-        """Ask the far end: ``info``, ``kernels``, ``kernelspecs``, ``metrics`` or ``activity``; ``keep`` (holder, seconds, why)
-        and ``claim`` (holder, seconds). Fails with ``DSVMError`` if the pipe is lost."""
+        """Ask the far end what ``relay.questions`` answers; ``keep`` has holder, seconds and why, ``claim`` holder and seconds,
+        ``strikes`` in (``**{"in": …}``) and text. Fails with ``DSVMError`` if the pipe is lost."""
         self.hurry()
         future: Future[Any] = Future()
 

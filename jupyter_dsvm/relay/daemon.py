@@ -47,6 +47,7 @@ from .runner import Phase, Runner
 from .runs import Runs
 from .session import Role, Session
 from .spec import KernelSpec
+from .strikes import Strikes, Warner
 from .wire import (
     LONGEST_OUTPUT,
     MAX_PARTS,
@@ -83,6 +84,9 @@ UNHEARD_LIMIT = 7 * 24 * 3600.0
 LOOK = 1.0
 """Seconds between two looks for the folder."""
 
+STRIKE_LOOK = 2.0
+"""The same for when the machine is to be stopped, while a cell runs."""
+
 QUIET = 3.0
 """Seconds in which the journal has not changed after which memory is given back."""
 
@@ -118,6 +122,9 @@ class Relay:
         )
         self._runs = Runs()
         self._executing = Executing()
+        self._strikes = Strikes()
+        self._warner = Warner()
+        self._strike_look_at = 0.0
         self._mark = ""
         self._polled: Optional[Any] = None
         self._sockets: List[Any] = []
@@ -154,6 +161,7 @@ class Relay:
                 self._look_after_folder()
                 self._look_after_memory()
                 self._look_after_mark()
+                self._look_after_strike()
                 self._archive.keep()
                 wait = self._runner.step()
                 self._watch_kernel()
@@ -210,6 +218,21 @@ class Relay:
         if wanted != self._mark:
             self._mark = wanted
             mark(wanted)
+
+    def _look_after_strike(self) -> None:
+        """Before the machine is stopped the cell that runs says so, whether a server is attached or not (``strikes``)."""
+        now = time.monotonic()
+        if now < self._strike_look_at or self._shut_down_at is not None:
+            return
+        running = self._executing.first
+        if running is None:
+            return
+        self._strike_look_at = now + STRIKE_LOOK
+        strike = self._strikes.read()
+        minutes = self._warner.due(running[0], strike, now)
+        if minutes is not None and strike is not None:
+            note = {"parent_header": running[1], "text": strike.text, "minutes": minutes}
+            self._session.send(Type.NOTE, json_body(note))
 
     def _look_after_folder(self) -> None:
         """Somebody may have cleared it away. Whoever has a connection keeps it; others find the relay again in a new one."""

@@ -6,7 +6,7 @@ A kernel that never answers counts as busy until it ends: nobody knows what it d
 from __future__ import annotations
 
 import json
-from typing import Any, List, Optional, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 DELIMITER = b"<IDS|MSG>"
 LONGEST_HEADER = 64 * 1024
@@ -16,33 +16,41 @@ MOST = 100_000
 
 class Executing:
     def __init__(self) -> None:
-        self._ids: Set[str] = set()
+        self._headers: Dict[str, bytes] = {}
+        """By their ids, in the order in which they came."""
 
     @property
     def busy(self) -> bool:
-        return bool(self._ids)
+        return bool(self._headers)
+
+    @property
+    def first(self) -> Optional[Tuple[str, Dict[str, Any]]]:
+        """Id and header of the request that runs now: kernels answer them in their order. None where none does."""
+        for msg_id, header in self._headers.items():
+            return msg_id, _json(header)
+        return None
 
     def asked(self, parts: Sequence[Any]) -> None:
         """A message to the kernel's shell channel."""
         headers = _headers(parts)
         # Cheap, for messages with large buffers go the same way.
-        if headers is None or b"execute_request" not in headers[0] or len(self._ids) >= MOST:
+        if headers is None or b"execute_request" not in headers[0] or len(self._headers) >= MOST:
             return
         header = _json(headers[0])
         if header.get("msg_type") == "execute_request":
-            self._ids.add(str(header.get("msg_id")))
+            self._headers[str(header.get("msg_id"))] = headers[0]
 
     def answered(self, parts: Sequence[Any]) -> None:
         """A message from it."""
-        if not self._ids:
+        if not self._headers:
             return
         headers = _headers(parts)
         if headers is not None and _json(headers[0]).get("msg_type") == "execute_reply":
-            self._ids.discard(str(_json(headers[1]).get("msg_id")))
+            self._headers.pop(str(_json(headers[1]).get("msg_id")), None)
 
     def reset(self) -> None:
         """The kernel has ended, or what it was to run is not for its next run."""
-        self._ids.clear()
+        self._headers.clear()
 
 
 def _headers(parts: Sequence[Any]) -> Optional[List[bytes]]:

@@ -59,6 +59,13 @@ def kernels_folder() -> str:
     return f"/tmp/jupyter-dsvm-{os.getuid()}-{digest}"  # noqa: S108 (checked by private_folder before use)
 
 
+def beside_kernels(name: str) -> str:
+    """A folder of the account that every relay and every pipe finds; beside that of the kernels. Not made here."""
+    folder = kernels_folder()
+    above = os.path.dirname(folder)
+    return os.path.join(above, name) if os.path.basename(above) == "jupyter-dsvm" else f"{folder}-{name}"
+
+
 def kernel_folder(tag: bytes) -> str:
     """The folder of the relay of one kernel. Half of the tag is enough to tell one user's kernels apart."""
     return os.path.join(kernels_folder(), tag.hex()[:16])

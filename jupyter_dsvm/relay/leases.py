@@ -16,7 +16,7 @@ import re
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from .folders import kernels_folder, lock_folder, private_folder, write_private
+from .folders import beside_kernels, lock_folder, private_folder, write_private
 from .record import boot_id
 
 LONGEST = 24 * 3600.0
@@ -46,14 +46,6 @@ class LeaseError(Exception):
     """What was asked for cannot be, with the reason."""
 
 
-def leases_folder() -> str:
-    return os.path.join(os.path.dirname(kernels_folder()), "leases") if _in_home() else kernels_folder() + "-leases"
-
-
-def _in_home() -> bool:
-    return os.path.basename(os.path.dirname(kernels_folder())) == "jupyter-dsvm"
-
-
 def seconds_up() -> float:
     """Since the machine was started, with the time that it slept."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -61,7 +53,7 @@ def seconds_up() -> float:
 
 class Leases:
     def __init__(self, folder: Optional[str] = None) -> None:
-        self.folder = folder if folder is not None else leases_folder()
+        self.folder = folder if folder is not None else beside_kernels("leases")
 
     def read(self) -> List[Lease]:
         """Those that hold now, in the order of their holders' names. What is no lease of this run of the machine is left out."""

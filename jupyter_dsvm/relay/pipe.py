@@ -10,38 +10,29 @@ The pipe keeps nothing that would be missed: it ends when its input does, and th
 
 from __future__ import annotations
 
-import getpass
-import json
 import logging
 import os
-import platform
-import shutil
 import signal
 import socket
 import sys
 import time
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional
-
-import zmq
+from typing import Any, Dict, List, Optional
 
 from .archive import Archive
 from .daemon import SOCKET
-from .folders import kernel_folder, kernels_folder
+from .folders import kernel_folder
 from .inflight import InFlight
-from .inquiry import Inquiry
-from .leases import Lease, LeaseError, Leases
 from .listening import connect
 from .loop import ERR, IN, OUT, Loop
 from .marks import PIPE_MARK, mark
-from .record import read_record, what_became_of_it
-from .spare import spare_of
+from .questions import Questions
+from .record import what_became_of_it
 from .spawning import spawn
 from .stream import Stream
 from .wire import (
     MAX_BODY,
     PIPE,
-    VERSION,
     Frame,
     Type,
     WireError,
@@ -61,20 +52,9 @@ FULL = 256 * 1024
 SMALL = 16 * 1024
 """Bytes that are read of a relay at least, however little may be under way."""
 
-STALE = 60.0
-"""Seconds after which a folder without a relay is taken to be left behind."""
-
 SILENT = 900.0
 """Seconds without a word from the server, which asks for one every second or so, after which nobody is there: sshd itself
 may take hours to notice that. A server that slept for longer connects anew."""
-
-LISTING_SECONDS = 60.0
-METRICS_SECONDS = 6.0
-ACTIVITY_SECONDS = 12.0
-"""Seconds that a process which looks for something here may take."""
-
-MEASURED_LATELY = 60.0
-"""Seconds for which an earlier reading of the CPU's times tells of the load now."""
 
 
 class _Way:
@@ -94,25 +74,9 @@ class Pipe:
         self._archive = Archive()
         self._ways: Dict[bytes, _Way] = {}
         self._readable: Dict[bytes, _Way] = {}  # in the order in which they have their turn
-        self._kernelspecs = Inquiry(self._loop, "kernelspecs", self._answer, LISTING_SECONDS)
-        self._metrics = Inquiry(self._loop, "metrics", self._answer_metrics, METRICS_SECONDS)
-        self._activity = Inquiry(self._loop, "activity", self._answer_activity, ACTIVITY_SECONDS)
-        self._counters: Optional[List[Any]] = None
-        self._cpu_times: List[int] = []
-        self._measured = 0.0
+        self._questions = Questions(self._loop, self._answer)
         self._open = True
         self._heard = time.monotonic()
-        self._operations: Dict[str, Callable[[int], None]] = {
-            "info": self._info,
-            "kernels": self._kernels,
-            "kernelspecs": self._kernelspecs.ask,
-            "metrics": self._ask_metrics,
-            "activity": self._ask_activity,
-        }
-        self._with_request: Dict[str, Callable[[int, Dict[str, Any]], None]] = {
-            "keep": self._keep,
-            "claim": self._claim,
-        }
 
     def run(self) -> None:
         self._loop.register(self._channel.read_fd, self._from_channel)
@@ -120,15 +84,13 @@ class Pipe:
             while self._open and time.monotonic() < self._heard + SILENT:
                 self._archive.keep()
                 self._watch()
-                self._loop.turn(min(self._kernelspecs.look(), self._metrics.look(), self._activity.look()))
+                self._loop.turn(self._questions.look())
                 self._take_turns()
                 self._flush()
         finally:
             for way in list(self._ways.values()):
                 self._close(way)
-            self._kernelspecs.close()
-            self._metrics.close()
-            self._activity.close()
+            self._questions.close()
 
     def _watch(self) -> None:
         if self._channel.write_fd != self._channel.read_fd:
@@ -281,106 +243,13 @@ class Pipe:
         elif frame.type == Type.GOODBYE:
             self._open = False
         elif frame.type == Type.CALL:
-            call_id, request = read_call(frame.body)
-            operation = self._operations.get(str(request.get("op")))
-            with_request = self._with_request.get(str(request.get("op")))
-            if with_request is not None:
-                with_request(call_id, request)
-            elif operation is None:
-                self._answer(call_id, {"error": {"code": "UnknownOperation", "message": f"{request.get('op')!r:.100}"}})
-            else:
-                operation(call_id)
+            self._questions.ask(*read_call(frame.body))
 
     def _answer(self, call_id: int, value: Dict[str, Any]) -> None:
         body = call_body(call_id, value)
         if len(body) > MAX_BODY:
             body = call_body(call_id, {"error": {"code": "TooLong", "message": f"an answer of {len(body)} bytes"}})
         self._say([Frame(Type.RESULT, PIPE, 0, body)])
-
-    def _info(self, call_id: int) -> None:
-        try:
-            user = getpass.getuser()
-        except (KeyError, OSError):
-            user = str(os.getuid())
-        about = {
-            "hostname": socket.gethostname(),
-            "python": sys.executable,
-            "python_version": platform.python_version(),
-            "pyzmq": zmq.__version__,
-            "relay": VERSION,
-            "user": user,
-            "home": os.path.expanduser("~"),
-        }
-        self._answer(call_id, {"result": about})
-
-    def _kernels(self, call_id: int) -> None:
-        """Which kernels have a relay here. What a relay left behind that is no more is removed."""
-        alive = []
-        parent = kernels_folder()
-        try:
-            names = sorted(os.listdir(parent))
-        except OSError:
-            names = []
-        for name in names:
-            folder = os.path.join(parent, name)
-            try:
-                connection = connect(os.path.join(folder, SOCKET))
-            except OSError:
-                continue  # stopped, perhaps; not known to be dead
-            if connection is None:
-                _remove_stale(folder)
-                continue
-            connection.close()
-            record = read_record(folder)
-            alive.append({"id": record.get("kernel_id", ""), "folder": name, **record, "spare": spare_of(folder)})
-        self._answer(call_id, {"result": alive})
-
-    def _ask_metrics(self, call_id: int) -> None:
-        busy = self._cpu_times if time.monotonic() < self._measured + MEASURED_LATELY else []
-        self._metrics.ask(call_id, [str(ticks) for ticks in busy])
-
-    def _answer_metrics(self, call_id: int, value: Dict[str, Any]) -> None:
-        """The load is that between two questions, so the pipe keeps what the first was told."""
-        result = value.get("result")
-        times = result.pop("cpu_times", None) if isinstance(result, dict) else None
-        if times is not None:
-            self._cpu_times, self._measured = times, time.monotonic()
-        self._answer(call_id, value)
-
-    def _ask_activity(self, call_id: int) -> None:
-        self._activity.ask(call_id, [] if self._counters is None else [json.dumps(self._counters)])
-
-    def _answer_activity(self, call_id: int, value: Dict[str, Any]) -> None:
-        """What is busy is counted between two questions, so the pipe keeps what the first was told."""
-        result = value.get("result")
-        counters = result.pop("counters", None) if isinstance(result, dict) else None
-        if counters is not None:
-            self._counters = counters
-        self._answer(call_id, value)
-
-    def _keep(self, call_id: int, request: Dict[str, Any]) -> None:
-        self._leased(
-            call_id, lambda: Leases().keep(request.get("holder"), request.get("seconds"), request.get("why") or "")
-        )
-
-    def _claim(self, call_id: int, request: Dict[str, Any]) -> None:
-        self._leased(call_id, lambda: Leases().claim(request.get("holder"), request.get("seconds")))
-
-    def _leased(self, call_id: int, change: Callable[[], List[Lease]]) -> None:
-        """Small files of this machine's own: at once, like the list of kernels."""
-        try:
-            self._answer(call_id, {"result": [lease.as_json() for lease in change()]})
-        except (LeaseError, OSError) as e:
-            self._answer(call_id, {"error": {"code": "LeaseFailed", "message": str(e)}})
-
-
-def _remove_stale(folder: str) -> None:
-    """Unless it is so new that another pipe may just be starting a relay in it."""
-    try:
-        if time.time() - os.stat(folder).st_mtime > STALE:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError:
-        pass
 
 
 def main(stdin_fd: int = 0, stdout_fd: int = 1) -> None:

@@ -83,7 +83,7 @@ class State(enum.Enum):
 _BOTH = frozenset({Type.HELLO, Type.DATA, Type.ACK, Type.CREDIT, Type.PING, Type.PONG, Type.GOODBYE})
 RECEIVABLE: Dict[Role, FrozenSet[int]] = {
     Role.RELAY: _BOTH | {Type.START, Type.SIGNAL, Type.INTERRUPT, Type.RESTART, Type.SHUTDOWN, Type.RESULT},
-    Role.SERVER: _BOTH | {Type.CALL, Type.STARTED, Type.EXITED, Type.OMITTED, Type.GONE},
+    Role.SERVER: _BOTH | {Type.CALL, Type.STARTED, Type.EXITED, Type.OMITTED, Type.NOTE, Type.GONE},
 }
 """What each role may be sent. Types that this version does not know pass, and whoever gets the event ignores them."""
 

@@ -78,6 +78,7 @@ class Type(enum.IntEnum):
     GONE = 16
     OMITTED = 17
     INTERRUPT = 18
+    NOTE = 19
 
 
 SEQUENCED = frozenset(
@@ -91,6 +92,7 @@ SEQUENCED = frozenset(
         Type.STARTED,
         Type.EXITED,
         Type.OMITTED,
+        Type.NOTE,
     }
 )
 
