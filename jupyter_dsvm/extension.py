@@ -289,8 +289,10 @@ class DSVMExtension(ExtensionApp):
             await self._adopter.adopt()
         self.service.resume_changes()
         from .kernels.leftovers import remove_leftovers
+        from .kernels.recording import remove_orphans
 
         await in_thread(remove_leftovers)
+        await in_thread(remove_orphans)
         await in_thread(sweep)
         await in_thread(self._end_left_kernels)
 

@@ -1,6 +1,7 @@
 """The REST API, exactly as ``openapi.yaml`` describes it (``tests/test_openapi.py`` holds the two together).
 
-``handlers`` has what all of them share; those for files that travel are in ``workspace_routes``.
+``handlers`` has what all of them share; those for files that travel are in ``workspace_routes``, that for outputs in
+``outputs_routes``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .errors import BadRequest, NotAllowed, OperationRefused
 from .handlers import MAX_CODE_BODY, ROOT, DSVMHandler, RefreshPaths, is_texts
 from .metrics import PATIENCE, unknown
 from .models import SignInStatus
+from .outputs_routes import OUTPUTS_ROUTES
 from .service import DSVMService
 from .terminals import open_terminal
 from .workspace_routes import WORKSPACE_ROUTES
@@ -356,6 +358,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"questions", QuestionsHandler),
     (r"questions/([^/]+)", QuestionHandler),
     (r"signin", SignInHandler),
+    *OUTPUTS_ROUTES,
     *WORKSPACE_ROUTES,
     (r"(.*)", UnknownHandler),
 ]

@@ -54,7 +54,7 @@ LAYERS: list[tuple[int, list[str]]] = [
             "filewords",
         ],
     ),
-    (5, ["routes", "handlers", "workspace_routes", "websocket", "frames"]),
+    (5, ["routes", "handlers", "workspace_routes", "outputs_routes", "websocket", "frames"]),
     (5, ["cli", "access_command", "signin_command", "create_command", "remote_access", "remote_accounts"]),
     (5, ["demo", "doctor", "install", "advise_command"]),
     (6, ["activity", "adoption", "extension"]),

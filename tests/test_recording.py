@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from jupyter_dsvm.kernels import recording as module
 from jupyter_dsvm.kernels.actions import Arrived, KeptRequest, ToBackend, ToClient
+from jupyter_dsvm.kernels.keptfiles import folder_of
 from jupyter_dsvm.kernels.outputstore import OutputStore, outputs_folder, path_of, remove_orphans
 from jupyter_dsvm.kernels.recording import Recording
 from jupyter_dsvm.kernels.registry import registry
@@ -294,7 +295,8 @@ def test_files_of_kernels_that_ended_with_their_server_are_removed_and_no_others
     used = OutputStore(path_of(ids[0]))
     for kernel_id in ids[1:]:
         OutputStore(path_of(kernel_id)).close()
-    assert remove_orphans([ids[2]]) == 1
+    folder_of(ids[2]).mkdir(parents=True)
+    assert remove_orphans() == 1
     assert sorted(p.name[:36] for p in outputs_folder().glob("*.sqlite3")) == [ids[0], ids[2]]
     used.remove()
 

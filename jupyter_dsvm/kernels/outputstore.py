@@ -15,7 +15,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from jupyter_core.paths import jupyter_data_dir
 
 from .cellbook import CellBook, Run, State
 from .cellouts import OVERHEAD, STREAM, CellOutputs, Cut, Output
-from .keptfiles import folder_of, take
+from .keptfiles import folder_of, kept_folder, take
 from .streamtext import StreamText
 
 log = logging.getLogger("jupyter_dsvm.outputs")
@@ -300,13 +300,13 @@ class OutputStore:
             os.close(lock)
 
 
-def remove_orphans(kept: Iterable[str]) -> int:
-    """Those of kernels that ended with a server that was killed: all but those of the kernels with these ids, which are kept, and
+def remove_orphans() -> int:
+    """Those of kernels that ended with a server that was killed: all but those of kernels that are kept (``kernels.keeping``), and
     those that a living process has. How many there were. Blocks for a moment; raises nothing."""
-    spared = {path_of(kernel_id).name for kernel_id in kept}
     removed = 0
     try:
-        paths = [p for p in outputs_folder().iterdir() if p.name.endswith(SUFFIX) and p.name not in spared]
+        paths = [p for p in outputs_folder().iterdir() if p.name.endswith(SUFFIX)]
+        paths = [p for p in paths if not (kept_folder() / p.name.removesuffix(SUFFIX)).is_dir()]
     except OSError:
         return 0
     for path in paths:

@@ -20,7 +20,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jupyter_client.session import DELIM
@@ -355,10 +355,10 @@ def _names_a_cell(parts: list[bytes]) -> bool:
     return b'"cellId"' in metadata or b'"cell_id"' in metadata
 
 
-def orphans_of(kept: Iterable[str]) -> int:
+def remove_orphans() -> int:
     """Files that nobody needs any more are removed; the extension calls this at its start. Blocks for a moment."""
     try:
-        from .outputstore import remove_orphans
+        from . import outputstore
     except ImportError:
         return 0
-    return remove_orphans(kept)
+    return outputstore.remove_orphans()

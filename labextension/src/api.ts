@@ -4,6 +4,7 @@
  * `__tests__/api.spec.ts` holds them against that file: a fixture that TypeScript accepts as one of these must also be
  * valid there, and the other way round for every enumeration and required field.
  */
+export * from './api/outputs';
 
 /** Jupyter event that says which list changed and its new revision; never what changed in it. */
 export const CHANGED_SCHEMA_ID = 'https://events.jupyter.org/jupyter_dsvm/changed';
