@@ -11,8 +11,8 @@ A run's life::
 The latest request of a cell takes the place of the one before, also while that runs, as its output area takes the latest
 future. What a thread still puts out after the end is added, as the front end does for a future that it still has. Updates of
 displays go to every cell that shows that display, as @jupyterlab/services passes them round (``_handleDisplayId`` in
-src/kernel/default.ts): also a new ``display_data`` updates those that were shown under its id before. After a restart no
-display is known any more.
+src/kernel/default.ts): also a new ``display_data`` updates those that were shown under its id before. With a
+restart of the kernel they let go of all that: what comes late is not shown, and no display is known any more.
 
 A reply with a page of help (``?``) and the echo of what was typed for ``input()`` are outputs too: the front end makes them.
 """
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .cellouts import DISPLAY, ERROR, OVERHEAD, RESULT, CellOutputs
+from .hearing import OUTPUTS
 from .messages import MAX_CONTENT, Message
 
 MAX_RUNS = 10_000
@@ -79,6 +80,8 @@ class Run:
     ended: str | None = None
     idle: bool = False
     replied: bool = False
+    let_go: bool = False
+    """The kernel was restarted since: front ends take no more outputs of it."""
     number: int = 0
     """Where it is written; 0: not yet."""
     prompts: list[tuple[str, str, bool]] = field(default_factory=list)
@@ -145,6 +148,8 @@ class CellBook:
     def published(self, message: Message) -> None:
         """On IOPub, on its way to clients."""
         kind, run = message.type, self.runs.get(message.parent_id)
+        if run is not None and run.let_go and kind in OUTPUTS:
+            return
         if kind in (DISPLAY, RESULT, "update_display_data"):
             self._display(kind, run, message)
         elif run is not None:
@@ -202,6 +207,9 @@ class CellBook:
         self.displays_forgotten = True
         for run in self.runs.values():
             run.outputs.forget_displays()
+            if not run.let_go:
+                run.let_go = True
+                self.dirty[run.msg_id] = run
 
     # Messages of a kernel
 

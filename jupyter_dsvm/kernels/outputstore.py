@@ -36,8 +36,8 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value);
 CREATE TABLE IF NOT EXISTS runs (
   number INTEGER PRIMARY KEY AUTOINCREMENT, cell TEXT UNIQUE, msg_id TEXT, session TEXT, source TEXT, sha256 TEXT, state TEXT,
-  status TEXT, count INTEGER, started TEXT, ended TEXT, version INTEGER, idle INTEGER, replied INTEGER, prompts TEXT,
-  clear_next INTEGER, last_stream TEXT, full INTEGER, cut_messages INTEGER, cut_bytes INTEGER
+  status TEXT, count INTEGER, started TEXT, ended TEXT, version INTEGER, idle INTEGER, replied INTEGER, let_go INTEGER,
+  prompts TEXT,  clear_next INTEGER, last_stream TEXT, full INTEGER, cut_messages INTEGER, cut_bytes INTEGER
 );
 CREATE TABLE IF NOT EXISTS outputs (
   run INTEGER, place INTEGER, part INTEGER, kind TEXT, version INTEGER, size INTEGER, name TEXT, ids TEXT, column INTEGER,
@@ -47,17 +47,18 @@ CREATE TABLE IF NOT EXISTS outputs (
 """
 
 _INSERT_RUN = """
-INSERT INTO runs (cell, msg_id, session, source, sha256, state, status, count, started, ended, version, idle, replied, prompts,
-  clear_next, last_stream, full, cut_messages, cut_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO runs (cell, msg_id, session, source, sha256, state, status, count, started, ended, version, idle, replied, let_go,
+  prompts, clear_next, last_stream, full, cut_messages, cut_bytes)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPDATE_RUN = """
-UPDATE runs SET (cell, msg_id, session, source, sha256, state, status, count, started, ended, version, idle, replied, prompts,
-  clear_next, last_stream, full, cut_messages, cut_bytes) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+UPDATE runs SET (cell, msg_id, session, source, sha256, state, status, count, started, ended, version, idle, replied, let_go,
+  prompts, clear_next, last_stream, full, cut_messages, cut_bytes) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
   WHERE number = ?
 """
 _SELECT_RUNS = """
-SELECT cell, msg_id, session, source, sha256, state, status, count, started, ended, version, idle, replied, prompts,
-  clear_next, last_stream, full, cut_messages, cut_bytes, number FROM runs WHERE version > ? ORDER BY
+SELECT cell, msg_id, session, source, sha256, state, status, count, started, ended, version, idle, replied, let_go,
+  prompts, clear_next, last_stream, full, cut_messages, cut_bytes, number FROM runs WHERE version > ? ORDER BY
 """
 _SELECT_OUTLINES = """
 SELECT place, part, kind, version, size, name, ids, column FROM outputs WHERE run = ? ORDER BY place, part
@@ -173,7 +174,16 @@ class OutputStore:
         cut = o.cut or Cut()
         values = (
             *(run.cell, run.msg_id, run.session, run.source, run.sha256, run.state.value, run.status, run.count),
-            *(run.started, run.ended, run.version, run.idle, run.replied, json.dumps(run.prompts), o.clear_next),
+            *(
+                run.started,
+                run.ended,
+                run.version,
+                run.idle,
+                run.replied,
+                run.let_go,
+                json.dumps(run.prompts),
+                o.clear_next,
+            ),
             *(o.last_stream, o.full, cut.messages, cut.bytes),
         )
         number = run.number
@@ -205,7 +215,7 @@ class OutputStore:
     def _runs(self, query: str, limit: int, version: int) -> Iterator[Run]:
         for row in self._db.execute(query, (version,)):
             cell, msg_id, session, source, sha256, state, status, count, started, ended, version, *rest = row
-            idle, replied, prompts, clear_next, last_stream, full, cut_messages, cut_bytes, number = rest
+            idle, replied, let_go, prompts, clear_next, last_stream, full, cut_messages, cut_bytes, number = rest
             outputs = CellOutputs(limit // 4)
             outputs.clear_next, outputs.last_stream, outputs.full = bool(clear_next), last_stream, bool(full)
             outputs.cut = Cut(cut_messages, cut_bytes) if cut_messages else None
@@ -213,6 +223,7 @@ class OutputStore:
                 *(cell, msg_id, session, source, sha256, outputs, version, State(state), status, count, started, ended),
                 idle=bool(idle),
                 replied=bool(replied),
+                let_go=bool(let_go),
                 number=number,
                 prompts=[tuple(p) for p in json.loads(prompts)],
             )

@@ -205,6 +205,8 @@ class Proxy:
             if self.death is not None and (by_person or self.exit_code is None):
                 self._sides.deaths.forget()
                 registry.changed(self.kernel_id)
+            if by_person:
+                self.recording.restarted()
             self._gate.user_ends(reason)
             self._carry_out()
             if self._out_of_reach:
