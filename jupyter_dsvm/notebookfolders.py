@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from jupyter_core.paths import jupyter_config_dir, jupyter_data_dir, jupyter_runtime_dir
 
 from .errors import FolderRefused
-from .kernels.keptfiles import server_name
 from .keptplaces import KeptPlaces
+from .kernels.keptfiles import server_name
 from .space import Place, limits_of
 
 if TYPE_CHECKING:

@@ -74,6 +74,13 @@ class ServiceSettings(LoggingConfigurable):
         while a laptop sleeps, or the server is away. What is beyond it is left out, and the cell says how much. 0: no limit
         but the VM's disk, of which 512 MiB always stay free.""",
     ).tag(config=True)
+    kept_outputs_mib = Int(
+        64,
+        min=0,
+        help="""MiB of what a notebook's cells have put out that are kept here for each kernel, on disk, as long as the kernel is
+        there, so that a page which is opened later finds it all; one cell may take a quarter of that. What is beyond it is
+        left out, and the cell says how much. 0: nothing is kept.""",
+    ).tag(config=True)
     sync_files = Bool(
         True,
         help="""Whether a notebook's folder travels with it to a VM and what is written there comes back, where who attaches says
