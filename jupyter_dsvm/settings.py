@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from jupyter_core.paths import jupyter_config_path
-from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
+from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode, default
 from traitlets.config import Application, Config, LoggingConfigurable
 
 from .budgets import BudgetRules
@@ -42,6 +42,12 @@ class ServiceSettings(LoggingConfigurable):
         "starts_per_day", how many starts in 24 hours. A resize counts as a start, with the price
         of the new size. Example: {"names": ["gpu-vm"], "starts_per_day": 5}.""",
     ).tag(config=True)
+    guests_may_change = Bool(
+        False,
+        help="""Whether others than its owner may change something through a server of a hub: attach, start, stop, sign in.
+        Collaborators with whom the server is shared, and administrators who look in, act with the owner's account and on
+        their bill, so by default they see everything and change nothing. For an account that a group shares, set this to True.""",
+    ).tag(config=True)
     start_timeout = Float(
         120.0, help="Seconds that a new kernel may take to answer before an attach gives up and the old one stays."
     ).tag(config=True)
@@ -67,6 +73,13 @@ class ServiceSettings(LoggingConfigurable):
         help="""MiB of what one kernel on a VM has said that its machine keeps, on disk, until this server and the pages have it:
         while a laptop sleeps, or the server is away. What is beyond it is left out, and the cell says how much. 0: no limit
         but the VM's disk, of which 512 MiB always stay free.""",
+    ).tag(config=True)
+    kept_outputs_mib = Int(
+        64,
+        min=0,
+        help="""MiB of what a notebook's cells have put out that are kept here for each kernel, on disk, as long as the kernel is
+        there, so that a page which is opened later finds it all; one cell may take a quarter of that. What is beyond it is
+        left out, and the cell says how much. 0: nothing is kept.""",
     ).tag(config=True)
     sync_files = Bool(
         True,
@@ -144,10 +157,16 @@ class ServiceSettings(LoggingConfigurable):
         default every VM in the list counts, whoever has started it.""",
     ).tag(config=True)
     compute_providers = List(
-        Enum(["free", "hosts", "azure"]),
-        default_value=["free", "azure", "hosts"],
-        help="Where computes come from: this server, Azure, and the hosts of the SSH configuration.",
+        Enum(["free", "hosts", "azure", "hub"]),
+        help="Where computes come from: this server (free), Azure (azure) or the broker of a hub (hub), and the hosts of the SSH "
+        "configuration (hosts). The default has hub in place of azure where the hub has named its broker.",
     ).tag(config=True)
+
+    @default("compute_providers")
+    def _default_compute_providers(self) -> list[str]:
+        from .compute.broker import from_hub
+
+        return ["free", "hub" if from_hub() else "azure", "hosts"]
 
     def budget_rules(self) -> BudgetRules:
         """The budgets as they are set now."""

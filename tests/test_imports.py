@@ -58,12 +58,13 @@ LAYERS: list[tuple[int, list[str]]] = [
             "filewords",
         ],
     ),
-    (5, ["routes", "handlers", "workspace_routes", "websocket", "frames"]),
+    (5, ["routes", "handlers", "workspace_routes", "outputs_routes", "websocket", "frames"]),
     (5, ["cli", "access_command", "signin_command", "create_command", "remote_access", "remote_accounts"]),
     (
         5,
         ["demo", "doctor", "install", "advise_command", "idle_command", "idle_routes", "spend_command", "spend_routes"],
     ),
+    (5, ["hub"]),
     (6, ["activity", "adoption", "extension"]),
 ]
 """A module belongs to the longest name here that is its own or its package's. Within a layer modules may import each other."""
