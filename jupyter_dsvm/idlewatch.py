@@ -23,6 +23,7 @@ from .errors import Cancelled, DSVMError, UnknownCompute
 from .idlepolicy import SOON, Decision, Reading, Settings, State, Watched, duration
 from .idlereadings import is_news, lost_of, reading_of, record, steadied
 from .idlesettings import KeptIdle, KeptIdles
+from .idlewords import strike_words
 from .models import Compute, IdleStop, PowerState, utc_at
 
 if TYPE_CHECKING:
@@ -50,9 +51,6 @@ SHORTEST_WAIT = 1.0
 LONGEST_PAUSE = 600.0
 """Seconds between two tries to connect to a VM that cannot be; they begin with ``FIRST_PAUSE`` and double."""
 FIRST_PAUSE = 60.0
-
-LONGEST_WARNING = 200
-"""Characters that a VM keeps of what is said there before Azure stops it."""
 
 OURS_TO_COPY = frozenset({"cpu", "disk", "network"})
 """What bringing the files back makes busy itself, so that it does not count right after."""
@@ -368,9 +366,8 @@ class IdleWatch:
             return
         left = None if known.left is None else max(0.0, known.left - (self._house.clock() - known.at))
         trouble = self._trouble
-        text = " ".join(known.record.text.split())[:LONGEST_WARNING]
         # A relay of an earlier version does not know the question.
-        self._answer("strikes", {"in": left, "text": text})
+        self._answer("strikes", {"in": left, "text": strike_words(self._name, known.record.at)})
         self._strikes = known.at
         self._trouble = trouble
 
