@@ -12,7 +12,7 @@ attach             yes; starting as *may it start* says    to a machine that run
 detach             yes                                     yes
 sync               yes                                     yes, but nothing that a person has to agree to: ``--force``,
                                                            ``--yes``, ``--fetch``
-stop               yes                                     no
+stop keep autostop yes                                     no
 start restart      as *may it start* says                  no
 resize             the same, with the new size's price     no
 signin             yes; the code is in the cell            no
@@ -41,11 +41,14 @@ from .compute.sizing import canonical, chosen
 from .computes import OFF, PowerKind
 from .errors import BadRequest, Cancelled, DSVMError, NotAllowed, OperationRefused
 from .filewords import force_lines, state_lines, todo_lines
+from .idle_calls import autostop, keep
+from .idlewords import stop_words
 from .kernels.registry import Call
 from .livesteps import LiveSteps, as_html, moved_text, said, waiting_for_answer
 from .models import (
     FREE,
     Compute,
+    IdleStop,
     LinkPhase,
     Operation,
     OperationState,
@@ -207,7 +210,7 @@ def status_text(service: DSVMService, proxy: Any) -> str:
     kernel = f" with the kernel {status.kernelspec}" if status.kernelspec else ""
     lines = [f"This notebook runs on {place(status.compute, status.compute_name)}{kernel}."]
     if row is not None and row.id != FREE and row.power_state is not PowerState.UNKNOWN:
-        lines.append(f"{row.name} is {state_words(row)}.")
+        lines.append(f"{row.name} is {state_words(row)}. {_idle_words(service.idle_stops.of(row.id))}".strip())
     link = status.link
     if link.state in (LinkPhase.CONNECTING, LinkPhase.RECONNECTING, LinkPhase.GONE):
         words = {
@@ -231,6 +234,15 @@ def status_text(service: DSVMService, proxy: Any) -> str:
         )
     lines += service.advising.fallen_back(proxy.kernel_id, status.compute)
     return "\n".join(lines)
+
+
+def _idle_words(stop: IdleStop | None) -> str:
+    if stop is None:
+        return ""
+    safety = "" if stop.safety is None or (stop.safety.kind == "ours" and stop.safety.averted) else stop.safety.text
+    lost = f"A stop loses files on its temporary disk: {', '.join(stop.lost)}." if stop.lost else ""
+    counted = stop_words(stop)
+    return " ".join(text for text in (counted or stop.text, lost, safety) if text)
 
 
 def _advise(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:
@@ -393,6 +405,14 @@ def _resize(service: DSVMService, call: Call, arguments: argparse.Namespace) -> 
     return said(running.value.notice, mentioned=[n for n in notes if n != notice])
 
 
+def _keep(service: DSVMService, _call: Call, arguments: argparse.Namespace) -> Answer:
+    return said(keep(service, arguments.name, arguments.hours))
+
+
+def _autostop(service: DSVMService, _call: Call, arguments: argparse.Namespace) -> Answer:
+    return said(autostop(service, arguments.name, arguments.minutes, arguments.hard))
+
+
 def _signin(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
     if not arguments.new and not arguments.tenant:
         present = service.accounts.status()
@@ -447,6 +467,8 @@ ACTS: dict[str, Callable[[DSVMService, Call, argparse.Namespace], Answer]] = {
     "stop": _power("stop"),
     "restart": _power("restart"),
     "resize": _resize,
+    "keep": _keep,
+    "autostop": _autostop,
     "signin": _signin,
 }
 """By verb, with "" for a bare ``%dsvm``; ``verbs.VERBS`` says the rest of them."""

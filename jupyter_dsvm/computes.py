@@ -27,6 +27,9 @@ log = logging.getLogger("jupyter_dsvm.computes")
 
 PowerKind = Literal["start", "stop", "restart"]
 
+Ended = Callable[[str, Compute, PowerState], None]
+"""Called with the kind of a change that has succeeded here, the machine as it is now, and the state that it had before."""
+
 Act = Callable[[Report, Cancel], Compute]
 """Does a change of a machine, with progress, and returns the machine as it then is."""
 
@@ -119,6 +122,8 @@ class Computes:
         self._as_of: str | None = None
         self._listings = 0
         self._closed = False
+        self.on_ended: list[Ended] = []
+        """Called on the thread of each change of ours that has succeeded; may block for a moment."""
 
     @property
     def providers(self) -> tuple[ComputeProvider, ...]:
@@ -353,6 +358,7 @@ class Computes:
 
     def _lead(self, change: _Change, compute_id: str, act: Act, cancel: Cancel) -> Compute:
         account = self._denials.account
+        before = self._state_before(compute_id)
         try:
             row = act(_Everybody(change.reports), cancel)
         except BaseException as e:
@@ -367,8 +373,19 @@ class Computes:
             del self._changes[compute_id]
         self._keep(row)
         self._changed(compute_id)
+        for ended in list(self.on_ended):
+            try:
+                ended(change.kind, row, before)
+            except Exception:
+                log.exception("what follows the %s of %s failed", change.kind, row.name)
         change.future.set_result(row)
         return row
+
+    def _state_before(self, compute_id: str) -> PowerState:
+        """As last heard, whatever change of ours is under way since."""
+        with self._lock:
+            rows = (known.rows.get(compute_id) for known in self._known.values())
+            return next((row.power_state for row in rows if row is not None), PowerState.UNKNOWN)
 
     def _join(self, change: _Change, cancel: Cancel) -> Compute | None:
         """Wait for a change that somebody else leads; None when they gave it up, so that we may lead."""

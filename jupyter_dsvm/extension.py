@@ -288,6 +288,7 @@ class DSVMExtension(ExtensionApp):
         if self._adopter is not None:
             await self._adopter.adopt()
         self.service.resume_changes()
+        self.service.idle_stops.begin()
         from .kernels.leftovers import remove_leftovers
 
         await in_thread(remove_leftovers)

@@ -72,10 +72,11 @@ class MachineChanges:
         """Files on that machine's temporary disk; None where nobody knows. Blocks for some seconds at most; raises nothing."""
         return temporarydisk.ask(self.connections.ask, compute_id)
 
-    def _stopped(self, compute_id: str) -> Return:
-        """We have just stopped that machine. Blocks while the cloud confirms it."""
+    def _stopped(self, compute_id: str, reason: str = "") -> Return:
+        """We have just stopped that machine, or it was stopped by itself for that ``reason``. Blocks while the cloud confirms
+        it."""
         self.connections.stopped(compute_id)
-        return self.returns.begin(compute_id)
+        return self.returns.begin(compute_id, reason)
 
     def start(self, compute: str) -> Operation:
         return self._power("start", compute)

@@ -93,6 +93,8 @@ class Moves:
         self._changed = changed
         self._trips = trips
         self._start_settings = start_settings
+        self.before_start: Callable[[Compute | None], str] = lambda row: ""
+        """As in ``Changes``."""
         self._lock = threading.Lock()
         self._latest: dict[str, Running] = {}
         """The newest move of each kernel; it decides what ``Proxy.moving`` says."""
@@ -399,6 +401,11 @@ class Moves:
             step("start", f"Start {now.name}")
             if running is not None:
                 running.starts = True
+            unsafe = self.before_start(now)
+            if unsafe and running is not None:
+                running.mention(unsafe)
+            elif unsafe:
+                log.warning("%s", unsafe)
             with self._keeping_start(now) as memo:
                 now = self._computes.change_power("start", compute.id, say, cancel, memo)
             step("boot", f"{now.name} boots")

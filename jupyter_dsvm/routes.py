@@ -1,7 +1,7 @@
 """The REST API, exactly as ``openapi.yaml`` describes it (``tests/test_openapi.py`` holds the two together).
 
-``handlers`` has what all of them share; those for files that travel are in ``workspace_routes``, and ``spend_routes`` has
-what machines have cost.
+``handlers`` has what all of them share; those for files that travel are in ``workspace_routes``,
+those for idle VMs in ``idle_routes``, and what VMs have cost in ``spend_routes``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .accounts import checked
 from .compute.creating import NewCompute
 from .errors import BadRequest, NotAllowed, OperationRefused
 from .handlers import MAX_CODE_BODY, ROOT, DSVMHandler, RefreshPaths, is_texts
+from .idle_routes import IDLE_ROUTES
 from .metrics import PATIENCE, unknown
 from .models import SignInStatus
 from .service import DSVMService
@@ -359,6 +360,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"questions/([^/]+)", QuestionHandler),
     (r"signin", SignInHandler),
     *SPEND_ROUTES,
+    *IDLE_ROUTES,
     *WORKSPACE_ROUTES,
     (r"(.*)", UnknownHandler),
 ]

@@ -27,8 +27,11 @@ from .computes import OFF, Computes
 from .connections import Connections
 from .elsewhere import Elsewhere
 from .errors import ComputeNotRunning, DSVMError, KernelStartError, NotFound
+from .idlesettings import KeptIdles
+from .idlestops import IdleStops
 from .inventory import Inventory
 from .keptchanges import KeptChanges
+from .keptplaces import KeptPlaces
 from .kerneldeaths import OUT_OF_MEMORY, KernelDeaths
 from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
@@ -47,6 +50,7 @@ from .ownfolder import OwnFolder
 from .questions import Questions
 from .returns import Returns
 from .revisions import Listener, Revisions
+from .safetystops import SafetyStops
 from .settings import ServiceSettings, load_config
 from .spending import Spending
 from .spendledger import SpendLedger
@@ -102,7 +106,9 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         self.accounts = Accounts(
             lambda: self.known.providers, lambda i: self.revisions.bump("signin", i), self._account_changed
         )
-        self.connections = connections or Connections(self.known, self._in_use, lambda: self.connection_idle)
+        self.connections = connections or Connections(
+            self.known, lambda: self._in_use() | self.idle_stops.connected(), lambda: self.connection_idle
+        )
         self.measured = ComputeMetrics(self.known, self.connections)
         self.deaths = KernelDeaths(self._look_at_memory)
         self.workspaces = Workspaces(self, Path(jupyter_data_dir()) / "jupyter-dsvm")
@@ -121,6 +127,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         )
         self.returns = Returns(self.moves, self.known, registry.all, self._notebook_name, self._work.submit)
         self._join_changes(KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes"))
+        self._join_idle_stops(Path(jupyter_data_dir()) / "jupyter-dsvm")
         self._join_notebooks(Path(jupyter_data_dir()) / "jupyter-dsvm" / "last-ran.json")
         self.own_folder = OwnFolder()
         self.terminals = Terminals(self.known, self.connections, self.own_folder)
@@ -138,6 +145,27 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         self.completion = Completion(self.known, self.connections, self._work.submit)
         self._unsubscribe = self.registry.subscribe(self._kernel_changed)
         self._unsubscribe_executed = self.registry.subscribe_executed(self.workspaces.executed)
+
+    def _join_idle_stops(self, folder: Path) -> None:
+        safety = SafetyStops(self.known, lambda: self.safety_stop)
+        self.idle_stops = IdleStops(
+            self.known,
+            self.connections,
+            self.changes,
+            safety,
+            KeptIdles(folder / "idle"),
+            holder=KeptPlaces(folder).server_id,
+            minutes=lambda: self.idle_stop_minutes,
+            hard_hours=lambda: self.hard_limit_hours,
+            tag=lambda: self.idle_tag,
+            ignored=lambda: self.idle_ignore,
+            interval=lambda: self.idle_check_seconds,
+            attached=self._in_use,
+            busy_here=self._busy_on,
+            changed=lambda i: self.revisions.bump("computes", i),
+        )
+        self.known.on_ended.append(self.idle_stops.changed)
+        self.changes.before_start = self.moves.before_start = safety.before_start
 
     def _make_providers(self) -> list[ComputeProvider]:
         # Late: the cloud's libraries take time and memory, and most sessions begin without needing them.
@@ -175,6 +203,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         row = self.known.known(compute_id) if compute_id is not None else None
         if row is not None:
             self.elsewhere.seen([row])
+        self.idle_stops.look()
 
     def _account_changed(self) -> None:
         """Another account sees other machines: ask for them, so that the page need not."""
@@ -349,6 +378,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         self.spending.stop()
         self.changes.leave()
         self.elsewhere.close()
+        self.idle_stops.leave()
         self.resuming.close()
         for running in self.operations_store.running():
             running.cancel_reason = "The server is stopping."
@@ -356,6 +386,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             running.cancel.set()
             if running.on_cancel is not None:
                 running.on_cancel(running.cancel_reason)
+        self.idle_stops.close()
         self.returns.close("The server is stopping.")
         self.workspaces.close()
         self.accounts.close()

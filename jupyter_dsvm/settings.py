@@ -46,7 +46,9 @@ class ServiceSettings(LoggingConfigurable):
         120.0, help="Seconds that a new kernel may take to answer before an attach gives up and the old one stays."
     ).tag(config=True)
     connection_idle = Float(
-        300.0, help="Seconds after which the connection to a VM without any kernel of ours is closed."
+        300.0,
+        help="""Seconds after which the connection to a VM without any kernel of ours is closed, unless it is watched so that it can
+        be stopped when nobody uses it (`idle_stop_minutes`).""",
     ).tag(config=True)
     kernel_env = List(
         Unicode(),
@@ -108,6 +110,38 @@ class ServiceSettings(LoggingConfigurable):
         default_value=["*"],
         help="""Names or patterns (NAME, GROUP/NAME) of the VMs whose cost counts. Where a subscription is shared, name your own: by
         default every VM in the list counts, whoever has started it.""",
+    ).tag(config=True)
+    idle_stop_minutes = Float(
+        30.0,
+        min=0.0,
+        help="""Minutes after which a VM that was started from here, or has the tag `idle_tag`, is stopped (deallocated) if nobody
+        uses it: no cell, terminal or connection, and CPU, GPUs, disks and network at rest. 0: none is stopped for being idle,
+        unless its tag or a person says so.""",
+    ).tag(config=True)
+    hard_limit_hours = Float(
+        None,
+        allow_none=True,
+        min=0.1,
+        help="""Hours after its start at which a VM that was started from here is stopped whatever runs there; it is announced.
+        None: no limit.""",
+    ).tag(config=True)
+    safety_stop = Bool(
+        True,
+        help="""Whether such a VM's own auto-shutdown schedule in Azure is kept some hours ahead while it is watched here, so that
+        Azure stops it where this server is no more. A schedule of somebody else's is left alone.""",
+    ).tag(config=True)
+    idle_tag = Unicode(
+        "jupyter-dsvm-idle-stop",
+        help="""Azure tag by which a VM is stopped when nobody uses it, whoever has started it. Its value is a number of minutes,
+        "true" for `idle_stop_minutes`, or "off" for a VM that is never stopped for being idle. Empty: tags are not looked at.""",
+    ).tag(config=True)
+    idle_ignore = List(
+        Enum(["cpu", "gpu", "disk", "network", "terminal", "connection"]),
+        help="""Kinds of activity that do not keep a VM on, where something always makes a little of them. What runs in a kernel
+        always counts.""",
+    ).tag(config=True)
+    idle_check_seconds = Float(
+        60.0, min=0.1, max=240.0, help="Seconds between two looks at what a VM does that may be stopped for being idle."
     ).tag(config=True)
     compute_providers = List(
         Enum(["free", "hosts", "azure"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +102,8 @@ class Compute(Shape):
     unchanged_since: float | None = field(default=None, compare=False, metadata={"json": False})
     """When the cloud's last operation on it has ended, in seconds since 1970 by the cloud's clock: it was neither started nor
     stopped after that. None where that was not said; lists do not have it."""
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False, metadata={"json": False})
+    """As somebody has set them in the cloud."""
     problem: Problem | None = None
     not_allowed: tuple[str, ...] = ()
     """What this account was told that it may not do with it (``start``, ``stop``, ``resize``), until somebody else signs in."""

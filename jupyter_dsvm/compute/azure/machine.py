@@ -157,7 +157,9 @@ def from_model(
 def reread(known: VirtualMachine, model: Mapping[str, Any]) -> VirtualMachine:
     """A VM that would not be listed any more (its tag was taken away), as its model has it now."""
     size_name = ((model.get("properties") or {}).get("hardwareProfile") or {}).get("vmSize")
-    compute = replace(known.compute, size=size(str(size_name)) if size_name else known.compute.size)
+    compute = replace(
+        known.compute, size=size(str(size_name)) if size_name else known.compute.size, tags=texts(model.get("tags"))
+    )
     return replace(known, compute=compute, hardware=hardware(model))
 
 
@@ -278,8 +280,14 @@ def _machine(
         image=known.image,
         size=size(str(size_name)) if size_name else None,
         updating=updating,
+        tags=texts(tags),
     )
     return VirtualMachine(compute, vm_id, subscription, group, name, **extra)
+
+
+def texts(tags: Any) -> dict[str, str]:
+    """A VM's tags, of which nobody has promised what they look like."""
+    return {str(key): str(value) for key, value in tags.items()} if isinstance(tags, Mapping) else {}
 
 
 def _text(value: Any) -> str | None:

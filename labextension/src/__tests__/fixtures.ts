@@ -6,6 +6,7 @@ import {
   IConflictRequest,
   ICreation,
   IFetchRequest,
+  IIdleRequest,
   IIdleStop,
   IInstallRequest,
   IKernel,
@@ -74,6 +75,12 @@ export const idleStop: IIdleStop = {
     at: '2026-11-28T15:00:00.000Z',
     averted: true
   }
+};
+
+export const idleRequest: IIdleRequest = {
+  keep_seconds: 3600,
+  idle_minutes: null,
+  hard_limit_hours: 8
 };
 
 export const spend: ISpend = {
