@@ -122,8 +122,9 @@ class Changes:
         reason: str = "",
         quiet: bool = False,
     ) -> Running:
-        """May block to find the compute by its name. Raises ``BudgetExceeded``. ``reason``: why it is stopped by itself; goes on
-        after its name. ``quiet``: not in everybody's list, since nobody asked for it and an earlier one there has said the same."""
+        """May block to find the compute by its name. ``reason``: why it is stopped by itself; goes on after its name. ``quiet``:
+        not in everybody's list, since nobody asked for it and an earlier one there has said the same. Raises
+        ``BudgetExceeded``."""
         row = self._computes.find(compute)
         if kind == "start":
             self._spending.check_start(row)

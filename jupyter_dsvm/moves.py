@@ -218,7 +218,7 @@ class Moves:
         """On the I/O thread."""
         error = swapped.exception()
         if error is None:
-            trip.arrived()
+            trip.arrived(running.add_notice)
         else:
             trip.gave_up()
         self._end(running, proxy, error, notice)

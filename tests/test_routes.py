@@ -174,6 +174,7 @@ PATHS = [
     "computes/free/restart",
     "computes/free/access",
     "computes/free/kernelspecs",
+    "computes/free/idle",
     "computes/free/metrics",
     "computes/free/modules",
     "computes/free/install",

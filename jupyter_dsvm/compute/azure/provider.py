@@ -43,6 +43,7 @@ from .machine import (
 from .prices import PUBLIC_ENDPOINT, Prices, key
 from .reach import Reach
 from .resizable import Resizable
+from .rootscript import RootScripts
 
 if TYPE_CHECKING:
     from .client import ArmClient
@@ -58,7 +59,7 @@ GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
 
 
-class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, AzureAccount):
+class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, RootScripts, AzureAccount):
     """Data Science VMs in Azure: list, create, start, stop, restart, resize, and where to reach them over SSH."""
 
     prefix = PREFIX
