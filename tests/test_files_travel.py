@@ -305,7 +305,9 @@ def small_disk(emulator: Emulator, name: str, kib: int) -> Iterator[tuple[Path, 
     owner = os.stat(vm["home"])
 
     def there(*command: str) -> None:
-        subprocess.run(["nsenter", "-t", str(vm["pid"]), "--mount", "--pid", "--root", "--wd", "--", *command], check=True)
+        subprocess.run(
+            ["nsenter", "-t", str(vm["pid"]), "--mount", "--pid", "--root", "--wd", "--", *command], check=True
+        )
 
     if os.geteuid() != 0:
         pytest.skip("a small disk on a VM needs root")
