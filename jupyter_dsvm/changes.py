@@ -20,13 +20,15 @@ from .compute.provider import Cancel, Memo, Report
 from .errors import Cancelled, DSVMError, OperationRefused
 from .keptchanges import Kept, KeptChange, KeptChanges
 from .models import Compute, Operation, OperationState, Step, StepState
+from .operations import OperationStore
 from .returns import go_back, kernels_ended
 from .temporarydisk import Lost, sentence
 
 if TYPE_CHECKING:
     from .computes import Computes, PowerKind
-    from .operations import OperationStore, Running
+    from .operations import Running
     from .returns import Return
+    from .spending import Spending
     from .trips import Trips
 
 STOP_AGAIN_SECONDS = 3600.0
@@ -57,6 +59,11 @@ class Boot(Protocol):
         the user. Raises ``OperationRefused`` if it is off again, and ``Cancelled``."""
 
 
+class Stopped(Protocol):
+    def __call__(self, compute_id: str, reason: str = "") -> Return:
+        """We have just stopped that machine; ``reason`` goes on after its name, where it was stopped by itself."""
+
+
 class _Steps:
     """A ``provider.Report`` that knows the operation's steps."""
 
@@ -76,10 +83,11 @@ class Changes:
         operations: OperationStore,
         computes: Computes,
         notebooks_on: Callable[[str], list[str]],
-        stopped: Callable[[str], Return],
+        stopped: Stopped,
         boot: Boot,
         kept: KeptChanges,
         trips: Trips,
+        spending: Spending,
         lost: Callable[[str], Lost | None] = lambda compute_id: None,
     ) -> None:
         """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
@@ -92,6 +100,7 @@ class Changes:
         self._boot = boot
         self._kept = kept
         self._trips = trips
+        self._spending = spending
         self._lost = lost
         self._lock = threading.Lock()
         self._claimed: dict[str, Kept] = {}
@@ -99,28 +108,44 @@ class Changes:
         self._left: set[str] = set()
         """Ids of the changes that the next server is to go on with, since this one stops."""
         self._closing = False
+        self.before_start: Callable[[Compute | None], str] = lambda row: ""
+        """Asked before a machine is started: "" or a sentence for whoever starts it. May block for some seconds; raises nothing."""
         self.resumers: dict[str, Resumer] = dict.fromkeys(("start", "stop", "restart"), self._resume_power)
 
     # Power
 
-    def begin_power(self, kind: PowerKind, compute: str, cancel: Cancel | None = None) -> Running:
-        """May block to find the compute by its name."""
+    def begin_power(
+        self,
+        kind: PowerKind,
+        compute: str,
+        cancel: Cancel | None = None,
+        reason: str = "",
+        quiet: bool = False,
+    ) -> Running:
+        """May block to find the compute by its name. ``reason``: why it is stopped by itself; goes on after its name. ``quiet``:
+        not in everybody's list, since nobody asked for it and an earlier one there has said the same. Raises
+        ``BudgetExceeded``."""
         row = self._computes.find(compute)
+        if kind == "start":
+            self._spending.check_start(row)
         steps = [(name, text.format(row.name)) for name, text in POWER_STEPS[kind]]
         if kind != "start":
             steps = self._trips.steps_of_stop(row) + steps
-        running = self._operations.begin(kind, compute=row.id, steps=steps, cancel=cancel)
+        operations = OperationStore() if quiet else self._operations
+        arguments = {"reason": reason} if reason else {}
+        running = operations.begin(kind, compute=row.id, steps=steps, cancel=cancel, arguments=arguments)
         running.starts = kind == "start"
         return running
 
-    def run_power(self, running: Running, kind: PowerKind) -> Compute:
-        compute_id = running.value.compute or ""
+    def run_power(self, running: Running, kind: PowerKind, before: Callable[[], None] | None = None) -> Compute:
+        """``before`` is called once the files are back, before the cloud is asked, and may raise ``Cancelled``."""
+        compute_id, reason = running.value.compute or "", str(running.arguments.get("reason", ""))
         affected = self._notebooks_on(compute_id)
-        remark = missing = lost = ""
+        remark = missing = lost = unsafe = ""
         back: Return | None = None
 
         def act(report: Report, cancel: Cancel, memo: Memo) -> Compute:
-            nonlocal remark, missing, lost, back
+            nonlocal remark, missing, lost, unsafe, back
             if kind != "start":
                 missing = self._trips.bring_back(running)
             if kind == "stop":
@@ -130,9 +155,15 @@ class Changes:
                     lost = sentence(there, past=True)
             if kind != "start":
                 running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
+            if kind == "start":
+                unsafe = self.before_start(self._computes.known(compute_id))
+                if unsafe:
+                    running.mention(unsafe)
+            if before is not None:
+                before()
             row = self._computes.change_power(kind, compute_id, report, cancel, memo)
             if kind == "stop":
-                back = self._stopped(compute_id)
+                back = self._stopped(compute_id, reason)
                 if back.count:
                     running.step("return", go_back(back.count))
             else:
@@ -142,7 +173,9 @@ class Changes:
 
         def notice(row: Compute) -> str:
             became = back.notice(affected) if back is not None else _kernels(kind, affected)
-            return " ".join(text for text in (_power_notice(kind, row), became, remark, missing, lost) if text)
+            spent = self._spending.remark(row) if kind == "start" else ""
+            said = (_power_notice(kind, row, reason), became, remark, missing, lost, unsafe, spent)
+            return " ".join(text for text in said if text)
 
         if kind == "start":
             running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
@@ -316,7 +349,9 @@ def _age(moment: str) -> float:
         return float("inf")
 
 
-def _power_notice(kind: PowerKind, row: Compute) -> str:
+def _power_notice(kind: PowerKind, row: Compute, reason: str = "") -> str:
+    if reason:
+        return f"{row.name} {reason}."
     return f"{row.name} {({'start': 'runs', 'stop': 'is off', 'restart': 'has restarted'})[kind]}."
 
 

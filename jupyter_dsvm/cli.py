@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir
 
-from . import access_command, advise_command, create_command, signin_command
+from . import access_command, advise_command, create_command, idle_command, signin_command, spend_command
 from .compute.provider import Cancel
 from .computes import PowerKind
 from .errors import Cancelled, ConfigurationError, DSVMError
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Any, text: str, parent: Any = commands) -> argparse.ArgumentParser:
         sub: argparse.ArgumentParser = parent.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=run, command=name)
         return sub
 
     demo = command("demo", _demo, "Start a stand-in for Azure and JupyterLab on it, with a sample notebook.")
@@ -94,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         power.add_argument("name", metavar="NAME", help="NAME, GROUP/NAME or SUBSCRIPTION/GROUP/NAME")
         power.add_argument("--json", action="store_true", help="print the machine as JSON when it is done")
         power.set_defaults(kind=name)
+    idle_command.add_keep_arguments(command("keep", _idle, "Keep a VM on for a while, although nobody uses it."))
+    idle_command.add_autostop_arguments(
+        command("autostop", _idle, "Choose after how many idle minutes a VM is stopped by a Jupyter server of yours.")
+    )
     sizes = command("sizes", _sizes, "List the sizes that a VM can have.")
     sizes.add_argument("name", metavar="NAME", help="NAME, GROUP/NAME or SUBSCRIPTION/GROUP/NAME")
     sizes.add_argument("--all", action="store_true", help="also those that it cannot have, with the reasons")
@@ -109,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     create_command.add_arguments(
         command("create", _create, "Make a Data Science VM. It costs money from when it runs.")
     )
+    spend_command.add_arguments(command("spend", _spend, "Say what VMs have cost, by day; an estimate."))
     kernelspec = commands.add_parser("kernelspec", help="Kernels that start on a VM.")
     parser_group = kernelspec.add_subparsers(metavar="COMMAND", required=True)
     install = command(
@@ -152,6 +158,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
     with service() as s:
         listing = s.computes(refresh=True)
+        listing = dataclasses.replace(listing, computes=tuple(idle_command.with_stops(s, listing.computes)))
     if arguments.json:
         show(listing.to_json())
     else:
@@ -167,6 +174,11 @@ def _power(arguments: argparse.Namespace) -> int:
     with service() as s:
         running = s.changes.begin_power(kind, arguments.name)
         return _followed(s, running, lambda: s.changes.run_power(running, kind), arguments.json)
+
+
+def _idle(arguments: argparse.Namespace) -> int:
+    with service() as s:
+        return idle_command.run(s, arguments, say)
 
 
 def _create(arguments: argparse.Namespace) -> int:
@@ -245,6 +257,11 @@ def _install(arguments: argparse.Namespace) -> int:
 def _advise(arguments: argparse.Namespace) -> int:
     with service() as s:
         return advise_command.run(s, arguments, show, print)
+
+
+def _spend(arguments: argparse.Namespace) -> int:
+    with service() as s:
+        return spend_command.run(s, arguments, show, print, say)
 
 
 def _signin(arguments: argparse.Namespace) -> int:

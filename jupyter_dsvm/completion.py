@@ -39,6 +39,10 @@ NOT_WHEN = {
 """Machines that a verb has nothing to do for. Offered all the same where no other has such a name: what is known may be old."""
 
 
+WORDS: dict[str, Sequence[str]] = {"[HOURS]": ("1", "2", "4", "8"), "MINUTES|off": ("15", "30", "60", "120", "off")}
+"""For arguments that are numbers: the usual ones."""
+
+
 class Completion:
     """One service's. Thread-safe."""
 
@@ -87,7 +91,8 @@ class Completion:
             return [o.name for o in options if o.many or o.name not in rest]
         if verb.arguments[len(places)] == "NAME":
             return self._names(verb, token)
-        return self._size_names(places[0])
+        known = WORDS.get(verb.arguments[len(places)])
+        return known if known is not None else self._size_names(places[0])
 
     # What is known
 

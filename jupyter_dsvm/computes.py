@@ -27,6 +27,9 @@ log = logging.getLogger("jupyter_dsvm.computes")
 
 PowerKind = Literal["start", "stop", "restart"]
 
+Ended = Callable[[str, Compute, PowerState], None]
+"""Called with the kind of a change that has succeeded here, the machine as it is now, and the state that it had before."""
+
 Act = Callable[[Report, Cancel], Compute]
 """Does a change of a machine, with progress, and returns the machine as it then is."""
 
@@ -106,6 +109,9 @@ class Computes:
         or None for several, after each change of what ``snapshot`` gives; from any thread, and it must not block."""
         self._make_providers = providers
         self._changed = changed
+        self.heard: Callable[[Sequence[Compute]], None] = lambda rows: None
+        """Called with what a provider has just said of machines, whether that is new or not, and with a machine that a change of
+        ours turns on or off, as that begins; from any thread, and it must not block."""
         self._lock = threading.RLock()
         self._listing = threading.Lock()
         self._providers: tuple[ComputeProvider, ...] | None = None
@@ -116,6 +122,8 @@ class Computes:
         self._as_of: str | None = None
         self._listings = 0
         self._closed = False
+        self.on_ended: list[Ended] = []
+        """Called on the thread of each change of ours that has succeeded; may block for a moment."""
 
     @property
     def providers(self) -> tuple[ComputeProvider, ...]:
@@ -163,6 +171,8 @@ class Computes:
                 continue
             with self._lock:
                 self._known[provider.prefix] = _Known({c.id: c for c in listing.computes}, tuple(listing.problems))
+                heard = [self._shown(c) for c in listing.computes]
+            self.heard(heard)
         with self._lock:
             self._as_of = utc_now()
             self._listings += 1
@@ -181,7 +191,8 @@ class Computes:
         denied = self._denials.of(row.id)
         if (state, denied) == (row.power_state, row.not_allowed):
             return row
-        return dataclasses.replace(row, power_state=state, not_allowed=denied)
+        since = row.unchanged_since if state is row.power_state else None
+        return dataclasses.replace(row, power_state=state, not_allowed=denied, unchanged_since=since)
 
     def _keep(self, row: Compute) -> None:
         provider = self.provider(row.id)
@@ -189,6 +200,8 @@ class Computes:
             rows = self._known[provider.prefix].rows
             same = rows.get(row.id) == row
             rows[row.id] = row
+            heard = self._shown(row)
+        self.heard([heard])
         if not same:
             self._changed(row.id)
 
@@ -338,10 +351,14 @@ class Computes:
             if joined is not None:
                 return joined
         self._changed(compute_id)
+        begun = self.known(compute_id)
+        if kind in DURING and begun is not None:
+            self.heard([begun])
         return self._lead(change, compute_id, act, cancel)
 
     def _lead(self, change: _Change, compute_id: str, act: Act, cancel: Cancel) -> Compute:
         account = self._denials.account
+        before = self._state_before(compute_id)
         try:
             row = act(_Everybody(change.reports), cancel)
         except BaseException as e:
@@ -356,8 +373,19 @@ class Computes:
             del self._changes[compute_id]
         self._keep(row)
         self._changed(compute_id)
+        for ended in list(self.on_ended):
+            try:
+                ended(change.kind, row, before)
+            except Exception:
+                log.exception("what follows the %s of %s failed", change.kind, row.name)
         change.future.set_result(row)
         return row
+
+    def _state_before(self, compute_id: str) -> PowerState:
+        """As last heard, whatever change of ours is under way since."""
+        with self._lock:
+            rows = (known.rows.get(compute_id) for known in self._known.values())
+            return next((row.power_state for row in rows if row is not None), PowerState.UNKNOWN)
 
     def _join(self, change: _Change, cancel: Cancel) -> Compute | None:
         """Wait for a change that somebody else leads; None when they gave it up, so that we may lead."""

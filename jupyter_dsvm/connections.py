@@ -191,6 +191,13 @@ class Connections:
         pipe = slot.pipe if slot is not None else None
         return pipe is not None and pipe.phase.value == "up"
 
+    def is_coming_back(self, compute_id: str) -> bool:
+        """Whether it has a pipe that was lost and is being connected again by itself. Does not block."""
+        with self._lock:
+            slot = self._slots.get(compute_id)
+        pipe = slot.pipe if slot is not None else None
+        return pipe is not None and pipe.usable and pipe.phase.value != "up"
+
     def standing(self, compute_id: str, wait: float = 30.0) -> SSHConnection:
         """The SSH connection of a machine's pipe, for a channel beside it (``VMPipe.ssh``): opens none, but waits for one that is
         on its way back. Raises ``Unreachable``, or why there is none."""

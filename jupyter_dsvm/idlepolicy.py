@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 MINUTES = 30.0
@@ -97,6 +97,8 @@ class Decision:
     """Whether Azure's own schedule, the dead man's switch, is moved on: not for a VM that does not answer, which it is to stop."""
     ask_now: bool = False
     """Whether Azure is to be asked now; False while an earlier try waits."""
+    plain: str = field(default="", compare=False)
+    """``text`` without the time that is left, for who counts that."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,9 @@ class Watched:
             return _until(Decision(State.BUSY, f"In use: {self.reading.busy[0]}{more}.", push=True), hard_at, now)
         kept, reason = self._kept(settings, now)
         if kept is not None and kept > now:
-            text = f"Kept on for {duration(kept - now)}{f': {reason}' if reason else ''}."
-            return _until(Decision(State.KEPT, text, idle_since=self.idle_since, push=True), hard_at, now)
+            because = f": {reason}" if reason else ""
+            text, plain = f"Kept on for {duration(kept - now)}{because}.", f"Kept on{because}."
+            return _until(Decision(State.KEPT, text, idle_since=self.idle_since, push=True, plain=plain), hard_at, now)
         end = self.idle_since + idle * 60.0
         if kept is not None:
             # Kept on means at least until then, and then everybody is told in time.
@@ -174,7 +177,8 @@ class Watched:
             return self._stop(f"Idle for {duration(now - self.idle_since)}.", now)
         at = min(end, hard_at) if hard_at is not None else end
         state = State.STOPS_SOON if at - now <= SOON else State.IDLE
-        return Decision(state, f"Stops in {duration(at - now)}.", at, at - now, self.idle_since, push=True)
+        text, plain = f"Stops in {duration(at - now)}.", "Nobody uses it."
+        return Decision(state, text, at, at - now, self.idle_since, push=True, plain=plain)
 
     def _hard_at(self, settings: Settings) -> float | None:
         if settings.hard_limit_hours is None or self.since is None:
@@ -196,11 +200,12 @@ class Watched:
         wait = 0.0
         if self.failures and self.failed_at is not None:
             wait = max(0.0, self.failed_at + again_after(self.failures) - now)
-        text = why
+        text, plain = why, "Its time limit is over." if hard else "Nobody uses it."
         if self.failures:
             again = f"next try in {duration(wait)}" if wait else "trying again"
             text += f" It could not be stopped and is still billed; {again}."
-        return Decision(State.STOP, text, now + wait, wait, self.idle_since, hard, ask_now=wait == 0.0)
+            plain += " It could not be stopped and is still billed; it is tried again."
+        return Decision(State.STOP, text, now + wait, wait, self.idle_since, hard, ask_now=wait == 0.0, plain=plain)
 
 
 def _gap(before: Reading, after: Reading) -> bool:
@@ -221,7 +226,8 @@ def _until(decision: Decision, hard_at: float | None, now: float) -> Decision:
         return decision
     text = f"{decision.text} Its time limit ends in {duration(hard_at - now)}."
     state = State.STOPS_SOON if hard_at - now <= SOON else decision.state
-    return replace(decision, state=state, text=text, stops_at=hard_at, stops_in=hard_at - now, hard=True)
+    plain = f"{decision.plain or decision.text} It is stopped at its time limit, whatever runs."
+    return replace(decision, state=state, text=text, stops_at=hard_at, stops_in=hard_at - now, hard=True, plain=plain)
 
 
 def duration(seconds: float) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .computes import Computes
     from .connections import Connections
     from .elsewhere import Elsewhere
+    from .idlestops import IdleStops
     from .kerneldeaths import KernelDeaths
     from .metrics import ComputeMetrics
     from .moves import Moves
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from .relay.deaths import Look
     from .revisions import Revisions
     from .workspaces import Workspaces
+
+
+UNDER_WAY = {"install": "packages are being installed", "sync": "files are being copied"}
+"""Operations that keep a machine on, and in which words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Inventory:
     revisions: Revisions
     known: Computes
     elsewhere: Elsewhere
+    idle_stops: IdleStops
     connections: Connections
     operations_store: OperationStore
     workspaces: Workspaces
@@ -96,6 +102,7 @@ class Inventory:
         if (before and before[0]) != (shown and shown[0]):
             self.revisions.bump("computes", None)  # the notebooks attached to one or two of them have changed
             self.connections.kernels_changed()
+            self.idle_stops.look()
         if shown is None:
             self.deaths.problem(kernel_id, None)
             self.moves.forget(kernel_id)
@@ -130,7 +137,10 @@ class Inventory:
             if row.link.state is not LinkPhase.GONE:
                 attached.setdefault(row.compute, []).append(row.notebook)
         return ComputeList(
-            tuple(dataclasses.replace(c, attached=tuple(sorted(attached.get(c.id, ())))) for c in snapshot.computes),
+            tuple(
+                dataclasses.replace(c, attached=tuple(sorted(attached.get(c.id, ()))), idle=self.idle_stops.of(c.id))
+                for c in snapshot.computes
+            ),
             snapshot.problems,
             snapshot.as_of,
             max(revision, self.revisions.of("computes")) if refresh else revision,
@@ -159,6 +169,18 @@ class Inventory:
             last_compute=self._last_compute(self._paths.get(kernel_id), status.compute),
             problem=self.deaths.problem(kernel_id, proxy.death),
         )
+
+    def _busy_on(self, compute_id: str) -> list[str]:
+        """Why that machine is not idle, as far as it is known here: for ``idlewatch``, beside what the machine says itself."""
+        proxies = self.registry.all()
+        busy = []
+        if any(p.status.compute == compute_id and p.status.execution_state == "busy" for p in proxies):
+            busy.append("a cell runs")
+        if any(p.moving and compute_id in (p.moving, p.status.compute) for p in proxies):
+            busy.append("a notebook is moving")
+        kinds = {r.value.kind for r in self.operations_store.running() if r.value.compute == compute_id}
+        busy += [words for kind, words in UNDER_WAY.items() if kind in kinds]
+        return busy
 
     def _in_use(self) -> set[str]:
         """Ids of the computes that kernels of ours run on or are moving to."""

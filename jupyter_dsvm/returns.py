@@ -1,6 +1,7 @@
 """Notebooks whose machine we have stopped or released go back to the free tier by themselves: a part of ``DSVMService``.
 
-Whoever stops or resizes a machine has agreed that the kernels there end: the page and the magic say so before. Their notebooks
+Whoever stops or resizes a machine has agreed that the kernels there end: the page and the magic say so before; one that is
+stopped because nobody uses it (``idlestops``) has nothing that runs. Their notebooks
 would stay on kernels that are no more; instead each gets a new one here, by a move of its own, and says so above the output of its
 next cell. Nothing that is billed is started. Nobody has to follow these moves, so they are no operations of the list: the stop or
 the resize says how they went. Where a machine was stopped elsewhere, its notebooks stay where they are and say so.
@@ -67,22 +68,23 @@ class Returns:
         self._submit = submit
         self._operations = OperationStore()
 
-    def begin(self, compute_id: str) -> Return:
-        """That machine is off, by us. What somebody moves already is left to them. Does not block."""
+    def begin(self, compute_id: str, reason: str = "") -> Return:
+        """That machine is off, by us. What somebody moves already is left to them. Does not block. ``reason``: where nobody asked
+        for it; goes on after the machine's name."""
         moves: dict[str, Future[None]] = {}
         for proxy in self._proxies():
             if proxy.status.compute == compute_id and proxy.moving is None:
                 try:
-                    moves[self._name(proxy.kernel_id)] = self._submit(self._bring_back, proxy)
+                    moves[self._name(proxy.kernel_id)] = self._submit(self._bring_back, proxy, reason)
                 except RuntimeError:
                     break  # the server is stopping
         return Return(moves)
 
-    def _bring_back(self, proxy: Any) -> None:
+    def _bring_back(self, proxy: Any, reason: str = "") -> None:
         """Blocks until the notebook has its kernel here; raises where it cannot."""
         name = proxy.status.compute_name
         said = (
-            f"{name} was released, and this notebook is back on the free tier with a new kernel. "
+            f"{name} {reason or 'was released'}, and this notebook is back on the free tier with a new kernel. "
             "Its variables are lost; run the cells that make them."
         )
         began = time.monotonic()

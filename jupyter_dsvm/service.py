@@ -23,12 +23,15 @@ from .advising import Advising
 from .allowance import Allowance
 from .completion import Completion
 from .compute.provider import Cancel, ComputeProvider, Report
-from .computes import Computes
+from .computes import OFF, Computes
 from .connections import Connections
 from .elsewhere import Elsewhere
 from .errors import ComputeNotRunning, DSVMError, KernelStartError, NotFound
+from .idlesettings import KeptIdles
+from .idlestops import IdleStops
 from .inventory import Inventory
 from .keptchanges import KeptChanges
+from .keptplaces import KeptPlaces
 from .kerneldeaths import OUT_OF_MEMORY, KernelDeaths
 from .kernels.registry import Call, Registry, registry
 from .machines import MachineChanges
@@ -47,7 +50,10 @@ from .ownfolder import OwnFolder
 from .questions import Questions
 from .returns import Returns
 from .revisions import Listener, Revisions
+from .safetystops import SafetyStops
 from .settings import ServiceSettings, load_config
+from .spending import Spending
+from .spendledger import SpendLedger
 from .terminals import Terminals
 from .trips import Trips
 from .workspaces import Workspaces
@@ -87,11 +93,22 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         self.operations_store = OperationStore()
         self.operations_store.listen(lambda op: self.revisions.bump("operations", op.id))
         self.known = Computes(providers or self._make_providers, self._compute_changed)
+        self.spending = Spending(
+            self.known,
+            SpendLedger(Path(jupyter_data_dir()) / "jupyter-dsvm" / "spend.sqlite"),
+            self.budget_rules,
+            lambda: self.spend_names,
+            lambda: self.revisions.bump("spend", None),
+            self._in_background,
+        )
+        self.known.heard = self.spending.heard
         self.elsewhere = Elsewhere(self.operations_store, self.known)
         self.accounts = Accounts(
             lambda: self.known.providers, lambda i: self.revisions.bump("signin", i), self._account_changed
         )
-        self.connections = connections or Connections(self.known, self._in_use, lambda: self.connection_idle)
+        self.connections = connections or Connections(
+            self.known, lambda: self._in_use() | self.idle_stops.connected(), lambda: self.connection_idle
+        )
         self.measured = ComputeMetrics(self.known, self.connections)
         self.deaths = KernelDeaths(self._look_at_memory)
         self.workspaces = Workspaces(self, Path(jupyter_data_dir()) / "jupyter-dsvm")
@@ -104,11 +121,13 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             lambda: self.start_timeout,
             self._kernel_changed,
             self.trips,
+            self.spending,
             lambda: {"spare": self.spare_interpreters, "journal_limit": self.journal_limit_mib << 20},
             lambda row: self.changes.keeping_start(row),
         )
         self.returns = Returns(self.moves, self.known, registry.all, self._notebook_name, self._work.submit)
         self._join_changes(KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes"))
+        self._join_idle_stops(Path(jupyter_data_dir()) / "jupyter-dsvm")
         self._join_notebooks(Path(jupyter_data_dir()) / "jupyter-dsvm" / "last-ran.json")
         self.own_folder = OwnFolder()
         self.terminals = Terminals(self.known, self.connections, self.own_folder)
@@ -128,6 +147,27 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         self._unsubscribe = self.registry.subscribe(self._kernel_changed)
         self._unsubscribe_executed = self.registry.subscribe_executed(self.workspaces.executed)
 
+    def _join_idle_stops(self, folder: Path) -> None:
+        safety = SafetyStops(self.known, lambda: self.safety_stop)
+        self.idle_stops = IdleStops(
+            self.known,
+            self.connections,
+            self.changes,
+            safety,
+            KeptIdles(folder / "idle"),
+            holder=KeptPlaces(folder).server_id,
+            minutes=lambda: self.idle_stop_minutes,
+            hard_hours=lambda: self.hard_limit_hours,
+            tag=lambda: self.idle_tag,
+            ignored=lambda: self.idle_ignore,
+            interval=lambda: self.idle_check_seconds,
+            attached=self._in_use,
+            busy_here=self._busy_on,
+            changed=lambda i: self.revisions.bump("computes", i),
+        )
+        self.known.on_ended.append(self.idle_stops.changed)
+        self.changes.before_start = self.moves.before_start = safety.before_start
+
     def _make_providers(self) -> list[ComputeProvider]:
         # Late: the cloud's libraries take time and memory, and most sessions begin without needing them.
         providers: list[ComputeProvider] = []
@@ -139,6 +179,10 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             from .compute.azure import AzureCompute
 
             providers.append(AzureCompute(parent=self))
+        if "hub" in self.compute_providers:
+            from .compute.broker import BrokerCompute
+
+            providers.append(BrokerCompute(parent=self))
         if "hosts" in self.compute_providers:
             from .compute.hosts import SSHHosts
 
@@ -164,6 +208,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         row = self.known.known(compute_id) if compute_id is not None else None
         if row is not None:
             self.elsewhere.seen([row])
+        self.idle_stops.look()
 
     def _account_changed(self) -> None:
         """Another account sees other machines: ask for them, so that the page need not."""
@@ -187,7 +232,8 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         interrupt: bool = False,
         sync: bool | None = None,
     ) -> Operation:
-        """Move a kernel; ``free`` brings it back. Blocks only to find the compute. The page's way: it may start machines.
+        """Move a kernel; ``free`` brings it back. Blocks only to find the compute. The page's way: it may start machines,
+        or raises ``BudgetExceeded``.
         ``interrupt``: what still runs when the new kernel has answered is interrupted rather than waited for. ``sync``: whether the
         notebook's files go along; None: as it is configured, True also where they are many."""
         proxy = self.proxy(kernel_id)
@@ -198,6 +244,8 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             running = self.operations_store.begin(kind, compute=row.id, kernel=kernel_id)
             running.done(f"The notebook runs on {row.name} already.")
             return running.value
+        if row.power_state in OFF:
+            self.spending.check_start(row)
         running = self.moves.begin(proxy, row)
 
         def move() -> None:
@@ -309,6 +357,10 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         """Go on with those. Does not block; called when the server runs."""
         self.resuming.go_on()
 
+    def watch_spending(self) -> None:
+        """Of machines that were on when an earlier server ended. Blocks for a small file; called when the server runs."""
+        self.spending.begin()
+
     def end_left_kernels(self) -> None:
         """Those on VMs that nobody goes on with: an earlier server was killed, or could not reach them. Blocks for a moment; the
         extension calls it when the server has started."""
@@ -328,8 +380,10 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         self._unsubscribe_executed()
         self.deaths.close()
         self.questions.close()
+        self.spending.stop()
         self.changes.leave()
         self.elsewhere.close()
+        self.idle_stops.leave()
         self.resuming.close()
         for running in self.operations_store.running():
             running.cancel_reason = "The server is stopping."
@@ -337,6 +391,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             running.cancel.set()
             if running.on_cancel is not None:
                 running.on_cancel(running.cancel_reason)
+        self.idle_stops.close()
         self.returns.close("The server is stopping.")
         self.workspaces.close()
         self.accounts.close()
@@ -346,6 +401,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         self.changes.close()
         self.connections.close()
         self.known.close()
+        self.spending.close()
         if self._free_tier is not None:
             self._free_tier.close()
         self.own_folder.remove()

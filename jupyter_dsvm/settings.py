@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 
 from jupyter_core.paths import jupyter_config_path
-from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
+from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode, default
 from traitlets.config import Application, Config, LoggingConfigurable
 
+from .budgets import BudgetRules
 from .errors import ConfigurationError
 
 NAME = "jupyter_dsvm_config"
@@ -41,11 +42,19 @@ class ServiceSettings(LoggingConfigurable):
         "starts_per_day", how many starts in 24 hours. A resize counts as a start, with the price
         of the new size. Example: {"names": ["gpu-vm"], "starts_per_day": 5}.""",
     ).tag(config=True)
+    guests_may_change = Bool(
+        False,
+        help="""Whether others than its owner may change something through a server of a hub: attach, start, stop, sign in.
+        Collaborators with whom the server is shared, and administrators who look in, act with the owner's account and on
+        their bill, so by default they see everything and change nothing. For an account that a group shares, set this to True.""",
+    ).tag(config=True)
     start_timeout = Float(
         120.0, help="Seconds that a new kernel may take to answer before an attach gives up and the old one stays."
     ).tag(config=True)
     connection_idle = Float(
-        300.0, help="Seconds after which the connection to a VM without any kernel of ours is closed."
+        300.0,
+        help="""Seconds after which the connection to a VM without any kernel of ours is closed, unless it is watched so that it can
+        be stopped when nobody uses it (`idle_stop_minutes`).""",
     ).tag(config=True)
     kernel_env = List(
         Unicode(),
@@ -86,8 +95,79 @@ class ServiceSettings(LoggingConfigurable):
     sync_ask_above_mib = Int(
         500, min=0, help="MiB of a notebook's folder above which it is not copied to a VM before somebody has agreed."
     ).tag(config=True)
-    compute_providers = List(
-        Enum(["free", "hosts", "azure"]),
-        default_value=["free", "azure", "hosts"],
-        help="Where computes come from: this server, Azure, and the hosts of the SSH configuration.",
+    idle_stop_minutes = Float(
+        30.0,
+        min=0.0,
+        help="""Minutes after which a VM that was started from here, or has the tag `idle_tag`, is stopped (deallocated) if nobody
+        uses it: no cell, terminal or connection, and CPU, GPUs, disks and network at rest. 0: none is stopped for being idle,
+        unless its tag or a person says so.""",
     ).tag(config=True)
+    hard_limit_hours = Float(
+        None,
+        allow_none=True,
+        min=0.1,
+        help="""Hours after its start at which a VM that was started from here is stopped whatever runs there; it is announced.
+        None: no limit.""",
+    ).tag(config=True)
+    safety_stop = Bool(
+        True,
+        help="""Whether such a VM's own auto-shutdown schedule in Azure is kept some hours ahead while it is watched here, so that
+        Azure stops it where this server is no more. A schedule of somebody else's is left alone.""",
+    ).tag(config=True)
+    idle_tag = Unicode(
+        "jupyter-dsvm-idle-stop",
+        help="""Azure tag by which a VM is stopped when nobody uses it, whoever has started it. Its value is a number of minutes,
+        "true" for `idle_stop_minutes`, or "off" for a VM that is never stopped for being idle. Empty: tags are not looked at.""",
+    ).tag(config=True)
+    idle_ignore = List(
+        Enum(["cpu", "gpu", "disk", "network", "terminal", "connection"]),
+        help="""Kinds of activity that do not keep a VM on, where something always makes a little of them. What runs in a kernel
+        always counts.""",
+    ).tag(config=True)
+    idle_check_seconds = Float(
+        60.0, min=0.1, max=240.0, help="Seconds between two looks at what a VM does that may be stopped for being idle."
+    ).tag(config=True)
+    budget = Float(
+        None,
+        allow_none=True,
+        min=0,
+        help="""What may be spent on VMs in a month (or a day, see budget_period), in the currency of AzureCompute.currency: an
+        estimate of hours times price, disks and traffic not counted. From 80 % on it warns. None: no budget.""",
+    ).tag(config=True)
+    budgets = Dict(
+        key_trait=Unicode(),
+        value_trait=Float(min=0),
+        help="""What may be spent on a single VM, by its name or a pattern (NAME, GROUP/NAME), beside the budget for all of them.
+        Each VM has the budget of the first name that fits. Example: {"gpu-vm": 50, "*": 10}.""",
+    ).tag(config=True)
+    budget_period = Enum(
+        ["month", "day"],
+        default_value="month",
+        help="Of which time budgets are: a calendar month or a day, in this server's time zone.",
+    ).tag(config=True)
+    budget_refuses = Bool(
+        True,
+        help="""Whether a VM that is off is not started from here, and none is made or given a dearer size, once a budget is spent.
+        What runs goes on. False: it only warns.""",
+    ).tag(config=True)
+    spend_names = List(
+        Unicode(),
+        default_value=["*"],
+        help="""Names or patterns (NAME, GROUP/NAME) of the VMs whose cost counts. Where a subscription is shared, name your own: by
+        default every VM in the list counts, whoever has started it.""",
+    ).tag(config=True)
+    compute_providers = List(
+        Enum(["free", "hosts", "azure", "hub"]),
+        help="Where computes come from: this server (free), Azure (azure) or the broker of a hub (hub), and the hosts of the SSH "
+        "configuration (hosts). The default has hub in place of azure where the hub has named its broker.",
+    ).tag(config=True)
+
+    @default("compute_providers")
+    def _default_compute_providers(self) -> list[str]:
+        from .compute.broker import from_hub
+
+        return ["free", "hub" if from_hub() else "azure", "hosts"]
+
+    def budget_rules(self) -> BudgetRules:
+        """The budgets as they are set now."""
+        return BudgetRules(self.budget, self.budget_period, self.budgets, self.budget_refuses)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from .idlewords import stop_words
 from .models import FREE, Compute, ComputeKind, PowerState, Price, Problem, Size, SizeOffer
 from .richtext import escaped
 
@@ -51,6 +52,13 @@ def size_words(size: Size | None) -> str:
     return " · ".join(words) or size.name
 
 
+def money(amount: float, currency: str | None, cents: bool = False) -> str:
+    """``$1.12``, ``1.12 CHF``; whole amounts without their ``cents``, unless they are wanted."""
+    number = f"{amount:.0f}" if amount == round(amount) and not cents else f"{amount:.2f}"
+    sign = SIGNS.get(currency or "")
+    return f"{sign}{number}" if sign else f"{number} {currency}" if currency else number
+
+
 def price_words(price: Price | None) -> str:
     """``~$0.53/h``; an estimate, and nothing where it is not known."""
     if price is None:
@@ -64,11 +72,17 @@ def about_words(compute: Compute) -> str:
     return ", ".join(t for t in (size_words(compute.size), price_words(compute.price)) if t)
 
 
+def _state(compute: Compute) -> str:
+    """With the countdown, where there is one."""
+    counted = stop_words(compute.idle).rstrip(".")
+    return f"{state_words(compute)}, {counted[0].lower()}{counted[1:]}" if counted else state_words(compute)
+
+
 def _cells(computes: Sequence[Compute], here: str | None, notebooks: bool) -> tuple[list[str], list[list[str]]]:
     head = ["", "NAME", "STATE", "SIZE", "PRICE"] + (["NOTEBOOKS"] if notebooks else [])
     rows = []
     for c in computes:
-        row = ["*" if c.id == here else "", c.name, state_words(c), size_words(c.size), price_words(c.price)]
+        row = ["*" if c.id == here else "", c.name, _state(c), size_words(c.size), price_words(c.price)]
         rows.append(row + ([", ".join(c.attached)] if notebooks else []))
     if not any(r[4] for r in rows):  # no prices known: no empty column
         head.pop(4)

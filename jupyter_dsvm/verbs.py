@@ -39,7 +39,8 @@ class Verb:
     detail: str
     """What ``%dsvm help VERB`` adds: plain sentences."""
     arguments: tuple[str, ...] = ()
-    """Names of the positional arguments, as the usage has them."""
+    """Names of the positional arguments, as the usage has them; in brackets what may be left out, and ``MINUTES|off`` with a word
+    that may take its place."""
     options: tuple[Option, ...] = ()
     from_vm: bool = True
     """Whether a kernel on a VM may use it."""
@@ -100,6 +101,13 @@ VERBS: dict[str, Verb] = {
             "are that it names. With the memory that its kernel has had, and your machines' prices. Nothing is run or started.",
         ),
         Verb(
+            "spend",
+            "what your machines have cost",
+            "Today, in the last seven days and this month, by machine, with the budgets. An estimate: hours on, times the list "
+            "price; disks, addresses and traffic are not in it.",
+            from_vm=False,
+        ),
+        Verb(
             "start",
             "turn a machine on; it costs money until it is stopped",
             "A person is asked for it in the page.",
@@ -111,6 +119,22 @@ VERBS: dict[str, Verb] = {
             "release a machine, so that it costs nothing but its disk",
             "What runs there ends. Disks and files stay.",
             ("NAME",),
+            from_vm=False,
+        ),
+        Verb(
+            "keep",
+            "keep a machine on, although nobody uses it",
+            "For an hour, or HOURS; 0 ends it. Nobody else's server stops it for being idle either.",
+            ("NAME", "[HOURS]"),
+            from_vm=False,
+        ),
+        Verb(
+            "autostop",
+            "after how many idle minutes a machine is stopped by itself",
+            "off: never for being idle. --hard: so many hours after its start it is stopped whatever runs there, or off. "
+            "What is chosen is kept for that machine.",
+            ("NAME", "MINUTES|off"),
+            (Option("--hard", "HOURS"),),
             from_vm=False,
         ),
         Verb("restart", "restart a machine", "What runs there ends. It keeps its address.", ("NAME",), from_vm=False),
@@ -170,7 +194,11 @@ class _Parser(argparse.ArgumentParser):
 def _parser(verb: Verb) -> _Parser:
     parser = _Parser(prog=f"%dsvm {verb.name}", usage=f"%%dsvm {verb.usage}", add_help=False, allow_abbrev=False)
     for argument in verb.arguments:
-        parser.add_argument(argument.lower(), metavar=argument)
+        name, optional = argument.strip("[]").partition("|")[0].lower(), argument.startswith("[")
+        if optional:
+            parser.add_argument(name, metavar=argument, nargs="?", default="")
+        else:
+            parser.add_argument(name, metavar=argument)
     for option in verb.options:
         if option.many:
             parser.add_argument(option.name, metavar=option.value, action="append", default=[])

@@ -312,7 +312,8 @@ def test_a_vm_is_heard_only_while_a_cell_runs_there():
     with stage() as s:
         assert set(ACTS) == {"", *VERBS}
         for verb in ACTS:
-            line = f"{verb} cpu-vm" if verb in ("attach", "start", "stop", "restart") else verb
+            line = f"{verb} cpu-vm" if verb in ("attach", "start", "stop", "restart", "keep") else verb
+            line = "autostop cpu-vm 60" if verb == "autostop" else line
             line = "resize cpu-vm D4ds_v5" if verb == "resize" else line
             assert s.run(line, trusted=False, running=False).error["code"] == "NotAllowed", verb
 

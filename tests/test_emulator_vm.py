@@ -282,7 +282,10 @@ def test_configuration_names_what_is_there(emulator: Emulator) -> None:
 def test_code_may_start_vms_where_the_demo_says_so(tmp_path: Path) -> None:
     with Emulator(tmp_path / "azure", machines=BARE[-1:], may_start=True) as emulator:
         settings = json.loads((emulator.config_dir / "jupyter_dsvm_config.json").read_text())
-    assert settings["DSVMService"] == {"kernel_may_start": {"names": ["*"], "starts_per_day": 100}}
+    assert settings["DSVMService"] == {
+        "idle_ignore": ["cpu", "disk", "network"],
+        "kernel_may_start": {"names": ["*"], "starts_per_day": 100},
+    }
 
 
 def test_ends_while_it_builds_an_environment(tmp_path: Path) -> None:

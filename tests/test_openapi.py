@@ -215,6 +215,12 @@ async def test_every_operation_of_the_file(
         "Free tier": False,
         "rich": True,
     }.items()
+    kept = await ask("configureIdleStop", 200, "PUT", "computes/azure:rich/idle", {"keep_seconds": 3600})
+    assert kept["kept_until"]
+    chosen = await ask(
+        "configureIdleStop", 200, "PUT", "computes/azure:rich/idle", {"idle_minutes": 20, "hard_limit_hours": None}
+    )
+    assert (chosen["idle_minutes"], chosen["hard_limit_hours"]) == (20, None)
     listed = await ask("listOperations", 200, "GET", "operations")
     assert len(listed["operations"]) >= 5
     await ask("getOperation", 200, "GET", f"operations/{operation['id']}")
@@ -241,6 +247,9 @@ async def test_every_operation_of_the_file(
         await ask("answerQuestion", 204, "PUT", f"questions/{question.id}", {"answer": answer})
         (error,) = await asyncio.gather(asking, return_exceptions=True)
         assert getattr(error, "code", None) == code
+    spend = await ask("getSpend", 200, "GET", "spend")
+    assert (spend["currency"], spend["per_hour"], [c["name"] for c in spend["computes"]]) == ("USD", 0.53, ["rich"])
+    assert (spend["budgets"], "gpu-vm" in spend["unpriced"]) == ([], True)
     assert (await ask("listWorkspaces", 200, "GET", "workspaces"))["workspaces"][0]["conflicts"][0][
         "path"
     ] == "data.csv"
@@ -297,6 +306,18 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await checked(404, "POST", "computes/nothing/access", {})
     for body in ({"user": 1}, {"other": ""}, {"vmaccess": True}, {"password": "x", "renew_host_key": True}):
         await checked(400, "POST", f"computes/{GPU.id}/access", body)
+    for wrong in (
+        {},
+        {"keep_seconds": None},
+        {"idle_minutes": "30"},
+        {"idle_minutes": True},
+        {"minutes": 3},
+        {"idle_minutes": 0},
+    ):
+        await checked(400, "PUT", "computes/azure:rich/idle", wrong)
+    await checked(404, "PUT", "computes/nothing/idle", {"keep_seconds": 60})
+    assert (await checked(409, "PUT", "computes/free/idle", {"keep_seconds": 60}))["code"] == "NothingToStop"
+    assert "off" in (await checked(409, "PUT", f"computes/{GPU.id}/idle", {"keep_seconds": 60}))["message"]
     await checked(404, "GET", "operations/none")
     await checked(404, "DELETE", "operations/none")
     await checked(404, "DELETE", "operations/none", release="true")

@@ -345,9 +345,11 @@ class _Server:
         if any(not vm.isolated for vm in vms):
             # Whoever names such a VM in their SSH configuration names this computer.
             settings["SSHHosts"] = {"allowed_addresses": ["127.0.0.0/8"]}
+        # Its VMs share this computer, which is hardly ever idle.
+        settings["DSVMService"] = {"idle_ignore": ["cpu", "disk", "network"]}
         if self.options.may_start:
             # No limit by price: some sizes have none in the list, and what is unknown is refused.
-            settings["DSVMService"] = {"kernel_may_start": {"names": ["*"], "starts_per_day": 100}}
+            settings["DSVMService"]["kernel_may_start"] = {"names": ["*"], "starts_per_day": 100}
         _write_private(self.config / "jupyter_dsvm_config.json", json.dumps(settings, indent=2) + "\n")
 
     def _ready(self, arm: Arm, base: str, entra: str) -> dict[str, Any]:

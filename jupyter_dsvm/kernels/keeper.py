@@ -14,7 +14,7 @@ from ..errors import DSVMError
 from .actions import Action, Answered, Arrived, Heard, Phase, ToBackend
 from .backends import Backend
 from .keeping import Keeping
-from .keptfiles import KeptKernel, SessionRow
+from .keptfiles import KeptKernel, SessionRow, server_name
 from .owed import settled_by
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ class Keeper:
             info=self._gate.info if self._gate.info is not None or before is None else before.info,
             sessions=self._sessions,
             root_dir=self._root_dir,
+            server=server_name(),
         )
         self._keeping.keep(kept)
 

@@ -1,7 +1,7 @@
 """The link: this server's end of a relay, as a backend of the proxy. It resumes after any interruption.
 
 One ``RelayBackend`` per kernel, on its VM's ``VMPipe``. It belongs to the I/O thread like every backend. What must not be
-lost goes through its ``relay.session.Session``, which knows what the other end has; here is only what frames mean.
+lost goes through its ``relay.session.Session``, which knows what the other end has; what frames mean is in ``incoming``.
 
     phase    becomes
     NEW      LIVE (start), OVER (close, end)
@@ -21,7 +21,6 @@ import enum
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from ..errors import ConfigurationError, DSVMError, printable
@@ -34,27 +33,24 @@ from ..relay.wire import (
     MAX_BODY,
     Channel,
     Frame,
-    MessageAssembler,
     Type,
     WireError,
     call_body,
     data_bodies,
     interrupt_body,
     json_body,
-    read_call,
-    read_json,
     signal_body,
 )
 from .acknowledging import Acknowledging
-from .backends import BackendEvents, RelayEnds, on_loopback_tcp
+from .backends import BackendEvents, RelayEnds
+from .incoming import Incoming
 from .iothread import Timer
 from .keptfiles import KeptKernel
 from .ledger import ledger
 from .linkends import broken, hung_up, no_more
 from .messages import MalformedMessage, Message, Signer
-from .notes import Note, omitted, strike
 from .owed import OwedEnd, settled_by, settled_by_goodbye
-from .runsthere import RunsThere, integer, memory_of
+from .runsthere import RunsThere
 from .vmpipe import VMPipe
 
 MAX_MESSAGE = 256 * 1024 * 1024
@@ -130,28 +126,25 @@ class RelayBackend:
             kernel_id,
         )
         self._phase = Phase.NEW
-        self._events: BackendEvents | None = None
-        self._session = Session(Role.SERVER, self.tag)
-        self._acks = Acknowledging(self._session, self._io, self._pump_soon)
-        self._assembler = MessageAssembler(max_message or MAX_MESSAGE)
-        self._adopting = False
+        self.events: BackendEvents | None = None
+        """Who is told; None before the start, and once it is over."""
+        self._converse(Session(Role.SERVER, self.tag), RunsThere(), max_message)
         self._settled = False
         """Nothing is owed of it any more (``kernels.owed``)."""
-        self._held = self._pumping = False
+        self._pumping = False
         self._pings = 0
-        self._runs = RunsThere()
         self._unread: deque[tuple[int, int]] = deque()
         self._unread_bytes = 0
         self._timer: Timer | None = None
         self._link: LinkState | None = None
-        self._on_frame: dict[int, Callable[[Received], None]] = {
-            Type.DATA: self._data,
-            Type.STARTED: self._started,
-            Type.EXITED: self._exited,
-            Type.CALL: self._called,
-            Type.OMITTED: lambda e: self._note(e, omitted(read_json(e.body), self.compute_name)),
-            Type.NOTE: lambda e: self._note(e, strike(read_json(e.body))),
-        }
+
+    def _converse(
+        self, session: Session, runs: RunsThere, max_message: int | None = None, adopting: bool = False
+    ) -> None:
+        self._session = session
+        self._runs = runs
+        self._acks = Acknowledging(session, self._io, self._pump_soon)
+        self._incoming = Incoming(self, session, self._acks, runs, self._signer, max_message or MAX_MESSAGE, adopting)
 
     @classmethod
     def adopting(cls, pipe: VMPipe, kept: KeptKernel, handed_on: int) -> RelayBackend:
@@ -172,10 +165,8 @@ class RelayBackend:
             kept=kept,
         )
         self.notice = kept.notice
-        self._session = Session.adopting(self.tag, kept.epoch, kept.peer_epoch, handed_on)
-        self._acks = Acknowledging(self._session, self._io, self._pump_soon)
-        self._runs = RunsThere(kept.runs, kept.run)
-        self._adopting = True
+        session = Session.adopting(self.tag, kept.epoch, kept.peer_epoch, handed_on)
+        self._converse(session, RunsThere(kept.runs, kept.run), adopting=True)
         return self
 
     @property
@@ -195,11 +186,11 @@ class RelayBackend:
 
     def start(self, events: BackendEvents) -> None:
         assert self._phase is Phase.NEW
-        self._events = events
+        self.events = events
         self._phase = Phase.LIVE
         owed = OwedEnd(self.tag.hex(), self._session.epoch, self.compute, self.compute_name, time.time())
-        ledger.begin(owed, owe=not self._adopting)  # before the machine can hear of it
-        if not self._adopting:
+        ledger.begin(owed, owe=not self._incoming.adopting)  # before the machine can hear of it
+        if not self._incoming.adopting:
             self._runs.asked = 1
             self._session.send(Type.START, self._start)
             self._start = b""
@@ -207,7 +198,7 @@ class RelayBackend:
         self._pipe.router.add(self)
 
     def send(self, channel: Channel, parts: list[bytes]) -> int:
-        if self._phase is not Phase.LIVE or self._adopting:
+        if self._phase is not Phase.LIVE or self._incoming.adopting:
             return 0
         if channel is Channel.CONTROL and _is_interrupt(parts):
             # Not kept for when the link is back: it would stop another cell.
@@ -241,13 +232,14 @@ class RelayBackend:
             self._pipe.router.pump()
 
     def handed_on(self, upto: int) -> None:
-        if self._phase is not Phase.OVER and not self._adopting:
+        if self._phase is not Phase.OVER and not self._incoming.adopting:
             self._acks.handed_on(upto)
 
     def hold(self, on: bool) -> None:
-        self._held = on
-        if not on and self._phase is not Phase.OVER:
-            self._session.consumed(self._session.received)
+        if self._phase is Phase.OVER:
+            return
+        self._incoming.hold(on)
+        if not on:
             self._pump_soon()
 
     def restart(self) -> None:
@@ -275,7 +267,7 @@ class RelayBackend:
         elif self._phase is Phase.LIVE:
             self._phase = Phase.ENDING
             self._session.send(Type.SHUTDOWN, json_body({}))
-            self._nobody_waits()
+            self._incoming.nobody_waits()
             self._wait(END_WAIT)
             self._pipe.router.pump()
 
@@ -325,14 +317,12 @@ class RelayBackend:
         if self._phase is Phase.OVER:
             return
         if isinstance(event, Received):
-            handler = self._on_frame.get(event.type)
-            if handler is not None:
-                handler(event)
-            elif event.seq:
-                self._take(event.seq)  # of a newer relay; nothing for us
+            self._incoming.received(event)
+            if event.type == Type.EXITED and self._phase is Phase.ENDING:
+                self._wait(HANG_UP_WAIT)
         elif isinstance(event, Attached):
-            if self._adopting:
-                self._adopted(event.hello)
+            if self._incoming.adopting and not self._incoming.adopted(event.hello):
+                self._lost_there("it was never started")
             self._tell_link(LinkPhase.CONNECTED)
         elif isinstance(event, EpochChanged):
             self._lost_there("another relay has taken its place")
@@ -340,83 +330,6 @@ class RelayBackend:
             self._lost_there(printable(event.text, 500))
         elif isinstance(event, HungUp):
             self._hung_up(event)
-
-    def _data(self, event: Received) -> None:
-        message = self._assembler.feed(event.body)
-        if not self._held:
-            self._session.consumed(event.seq)
-        if message is None:
-            return
-        channel, parts = message
-        self._give(event.seq, channel, parts)
-
-    def _give(self, number: int, channel: Channel, parts: list[bytes]) -> None:
-        self._acks.given(number)
-        if self._phase is Phase.ENDING:
-            self._nobody_waits()
-        if self._events is not None:
-            self._events.message(self, channel, parts, number)
-
-    def _take(self, number: int) -> None:
-        """A frame that is no message was dealt with, or will be in a moment."""
-        self._acks.taken(number)
-        if self._phase is Phase.ENDING:
-            self._nobody_waits()
-
-    def _nobody_waits(self) -> None:
-        """Nobody will adopt it: the relay may forget everything, and needs to hear so before it leaves."""
-        self._acks.at_once = True
-        if not self._adopting:
-            self._acks.all_handed_on()
-
-    def _adopted(self, hello: dict[str, Any]) -> None:
-        """The relay's answer to an adoption: where both go on, and what was told of the kernel up to there."""
-        self._adopting = False
-        self._acks.begin_after(self._session.received)
-        kernel = hello.get("kernel")
-        if not isinstance(kernel, dict):
-            raise WireError("an adopted relay that does not tell of its kernel")
-        found = self._runs.adopted(kernel)
-        events = self._events
-        if found == "absent":
-            self._lost_there("it was never started")
-        elif events is not None and self._phase is Phase.LIVE:
-            events.adopted(self, self._session.acked)
-            if found == "ended":
-                self.out_of_memory = memory_of(kernel)
-                events.exited(self, integer(kernel, "code"), printable(str(kernel.get("text", ""))))
-            elif found == "started":
-                events.started(self)
-
-    def _started(self, event: Received) -> None:
-        self._take(event.seq)
-        value = read_json(event.body)
-        self._runs.starts(value)
-        self.notice = on_loopback_tcp(self.compute_name) if value.get("transport") == "tcp" else ""
-        if self._events is not None and self._phase is Phase.LIVE:
-            self._events.started(self)
-
-    def _exited(self, event: Received) -> None:
-        # Taken first: whoever is told may close this backend, and the relay waits for that word before it leaves.
-        self._take(event.seq)
-        value = read_json(event.body)
-        code = integer(value, "code")
-        self.out_of_memory = memory_of(value)
-        if self._runs.ends(value) and self._events is not None:
-            self._events.exited(self, code, printable(str(value.get("text", ""))))
-        if self._phase is Phase.ENDING:
-            self._wait(HANG_UP_WAIT)
-
-    def _called(self, event: Received) -> None:
-        call_id, request = read_call(event.body)
-        self._take(event.seq)
-        if self._events is not None:
-            self._events.call(self, call_id, request)
-
-    def _note(self, event: Received, note: Note) -> None:
-        """What the relay itself has to say to a cell, in its place among the outputs; the relay signs nothing."""
-        parts = self._signer.published("stream", {"name": "stderr", "text": note.text}, note.parent_header)
-        self._give(event.seq, Channel.IOPUB, parts)
 
     def _hung_up(self, event: HungUp) -> None:
         self._settled = settled_by_goodbye(event.reason)
@@ -438,7 +351,7 @@ class RelayBackend:
             return
         told = self._phase is Phase.LIVE
         self._tell_link(LinkPhase.GONE, reason=error.message)
-        events = self._events
+        events = self.events
         self._over(*last_words)
         if told and events is not None:
             events.gone(self, error)
@@ -454,7 +367,7 @@ class RelayBackend:
         self._acks.close()
         self._session.detach()
         self._pipe.router.remove(self, *last_words)
-        self._events = None
+        self.events = None
         self._pipe.release()
 
     def _wait(self, seconds: float) -> None:
@@ -463,12 +376,12 @@ class RelayBackend:
         self._timer = self._io.call_later(seconds, self._over)
 
     def _tell_link(self, state: LinkPhase, attempt: int = 0, reason: str = "") -> None:
-        if self._events is not None and self._phase is Phase.LIVE:
+        if self.events is not None and self._phase is Phase.LIVE:
             if self._link is None or self._link.state is not state:
                 self._link = LinkState(state, utc_now(), attempt, reason)
             else:  # still the same, tried once more
                 self._link = LinkState(state, self._link.since, attempt, reason)
-            self._events.link(self, self._link)
+            self.events.link(self, self._link)
 
 
 def _start_body(spec: dict[str, Any]) -> bytes:

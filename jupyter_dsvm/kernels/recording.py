@@ -60,6 +60,8 @@ class Item(NamedTuple):
     source: str
     number: int
     """Of the source's message that has brought it all; 0: of nobody's that is sent again."""
+    size: int = 0
+    """Bytes."""
 
 
 class Recording:
@@ -139,7 +141,7 @@ class Recording:
             size = sum(len(part) for _, parts in item.said for part in parts)
         self._put += 1
         self._put_bytes += size
-        self._items.append(item)
+        self._items.append(item._replace(size=size))
         if not self._due or waiting + size > HURRY:
             self._due = True
             self._writer.due(self, hurry=waiting + size > HURRY)
@@ -248,7 +250,7 @@ class Recording:
             self._useless = self._useless or not self._open()
             for _ in range(count):
                 item = self._items.popleft()
-                size += sum(len(part) for _, parts in item.said for part in parts)
+                size += item.size
                 if not self._useless:
                     self._work_in(item)
             if not self._useless:

@@ -11,7 +11,7 @@ writer: a deque that is filled from the kernels' sessions in turns, and only whi
     phase        becomes
     CONNECTING   UP, FAILED           the first connect: ``open`` waits for it and raises what went wrong
     UP           LOST, FAILED         end of stream, a PING without answer; FAILED when the other side breaks the protocol
-    LOST         UP, FAILED           tried again until it heals, or cannot (``kernels.retries``), or ``is_gone`` knows the
+    LOST         UP, FAILED           tried again until it heals, or cannot (``kernels.comeback``), or ``is_gone`` knows the
                                       machine to be off; a patient pipe begins here
     any          CLOSED               the last user has released it
 
@@ -23,25 +23,24 @@ from __future__ import annotations
 
 import enum
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Cancelled, DSVMError, ProtocolError, RelayError, Unreachable
+from ..errors import Cancelled, DSVMError, RelayError, Unreachable
 from ..models import SSHTarget
 from ..ssh.connection import TOO_MANY
 from ..ssh.hostkeys import HostKeys
 from .bootstrap import RememberedPythons
+from .comeback import Comeback
 from .inbox import Inbox
 from .iothread import IOThread
 from .pipeconnection import PIPE_ENDED, PipeConnection
+from .pipequestions import PipeQuestions
 from .pipetimes import PipeTimes
-from .retries import Retries
 from .router import FrameRouter, call_ahead
 
 if TYPE_CHECKING:
@@ -51,12 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["Phase", "PipeTimes", "VMPipe"]
 
 log = logging.getLogger("jupyter_dsvm.pipe")
-
-KERNELSPEC_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
-"""What jupyter_client takes for one; a machine may say anything."""
-
-SLEPT = 3.0
-"""Seconds; a second's wait that took so much longer means that this process did not run."""
 
 
 class Phase(enum.Enum):
@@ -138,23 +131,19 @@ class VMPipe:
         self._target_source = target_source
         self._host_keys = host_keys
         self._pythons = pythons
-        self._ask_gone = is_gone
         self._times = times
         self._secrets = secrets
         self._io = IOThread.acquire()
         self._opened = threading.Event()
         self._error: DSVMError | None = None
-        self._kernelspecs: list[dict[str, Any]] | None = None
-        self._asked_ahead: Future[Any] | None = None
         self._users = 1
         self._closing = threading.Event()
-        self._awake = threading.Event()  # set by whoever ends a wait between two tries
+        self._again = Comeback(self._times, self._closing, is_gone)
         self._lock = threading.Lock()
         self._connection: PipeConnection | None = None
+        self._questions = PipeQuestions(self)
         self._begun = time.monotonic()
         self._up_at: float | None = None
-        self._gone_asked: float | None = None
-        self._retries = Retries(self._times)
         self._router = FrameRouter(self._broken)
         self._inbox = Inbox(self._io, self._router.frame, self._router.pump)
         self._thread = threading.Thread(target=self._run, name="jupyter-dsvm-pipe", daemon=True)
@@ -192,7 +181,7 @@ class VMPipe:
     def hurry(self) -> None:
         """Somebody waits for it: if it is lost, try again soon. Any thread; does not block, and costs nothing when repeated."""
         if self.phase is Phase.LOST:
-            self._awake.set()
+            self._again.hurry()
 
     def gone(self, error: DSVMError) -> None:
         """The machine is known to be off, and ``error`` says so: what is asked over there now need not wait until the pipe has
@@ -271,56 +260,28 @@ class VMPipe:
             raise
 
     def kernelspecs(self, timeout: float = 60.0, known: bool = False) -> list[dict[str, Any]]:
-        """The kernelspecs of the machine, as ``relay.kernelspecs`` lists them. Blocks. Raises ``RelayError``.
-
-        ``known``: what an earlier call was told will do, and is asked for anew behind the caller's back. Listing takes the
-        machine a third of a second and the way there a round trip, which an attach need not wait for.
-        """
-        if known and self._kernelspecs is not None:
-            self.call("kernelspecs").add_done_callback(self._listed)
-            return self._kernelspecs
-        asked, self._asked_ahead = self._asked_ahead, None
-        specs: list[dict[str, Any]] = self._answer("kernelspecs", list, timeout, asked if known else None)
-        self._kernelspecs = specs
-        return specs
+        """The kernelspecs of the machine; see ``PipeQuestions``. Blocks. Raises ``RelayError``."""
+        return self._questions.kernelspecs(timeout, known)
 
     @property
     def known_kernelspecs(self) -> list[str]:
         """Names of those that were listed last, for who must not wait."""
-        names = [spec.get("name") for spec in self._kernelspecs or () if isinstance(spec, dict)]
-        return [name for name in names if isinstance(name, str) and KERNELSPEC_NAME.fullmatch(name)]
-
-    def _listed(self, answer: Future[Any]) -> None:
-        if not answer.cancelled() and answer.exception() is None and isinstance(answer.result(), list):
-            self._kernelspecs = answer.result()
+        return self._questions.known_kernelspecs
 
     def info(self, timeout: float = 20.0) -> dict[str, Any]:
         """Host name, user and versions over there. Blocks. Raises ``RelayError``."""
-        about: dict[str, Any] = self._answer("info", dict, timeout)
+        about: dict[str, Any] = self._questions.answer("info", dict, timeout)
         return about
 
     def kernels(self, timeout: float = 20.0) -> list[dict[str, Any]]:
         """The kernels that have a relay there. Blocks. Raises ``RelayError``."""
-        kernels: list[dict[str, Any]] = self._answer("kernels", list, timeout)
+        kernels: list[dict[str, Any]] = self._questions.answer("kernels", list, timeout)
         return kernels
-
-    def _answer(self, operation: str, kind: type, timeout: float, asked: Future[Any] | None = None) -> Any:
-        try:
-            value = (asked or self.call(operation)).result(timeout)
-        except FutureTimeout:
-            raise RelayError(
-                f"{self.name} did not answer the question for its {operation} within {timeout:g} s.",
-                advice="Try again; it may be busy.",
-                code="Timeout",
-            ) from None
-        if not isinstance(value, kind):
-            raise ProtocolError(f"{self.name} answered the question for its {operation} with something else.")
-        return value
 
     def _shut(self) -> None:
         """Does not block: the pipe's thread does the rest, once the writer has sent what is queued."""
         self._closing.set()
-        self._awake.set()
+        self._again.hurry()
         self._inbox.let_pass()
         with self._lock:
             connection = self._connection
@@ -383,19 +344,18 @@ class VMPipe:
                 connection.close()
 
     def _ask_ahead(self) -> bytes:
-        """What a first attach needs to know, asked along with the connect: a round trip less, and the listing has begun."""
+        """A first attach needs to know which kernelspecs there are: asked along with the connect, for a round trip less."""
         if self.phase is not Phase.CONNECTING:
             return b""
-        self._asked_ahead = Future()
-        self._inbox.post(partial(self._router.expect, self._asked_ahead))
+        self._inbox.post(partial(self._router.expect, self._questions.ask_ahead()))
         return call_ahead("kernelspecs")
 
     def _lost(self, error: DSVMError) -> bool:
         """Tell the kernels, and wait until it is time to try again; False where nothing is to be tried any more."""
         now = time.monotonic()
-        again = self._retries.failed(error, now - self._up_at if self._up_at is not None else 0.0, now)
+        again = self._again.after(error, now - self._up_at if self._up_at is not None else 0.0, now)
         if again is not None and self.phase is Phase.CONNECTING and self._passes_by(error, now):
-            self._wait(now + again.wait, now + again.hurried)
+            self._again.wait(again, now)
             return True
         if again is None or self.phase is Phase.CONNECTING:
             self._fail(error)
@@ -404,42 +364,16 @@ class VMPipe:
         log.info("%s: %s (attempt %d)", self.name, error, again.attempt)
         self._inbox.post(partial(self._router.lost, again.attempt, error))
         if again.attempt:  # most losses are short: the first try comes without asking anybody
-            gone = self._gone()
+            gone = self._again.gone(self.name)
             if gone is not None:
                 self._fail(gone)
                 return False
-            self._wait(now + again.wait, now + again.hurried)
+            self._again.wait(again, now)
         return True
 
     def _passes_by(self, error: DSVMError, now: float) -> bool:
         """Whether somebody who waits for the first connect should wait on."""
         return error.code == TOO_MANY and now < self._begun + self._times.connect
-
-    def _wait(self, until: float, hurried_until: float) -> None:
-        self._awake.clear()
-        while (left := (hurried_until if self._awake.is_set() else until) - time.monotonic()) > 0:
-            if self._closing.is_set():
-                return
-            begun, slice = time.time(), min(left, 1.0)
-            if self._awake.is_set():
-                self._closing.wait(slice)
-            else:
-                self._awake.wait(slice)
-            if time.time() - begun > slice + SLEPT:
-                self._retries.woken(time.monotonic())
-                return
-
-    def _gone(self) -> DSVMError | None:
-        now = time.monotonic()
-        if self._ask_gone is None or (self._gone_asked is not None and now < self._gone_asked + self._times.ask_gone):
-            return None
-        try:
-            return self._ask_gone()
-        except Exception as e:
-            log.warning("whether %s is off could not be found out: %s", self.name, e)
-            return None
-        finally:
-            self._gone_asked = time.monotonic()
 
     def _become(self, phase: Phase) -> None:
         if phase is not self.phase:

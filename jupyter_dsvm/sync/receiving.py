@@ -2,84 +2,63 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..errors import Cancelled, ChangedMeanwhile, SyncError
-from ..relay.fileframes import LARGE, MAX_WAITING, Code, Op, frame
+from ..errors import SyncError
+from ..relay.fileframes import LARGE, MAX_WAITING, Op, frame
 from ..relay.wire import Frame
 from . import arrivals
+from .carrying import Carrying
 from .entries import Entry, Kind
-from .filechannel import FileChannel
 from .plan import Action, Outcome, Why
-from .sending import Moved, Tell, row
+from .sending import row
 
 if TYPE_CHECKING:
-    from .local import LocalFolder
-    from .remote import RemoteFolder
     from .staging import Staged
 
 ASKED_AHEAD = MAX_WAITING // 4
 """Files that are asked for and have not come; also paths in one question for digests."""
 
 
-class Fetches:
-    """Over one connection: files that come, in the order in which they are asked for."""
+@dataclass(eq=False)
+class Fetches(Carrying):
+    """In the order in which they are asked for."""
 
-    def __init__(
-        self,
-        folder: RemoteFolder,
-        channel: FileChannel,
-        here: LocalFolder,
-        todo: dict[int, Action],
-        tell: Tell,
-        moved: Moved,
-        cancel: threading.Event,
-    ) -> None:
-        self._folder = folder
-        self._channel = channel
-        self._here = here
-        self._todo = todo
-        self._tell = tell
-        self._moved = moved
-        self._cancel = cancel
-        self._asked: dict[int, int] = {}
-        self._staged: dict[int, Staged] = {}
-        self._came: dict[int, int] = {}
+    _asked: dict[int, int] = field(default_factory=dict, init=False)
+    """By number of a request: which action."""
+    _staged: dict[int, Staged] = field(default_factory=dict, init=False)
+    _came: dict[int, int] = field(default_factory=dict, init=False)
 
-    def run(self) -> None:
-        for key, action in list(self._todo.items()):
-            if self._cancel.is_set():
-                raise Cancelled("Copying files was cancelled.", advice="What was copied stays; the next sync goes on.")
-            assert action.entry is not None
-            if action.entry.kind is Kind.LINK:
-                self._link(key, action)
-                continue
-            while len(self._asked) >= ASKED_AHEAD:
-                self._listen(wait=True)
-            self._ask(key, action, action.entry)
-            self._listen(wait=False)
-        while self._asked:
+    @property
+    def _unanswered(self) -> Collection[int]:
+        return self._asked
+
+    def _start(self, key: int, action: Action) -> None:
+        assert action.entry is not None
+        if action.entry.kind is Kind.LINK:
+            self._link(key, action)
+            return
+        while len(self._asked) >= ASKED_AHEAD:
             self._listen(wait=True)
+        self._ask(key, action, action.entry)
 
     def _link(self, key: int, action: Action) -> None:
-        self._finish(key, lambda: self._here.link(action), action.entry)
+        self._finish(key, lambda: self.here.link(action), action.entry)
 
     def _finish(self, key: int, place: Callable[[], Entry], there: Entry | None) -> None:
-        action = self._todo.pop(key)
+        action = self.todo.pop(key)
         try:
             here = place()
         except SyncError as e:
-            self._folder.changed_meanwhile += isinstance(e, ChangedMeanwhile)
-            self._tell(Outcome(action, False, problem=e.message))
+            self._failed_here(action, e)
             return
-        self._folder.progress += 1
-        self._tell(Outcome(action, True, here, replace(there, digest=here.digest) if there is not None else None))
+        self.folder.progress += 1
+        self.tell(Outcome(action, True, here, replace(there, digest=here.digest) if there is not None else None))
 
     def _ask(self, key: int, action: Action, entry: Entry) -> None:
-        seq = next(self._folder.numbers)
+        seq = next(self.folder.numbers)
         offset = 0
         if entry.size >= LARGE:
             if not self._begin(seq, key, action, entry):
@@ -90,33 +69,32 @@ class Fetches:
         # Keeping it under another name changed its mark; that it is as large and as old must do.
         expect = replace(entry, mark="") if action.why is Why.CONFLICT else entry
         value = {"path": action.path, "expect": row(expect), "offset": offset}
-        self._channel.put(frame(Op.FETCH, seq, value), cancel=self._cancel)
+        self.channel.put(frame(Op.FETCH, seq, value), cancel=self.cancel)
 
     def _begin(self, seq: int, key: int, action: Action, entry: Entry) -> bool:
         try:
-            staged = self._here.stage(entry)
+            staged = self.here.stage(entry)
             staged.__enter__()
         except SyncError as e:
-            self._todo.pop(key, None)
-            self._tell(Outcome(action, False, problem=e.message))
+            self.todo.pop(key, None)
+            self._failed_here(action, e)
             return False
         self._staged[seq] = staged
         return True
 
-    def _listen(self, wait: bool) -> None:
-        for each in self._folder.answers(self._channel, self._cancel, wait):
-            key = self._asked.get(each.seq)
-            if key is None:
-                raise arrivals.nonsense("an answer to nothing")
-            action = self._todo.get(key)
-            if each.type == Op.BYTES:
-                self._bytes(each, key, action)
-            elif each.type in (Op.DONE, Op.FAILED):
-                del self._asked[each.seq]
-                if action is not None:
-                    self._ended(each, key, action)
-            else:
-                raise arrivals.nonsense("rows that nobody asked for")
+    def _heard(self, each: Frame) -> None:
+        key = self._asked.get(each.seq)
+        if key is None:
+            raise arrivals.nonsense("an answer to nothing")
+        action = self.todo.get(key)
+        if each.type == Op.BYTES:
+            self._bytes(each, key, action)
+        elif each.type in (Op.DONE, Op.FAILED):
+            del self._asked[each.seq]
+            if action is not None:
+                self._ended(each, key, action)
+        else:
+            raise arrivals.nonsense("rows that nobody asked for")
 
     def _bytes(self, each: Frame, key: int, action: Action | None) -> None:
         if action is None:
@@ -134,22 +112,19 @@ class Fetches:
             self._staged[each.seq].write(bytes(each.body))
         except SyncError as e:
             self._close(each.seq)
-            del self._todo[key]
-            self._tell(Outcome(action, False, problem=e.message))
+            del self.todo[key]
+            self._failed_here(action, e)
             return
-        self._folder.progress += 1
-        self._moved(len(each.body))
+        self.folder.progress += 1
+        self.moved(len(each.body))
 
     def _ended(self, each: Frame, key: int, action: Action) -> None:
         entry = action.entry
         assert entry is not None
         try:
             if each.type == Op.FAILED:
-                del self._todo[key]
-                failed = arrivals.failure(each.body)
-                self._folder.changed_meanwhile += failed.code == Code.CHANGED
-                sentence = arrivals.sentence(action.path, self._folder.name, failed)
-                self._tell(Outcome(action, False, problem=sentence))
+                del self.todo[key]
+                self._failed_there(action, each)
                 return
             there = arrivals.entry(arrivals.body(each.body).get("row"))
             if (there.path, there.kind, there.size) != (action.path, Kind.FILE, self._came[each.seq]):

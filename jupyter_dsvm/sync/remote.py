@@ -19,11 +19,12 @@ from ..relay.fileframes import Code, Op, frame, wrong_root
 from ..relay.wire import Frame
 from . import arrivals
 from .arrivals import Failure, Listing
+from .carrying import Moved, Tell
 from .entries import Entry, Scan, Tree
 from .filechannel import Connect, FileChannel, opening
 from .plan import Action
 from .receiving import ASKED_AHEAD, Fetches
-from .sending import Changes, Moved, Tell
+from .sending import Changes
 
 if TYPE_CHECKING:
     from ..kernels.bootstrap import RememberedPythons

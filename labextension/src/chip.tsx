@@ -6,11 +6,14 @@ import * as React from 'react';
 
 import { canAttach, machinesOf } from './actions';
 import { FREE, ICompute, IKernel } from './api';
+import { chipText, IChipText } from './chipwords';
+import { Passing } from './clock';
 import { CommandIDs } from './commands';
 import { ToneIcon } from './components/ToneIcon';
+import { idleOf } from './idlewords';
+import { h } from './jsx';
 import { newMenu, openMenu } from './menu';
 import { IComputeModel } from './tokens';
-import { chipText, IChipText } from './words';
 
 /** The most machines that the menu names: a longer one is read by nobody, and the panel has filters. */
 const MOST = 12;
@@ -64,9 +67,15 @@ export class ComputeChip extends ReactWidget {
     );
   }
 
-  private _renderButton(): React.ReactElement | null {
+  private _renderButton(): React.ReactElement {
+    const { model } = this._options;
+    const stopsAt = idleOf(model.compute(model.kernel(this._kernelId)?.compute ?? null))?.stops_at;
+    return <Passing isNeeded={!!stopsAt}>{now => this._renderAt(now)}</Passing>;
+  }
+
+  private _renderAt(now: number): React.ReactElement | null {
     const { trans } = this._options;
-    const said = this._said();
+    const said = this._said(now);
     if (!said) {
       return null;
     }
@@ -75,8 +84,8 @@ export class ComputeChip extends ReactWidget {
         className="jp-Dsvm-chipButton"
         data-tone={said.tone}
         aria-haspopup="menu"
-        aria-label={trans.__('This notebook runs on: %1', said.text)}
-        title={trans.__('This notebook runs on: %1. Click to move it.', said.text)}
+        aria-label={trans.__('This notebook runs on: %1', said.label ?? said.text)}
+        title={trans.__('This notebook runs on: %1. Click to move it.', said.label ?? said.text)}
         onClick={event => this._openMenu(event.currentTarget)}
       >
         <ToneIcon tone={said.tone} />
@@ -85,14 +94,14 @@ export class ComputeChip extends ReactWidget {
     );
   }
 
-  private _said(): IChipText | null {
+  private _said(now: number): IChipText | null {
     const { model, trans } = this._options;
     const kernel = model.status === 'ready' ? model.kernel(this._kernelId) : undefined;
     if (!kernel) {
       return null;
     }
     const moving = { operation: model.moving(kernel.id), target: model.compute(kernel.moving_to) };
-    return chipText(kernel, model.compute(kernel.compute), moving, trans);
+    return chipText(kernel, model.compute(kernel.compute), moving, now, trans);
   }
 
   private get _kernelId(): string | null {
@@ -113,6 +122,12 @@ export class ComputeChip extends ReactWidget {
       menu.addItem({ command: CommandIDs.open, args: { more: true } });
     }
     menu.addItem({ type: 'separator' });
+    const compute = model.kernel(kernel)?.compute ?? '';
+    for (const command of [CommandIDs.keepOn, CommandIDs.autoStop]) {
+      if (commands.isEnabled(command, { compute })) {
+        menu.addItem({ command, args: { compute, menu: true } });
+      }
+    }
     menu.addItem({ command: CommandIDs.open });
     openMenu(menu, anchor);
   }

@@ -11,6 +11,7 @@ import { ICurrentNotebook } from './current';
 import { addFileCommands } from './files';
 import { IFolderChoices } from './folderchoices';
 import { computeIcon } from './icons';
+import { addIdleCommands } from './idlecommands';
 import { addMachineCommands } from './machinecommands';
 import { askToMove, IKnownComputes } from './move';
 import { FindOpened } from './opened';
@@ -40,6 +41,8 @@ export namespace CommandIDs {
   export const stopWaiting = 'dsvm:stop-waiting';
   export const reconnect = 'dsvm:reconnect';
   export const sync = 'dsvm:sync';
+  export const keepOn = 'dsvm:keep-on';
+  export const autoStop = 'dsvm:auto-stop';
   export const openSettings = 'dsvm:open-settings';
 }
 
@@ -278,6 +281,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
   });
 
   addPowerCommands(commands, { model, trans, settings, computeOf, pick, attempt });
+  addIdleCommands(commands, { model, trans, settings, computeOf, pick, attempt });
   addMachineCommands(commands, { model, trans, computeOf, pick, attempt });
   addFileCommands(commands, { model, trans, kernelOf, attempt });
   addWaitingCommands(commands, { model, trans, computeOf, pick, attempt, kernelOf });

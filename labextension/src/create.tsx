@@ -4,6 +4,7 @@ import * as React from 'react';
 
 import { ICreation, IProblem } from './api';
 import { CreateForm, IWanted } from './components/CreateForm';
+import { h } from './jsx';
 import { asProblem } from './request';
 import { ISubmitting, SubmittingDialog } from './submitting';
 import { IComputeModel } from './tokens';

@@ -10,6 +10,7 @@ import { CurrentNotebook } from './current';
 import { Filters } from './filters';
 import { keepFocus } from './focus';
 import { FolderChoices } from './folderchoices';
+import { BudgetNotices, IdleNotices } from './idlenotices';
 import { memoryPlugin, metricsPlugin } from './memoryPlugins';
 import { ComputeModel } from './model';
 import { KnownComputes } from './move';
@@ -179,6 +180,26 @@ const notificationPlugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
+const moneyPlugin: JupyterFrontEndPlugin<void> = {
+  id: 'jupyter-dsvm:money',
+  description: 'Says when a machine that nobody uses is stopped soon, and when a budget is spent.',
+  autoStart: true,
+  requires: [IComputeModel, ISettings],
+  optional: [ITranslator, INotebookTracker, IStateDB],
+  activate: (
+    { commands }: JupyterFrontEnd,
+    model: IComputeModel,
+    settings: ISettings,
+    translator: ITranslator | null,
+    tracker: INotebookTracker | null,
+    state: IStateDB | null
+  ): void => {
+    const trans = (translator ?? nullTranslator).load(TRANSLATION_DOMAIN);
+    new IdleNotices({ model, opened: openedIn(tracker), commands, settings, trans });
+    new BudgetNotices({ model, state, commands, trans });
+  }
+};
+
 export default [
   oncePlugin,
   modelPlugin,
@@ -190,6 +211,7 @@ export default [
   runningPlugin,
   kernelspecPlugin,
   notificationPlugin,
+  moneyPlugin,
   memoryPlugin,
   questionsPlugin
 ];

@@ -4,41 +4,23 @@ import { ISignal, IStream, Signal } from '@lumino/signaling';
 
 import {
   CHANGED_SCHEMA_ID,
-  ComputeAction,
   IChanged,
   ICompute,
   IComputeList,
-  IConflictRequest,
-  ICreation,
-  IFetchRequest,
-  IInstallRequest,
+  IIdleStop,
   IKernel,
   IKernelList,
-  IKernelspec,
-  IKernelspecList,
-  IModule,
-  IModuleList,
-  IAdvice,
-  IAdviceRequest,
-  IModulesRequest,
-  IMoveRequest,
-  INewCompute,
   IOperation,
   IOperationList,
   IProblem,
-  IResizeRequest,
   ISignIn,
-  ISizeOfferList,
-  ISSHCommand,
-  ISyncRequest,
-  ITerminal,
+  ISpend,
   IWorkspace,
-  IWorkspaceEstimate,
-  IWorkspaceList,
-  Keep
+  IWorkspaceList
 } from './api';
 import { RevisionedList } from './lists';
-import { asProblem, NO_ANSWER, request, SERVER_EXTENSION_MISSING } from './request';
+import { asProblem, NO_ANSWER, SERVER_EXTENSION_MISSING } from './request';
+import { ComputeRequests, ListName } from './requests';
 import { SignInModel } from './signin';
 import { IComputeModel, IKernelMoved, ISignInModel, ModelStatus } from './tokens';
 
@@ -51,16 +33,15 @@ const NEEDED = ['computes', 'kernels', 'operations'];
  * Each list is fetched once, and again only when a Jupyter event names a newer revision, when the event stream had been
  * away (`resync`), or when a person asks (`refresh`). Nothing polls.
  */
-export class ComputeModel implements IComputeModel {
+export class ComputeModel extends ComputeRequests implements IComputeModel {
   constructor(options: ComputeModel.IOptions) {
-    this._settings = options.serverSettings;
-    this._trans = options.trans;
+    super(options.serverSettings, options.trans);
     this._stream = options.stream;
     const gap = options.minimumGap ?? 100;
     const list = <T extends { revision: number }>(
-      path: string,
+      path: ListName,
       take: (answer: T) => void,
-      fetch = () => request<T>(path, this._settings, this._trans)
+      fetch = () => this.ask<T>(path)
     ) =>
       new RevisionedList<T>({
         fetch,
@@ -79,8 +60,8 @@ export class ComputeModel implements IComputeModel {
         retry: options.retry ?? { first: 1000, longest: 30_000 }
       });
     this._signIn = new SignInModel({
-      serverSettings: this._settings,
-      trans: this._trans,
+      serverSettings: this.serverSettings,
+      trans: this.trans,
       changed: () => this._changed(),
       fetchAgain: () => this._lists.signin.fetchAgain()
     });
@@ -104,6 +85,9 @@ export class ComputeModel implements IComputeModel {
       ),
       workspaces: list<IWorkspaceList>('workspaces', answer => {
         this._workspaces = answer.workspaces;
+      }),
+      spend: list<ISpend>('spend', answer => {
+        this._spend = answer;
       })
     };
     this._stream.connect(this._onEvent, this);
@@ -140,6 +124,10 @@ export class ComputeModel implements IComputeModel {
 
   get workspaces(): readonly IWorkspace[] {
     return this._workspaces;
+  }
+
+  get spend(): ISpend | null {
+    return this._spend;
   }
 
   get signIn(): ISignInModel {
@@ -213,134 +201,12 @@ export class ComputeModel implements IComputeModel {
   async refresh(): Promise<void> {
     try {
       // The answer itself is read by the list below, so that one place alone decides which answer is the newest.
-      await request<IComputeList>('computes?refresh=true', this._settings, this._trans);
+      await this.ask<IComputeList>('computes?refresh=true');
     } catch (reason) {
       this._failed('computes', reason);
       throw reason;
     }
     this.resync();
-  }
-
-  async change(compute: string, action: ComputeAction): Promise<IOperation> {
-    return this._begin(`computes/${encodeURIComponent(compute)}/${action}`, { method: 'POST' });
-  }
-
-  async move(
-    kernel: string,
-    compute: string,
-    kernelspec?: string,
-    interrupt = false,
-    sync?: boolean
-  ): Promise<IOperation> {
-    const body: IMoveRequest = {
-      compute,
-      ...(kernelspec === undefined ? {} : { kernelspec }),
-      ...(interrupt ? { interrupt } : {}),
-      ...(sync === undefined ? {} : { sync })
-    };
-    return this._begin(`kernels/${encodeURIComponent(kernel)}/compute`, {
-      method: 'PUT',
-      body: JSON.stringify(body)
-    });
-  }
-
-  async estimate(kernel: string, compute: string): Promise<IWorkspaceEstimate> {
-    const path = `kernels/${encodeURIComponent(kernel)}/workspace?compute=${encodeURIComponent(compute)}`;
-    return request<IWorkspaceEstimate>(path, this._settings, this._trans);
-  }
-
-  async sync(workspace: string, body: ISyncRequest = {}): Promise<IOperation> {
-    return this._begin(`workspaces/${encodeURIComponent(workspace)}/sync`, {
-      method: 'POST',
-      body: JSON.stringify(body)
-    });
-  }
-
-  async resolve(workspace: string, file: string, keep: Keep): Promise<void> {
-    const path = `workspaces/${encodeURIComponent(workspace)}/conflicts`;
-    const body: IConflictRequest = { path: file, keep };
-    await request<void>(path, this._settings, this._trans, {
-      method: 'POST',
-      body: JSON.stringify(body)
-    });
-    this._lists.workspaces.fetchAgain();
-  }
-
-  async fetch(workspace: string, paths: string[]): Promise<IOperation> {
-    const body: IFetchRequest = { paths };
-    return this._begin(`workspaces/${encodeURIComponent(workspace)}/fetch`, {
-      method: 'POST',
-      body: JSON.stringify(body)
-    });
-  }
-
-  async reconnect(kernel: string): Promise<void> {
-    const path = `kernels/${encodeURIComponent(kernel)}/reconnect`;
-    await request<void>(path, this._settings, this._trans, { method: 'POST' });
-  }
-
-  async cancel(operation: string, release = false): Promise<void> {
-    const path = `operations/${encodeURIComponent(operation)}${release ? '?release=true' : ''}`;
-    await request<void>(path, this._settings, this._trans, { method: 'DELETE' });
-    this._lists.operations.fetchAgain();
-  }
-
-  async sizes(compute: string): Promise<ISizeOfferList> {
-    const path = `computes/${encodeURIComponent(compute)}/sizes`;
-    return request<ISizeOfferList>(path, this._settings, this._trans);
-  }
-
-  async resize(compute: string, body: IResizeRequest): Promise<IOperation> {
-    return this._begin(`computes/${encodeURIComponent(compute)}/resize`, {
-      method: 'POST',
-      body: JSON.stringify(body)
-    });
-  }
-
-  async creation(subscription: string | null, location: string | null): Promise<ICreation> {
-    const where = Object.entries({ subscription, location })
-      .filter(([, value]) => value)
-      .map(([name, value]) => `${name}=${encodeURIComponent(value ?? '')}`);
-    const path = ['creation', where.join('&')].filter(Boolean).join('?');
-    return request<ICreation>(path, this._settings, this._trans);
-  }
-
-  async create(wanted: INewCompute): Promise<IOperation> {
-    return this._begin('computes', { method: 'POST', body: JSON.stringify(wanted) });
-  }
-
-  async kernelspecs(compute: string): Promise<IKernelspec[]> {
-    const path = `computes/${encodeURIComponent(compute)}/kernelspecs`;
-    return (await request<IKernelspecList>(path, this._settings, this._trans)).kernelspecs;
-  }
-
-  async modules(compute: string, body: IModulesRequest): Promise<IModule[]> {
-    const path = `computes/${encodeURIComponent(compute)}/modules`;
-    const init = { method: 'POST', body: JSON.stringify(body) };
-    return (await request<IModuleList>(path, this._settings, this._trans, init)).modules;
-  }
-
-  async advice(kernel: string, body: IAdviceRequest): Promise<IAdvice> {
-    const path = `kernels/${encodeURIComponent(kernel)}/advice`;
-    const init = { method: 'POST', body: JSON.stringify(body) };
-    return request<IAdvice>(path, this._settings, this._trans, init);
-  }
-
-  async install(compute: string, body: IInstallRequest): Promise<IOperation> {
-    return this._begin(`computes/${encodeURIComponent(compute)}/install`, {
-      method: 'POST',
-      body: JSON.stringify(body)
-    });
-  }
-
-  async openTerminal(compute: string): Promise<ITerminal> {
-    const path = `computes/${encodeURIComponent(compute)}/terminals`;
-    return request<ITerminal>(path, this._settings, this._trans, { method: 'POST' });
-  }
-
-  async sshCommand(compute: string): Promise<ISSHCommand> {
-    const path = `computes/${encodeURIComponent(compute)}/ssh`;
-    return request<ISSHCommand>(path, this._settings, this._trans);
   }
 
   /**
@@ -366,17 +232,27 @@ export class ComputeModel implements IComputeModel {
     Signal.clearData(this);
   }
 
-  /** Send what starts an operation, and show the operation at once: the event about it may be a moment away. */
-  private async _begin(path: string, init: RequestInit): Promise<IOperation> {
-    const operation = await request<IOperation>(path, this._settings, this._trans, init);
+  protected begun(operation: IOperation): void {
     this._askedHere.add(operation.id);
     if (!this._operations.some(known => known.id === operation.id)) {
       this._operations = [operation, ...this._operations];
       this._changed();
     }
-    this._lists.operations.fetchAgain();
-    this._lists.kernels.fetchAgain();
-    return operation;
+    this.renew('operations', 'kernels');
+  }
+
+  protected takeIdle(id: string, idle: IIdleStop): void {
+    this._computes = this._computes.map(compute =>
+      compute.id === id ? { ...compute, idle } : compute
+    );
+    this._changed();
+    this.renew('computes');
+  }
+
+  protected renew(...lists: ListName[]): void {
+    for (const name of lists) {
+      this._lists[name].fetchAgain();
+    }
   }
 
   private _onEvent(_: Event.IManager, emission: Event.Emission): void {
@@ -386,7 +262,6 @@ export class ComputeModel implements IComputeModel {
     const { what, revision } = emission as unknown as IChanged;
     if (
       what !== 'questions' &&
-      what !== 'spend' &&
       Object.prototype.hasOwnProperty.call(this._lists, what) &&
       Number.isFinite(revision)
     ) {
@@ -420,7 +295,10 @@ export class ComputeModel implements IComputeModel {
     }
   }
 
-  private _failed(list: string, reason: unknown): void {
+  private _failed(list: ListName, reason: unknown): void {
+    if (list === 'spend') {
+      return; // what is not known is not shown
+    }
     const error = asProblem(reason);
     this._errors.set(list, error);
     if (error.code === SERVER_EXTENSION_MISSING) {
@@ -437,11 +315,9 @@ export class ComputeModel implements IComputeModel {
     }
   }
 
-  private readonly _settings: ServerConnection.ISettings;
-  private readonly _trans: TranslationBundle;
   private readonly _stream: IStream<Event.IManager, Event.Emission>;
   private readonly _lists: Record<
-    Exclude<IChanged['what'], 'questions' | 'spend'>,
+    ListName,
     Pick<RevisionedList<never>, 'expect' | 'fetchAgain' | 'dispose'>
   >;
   private readonly _signIn: SignInModel;
@@ -460,6 +336,7 @@ export class ComputeModel implements IComputeModel {
   private _kernels: IKernel[] = [];
   private _operations: IOperation[] = [];
   private _workspaces: IWorkspace[] = [];
+  private _spend: ISpend | null = null;
   /** Whose `_canCreate` is known. */
   private _creator = '';
   private _canCreate = false;

@@ -8,6 +8,7 @@ import { IFilesAlong } from './components/FilesChoice';
 import { IModulesThere } from './components/ModulesCheck';
 import { MoveSummary, startsMachine, WhileBusy } from './components/MoveSummary';
 import { IFolderChoices } from './folderchoices';
+import { h } from './jsx';
 import { IOpenedNotebook } from './opened';
 import { IComputeModel } from './tokens';
 import { nameOf } from './words';

@@ -143,7 +143,7 @@ export interface IOperationSaid {
 
 export function describeOperation(
   operation: IOperation,
-  model: Pick<IComputeModel, 'compute' | 'kernel'>,
+  model: Pick<IComputeModel, 'compute' | 'kernel' | 'isAskedHere'>,
   trans: TranslationBundle
 ): IOperationSaid {
   const compute = model.compute(operation.compute);
@@ -212,6 +212,10 @@ export function describeOperation(
         // Only the notice knows what has become of it: a stop elsewhere need not have released the machine.
         return fitted(notice, [], 'info');
       }
+      if (operation.kind === 'stop' && notice && !model.isAskedHere(operation.id)) {
+        // Nobody here asked for it: why, and where its notebooks are, is the news. It stays until it is read.
+        return sentences(notice, 'warning');
+      }
       if ((operation.kind === 'install' || operation.kind === 'sync') && notice) {
         return fitted(notice, [], 'success'); // which says what was installed, or copied
       }
@@ -264,4 +268,17 @@ function fitted(headline: string, rest: string[], type: Notification.TypeOptions
   return all.length <= LONGEST
     ? { message: all, type }
     : { message: headline, type, details: rest };
+}
+
+/** As many of the sentences as fit; all of them as details where that is not all. */
+function sentences(text: string, type: Notification.TypeOptions): IOperationSaid {
+  const [first, ...rest] = text.split(/(?<=[.!?]) (?=\S)/);
+  let message = first;
+  for (const sentence of rest) {
+    if (`${message} ${sentence}`.length > LONGEST) {
+      return { message, type, details: [text] };
+    }
+    message = `${message} ${sentence}`;
+  }
+  return { message, type };
 }

@@ -14,6 +14,7 @@ import { ICurrentNotebook } from './current';
 import { fileActions } from './files';
 import { Filters } from './filters';
 import { computeIcon } from './icons';
+import { h } from './jsx';
 import { addPlaces, newMenu, openMenu } from './menu';
 import { ISettings } from './settings';
 import { PrimaryAction } from './states';
@@ -27,7 +28,9 @@ const COMMAND_OF: Record<PrimaryAction, string> = {
   reconnect: CommandIDs.reconnect,
   resize: CommandIDs.resize,
   cpuSizes: CommandIDs.resize,
-  quota: ''
+  quota: '',
+  keep: CommandIDs.keepOn,
+  autoStop: CommandIDs.autoStop
 };
 
 /** What is behind a card's menu button, in this order, as far as it is possible now. */
@@ -38,6 +41,8 @@ const MENU = [
   CommandIDs.stop,
   CommandIDs.restart,
   CommandIDs.resize,
+  CommandIDs.keepOn,
+  CommandIDs.autoStop,
   CommandIDs.openTerminal,
   CommandIDs.copySSH
 ];
@@ -90,6 +95,7 @@ export class ComputePanel extends ReactWidget {
         model={model}
         notebook={current.notebook}
         defaultAction={settings.defaultAction}
+        keepHours={settings.keepOnHours}
         gauge={this._gauge()}
         filters={filters.value}
         onFilters={change => filters.set(change)}
@@ -203,7 +209,7 @@ export namespace ComputePanel {
     metrics: IMetricsModel | null;
     current: ICurrentNotebook;
     filters: Filters;
-    settings: Pick<ISettings, 'defaultAction' | 'changed'>;
+    settings: Pick<ISettings, 'defaultAction' | 'keepOnHours' | 'changed'>;
     commands: CommandRegistry;
     trans: TranslationBundle;
   }

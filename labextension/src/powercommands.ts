@@ -11,6 +11,9 @@ import { CommandIDs, COMPUTE_ARGS, ICommandTools } from './commands';
 import { resize } from './resize';
 import { ISettings } from './settings';
 
+/** Of those that are lost: more are read by nobody. */
+const MOST_FILES = 8;
+
 const ASK_ARG = {
   type: 'boolean',
   description: 'Whether to ask first also where no notebook runs there.'
@@ -30,7 +33,9 @@ export function addPowerCommands(
     ask: boolean
   ): Promise<boolean> => {
     const wanted = action === 'stop' ? settings.confirmStop : settings.confirmRestart;
-    if (action === 'start' || (compute.attached.length === 0 && !ask && !wanted)) {
+    const lost = action === 'stop' ? (compute.idle?.lost ?? []) : [];
+    const endsNothing = compute.attached.length === 0 && lost.length === 0;
+    if (action === 'start' || (endsNothing && !ask && !wanted)) {
       return true;
     }
     const label = action === 'stop' ? trans.__('Stop') : trans.__('Restart');
@@ -55,9 +60,13 @@ export function addPowerCommands(
       action === 'stop' && model.workspaces.some(w => w.compute === compute.id && w.state !== 'off')
         ? trans.__('Files that have changed there come back first.')
         : '';
+    const temporary =
+      lost.length > 0
+        ? trans.__('Lost with its temporary disk: %1.', lost.slice(0, MOST_FILES).join(', '))
+        : '';
     const answer = await showDialog({
       title: trans.__('%1 %2?', label, compute.name),
-      body: [notebooks, files].filter(Boolean).join(' '),
+      body: [notebooks, files, temporary].filter(Boolean).join(' '),
       buttons: [Dialog.cancelButton({ label: trans.__('Cancel') }), Dialog.warnButton({ label })]
     });
     return answer.button.accept;

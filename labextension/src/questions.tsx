@@ -8,6 +8,7 @@ import * as React from 'react';
 
 import { CHANGED_SCHEMA_ID, IChanged, IProblem, IQuestion, IQuestionList } from './api';
 import { Problem } from './components/Problem';
+import { h } from './jsx';
 import { RevisionedList } from './lists';
 import { watchForMissedEvents } from './reconnect';
 import { asProblem, NO_ANSWER, request, RequestError } from './request';

@@ -1,8 +1,8 @@
-/** Refusals of Azure's that lead somewhere: to another size, to more quota. Pure. */
+/** Refusals that lead somewhere: Azure's to another size or to more quota, ours to a budget. Pure. */
 import { IProblem } from './api';
 import { textParts } from './links';
 
-export type Refusal = 'noCapacity' | 'overQuota' | 'freeAccount';
+export type Refusal = 'noCapacity' | 'overQuota' | 'freeAccount' | 'overBudget';
 
 /** What Azure answers where it has no hardware of that size. */
 const NO_CAPACITY = new Set([
@@ -12,6 +12,9 @@ const NO_CAPACITY = new Set([
   'OverconstrainedZonalAllocationRequest',
   'SkuNotAvailable'
 ]);
+
+/** The server's own, where a budget is spent. */
+const OVER_BUDGET = 'BudgetExceeded';
 
 /** With the first of them Azure also means other things; then it does not speak of a quota. */
 const QUOTA = new Set(['OperationNotAllowed', 'QuotaExceeded']);
@@ -23,6 +26,9 @@ export const GETS_NO_GPU = 'gets no GPU sizes';
 export function refusalOf(problem: IProblem | null | undefined): Refusal | null {
   if (!problem) {
     return null;
+  }
+  if (problem.code === OVER_BUDGET) {
+    return 'overBudget';
   }
   const isQuota = QUOTA.has(problem.code) && /quota/i.test(problem.message);
   if ((isQuota || NO_CAPACITY.has(problem.code)) && problem.advice.includes(GETS_NO_GPU)) {

@@ -3,6 +3,7 @@ import { ServerConnection } from '@jupyterlab/services';
 import { TranslationBundle } from '@jupyterlab/translation';
 
 import { IProblem } from './api';
+import { clock } from './clock';
 
 /** The code of the problem that stands for "this server has no jupyter-dsvm". */
 export const SERVER_EXTENSION_MISSING = 'ServerExtensionMissing';
@@ -38,8 +39,10 @@ export async function request<T>(
   const url = URLExt.join(settings.baseUrl, 'jupyter-dsvm', path);
   let response: Response;
   let text: string;
+  const asked = Date.now();
   try {
     response = await ServerConnection.makeRequest(url, init, settings);
+    clock.learn(response.headers.get('Date'), Date.now() - asked);
     text = await response.text();
   } catch (reason) {
     throw new RequestError(

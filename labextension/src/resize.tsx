@@ -4,6 +4,7 @@ import * as React from 'react';
 
 import { ICompute, IProblem, ISizeOfferList } from './api';
 import { SizeChoice } from './components/SizeChoice';
+import { h } from './jsx';
 import { asProblem } from './request';
 import { ISubmitting, SubmittingDialog } from './submitting';
 import { IComputeModel } from './tokens';

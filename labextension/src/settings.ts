@@ -15,6 +15,10 @@ export interface ISettingValues {
   readonly confirmRestart: boolean;
   readonly statusBar: boolean;
   readonly memoryOffers: boolean;
+  /** Whether it is said when a machine that this page uses is stopped soon. */
+  readonly idleNotices: boolean;
+  /** For how long “Keep on” keeps a machine on. */
+  readonly keepOnHours: number;
   /** The panel's filters, in the panel's own form; it checks them itself. */
   readonly filters: ReadonlyPartialJSONObject;
 }
@@ -38,8 +42,13 @@ export const DEFAULTS: ISettingValues = {
   confirmRestart: false,
   statusBar: true,
   memoryOffers: true,
+  idleNotices: true,
+  keepOnHours: 1,
   filters: {}
 };
+
+/** As the schema says. */
+const MOST_HOURS = 24;
 
 type Loaded = Pick<ISettingRegistry.ISettings, 'composite' | 'set' | 'changed'>;
 
@@ -71,6 +80,14 @@ export class Settings implements ISettings {
 
   get memoryOffers(): boolean {
     return this._values.memoryOffers;
+  }
+
+  get idleNotices(): boolean {
+    return this._values.idleNotices;
+  }
+
+  get keepOnHours(): number {
+    return this._values.keepOnHours;
   }
 
   get filters(): ReadonlyPartialJSONObject {
@@ -113,7 +130,7 @@ export function checked(composite: ReadonlyPartialJSONObject): ISettingValues {
     const value = composite[name];
     return typeof value === 'boolean' ? value : fallback;
   };
-  const { defaultAction, filters } = composite;
+  const { defaultAction, filters, keepOnHours } = composite;
   return {
     defaultAction:
       defaultAction === 'start' || defaultAction === 'attach'
@@ -124,6 +141,11 @@ export function checked(composite: ReadonlyPartialJSONObject): ISettingValues {
     confirmRestart: flag('confirmRestart', DEFAULTS.confirmRestart),
     statusBar: flag('statusBar', DEFAULTS.statusBar),
     memoryOffers: flag('memoryOffers', DEFAULTS.memoryOffers),
+    idleNotices: flag('idleNotices', DEFAULTS.idleNotices),
+    keepOnHours:
+      typeof keepOnHours === 'number' && keepOnHours > 0 && keepOnHours <= MOST_HOURS
+        ? keepOnHours
+        : DEFAULTS.keepOnHours,
     filters: isObject(filters) ? filters : DEFAULTS.filters
   };
 }

@@ -8,22 +8,32 @@ import { TranslationBundle } from '@jupyterlab/translation';
 
 import { canResize } from './actions';
 import { ICompute, IKernel, IOperation } from './api';
+import { idleOf, isStoppedSoon, soonText } from './idlewords';
 import { quotaOf, quotaPage, Refusal, refusalOf } from './refusals';
 import { DefaultAction } from './settings';
+import { onDetail, onText, passingText, resizeText, stillBilled, stoppedText } from './statewords';
 import {
   aboutText,
   agoText,
   clockText,
   operationText,
   powerText,
-  priceText,
   shortSizeName,
   Tone
 } from './words';
 
 /** The one button of a card. `attach` starts the machine first where it is off; `quota` is a page of Azure's. */
 export type PrimaryAction =
-  'attach' | 'detach' | 'start' | 'release' | 'reconnect' | 'resize' | 'cpuSizes' | 'quota';
+  | 'attach'
+  | 'detach'
+  | 'start'
+  | 'release'
+  | 'reconnect'
+  | 'resize'
+  | 'cpuSizes'
+  | 'quota'
+  | 'keep'
+  | 'autoStop';
 
 export type StateName =
   | 'resizing'
@@ -31,7 +41,9 @@ export type StateName =
   | 'ended'
   | 'unreachable'
   | 'connecting'
+  | 'idleSoon'
   | 'attached'
+  | 'overBudget'
   | 'freeAccount'
   | 'overQuota'
   | 'noCapacity'
@@ -70,6 +82,8 @@ export interface IComputeState {
   text: string;
   /** What is shown in place of it at a moment (milliseconds since 1970), where that goes with the time. */
   shown?: (now: number) => string;
+  /** What can be read beside the text and is not announced. */
+  detail: string;
   /** Words of the text that matter most. */
   strong?: string;
   primary: PrimaryAction | null;
@@ -87,7 +101,9 @@ interface IRow {
   tone: Answer<Tone>;
   text: (situation: ISituation, trans: TranslationBundle) => string;
   primary: Answer<PrimaryAction | null>;
-  shown?: (situation: ISituation, trans: TranslationBundle, now: number) => string;
+  /** Null where nothing goes with the time. */
+  shown?: (situation: ISituation, trans: TranslationBundle, now: number) => string | null;
+  detail?: (situation: ISituation, trans: TranslationBundle) => string;
   strong?: (trans: TranslationBundle) => string;
   link?: (situation: ISituation) => string | null;
 }
@@ -117,8 +133,6 @@ const refusal = ({ compute, failed }: ISituation): Refusal | null =>
 
 const isForbidden = ({ failed }: ISituation): boolean =>
   failed?.error?.code === 'AuthorizationFailed';
-
-const stillBilled = (trans: TranslationBundle): string => trans.__('still billed');
 
 export const STATES: readonly IRow[] = [
   {
@@ -170,11 +184,35 @@ export const STATES: readonly IRow[] = [
     primary: wayBack
   },
   {
+    // Before what runs there: once it is off, nothing does.
+    name: 'idleSoon',
+    applies: s => isStoppedSoon(idleOf(s.compute)),
+    tone: 'warn',
+    text: ({ compute }, trans) => soonText(compute.idle!, trans),
+    shown: ({ compute }, trans, now) => soonText(compute.idle!, trans, now),
+    strong: stillBilled,
+    primary: ({ compute: { idle }, failed }) =>
+      idle!.state === 'stop' && failed?.kind === 'stop'
+        ? 'release'
+        : idle!.hard
+          ? 'autoStop'
+          : 'keep'
+  },
+  {
     name: 'attached',
     applies: isHere,
     tone: 'on',
-    text: runningText,
+    text: ({ compute }, trans) => onText(compute, trans),
+    shown: ({ compute }, trans, now) => passingText(compute, trans, now),
+    detail: ({ compute }, trans) => onDetail(compute, trans),
     primary: wayBack
+  },
+  {
+    name: 'overBudget',
+    applies: s => refusal(s) === 'overBudget',
+    tone: 'warn',
+    text: (_, trans) => trans.__('Off, and not started: a budget is spent.'),
+    primary: null
   },
   {
     name: 'freeAccount',
@@ -247,7 +285,9 @@ export const STATES: readonly IRow[] = [
     name: 'running',
     applies: s => s.compute.power_state === 'running',
     tone: 'on',
-    text: runningText,
+    text: ({ compute }, trans) => onText(compute, trans),
+    shown: ({ compute }, trans, now) => passingText(compute, trans, now),
+    detail: ({ compute }, trans) => onDetail(compute, trans),
     primary: s => (isMovable(s) ? 'attach' : null)
   },
   {
@@ -293,107 +333,22 @@ export const STATES: readonly IRow[] = [
 /** The state of a card and its one button. */
 export function computeState(situation: ISituation, trans: TranslationBundle): IComputeState {
   const row = STATES.find(({ applies }) => applies(situation))!;
-  const { shown } = row;
+  const passing = (now: number): string | null => row.shown?.(situation, trans, now) ?? null;
   return {
     name: row.name,
     tone: answer(row.tone, situation),
     text: row.text(situation, trans),
-    shown: shown && (now => shown(situation, trans, now)),
+    shown: passing(0) === null ? undefined : now => passing(now) ?? '',
+    detail: row.detail?.(situation, trans) ?? '',
     strong: row.strong?.(trans),
     primary: answer(row.primary, situation),
     link: row.link?.(situation) ?? undefined,
     explains:
-      row.name === refusal(situation) || (row.name === 'notAllowed' && isForbidden(situation))
+      (row.name === refusal(situation) && row.name !== 'overBudget') ||
+      (row.name === 'notAllowed' && isForbidden(situation))
   };
 }
 
 function answer<T>(given: Answer<T>, situation: ISituation): T {
   return typeof given === 'function' ? (given as (situation: ISituation) => T)(situation) : given;
-}
-
-/** “Running analysis.ipynb and 2 more.”; the rest is for whoever asks. */
-function runningText({ compute }: ISituation, trans: TranslationBundle): string {
-  const names = compute.attached.map(path => path.split('/').pop() ?? path);
-  switch (names.length) {
-    case 0:
-      return trans.__('On. Nothing attached.');
-    case 1:
-      return trans.__('Running %1.', names[0]);
-    case 2:
-      return trans.__('Running %1 and %2.', names[0], names[1]);
-    default:
-      return trans.__('Running %1 and %2 more.', names[0], names.length - 1);
-  }
-}
-
-function stoppedText({ price }: ICompute, trans: TranslationBundle): string {
-  return price
-    ? trans.__('Off, but %1 %2.', stillBilled(trans), priceText(price, trans))
-    : trans.__('Off, but %1.', stillBilled(trans));
-}
-
-/** What is done, and what becomes of the notebooks there: the server brings them back when the machine is released. */
-function resizeText(
-  operation: IOperation,
-  { attached }: ICompute,
-  trans: TranslationBundle
-): string {
-  const step = operationText(operation, trans);
-  return attached.length > 0
-    ? trans._n(
-        '%2 One notebook goes back to the free tier.',
-        '%2 %1 notebooks go back to the free tier.',
-        attached.length,
-        step
-      )
-    : step;
-}
-
-/** How long operations like this one took here before, in seconds; undefined where none is known. */
-export function usualSeconds(
-  operations: readonly IOperation[],
-  operation: IOperation
-): number | undefined {
-  const steps = stepNames(operation);
-  const alike = operations.filter(
-    o => o.state === 'done' && !o.elsewhere && o.kind === operation.kind && stepNames(o) === steps
-  );
-  const same = alike.filter(o => o.compute === operation.compute);
-  const seconds = (same.length > 0 ? same : alike)
-    .map(o => (Date.parse(o.ended ?? '') - Date.parse(o.started)) / 1000)
-    .filter(s => Number.isFinite(s) && s >= 1)
-    .sort((a, b) => a - b);
-  return seconds.length > 0 ? seconds[Math.floor(seconds.length / 2)] : undefined;
-}
-
-function stepNames({ steps }: IOperation): string {
-  return steps.map(({ name }) => name).join();
-}
-
-/** The label of a card's button. */
-export function primaryLabel(
-  action: PrimaryAction,
-  compute: ICompute,
-  trans: TranslationBundle
-): string {
-  switch (action) {
-    case 'attach':
-      return compute.power_state === 'deallocated'
-        ? trans.__('Start and attach')
-        : trans.__('Attach this notebook');
-    case 'detach':
-      return trans.__('Return to free tier');
-    case 'start':
-      return trans.__('Start');
-    case 'release':
-      return trans.__('Release');
-    case 'reconnect':
-      return trans.__('Reconnect now');
-    case 'resize':
-      return trans.__('Try another size');
-    case 'cpuSizes':
-      return trans.__('Show CPU sizes');
-    case 'quota':
-      return trans.__('Request quota');
-  }
 }

@@ -5,34 +5,49 @@ import { IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 import * as React from 'react';
 
-import { FREE, ICompute, IKernel, IMetrics, IUsage } from './api';
+import { FREE, ICompute, IKernel, IMetrics, ISpend, IUsage } from './api';
+import { chipText, dotted, IChipText } from './chipwords';
+import { Passing } from './clock';
 import { CommandIDs } from './commands';
 import { ToneIcon } from './components/ToneIcon';
 import { ICurrentNotebook } from './current';
+import { canKeep, idleOf, isStoppedSoon, keepLabel, shortCountdown } from './idlewords';
+import { h } from './jsx';
 import { ISettings } from './settings';
+import { todayText } from './spendwords';
 import { IComputeModel, IMetricsModel } from './tokens';
-import { chipText, IChipText, memoryText, nameOf, priceText } from './words';
+import { memoryText, nameOf, priceText } from './words';
 
 /**
- * `gpu-t4 · GPU 61 % · ~$0.53/h`, `cpu-vm · 6.5 of 28 GB · ~$0.23/h`, `Free tier · 2.9 of 4 GB`. What is not known is left
- * out. While the notebook moves, or its kernel is out of reach, it is the chip's text.
+ * `gpu-t4 · GPU 61 % · ~$1.12 today · stops in 18 min`, `cpu-vm · 6.5 of 28 GB · ~$0.23/h`, `Free tier · 2.9 of 4 GB`. What is
+ * not known is left out; the price per hour is said where nothing is known of what was spent. While the notebook moves, its
+ * kernel is out of reach or its machine stops soon, it is the chip's text.
+ *
+ * @param now by the server's clock, in milliseconds
  */
 export function statusText(
   kernel: IKernel,
   compute: ICompute | undefined,
   metrics: IMetrics | undefined,
+  spend: ISpend | null,
   moving: Parameters<typeof chipText>[2],
+  now: number,
   trans: TranslationBundle
 ): IChipText {
-  const chip = chipText(kernel, compute, moving, trans);
+  const chip = chipText(kernel, compute, moving, now, trans);
   if (chip.tone !== 'on') {
     return chip;
   }
-  const parts = [nameOf(compute, kernel.compute, trans), useText(metrics, trans)];
-  if (compute?.price) {
-    parts.push(priceText(compute.price, trans));
-  }
-  return { tone: 'on', text: parts.filter(Boolean).join(' · ') };
+  const price = compute?.price ? priceText(compute.price, trans) : '';
+  return {
+    tone: 'on',
+    text: dotted(
+      nameOf(compute, kernel.compute, trans),
+      useText(metrics, trans),
+      todayText(spend, now, trans) || price,
+      shortCountdown(idleOf(compute), now, trans).text
+    )
+  };
 }
 
 /** Of the GPUs together where there are any, otherwise of the memory. */
@@ -99,21 +114,40 @@ export class ComputeStatus extends ReactWidget {
   }
 
   protected render(): React.ReactElement | null {
-    const { trans, commands } = this._options;
-    const said = this._said();
-    if (!said) {
-      return null;
-    }
+    const { model } = this._options;
+    const isPassing = !!idleOf(this._compute)?.stops_at || !!model.spend?.per_hour;
+    return this.isActive ? (
+      <Passing isNeeded={isPassing}>{now => this._renderAt(now)}</Passing>
+    ) : null;
+  }
+
+  private _renderAt(now: number): React.ReactElement | null {
+    const { trans, commands, settings } = this._options;
+    const said = this._said(now);
+    const compute = this._compute;
+    const idle = idleOf(compute);
     return (
-      <button
-        className="jp-Dsvm-statusButton"
-        data-tone={said.tone}
-        title={trans.__('This notebook runs on: %1. Click to open Compute.', said.text)}
-        onClick={() => void commands.execute(CommandIDs.open)}
-      >
-        <ToneIcon tone={said.tone} />
-        <span>{said.text}</span>
-      </button>
+      said && (
+        <>
+          <button
+            className="jp-Dsvm-statusButton"
+            data-tone={said.tone}
+            title={trans.__('This notebook runs on: %1. Click to open Compute.', said.text)}
+            onClick={() => void commands.execute(CommandIDs.open)}
+          >
+            <ToneIcon tone={said.tone} />
+            <span>{said.text}</span>
+          </button>
+          {compute && isStoppedSoon(idle) && canKeep(idle) && (
+            <button
+              className="jp-Dsvm-statusButton jp-mod-keep"
+              onClick={() => void commands.execute(CommandIDs.keepOn, { compute: compute.id })}
+            >
+              {keepLabel(settings.keepOnHours, trans)}
+            </button>
+          )}
+        </>
+      )
     );
   }
 
@@ -122,7 +156,11 @@ export class ComputeStatus extends ReactWidget {
     return model.status === 'ready' ? model.kernel(current.notebook?.kernelId ?? null) : undefined;
   }
 
-  private _said(): IChipText | null {
+  private get _compute(): ICompute | undefined {
+    return this._options.model.compute(this._kernel?.compute ?? null);
+  }
+
+  private _said(now: number): IChipText | null {
     const { model, metrics, trans } = this._options;
     const kernel = this._kernel;
     if (!kernel || !this.isActive) {
@@ -130,7 +168,8 @@ export class ComputeStatus extends ReactWidget {
     }
     const moving = { operation: model.moving(kernel.id), target: model.compute(kernel.moving_to) };
     const figures = metrics?.metrics(kernel.compute);
-    return statusText(kernel, model.compute(kernel.compute), figures, moving, trans);
+    const compute = model.compute(kernel.compute);
+    return statusText(kernel, compute, figures, model.spend, moving, now, trans);
   }
 
   private _onMetrics(_: IMetricsModel, compute: string): void {

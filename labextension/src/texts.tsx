@@ -2,6 +2,7 @@ import { Dialog, ReactWidget, showDialog } from '@jupyterlab/apputils';
 import * as React from 'react';
 
 import { Linked } from './components/Linked';
+import { h } from './jsx';
 
 /** Show texts of the server, each a paragraph. Pages of Microsoft's in them can be clicked. */
 export async function showTexts(title: string, texts: readonly string[]): Promise<void> {

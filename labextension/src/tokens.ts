@@ -6,6 +6,8 @@ import {
   ComputeAction,
   ICompute,
   ICreation,
+  IIdleRequest,
+  IIdleStop,
   IInstallRequest,
   IKernel,
   IKernelspec,
@@ -20,6 +22,7 @@ import {
   IResizeRequest,
   ISignIn,
   ISizeOfferList,
+  ISpend,
   ISSHCommand,
   ISyncRequest,
   ITerminal,
@@ -103,6 +106,8 @@ export interface IComputeModel extends IDisposable {
   readonly operations: readonly IOperation[];
   /** Folders whose files are on a machine too. */
   readonly workspaces: readonly IWorkspace[];
+  /** What machines have cost; null where the server does not say. */
+  readonly spend: ISpend | null;
 
   readonly signIn: ISignInModel;
   /** Whether who is signed in may have machines made. */
@@ -153,6 +158,8 @@ export interface IComputeModel extends IDisposable {
   reconnect(kernel: string): Promise<void>;
   /** With `release`, a machine whose start is no longer waited for is turned off again. */
   cancel(operation: string, release?: boolean): Promise<void>;
+  /** Have a machine kept on for a while, or say when it is stopped by itself. */
+  setIdle(compute: string, request: IIdleRequest): Promise<IIdleStop>;
   /** The sizes that a machine could have. */
   sizes(compute: string): Promise<ISizeOfferList>;
   resize(compute: string, request: IResizeRequest): Promise<IOperation>;

@@ -3,26 +3,10 @@
  */
 import { TranslationBundle } from '@jupyterlab/translation';
 
-import {
-  FREE,
-  ICompute,
-  IKernel,
-  IOperation,
-  IPrice,
-  ISignIn,
-  ISize,
-  IStep,
-  SignInMethod
-} from './api';
+import { FREE, ICompute, IOperation, IPrice, ISignIn, ISize, IStep, SignInMethod } from './api';
 
 /** What a state looks like: an icon and a colour, always beside words. */
 export type Tone = 'on' | 'busy' | 'off' | 'warn' | 'gone';
-
-/** Where a notebook runs, in the words of the toolbar. */
-export interface IChipText {
-  tone: Tone;
-  text: string;
-}
 
 /** “4 CPU · 28 GB · 1 × T4”; what is not known is left out. */
 export function sizeText(size: ISize | null, trans: TranslationBundle): string {
@@ -63,15 +47,20 @@ export function shortSizeName(name: string): string {
 
 /** “~$0.53/h”; an estimate, hence the tilde. */
 export function priceText(price: IPrice, trans: TranslationBundle): string {
-  let amount: string;
+  return trans.__('~%1/h', amountText(price.amount, price.currency));
+}
+
+/** “$0.53”. */
+export function amountText(amount: number, currency: string, isWhole = false): string {
   try {
-    amount = new Intl.NumberFormat('en-US', { style: 'currency', currency: price.currency }).format(
-      price.amount
-    );
+    return new Intl.NumberFormat('en-US', {
+      style: 'currency',
+      currency,
+      ...(isWhole && { minimumFractionDigits: 0, maximumFractionDigits: 0 })
+    }).format(amount);
   } catch {
-    amount = `${price.amount} ${price.currency}`;
+    return `${isWhole ? Math.round(amount) : amount} ${currency}`;
   }
-  return trans.__('~%1/h', amount);
 }
 
 /** “1 min 52 s” between two moments of the server. */
@@ -230,50 +219,6 @@ export function shortState(
   }
 }
 
-/**
- * The toolbar's text: `Free tier · 4 GB`, `gpu-vm · starting 2 of 4`, `gpu-vm · T4 · ~$0.53/h`, `gpu-vm · reconnecting`.
- *
- * @param compute where the kernel runs; undefined when the machine is no longer listed
- * @param moving the operation that moves it, and `target` where to
- */
-export function chipText(
-  kernel: IKernel,
-  compute: ICompute | undefined,
-  moving: { operation?: IOperation; target?: ICompute } | undefined,
-  trans: TranslationBundle
-): IChipText {
-  if (moving?.operation && kernel.moving_to !== null) {
-    const at = currentStep(moving.operation);
-    const verb = at?.step.name === 'start' ? trans.__('starting') : trans.__('moving');
-    return {
-      tone: 'busy',
-      text: chip(
-        nameOf(moving.target, kernel.moving_to, trans),
-        at ? trans.__('%1 %2 of %3', verb, at.number, at.of) : verb
-      )
-    };
-  }
-  const name = nameOf(compute, kernel.compute, trans);
-  switch (kernel.link.state) {
-    case 'gone':
-      return { tone: 'gone', text: chip(name, trans.__('gone')) };
-    case 'reconnecting':
-      return { tone: 'warn', text: chip(name, trans.__('reconnecting')) };
-    case 'connecting':
-      return { tone: 'warn', text: chip(name, trans.__('connecting')) };
-    default: {
-      const { gpu_model, memory_gib } = compute?.size ?? { gpu_model: null, memory_gib: null };
-      const memory = memory_gib ? memoryText(memory_gib, trans) : '';
-      const price = compute?.price ? priceText(compute.price, trans) : '';
-      return { tone: 'on', text: chip(name, gpu_model ? gpuText(gpu_model) : memory, price) };
-    }
-  }
-}
-
-function chip(...parts: string[]): string {
-  return parts.filter(Boolean).join(' · ');
-}
-
 /** “Signed in as **ada@example.com** with the Azure CLI.”, in three parts around the account. */
 export function signedInParts(
   status: ISignIn,
@@ -286,7 +231,8 @@ export function signedInParts(
     environment: trans.__('with AZURE_CLIENT_ID of the environment'),
     workload_identity: trans.__('with workload identity'),
     managed_identity: trans.__('with the machine’s managed identity'),
-    azure_cli: trans.__('with the Azure CLI')
+    azure_cli: trans.__('with the Azure CLI'),
+    hub: trans.__('as on the hub')
   };
   const way = status.method ? ways[status.method] : '';
   const account = status.account ?? '';

@@ -3,3 +3,4 @@ import './status.css';
 import './gauge.css';
 import './files.css';
 import './advice.css';
+import './idle.css';

@@ -30,6 +30,8 @@ PATIENCE = 60.0
 READS = {"GET", "HEAD"}
 QUESTIONS = ("Microsoft.ResourceGraph/resources",)
 """What of a POST's address says that it only asks."""
+SCHEDULES = "/providers/Microsoft.DevTestLab/schedules/"
+"""The dead man's switch, which is set behind everybody's back (``test_idle_stops``)."""
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +115,11 @@ def nonce(emulator: Emulator, name: str) -> str:
 
 
 def writes(emulator: Emulator, since: int = 0) -> list[str]:
-    """What Azure was asked to change after the first ``since`` exchanges: method and address."""
+    """What Azure was asked to change after the first ``since`` exchanges, besides the dead man's switch: method and address."""
     return [
         f"{r['method']} {r['url']}"
         for r in (exchange["request"] for exchange in emulator.traffic[since:])
-        if r["method"] not in READS and not any(question in r["url"] for question in QUESTIONS)
+        if r["method"] not in READS and not any(part in r["url"] for part in (*QUESTIONS, SCHEDULES))
     ]
 
 
@@ -155,8 +157,8 @@ def moved(notebook: Notebook, compute: str, kernelspec: str | None = None) -> Op
     return ended.result(PATIENCE)
 
 
-def assert_moved(notebook: Notebook, compute: str) -> Operation:
-    operation = moved(notebook, compute)
+def assert_moved(notebook: Notebook, compute: str, kernelspec: str | None = None) -> Operation:
+    operation = moved(notebook, compute, kernelspec)
     assert operation.state is OperationState.DONE, operation.error
     return operation
 

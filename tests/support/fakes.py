@@ -415,7 +415,10 @@ class FakeConnections:
     def wait_for_boot(self, compute: Compute, cancel: Cancel) -> str:
         return ""
 
-    def ask(self, compute_id: str, operation: str) -> Future[Any] | None:
+    def is_coming_back(self, compute_id: str) -> bool:
+        return False
+
+    def ask(self, compute_id: str, operation: str, **arguments: Any) -> Future[Any] | None:
         self.asked.append((compute_id, operation))
         return self.answers.get(compute_id)
 

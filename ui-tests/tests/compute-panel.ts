@@ -1,5 +1,5 @@
 /** The sidebar “Compute”, as a person uses it. */
-import { Locator, Page } from '@playwright/test';
+import { expect, Locator, Page } from '@playwright/test';
 
 import { PANEL } from './accessibility';
 
@@ -90,6 +90,14 @@ export class ComputePanel {
   /** The code that is to be entered. */
   async code(): Promise<string> {
     return (await this.signIn.locator('.jp-Dsvm-code').innerText()).trim();
+  }
+
+  /**
+   * JupyterLab has begun, where no notebook is opened. Its launcher takes the focus when it comes, whoever has it by then, and on
+   * a slow server that is after a test has begun to use the panel: to be waited for before the focus is asked about.
+   */
+  async launched(): Promise<void> {
+    await expect(this.page.locator('.jp-Launcher')).toBeFocused();
   }
 
   /** Show it in JupyterLab, which may have opened it by itself as it was before. */

@@ -11,6 +11,9 @@ import { MANY } from './scenarios';
 
 const BUNDLE = path.join(ROOT, 'jupyter_dsvm', 'labextension', 'static');
 
+/** Bytes: what the extension's scripts may be together, before anybody compresses them. */
+const LARGEST = 200_000;
+
 /** Cards in the page at a time: some screens of them. */
 const MOST_CARDS = 60;
 
@@ -67,6 +70,8 @@ test('three hundred machines', async ({ page, startEmulator, startServer }, test
     `${(filled - ready).toFixed(0)} ms after that; the extension's scripts are ${(bytes / 1000).toFixed(0)} kB.`;
   console.log(said);
   await testInfo.attach('times', { body: said, contentType: 'text/plain' });
+
+  expect(bytes).toBeLessThanOrEqual(LARGEST);
 
   expect(await compute.cards.count()).toBeLessThanOrEqual(MOST_CARDS);
   expect(await faults(page, PANEL)).toEqual([]);

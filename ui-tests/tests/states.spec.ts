@@ -240,6 +240,7 @@ test('not set up, signing in, signed out', async ({ page, signInEmulator, startS
   const server = await startServer(signInEmulator);
   await page.goto(server.address('lab'));
   const compute = new ComputePanel(page);
+  await compute.launched();
   await compute.open();
   await test.step('not set up', async () => {
     await expect(compute.signIn.getByRole('status')).toHaveText(SAID.notSetUp);

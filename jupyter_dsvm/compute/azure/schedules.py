@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -78,6 +78,8 @@ class SafetyStop:
     """False: it comes at that time, and nothing can be done about it any more."""
     error: DSVMError | None = None
     """Why there is none; what to do is in its advice."""
+    left: timedelta | None = field(default=None, compare=False)
+    """From Azure's present time to ``at``: this server's clock may be wrong."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,10 @@ def _ours(at: datetime) -> SafetyStop:
 def _frozen(at: datetime) -> SafetyStop:
     text = f"Azure stops it at {at:%H:%M} UTC: that is too near to be moved. Save what you need."
     return SafetyStop(Kind.OURS, text, at, averted=False)
+
+
+def _with_time(result: SafetyStop, now: datetime) -> SafetyStop:
+    return replace(result, left=result.at - now) if result.at is not None else result
 
 
 def _none(why: str, error: DSVMError | None = None) -> SafetyStop:
@@ -322,15 +328,18 @@ class Schedules:
                 code="AuthorizationFailed",
             )
 
-    def keep(self, use: Use, until: datetime | None = None) -> SafetyStop:
-        """Bring it to where the rules want it, and read it back. What fails is in the result, as "No safety stop"."""
+    def keep(self, use: Use, until: datetime | None = None, least: timedelta | None = None) -> SafetyStop:
+        """Bring it to where the rules want it, and read it back. What fails is in the result, as "No safety stop". ``least``: how
+        long the user wants it kept on from now, which ``until`` says as a moment."""
         try:
             found, now = self.read()
+            if least is not None:
+                until = max(until or now, now + least)
             decided = plan(found, now, use, self.vm, ahead=self._ahead, until=until)
             if decided.write is Write.NOTHING or decided.at is None:
-                return decided.result
+                return _with_time(decided.result, now)
             self._write(decided, dict(found.tags) if found is not None else {})
-            return self._confirmed(decided, use)
+            return _with_time(self._confirmed(decided, use), now)
         except DSVMError as error:
             return _none(error.message, error)
 

@@ -1,10 +1,10 @@
 import { nullTranslator } from '@jupyterlab/translation';
 import { act } from 'react';
-import * as React from 'react';
 import { createRoot, Root } from 'react-dom/client';
 
 import { IAdvice, IFit } from '../api';
 import { AdviceLine, warningOf } from '../components/AdviceLine';
+import { h } from '../jsx';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');

@@ -176,6 +176,17 @@ describe('the types of the REST API', () => {
       'signed_in',
       'failed'
     ]);
+    expect(schemas.IdleStop.properties.state.enum).toEqual([
+      'never',
+      'busy',
+      'kept',
+      'idle',
+      'stops_soon',
+      'stop'
+    ]);
+    expect(schemas.SafetyStop.properties.kind.enum).toEqual(['ours', 'theirs', 'none']);
+    expect(schemas.Budget.properties.state.enum).toEqual(['ok', 'warning', 'exceeded']);
+    expect(schemas.Budget.properties.period.enum).toEqual(['day', 'month']);
     expect(schemas.Operation.properties.state.enum).toEqual([
       'running',
       'done',
@@ -238,7 +249,8 @@ describe('the types of the REST API', () => {
       'operations',
       'signin',
       'questions',
-      'workspaces'
+      'workspaces',
+      'spend'
     ] as const) {
       const event: IChanged = { what, id: fixtures.gpu.id, revision: 3 };
       // `version` and `personal-data` are Jupyter's own words; only the data is checked here.

@@ -4,6 +4,8 @@ import {
   ComputeAction,
   ICompute,
   ICreation,
+  IIdleRequest,
+  IIdleStop,
   IInstallRequest,
   IKernel,
   IKernelspec,
@@ -17,6 +19,7 @@ import {
   IResizeRequest,
   ISignIn,
   ISizeOfferList,
+  ISpend,
   ISSHCommand,
   ISyncRequest,
   ITerminal,
@@ -73,6 +76,7 @@ export class FakeModel implements IComputeModel {
   kernels: IKernel[] = [fixtures.kernel];
   operations: IOperation[] = [];
   workspaces: IWorkspace[] = [];
+  spend: ISpend | null = null;
   isDisposed = false;
   readonly done: unknown[][] = [];
   readonly signIn = new FakeSignIn(this.done);
@@ -200,6 +204,11 @@ export class FakeModel implements IComputeModel {
 
   async cancel(operation: string, release = false): Promise<void> {
     this.done.push(['cancel', operation, release]);
+  }
+
+  async setIdle(compute: string, request: IIdleRequest): Promise<IIdleStop> {
+    this.done.push(['idle', compute, request]);
+    return this.refusal ? Promise.reject(this.refusal) : fixtures.idleStop;
   }
 
   async sizes(_: string): Promise<ISizeOfferList> {

@@ -13,6 +13,7 @@ export class FakeServer {
     this.answers.set('GET kernels', { body: fixtures.kernelList });
     this.answers.set('GET operations', { body: fixtures.operationList });
     this.answers.set('GET workspaces', { body: { revision: 1, workspaces: [] } });
+    this.answers.set('GET spend', { body: fixtures.spend });
     this.answers.set('GET signin', { body: fixtures.signedIn });
     this.answers.set('GET creation', { body: { ...fixtures.creation, allowed: false } });
   }

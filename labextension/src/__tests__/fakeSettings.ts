@@ -11,6 +11,8 @@ export class FakeSettings implements ISettings {
   confirmRestart = DEFAULTS.confirmRestart;
   statusBar = DEFAULTS.statusBar;
   memoryOffers = DEFAULTS.memoryOffers;
+  idleNotices = DEFAULTS.idleNotices;
+  keepOnHours = DEFAULTS.keepOnHours;
   filters = DEFAULTS.filters;
   readonly changed = new Signal<this, void>(this);
 

@@ -5,6 +5,7 @@ import * as React from 'react';
 import { ICompute } from '../api';
 import { FilterBar } from '../components/FilterBar';
 import { DEFAULT_FILTERS, IFilters, matching } from '../filters';
+import { h } from '../jsx';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');

@@ -7,6 +7,7 @@ import {
   IConflictRequest,
   ICreation,
   IFetchRequest,
+  IIdleRequest,
   IIdleStop,
   IInstallRequest,
   IKernel,
@@ -77,6 +78,12 @@ export const idleStop: IIdleStop = {
   }
 };
 
+export const idleRequest: IIdleRequest = {
+  keep_seconds: 3600,
+  idle_minutes: null,
+  hard_limit_hours: 8
+};
+
 export const spend: ISpend = {
   revision: 3,
   as_of: '2026-11-28T12:00:00.000Z',
@@ -96,7 +103,8 @@ export const spend: ISpend = {
       refuses: true
     }
   ],
-  unpriced: []
+  unpriced: [],
+  unseen: []
 };
 
 export const gpu: ICompute = {

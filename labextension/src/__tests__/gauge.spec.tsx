@@ -1,12 +1,12 @@
 import { nullTranslator } from '@jupyterlab/translation';
 import { Signal } from '@lumino/signaling';
 import { act, cleanup, render, screen } from '@testing-library/react';
-import * as React from 'react';
 
 import { IGPUUse, IMetrics } from '../api';
 import { Gauges } from '../components/Gauge';
 import { WatchedGauges } from '../components/WatchedGauges';
 import { gaugesOf, levelOf, together, usageText } from '../gauges';
+import { h } from '../jsx';
 import { FakeMetrics } from './fakeMetrics';
 import * as fixtures from './fixtures';
 

@@ -2,6 +2,7 @@ import { cleanup, render, screen } from '@testing-library/react';
 import * as React from 'react';
 
 import { useKeptFocus } from '../components/keptFocus';
+import { h } from '../jsx';
 
 /** What is shown in the region; null: there is no region. */
 type Show = React.ReactNode | null;

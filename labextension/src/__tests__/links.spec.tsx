@@ -1,7 +1,7 @@
 import { cleanup, render, screen } from '@testing-library/react';
-import * as React from 'react';
 
 import { Linked } from '../components/Linked';
+import { h } from '../jsx';
 import { textParts, trusted } from '../links';
 
 afterEach(cleanup);

@@ -4,6 +4,7 @@ import * as React from 'react';
 import { ICompute } from '../api';
 import { IPlacement } from '../components/Card';
 import { ALL_SHOWN, MachineList } from '../components/MachineList';
+import { h } from '../jsx';
 import * as fixtures from './fixtures';
 
 const machines = (count: number): ICompute[] =>

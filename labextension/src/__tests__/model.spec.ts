@@ -38,6 +38,7 @@ describe('ComputeModel', () => {
       'GET kernels',
       'GET operations',
       'GET signin',
+      'GET spend',
       'GET workspaces'
     ]);
     expect(model.status).toBe('ready');
@@ -50,7 +51,7 @@ describe('ComputeModel', () => {
       'lab'
     ]);
     await settle(100);
-    expect(server.asked).toHaveLength(6);
+    expect(server.asked).toHaveLength(7);
   });
 
   it('fetches a list again when an event names a newer revision of it, and only that list', async () => {
@@ -79,7 +80,7 @@ describe('ComputeModel', () => {
     server.emit({ what: 'computes', revision: 9 }, 'https://events.jupyter.org/somebody/else');
     server.emit({ what: 'nonsense' as 'computes', revision: 9 });
     await settle();
-    expect(server.asked).toHaveLength(6);
+    expect(server.asked).toHaveLength(7);
   });
 
   it('turns a burst of events during a fetch into one more fetch', async () => {
@@ -359,12 +360,38 @@ describe('ComputeModel', () => {
     }
   });
 
+  it('knows what was spent, and does without where the server does not say', async () => {
+    server.answers.delete('GET spend');
+    await start();
+    expect([model.status, model.error, model.spend]).toEqual(['ready', null, null]);
+    server.answers.set('GET spend', { body: fixtures.spend });
+    server.emit({ what: 'spend', revision: fixtures.spend.revision });
+    await settle();
+    expect(model.spend).toEqual(fixtures.spend);
+    expect(server.count('GET computes')).toBe(1);
+  });
+
+  it('has a machine kept on, and shows at once that it is', async () => {
+    const kept = { ...fixtures.idleStop, state: 'kept' as const, stops_at: null };
+    await start();
+    server.answers.set(`PUT computes/${encodeURIComponent(fixtures.cpu.id)}/idle`, { body: kept });
+    let changes = 0;
+    model.stateChanged.connect(() => changes++);
+    const asked = model.setIdle(fixtures.cpu.id, fixtures.idleRequest);
+    expect(await asked).toEqual(kept);
+    expect(model.compute(fixtures.cpu.id)?.idle).toEqual(kept);
+    expect(changes).toBe(1);
+    expect(server.bodies).toEqual([fixtures.idleRequest]);
+    await settle();
+    expect(server.count('GET computes')).toBe(2); // the server's list is the truth
+  });
+
   it('asks nothing any more once it is disposed', async () => {
     await start();
     model.dispose();
     server.emit({ what: 'computes', revision: 2 });
     model.resync();
     await settle();
-    expect(server.asked).toHaveLength(6);
+    expect(server.asked).toHaveLength(7);
   });
 });

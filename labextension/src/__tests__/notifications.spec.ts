@@ -137,6 +137,42 @@ describe('notifications of operations', () => {
     );
   });
 
+  describe('of a stop that nobody asked for in this page', () => {
+    const stop: IOperation = {
+      ...done,
+      kind: 'stop',
+      kernel: null,
+      notice:
+        'gpu-vm was stopped after 30 idle minutes. analysis.ipynb is back on the free tier; its variables are lost.'
+    };
+
+    it('say why, and where the notebooks are, until it is read', () => {
+      start();
+      model.set({ operations: [stop] });
+      expect(shown()[0]).toMatchObject({ type: 'warning', message: stop.notice });
+      expect(shown()[0].options.autoClose).toBe(false);
+    });
+
+    it('say as many sentences as fit, and the rest as details', () => {
+      start();
+      const notice = `${stop.notice} ${'Its files are back. '.repeat(6).trim()}`;
+      model.set({ operations: [{ ...stop, notice }] });
+      const [{ message, options }] = shown();
+      expect(message).toBe(`${stop.notice} Its files are back.`);
+      expect(options.actions?.map(({ label }) => label)).toEqual(['Details']);
+    });
+
+    it('say how long it took where somebody asked', () => {
+      start();
+      model.askedHere = [stop.id];
+      model.set({ operations: [stop] });
+      expect(shown()[0]).toMatchObject({
+        type: 'success',
+        message: 'gpu-vm is off and released after 1 min 52 s.'
+      });
+    });
+  });
+
   it.each<[OperationKind, string, string, string, string]>([
     [
       'start',

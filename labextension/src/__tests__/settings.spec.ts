@@ -57,6 +57,10 @@ describe('the settings', () => {
     ['confirmRestart', null],
     ['statusBar', []],
     ['memoryOffers', 'false'],
+    ['idleNotices', 1],
+    ['keepOnHours', '1'],
+    ['keepOnHours', 0],
+    ['keepOnHours', 25],
     ['filters', 'gpu'],
     ['filters', ['gpu']],
     ['filters', null]

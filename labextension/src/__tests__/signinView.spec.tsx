@@ -1,9 +1,9 @@
 import { Clipboard } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
 import { act, cleanup, fireEvent, render, screen } from '@testing-library/react';
-import * as React from 'react';
 
 import { SignIn } from '../components/SignIn';
+import { h } from '../jsx';
 import { FakeSignIn } from './fakeModel';
 import * as fixtures from './fixtures';
 

@@ -1,16 +1,10 @@
 import { nullTranslator } from '@jupyterlab/translation';
 
-import { ICompute, IKernel, ILinkState, IOperation, IProblem, LinkPhase } from '../api';
-import {
-  computeState,
-  ISituation,
-  PrimaryAction,
-  primaryLabel,
-  StateName,
-  STATES,
-  usualSeconds
-} from '../states';
-import { Tone } from '../words';
+import { ICompute, IIdleStop, IKernel, ILinkState, IOperation, IProblem, LinkPhase } from '../api';
+import { computeState, ISituation, PrimaryAction, StateName, STATES } from '../states';
+import { primaryLabel } from '../statewords';
+import { usualSeconds } from '../usual';
+import { clockText, Tone } from '../words';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');
@@ -27,6 +21,12 @@ const there = (compute: ICompute, state: LinkPhase = 'connected'): IKernel => ({
   link: linked(state)
 });
 const machine = (change: Partial<ICompute>): ICompute => ({ ...fixtures.gpu, ...change });
+const KEPT = '2026-11-28T14:10:00.000Z';
+const watched = (idle: Partial<IIdleStop>, attached: string[] = []): ICompute => ({
+  ...fixtures.cpu,
+  attached,
+  idle: { ...fixtures.idleStop, ...idle }
+});
 const failed = (error: IProblem): IOperation => ({ ...fixtures.attach, state: 'failed', error });
 const resize: IOperation = {
   ...fixtures.attach,
@@ -192,6 +192,79 @@ const ROWS: [StateName, Tone, ISituation, string, PrimaryAction | null][] = [
   [
     'running',
     'on',
+    { compute: watched({ state: 'busy', text: 'In use: a cell runs.', stops_at: null }) },
+    'On. Nothing attached. In use: a cell runs.',
+    null
+  ],
+  [
+    'running',
+    'on',
+    { compute: watched({ state: 'never', text: 'It is not stopped by itself', stops_at: null }) },
+    'On. Nothing attached. It is not stopped by itself.',
+    null
+  ],
+  [
+    'running',
+    'on',
+    { compute: watched({ state: 'kept', text: 'Kept on.', kept_until: KEPT, stops_at: null }) },
+    `On. Nothing attached. Kept on until ${clockText(KEPT)}.`,
+    null
+  ],
+  [
+    'attached',
+    'on',
+    {
+      compute: watched({ state: 'busy', text: 'In use: a cell runs.' }, ['work/analysis.ipynb']),
+      current: there(fixtures.cpu)
+    },
+    'Running analysis.ipynb.',
+    'detach'
+  ],
+  [
+    'idleSoon',
+    'warn',
+    { compute: watched({ state: 'stops_soon' }, ['a.ipynb']), current: there(fixtures.cpu) },
+    `No activity. Stops at ${clockText(fixtures.idleStop.stops_at!)}.`,
+    'keep'
+  ],
+  [
+    'idleSoon',
+    'warn',
+    { compute: watched({ state: 'stops_soon', hard: true }) },
+    `Its time limit ends at ${clockText(fixtures.idleStop.stops_at!)}. It is stopped then, whatever runs.`,
+    'autoStop'
+  ],
+  [
+    'idleSoon',
+    'warn',
+    { compute: watched({ state: 'stop', text: 'It could not be stopped and is still billed' }) },
+    'It could not be stopped and is still billed.',
+    'keep'
+  ],
+  [
+    'idleSoon',
+    'warn',
+    {
+      compute: watched({ state: 'stop', text: 'It is still billed.' }),
+      failed: { ...failed(fixtures.problem), kind: 'stop' }
+    },
+    'It is still billed.',
+    'release'
+  ],
+  [
+    'overBudget',
+    'warn',
+    {
+      compute: fixtures.gpu,
+      failed: failed({ ...fixtures.problem, code: 'BudgetExceeded' }),
+      current
+    },
+    'Off, and not started: a budget is spent.',
+    null
+  ],
+  [
+    'running',
+    'on',
     { compute: { ...fixtures.cpu, attached: ['x/a.ipynb', 'b.ipynb'] }, current },
     'Running a.ipynb and b.ipynb.',
     'attach'
@@ -290,6 +363,37 @@ describe('the states of a machine', () => {
     expect(state.shown?.(Date.parse(kernel.link.since) + 40_000)).toBe(
       'Lost contact 40 s ago. Your kernel may still be running; reconnecting (3).'
     );
+  });
+
+  it('count down for the eyes, and say nothing new to those who hear them', () => {
+    const at = Date.parse(fixtures.idleStop.stops_at!);
+    const shown = (idle: Partial<IIdleStop>, attached: string[] = []) => {
+      const state = computeState({ compute: watched(idle, attached) }, trans);
+      return [state.shown?.(at - 24.5 * 60_000), state.text, state.detail];
+    };
+    const moment = clockText(fixtures.idleStop.stops_at!);
+    expect(shown({})).toEqual([
+      'On. Nothing attached. Stops in 25 min.',
+      'On. Nothing attached.',
+      `Stops at ${moment}.`
+    ]);
+    expect(shown({}, ['a.ipynb'])).toEqual([
+      'Running a.ipynb. Stops in 25 min.',
+      'Running a.ipynb.',
+      `Stops at ${moment}.`
+    ]);
+    expect(shown({ state: 'busy', text: 'In use: a cell runs.', hard: true })).toEqual([
+      'On. Nothing attached. In use: a cell runs. Its time limit ends in 25 min.',
+      'On. Nothing attached. In use: a cell runs.',
+      `Its time limit ends at ${moment}.`
+    ]);
+    expect(shown({ state: 'stops_soon' })[0]).toBe('No activity. Stops in 25 min.');
+    expect(shown({ state: 'busy', stops_at: null })[0]).toBeUndefined();
+  });
+
+  it('count nothing down of a machine that is off', () => {
+    const compute = { ...watched({}), power_state: 'deallocated' as const };
+    expect(computeState({ compute }, trans)).toMatchObject({ name: 'deallocated', detail: '' });
   });
 
   it.each<LinkPhase>(['connected', 'connecting', 'gone'])(

@@ -6,7 +6,7 @@ import { Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
 import { act } from '@testing-library/react';
 
-import { IKernel, IMetrics } from '../api';
+import { IKernel, IMetrics, ISpend } from '../api';
 import { CommandIDs } from '../commands';
 import { ComputeStatus, statusText } from '../status';
 import { IMetricsModel } from '../tokens';
@@ -15,6 +15,8 @@ import { FakeSettings } from './fakeSettings';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');
+
+const NOW = Date.parse(fixtures.spend.as_of);
 
 const connected = { ...fixtures.local, state: 'connected' as const };
 const onGpu = { ...fixtures.kernel, compute: fixtures.gpu.id, link: connected };
@@ -51,11 +53,28 @@ describe('statusText', () => {
   const said = (
     kernel: IKernel = onGpu,
     compute: Parameters<typeof statusText>[1] = fixtures.gpu,
-    metrics?: IMetrics
-  ): string => statusText(kernel, compute, metrics, undefined, trans).text;
+    metrics?: IMetrics,
+    spend: ISpend | null = null
+  ): string => statusText(kernel, compute, metrics, spend, undefined, NOW, trans).text;
 
   it('says the GPU and the price of a machine', () => {
     expect(said(onGpu, fixtures.gpu, fixtures.metrics)).toBe('gpu-vm · GPU 61 % · ~$0.53/h');
+  });
+
+  it('says what was spent today in place of the price, as it grows, and when the machine stops', () => {
+    const compute = { ...fixtures.gpu, power_state: 'running' as const, idle: fixtures.idleStop };
+    expect(said(onGpu, compute, fixtures.metrics, fixtures.spend)).toBe(
+      'gpu-vm · GPU 61 % · ~$1.12 today · stops in 25 min'
+    );
+    const later = NOW + 20 * 60_000;
+    expect(
+      statusText(onGpu, compute, undefined, fixtures.spend, undefined, later, trans).text
+    ).toBe('gpu-vm · ~$1.30 today · stops in 5 min');
+    expect(said(fixtures.kernel, fixtures.free, undefined, fixtures.spend)).toBe(
+      'Free tier · ~$1.12 today'
+    );
+    const unknown = { ...fixtures.spend, currency: null };
+    expect(said(onGpu, fixtures.gpu, undefined, unknown)).toBe('gpu-vm · ~$0.53/h');
   });
 
   it('says the mean of several GPUs', () => {
@@ -77,18 +96,26 @@ describe('statusText', () => {
   it('leaves out what is not known', () => {
     expect(said()).toBe('gpu-vm · ~$0.53/h');
     expect(said(fixtures.kernel, { ...fixtures.free, size: null })).toBe('Free tier');
-    expect(statusText(onGpu, undefined, undefined, undefined, trans).text).toBe(
+    expect(statusText(onGpu, undefined, undefined, null, undefined, NOW, trans).text).toBe(
       'a machine that is no longer listed'
     );
   });
 
   it('is the chip’s text while the kernel is out of reach or moves', () => {
     const link = { ...connected, state: 'reconnecting' as const };
-    const lost = statusText({ ...onGpu, link }, fixtures.gpu, fixtures.metrics, undefined, trans);
+    const lost = statusText(
+      { ...onGpu, link },
+      fixtures.gpu,
+      fixtures.metrics,
+      fixtures.spend,
+      undefined,
+      NOW,
+      trans
+    );
     expect(lost).toEqual({ tone: 'warn', text: 'gpu-vm · reconnecting' });
     const moving = { operation: fixtures.attach, target: fixtures.gpu };
     const kernel = { ...fixtures.kernel, moving_to: fixtures.gpu.id };
-    expect(statusText(kernel, fixtures.free, undefined, moving, trans).text).toBe(
+    expect(statusText(kernel, fixtures.free, undefined, null, moving, NOW, trans).text).toBe(
       'gpu-vm · moving 2 of 4'
     );
   });

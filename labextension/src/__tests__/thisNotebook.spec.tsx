@@ -1,8 +1,8 @@
 import { nullTranslator } from '@jupyterlab/translation';
 import { cleanup, fireEvent, render, screen } from '@testing-library/react';
-import * as React from 'react';
 
 import { IThisNotebookProps, ThisNotebook } from '../components/ThisNotebook';
+import { h } from '../jsx';
 import { FakeCurrent } from './fakeModel';
 import * as fixtures from './fixtures';
 

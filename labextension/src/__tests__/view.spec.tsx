@@ -7,7 +7,9 @@ import { ComputePanelView } from '../components/ComputePanelView';
 import { IWorkspaceActions } from '../components/Workspace';
 import { INotebook } from '../current';
 import { DEFAULT_FILTERS, IFilters } from '../filters';
+import { h } from '../jsx';
 import { PrimaryAction } from '../states';
+import { clockText } from '../words';
 import { FakeCurrent, FakeModel } from './fakeModel';
 import * as fixtures from './fixtures';
 
@@ -122,6 +124,57 @@ describe('the panel', () => {
       ['action', 'win-vm', 'start'],
       ['menu', 'cpu-vm', ['dsvm:start']]
     ]);
+  });
+
+  it('shows what is stopped soon, what is lost then, and how to keep it', () => {
+    const model = new FakeModel();
+    const idle = { ...fixtures.idleStop, state: 'stops_soon' as const };
+    model.computes = [fixtures.free, { ...fixtures.cpu, idle }];
+    const done = show(model);
+    const status = card('cpu-vm').getByRole('status');
+    expect(status.textContent).toBe(`No activity. Stops at ${clockText(idle.stops_at!)}.`);
+    const passing = card('cpu-vm').getByText(/^No activity\. Stops in \d+ (min|h \d+ min)\.$/);
+    expect(passing.getAttribute('aria-hidden')).toBe('true');
+    expect(passing.title).toBe('Azure stops it at 15:00 UTC unless it is used then.');
+    expect(card('cpu-vm').getByRole('group').textContent).toBe(
+      'Files on its temporary disk are lost then/mnt/scratch/model.bin'
+    );
+    fireEvent.click(card('cpu-vm').getByRole('button', { name: 'Keep on 1 h' }));
+    expect(done).toEqual([['action', 'cpu-vm', 'keep']]);
+  });
+
+  it('says that nothing would stop a machine whose server is no more', () => {
+    const model = new FakeModel();
+    const safety = {
+      kind: 'none' as const,
+      text: 'No safety stop: a lock',
+      at: null,
+      averted: true
+    };
+    const idle = { ...fixtures.idleStop, state: 'busy' as const, safety };
+    model.computes = [fixtures.free, { ...fixtures.cpu, idle }];
+    show(model);
+    expect(card('cpu-vm').getByText('No safety stop: a lock.')).toBeTruthy();
+    model.computes = [fixtures.free, { ...fixtures.cpu, idle: fixtures.idleStop }];
+    cleanup();
+    show(model);
+    expect(card('cpu-vm').queryByText(/safety stop/)).toBeNull();
+    expect(
+      card('cpu-vm').getByText(`Stops at ${clockText(fixtures.idleStop.stops_at!)}.`)
+    ).toBeTruthy();
+  });
+
+  it('shows what was spent, and budgets, where they are known', () => {
+    const model = new FakeModel();
+    show(model);
+    expect(document.querySelector('.jp-Dsvm-spend')).toBeNull();
+    cleanup();
+    model.spend = { ...fixtures.spend, per_hour: 0 };
+    show(model);
+    expect(screen.getByText('~$1.12 today · ~$17 this month')).toBeTruthy();
+    expect(
+      screen.getByText(/^Budget for this month: ~\$17 of \$20 is spent, 87\u00a0%\.$/)
+    ).toBeTruthy();
   });
 
   it('has no menu button where nothing would be behind it', () => {

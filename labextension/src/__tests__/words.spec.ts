@@ -1,10 +1,8 @@
 import { nullTranslator } from '@jupyterlab/translation';
 
-import { ILinkState, LinkPhase } from '../api';
 import {
   aboutText,
   agoText,
-  chipText,
   durationText,
   gpuText,
   operationText,
@@ -14,12 +12,6 @@ import {
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');
-
-const linked = (state: LinkPhase, attempt = 0): ILinkState => ({
-  ...fixtures.local,
-  state,
-  attempt
-});
 
 describe('sizes, prices and times', () => {
   it('says a size in plain words and leaves out what is not known', () => {
@@ -77,47 +69,5 @@ describe('sizes, prices and times', () => {
   it('says which step of how many is under way', () => {
     expect(operationText(fixtures.attach, trans)).toBe('Step 2 of 4: Connecting to gpu-vm.');
     expect(operationText({ ...fixtures.attach, steps: [] }, trans)).toBe('Working on it.');
-  });
-});
-
-describe('chipText', () => {
-  const moving = { operation: fixtures.attach, target: fixtures.gpu };
-
-  it('names the free tier and its memory', () => {
-    expect(chipText(fixtures.kernel, fixtures.free, undefined, trans)).toEqual({
-      tone: 'on',
-      text: 'Free tier · 4 GB'
-    });
-  });
-
-  it('counts the steps of a move', () => {
-    const kernel = { ...fixtures.kernel, moving_to: fixtures.gpu.id };
-    expect(chipText(kernel, fixtures.free, moving, trans)).toEqual({
-      tone: 'busy',
-      text: 'gpu-vm · moving 2 of 4'
-    });
-    const steps = fixtures.attach.steps.map((step, index) => ({
-      ...step,
-      state: index === 0 ? ('running' as const) : ('pending' as const)
-    }));
-    const starting = { operation: { ...fixtures.attach, steps }, target: fixtures.gpu };
-    expect(chipText(kernel, fixtures.free, starting, trans).text).toBe('gpu-vm · starting 1 of 4');
-  });
-
-  it.each<[LinkPhase, string, string]>([
-    ['connected', 'on', 'gpu-vm · T4 · ~$0.53/h'],
-    ['connecting', 'warn', 'gpu-vm · connecting'],
-    ['reconnecting', 'warn', 'gpu-vm · reconnecting'],
-    ['gone', 'gone', 'gpu-vm · gone']
-  ])('%s: %s, %s', (state, tone, text) => {
-    const kernel = { ...fixtures.kernel, compute: fixtures.gpu.id, link: linked(state) };
-    expect(chipText(kernel, fixtures.gpu, undefined, trans)).toEqual({ tone, text });
-  });
-
-  it('says so where the machine is no longer listed', () => {
-    const kernel = { ...fixtures.kernel, compute: 'azure:0000', link: linked('connected') };
-    expect(chipText(kernel, undefined, undefined, trans).text).toBe(
-      'a machine that is no longer listed'
-    );
   });
 });

@@ -4,6 +4,7 @@ import * as React from 'react';
 
 import { IOperation, IWorkspace } from '../api';
 import { Workspace } from '../components/Workspace';
+import { h } from '../jsx';
 import * as fixtures from './fixtures';
 
 const trans = nullTranslator.load('jupyter_dsvm');

@@ -2,6 +2,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { FREE, IAdvice, ICompute, IFit } from '../api';
+import { h } from '../jsx';
 import { nameOf } from '../words';
 
 /** Before the words, for the eye alone: the sentence says it. */

@@ -4,8 +4,11 @@ import * as React from 'react';
 
 import { CancelChoice } from '../actions';
 import { ICompute, IKernel, IOperation } from '../api';
+import { idleOf, safetyWarning } from '../idlewords';
+import { h } from '../jsx';
 import { DefaultAction } from '../settings';
-import { computeState, IComputeState, PrimaryAction, primaryLabel } from '../states';
+import { computeState, IComputeState, PrimaryAction } from '../states';
+import { primaryLabel } from '../statewords';
 import { priceSource, priceText, sizeText } from '../words';
 import { useKeptFocus } from './keptFocus';
 import { OperationProgress } from './OperationProgress';
@@ -38,6 +41,8 @@ export interface ICardProps {
   current?: IKernel;
   /** What the button of a machine that is off does first. */
   defaultAction?: DefaultAction;
+  /** For how long “Keep on” keeps it on. */
+  keepHours?: number;
   placement?: IPlacement;
   /** What is possible besides the card's own button; without anything there is no menu button. */
   menuOf: (primary: PrimaryAction | null) => string[];
@@ -54,6 +59,7 @@ export function Card(props: ICardProps): React.ReactElement {
   const state = computeState(props, trans);
   const size = sizeText(compute.size, trans);
   const primary = state.primary && <Primary {...props} state={state} action={state.primary} />;
+  const safety = safetyWarning(compute);
   const region = useKeptFocus<HTMLLIElement>();
   React.useLayoutEffect(() => placement?.measure(region.current), [placement?.measure]);
   return (
@@ -79,10 +85,14 @@ export function Card(props: ICardProps): React.ReactElement {
           )}
         </p>
       )}
-      <StateText
-        state={state}
-        title={kernel?.link.reason || compute.attached.join('\n') || undefined}
-      />
+      <StateText state={state} title={titleOf(compute, kernel)} />
+      {state.name === 'idleSoon' && <Lost files={compute.idle?.lost ?? []} trans={trans} />}
+      {safety && (
+        <p className="jp-Dsvm-caution">
+          <ToneIcon tone="warn" />
+          <span>{safety}</span>
+        </p>
+      )}
       {compute.attached.length > 2 && <Attached paths={compute.attached} trans={trans} />}
       {operation && (
         <OperationProgress
@@ -140,6 +150,31 @@ function Header(props: ICardProps & Pick<IComputeState, 'primary' | 'tone'>): Re
   );
 }
 
+/** What is behind the words of its state. */
+function titleOf(compute: ICompute, kernel: IKernel | undefined): string | undefined {
+  const safety = idleOf(compute)?.safety?.text;
+  const about = kernel?.link.reason ? [kernel.link.reason] : compute.attached;
+  return [...about, ...(safety ? [safety] : [])].join('\n') || undefined;
+}
+
+/** Files that are lost once it is stopped. */
+function Lost(props: {
+  files: readonly string[];
+  trans: TranslationBundle;
+}): React.ReactElement | null {
+  const { files, trans } = props;
+  return files.length > 0 ? (
+    <details className="jp-Dsvm-attached">
+      <summary>{trans.__('Files on its temporary disk are lost then')}</summary>
+      <ul>
+        {files.map((file, index) => (
+          <li key={index}>{file}</li>
+        ))}
+      </ul>
+    </details>
+  ) : null;
+}
+
 /** All notebooks that run there, where the sentence names one of them only. */
 function Attached(props: {
   paths: readonly string[];
@@ -162,7 +197,7 @@ function Primary(
   props: ICardProps & { state: IComputeState; action: PrimaryAction }
 ): React.ReactElement {
   const { compute, state, action, trans } = props;
-  const label = primaryLabel(action, compute, trans);
+  const label = primaryLabel(action, compute, trans, props.keepHours);
   if (state.link) {
     return (
       <a
@@ -179,7 +214,7 @@ function Primary(
   return (
     <button
       data-first
-      className={`jp-mod-styled ${action === 'attach' ? 'jp-mod-accept' : ''} jp-Dsvm-primary`}
+      className={`jp-mod-styled ${action === 'attach' || action === 'keep' ? 'jp-mod-accept' : ''} jp-Dsvm-primary`}
       onClick={() => props.onAction(action)}
     >
       {label}

@@ -6,9 +6,11 @@ import { canAttach, CancelChoice, machinesOf } from '../actions';
 import { FREE, ICompute, IKernel, IOperation } from '../api';
 import { INotebook } from '../current';
 import { DEFAULT_FILTERS, IFilters, matching } from '../filters';
+import { h } from '../jsx';
 import { DefaultAction } from '../settings';
 import { isSignInProblem } from '../signin';
-import { PrimaryAction, usualSeconds } from '../states';
+import { PrimaryAction } from '../states';
+import { usualSeconds } from '../usual';
 import { IComputeModel } from '../tokens';
 import { clockText, nameOf, qualifierOf } from '../words';
 import { Card } from './Card';
@@ -17,6 +19,7 @@ import { MachineList } from './MachineList';
 import { NewCard } from './NewCard';
 import { Problem } from './Problem';
 import { SignIn } from './SignIn';
+import { Budgets, Spending } from './Spending';
 import { ThisNotebook } from './ThisNotebook';
 import { IWorkspaceActions, Workspace } from './Workspace';
 
@@ -27,6 +30,8 @@ export interface IComputePanelViewProps {
   gauge?: React.ReactNode;
   /** What the button of a machine that is off does first. */
   defaultAction?: DefaultAction;
+  /** For how long “Keep on” keeps a machine on. */
+  keepHours?: number;
   filters?: IFilters;
   /** Without it there is nothing to filter with. */
   onFilters?: (change: Partial<IFilters>) => void;
@@ -186,6 +191,7 @@ function Machines(props: IComputePanelViewProps): React.ReactElement {
           trans={trans}
         />
       ))}
+      <Budgets spend={model.spend} trans={trans} />
     </>
   );
   return (
@@ -251,6 +257,7 @@ function Cards(
             kernel={kernels.get(compute.id)}
             current={current}
             defaultAction={props.defaultAction}
+            keepHours={props.keepHours}
             placement={placement}
             menuOf={primary => props.menuOf(compute, primary)}
             onAction={action => props.onAction(compute, action)}
@@ -285,10 +292,11 @@ function Empty(props: IComputePanelViewProps): React.ReactElement {
   );
 }
 
-function Footer(props: IComputePanelViewProps): React.ReactElement | null {
+function Footer(props: IComputePanelViewProps): React.ReactElement {
   const { model, onSettings, trans } = props;
-  return model.asOf || onSettings ? (
+  return (
     <div className="jp-Dsvm-footer">
+      <Spending spend={model.spend} trans={trans} />
       {model.asOf && <p>{trans.__('Azure was last asked at %1.', clockText(model.asOf))}</p>}
       {onSettings && (
         <button className="jp-Dsvm-textButton" onClick={onSettings}>
@@ -296,7 +304,7 @@ function Footer(props: IComputePanelViewProps): React.ReactElement | null {
         </button>
       )}
     </div>
-  ) : null;
+  );
 }
 
 function Skeleton(props: { trans: TranslationBundle }): React.ReactElement {

@@ -2,6 +2,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { ICreation, IProblem } from '../api';
+import { h } from '../jsx';
 import { priceText, shortSizeName, sizeText } from '../words';
 import { Linked } from './Linked';
 import { Problem } from './Problem';

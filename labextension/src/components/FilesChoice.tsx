@@ -3,6 +3,7 @@ import * as React from 'react';
 
 import { IWorkspaceEstimate } from '../api';
 import { bytesText, estimateText } from '../filewords';
+import { h } from '../jsx';
 import { asProblem } from '../request';
 import { withPoint } from '../words';
 

@@ -11,6 +11,7 @@ import {
   StateFilter,
   subscriptionsOf
 } from '../filters';
+import { h } from '../jsx';
 
 /** With no more machines than these nobody needs to search, and the filters are behind their button. */
 export const FEW = 6;

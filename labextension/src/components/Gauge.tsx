@@ -2,6 +2,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { IGauge, Level } from '../gauges';
+import { h } from '../jsx';
 import { ToneIcon } from './ToneIcon';
 
 /** How much of something is in use: “Memory 2.9 of 4 GB”, and a bar. */

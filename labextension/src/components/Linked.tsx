@@ -1,5 +1,6 @@
 import * as React from 'react';
 
+import { h } from '../jsx';
 import { textParts } from '../links';
 
 /** A text of the server, in which pages of Microsoft's can be clicked. Everything else in it stays text. */

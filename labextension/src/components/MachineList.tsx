@@ -2,6 +2,7 @@ import { useVirtualizer, defaultRangeExtractor, Range } from '@tanstack/react-vi
 import * as React from 'react';
 
 import { ICompute } from '../api';
+import { h } from '../jsx';
 import { IPlacement } from './Card';
 
 /** Up to so many are all in the document: then the browser's own search, and every reader, finds them. */

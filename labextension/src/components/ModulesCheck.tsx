@@ -3,6 +3,7 @@ import { ISignal } from '@lumino/signaling';
 import * as React from 'react';
 
 import { IModule, IOperation } from '../api';
+import { h } from '../jsx';
 import { asProblem } from '../request';
 import { currentStep, withPoint } from '../words';
 import { Linked } from './Linked';

@@ -2,6 +2,8 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { IAdvice, ICompute, IKernelspec, IWorkspaceEstimate } from '../api';
+import { autoStopText, idleOf } from '../idlewords';
+import { h } from '../jsx';
 import { asProblem } from '../request';
 import { nameOf, priceText, withPoint } from '../words';
 import { AdviceLine } from './AdviceLine';
@@ -57,6 +59,7 @@ export function MoveSummary(props: IMoveSummaryProps): React.ReactElement {
     <div className="jp-Dsvm-moveSummary">
       <ul>
         {starts && <Billed compute={compute} name={name} trans={trans} />}
+        {idleOf(compute) && <li>{autoStopText(compute, trans)}</li>}
         <li>
           {trans.__('Variables stay behind on %1: run the cells that make them again.', from)}
         </li>

@@ -3,6 +3,7 @@ import * as React from 'react';
 
 import { CancelChoice } from '../actions';
 import { IOperation } from '../api';
+import { h } from '../jsx';
 import { operationText } from '../words';
 import { OperationProgress } from './OperationProgress';
 import { Problem } from './Problem';

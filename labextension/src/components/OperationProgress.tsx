@@ -5,6 +5,7 @@ import * as React from 'react';
 import { CancelChoice, cancelChoices } from '../actions';
 import { IOperation, StepPhase } from '../api';
 import { toneIcons } from '../icons';
+import { h } from '../jsx';
 import { elsewhereText } from '../words';
 
 export interface IOperationProgressProps {

@@ -2,6 +2,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { IProblem } from '../api';
+import { h } from '../jsx';
 import { Linked } from './Linked';
 
 export interface IProblemProps {

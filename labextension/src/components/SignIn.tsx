@@ -4,6 +4,7 @@ import { ellipsesIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { ISignIn } from '../api';
+import { h } from '../jsx';
 import { signInView } from '../signin';
 import { ISignInModel, SignInView } from '../tokens';
 import { signedInParts } from '../words';

@@ -1,6 +1,7 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
+import { h } from '../jsx';
 import { ISignInModel } from '../tokens';
 import { Problem } from './Problem';
 

@@ -2,6 +2,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { ISize, ISizeOffer } from '../api';
+import { h } from '../jsx';
 import { fittingOffers } from '../offers';
 import { gpuText, memoryText, priceSource, priceText, shortSizeName } from '../words';
 import { Linked } from './Linked';

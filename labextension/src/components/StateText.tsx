@@ -1,9 +1,8 @@
 import * as React from 'react';
 
+import { useNow } from '../clock';
+import { h } from '../jsx';
 import { IComputeState } from '../states';
-
-/** Milliseconds; nobody wants to see seconds run by. */
-const TICK = 10_000;
 
 /**
  * A state in words, in the one live region of its card.
@@ -12,32 +11,24 @@ const TICK = 10_000;
  */
 export function StateText(props: { state: IComputeState; title?: string }): React.ReactElement {
   const { state, title } = props;
-  const text = <Emphasised text={state.text} strong={state.strong} />;
+  const now = useNow(!!state.shown);
   return (
     <>
-      {state.shown && <Passing shown={state.shown} title={title} />}
+      {state.shown && (
+        <p className="jp-Dsvm-state" aria-hidden="true" title={title}>
+          <Emphasised text={state.shown(now)} strong={state.strong} />
+        </p>
+      )}
       <p
         className={state.shown ? 'jp-Dsvm-hidden' : 'jp-Dsvm-state'}
         role="status"
         aria-live="polite"
         title={state.shown ? undefined : title}
       >
-        {text}
+        <Emphasised text={state.text} strong={state.strong} />
       </p>
+      {state.detail && <p className="jp-Dsvm-hidden">{state.detail}</p>}
     </>
-  );
-}
-
-function Passing(props: { shown: (now: number) => string; title?: string }): React.ReactElement {
-  const [now, setNow] = React.useState(Date.now);
-  React.useEffect(() => {
-    const timer = window.setInterval(() => setNow(Date.now()), TICK);
-    return () => window.clearInterval(timer);
-  }, []);
-  return (
-    <p className="jp-Dsvm-state" aria-hidden="true" title={props.title}>
-      {props.shown(now)}
-    </p>
   );
 }
 

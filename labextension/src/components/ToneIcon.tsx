@@ -1,6 +1,7 @@
 import * as React from 'react';
 
 import { toneIcons } from '../icons';
+import { h } from '../jsx';
 import { Tone } from '../words';
 
 /** The picture of a state. Words always stand beside it, so screen readers skip it. */

@@ -2,6 +2,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { gaugesOf } from '../gauges';
+import { h } from '../jsx';
 import { IMetricsModel } from '../tokens';
 import { Gauges } from './Gauge';
 

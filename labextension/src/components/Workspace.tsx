@@ -3,6 +3,7 @@ import * as React from 'react';
 
 import { IOperation, IWorkspace, IWorkspaceConflict, IWorkspaceFile, Keep } from '../api';
 import { bytesText, filesTone, filesText, moreText } from '../filewords';
+import { h } from '../jsx';
 import { withPoint } from '../words';
 import { useKeptFocus } from './keptFocus';
 import { Problem } from './Problem';

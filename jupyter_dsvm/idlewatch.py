@@ -1,0 +1,496 @@
+"""The watch over one VM: a reading a minute, what follows from it, and the stop.
+
+``idlestops`` makes one for each VM that is watched; its thread calls ``turn`` and then waits for as long as that says. The theory
+is ``idlepolicy``'s. A turn does in this order: is it on; what does it do; what follows; the schedule in Azure; and, where it is to
+be stopped, one more reading, the claim on the VM, and the stop as an operation like anybody's (``changes``). Everything that
+blocks here blocks this VM's thread alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .compute.provider import Cancel
+from .computes import DELETED
+from .errors import Cancelled, DSVMError, UnknownCompute
+from .idlepolicy import SOON, Decision, Reading, Settings, State, Watched, duration
+from .idlereadings import is_news, lost_of, reading_of, record, steadied
+from .idlesettings import KeptIdle, KeptIdles
+from .models import Compute, IdleStop, PowerState, utc_at
+
+if TYPE_CHECKING:
+    from .changes import Changes
+    from .computes import Computes
+    from .connections import Connections
+    from .operations import Running
+    from .safetystops import SafetyStops
+
+log = logging.getLogger("jupyter_dsvm.idle")
+
+ANSWER_SECONDS = 30.0
+"""For a question to a VM: two seconds where it has to count something, and a busy one takes its time."""
+
+POLL_SECONDS = 0.1
+"""How often whoever waits for an answer looks whether the server ends."""
+
+CLAIM_SECONDS = 900.0
+"""For which a VM is claimed: as long as its files may take to come back and Azure to release it. It is given back where that
+fails."""
+
+SHORTEST_WAIT = 1.0
+"""Seconds between two turns, whatever ends in between."""
+
+LONGEST_PAUSE = 600.0
+"""Seconds between two tries to connect to a VM that cannot be; they begin with ``FIRST_PAUSE`` and double."""
+FIRST_PAUSE = 60.0
+
+LONGEST_WARNING = 200
+"""Characters that a VM keeps of what is said there before Azure stops it."""
+
+OURS_TO_COPY = frozenset({"cpu", "disk", "network"})
+"""What bringing the files back makes busy itself, so that it does not count right after."""
+
+
+@dataclass(frozen=True)
+class House:
+    """What a watch needs of the service."""
+
+    computes: Computes
+    connections: Connections
+    changes: Changes
+    safety: SafetyStops
+    kept: KeptIdles
+    holder: Callable[[], str]
+    """This server's name in leases."""
+    defaults: Callable[[], KeptIdle]
+    """What holds where a person has chosen nothing (``choices`` of it)."""
+    opted_in: Callable[[Compute], float | bool | None]
+    """By its tag: minutes, True, False for "never", or None."""
+    ignored: Callable[[], Collection[str]]
+    interval: Callable[[], float]
+    busy_here: Callable[[str], list[str]]
+    """What this server knows to go on there: cells, moves, operations."""
+    changed: Callable[[str], None]
+    """Whoever shows it must be told."""
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+
+
+class IdleWatch:
+    def __init__(self, house: House, compute_id: str) -> None:
+        self.id = compute_id
+        self._house = house
+        self.cancel = Cancel()
+        """Set when the service ends, or nobody wants it watched."""
+        self.shown: IdleStop | None = None
+        self._watched = Watched()
+        self._boot = ""
+        """Of the last reading."""
+        self._trouble = ""
+        self._lost: tuple[str, ...] = ()
+        self._lease: float | None = None
+        """What was last asked of the VM: kept on until then, by the wall clock."""
+        self._connect_at = float("-inf")
+        self._pause = FIRST_PAUSE
+        self._refused = ""
+        """Why it could not be connected to, the last time."""
+        self._strikes: float | None = None
+        self._told = False
+        """Whether a failed stop was said in an operation of everybody's list."""
+        self._pushed = False
+        self._running: Running | None = None
+        """The stop that is under way, or was the last."""
+        self.ours = False
+        """Whether it may be stopped from here, so that it gets a connection."""
+
+    # One turn
+
+    def turn(self) -> float | None:
+        """The seconds until the next; None when there is nothing to watch any more."""
+        house = self._house
+        if house.computes.is_changing(self.id):
+            return house.interval()
+        row = self._row()
+        if row is None:
+            return None if self.cancel.is_set() else house.interval()
+        if row.power_state is PowerState.DEALLOCATED:
+            self.off()
+            return None
+        if row.power_state not in (PowerState.RUNNING, PowerState.STOPPED, PowerState.UNKNOWN):
+            return house.interval()
+        kept = house.kept.read(self.id)
+        settings = self.settings(row, kept)
+        self.ours = settings.started_by_us or settings.opted_in
+        if not self.ours:
+            self._show(self._watched.decide(settings, house.clock()), settings, kept)
+            if house.safety.is_due(self.id):
+                house.safety.look(self.id)
+                self._tell_strikes()
+                self._show(self._watched.decide(settings, house.clock()), settings, kept)
+            return house.interval()
+        if not self._pushed:
+            # Also of one that cannot be asked anything: then Azure stops it.
+            self._pushed = True
+            house.safety.push(self.id, self._kept_on(kept))
+        decision = self._look(row, settings, kept)
+        if decision is None:
+            return None
+        self._after(decision, kept)
+        if decision.state is State.STOP and decision.ask_now and not self.cancel.is_set():
+            if self._stop(row, settings, kept):
+                return None
+            decision = self._watched.decide(settings, house.clock())
+            self._show(decision, settings, kept)
+        return self._wait(decision)
+
+    def _look(self, row: Compute, settings: Settings, kept: KeptIdle) -> Decision | None:
+        """A reading, and what follows from it, shown. None where the VM turned out to be off."""
+        reading = self._read(row)
+        if not reading.reachable and self._is_off():
+            self.off()
+            return None
+        if reading.boot and not self._may_be_ours(reading.boot, kept):
+            settings = self.settings(row, self._house.kept.read(self.id))
+        self._watched = self._watched.seen(reading)
+        decision = self._watched.decide(settings, self._house.clock())
+        if decision.state in (State.STOPS_SOON, State.STOP):
+            if self.shown is None or self.shown.state.value not in ("stops_soon", "stop"):
+                self._lost = lost_of(self._ask("temporary"))
+        else:
+            self._lost = ()
+        self._show(decision, settings, kept)
+        return decision
+
+    def _after(self, decision: Decision, kept: KeptIdle) -> None:
+        """The lease on the VM, and the schedule in Azure."""
+        house = self._house
+        left = self._kept_on(kept)
+        wanted = kept.keep_until if left > 0 else None
+        if wanted != self._lease:
+            why = "" if not left else f"Keep on {duration(left)}"
+            if self._ask("keep", holder=house.holder(), seconds=left, why=why) is not None:
+                self._lease = wanted
+        known = house.safety.known(self.id)
+        short = known is not None and known.left is not None and left > known.left - (house.clock() - known.at)
+        if decision.push and (house.safety.is_due(self.id) or short):
+            house.safety.push(self.id, left)
+            self._show(decision, self.settings_now(), kept)
+        self._tell_strikes()
+
+    def _wait(self, decision: Decision) -> float:
+        """Until the next turn: less than usual where something ends before."""
+        interval = self._house.interval()
+        if decision.stops_at is None:
+            return interval
+        left = decision.stops_at - self._house.clock()
+        soon = left - SOON
+        return min(interval, max(SHORTEST_WAIT, soon if soon > 0 else left))
+
+    def say_now(self) -> None:
+        """A person has chosen something: show it before the next reading. On the person's thread; does not wait for anybody."""
+        row = self._house.computes.known(self.id)
+        kept = self._house.kept.read(self.id)
+        if self.shown is not None and row is not None:
+            settings = self.settings(row, kept)
+            self._show(self._watched.decide(settings, self._house.clock()), settings, kept)
+
+    def preview(self, row: Compute) -> IdleStop:
+        """Of one that is not watched yet, or off."""
+        kept = self._house.kept.read(self.id)
+        settings = self.settings(row, kept)
+        decision = self._watched.decide(settings, self._house.clock())
+        if row.power_state is PowerState.DEALLOCATED:
+            decision = Decision(State.NEVER, "It is off.")
+        until = kept.keep_until if self._kept_on(kept) > 0 else None
+        return record(decision, settings, until, self._house.wall() - self._house.clock())
+
+    def settle(self, row: Compute) -> IdleStop:
+        """The lease and the schedule alone, for who does not watch: a schedule that nobody moves on later is not begun."""
+        kept = self._house.kept.read(self.id)
+        left = self._kept_on(kept)
+        safety = self._house.safety
+        if kept.keep_until is not None:
+            why = f"Keep on {duration(left)}" if left else ""
+            self._ask("keep", holder=self._house.holder(), seconds=left, why=why)
+        known = safety.look(self.id)
+        if known is not None and known.record.kind == "ours" and left > 0:
+            known = safety.push(self.id, left)
+            self._tell_strikes()
+        return replace(self.preview(row), safety=known.record if known is not None else None)
+
+    # What is known
+
+    def settings(self, row: Compute | None, kept: KeptIdle) -> Settings:
+        house = self._house
+        tag = house.opted_in(row) if row is not None else None
+        choices = dict(house.defaults().choices)
+        if tag is False:
+            choices["idle_minutes"] = None
+        elif tag is not None and tag is not True:
+            choices["idle_minutes"] = tag
+        choices.update(kept.choices)
+        ahead = house.wall() - house.clock()
+        return Settings(
+            started_by_us=kept.started is not None,
+            opted_in=(tag is not None and tag is not False) or kept.is_chosen,
+            idle_minutes=choices.get("idle_minutes"),
+            hard_limit_hours=choices.get("hard_limit_hours"),
+            keep_until=None if kept.keep_until is None else kept.keep_until - ahead,
+        )
+
+    def settings_now(self) -> Settings:
+        return self.settings(self._house.computes.known(self.id), self._house.kept.read(self.id))
+
+    def started(self) -> None:
+        """It was started just now, by this server."""
+        self._watched = self._watched.started(self._house.clock())
+        self._boot, self._lease, self._pushed = "", None, False
+        self._connect_at = float("-inf")
+
+    def _row(self) -> Compute | None:
+        """As last heard; asked for where that is nothing yet, as after a restart of the server."""
+        row = self._house.computes.known(self.id)
+        if row is not None:
+            return row
+        try:
+            return self._house.computes.fresh(self.id)
+        except UnknownCompute as e:
+            if e.code in DELETED:
+                self.off()
+                self.cancel.set()
+        except DSVMError as e:
+            self._trouble = e.message
+        return None
+
+    def _kept_on(self, kept: KeptIdle) -> float:
+        """Seconds for which a person wants it kept on."""
+        return max(0.0, kept.keep_until - self._house.wall()) if kept.keep_until is not None else 0.0
+
+    def _may_be_ours(self, boot: str, kept: KeptIdle) -> bool:
+        """Note which run of the VM was started from here. One that was started again while nobody looked is somebody else's,
+        perhaps: then it is not ours to stop any more."""
+        first, self._boot = not self._boot, boot
+        if kept.started is None or kept.boot == boot:
+            return True
+        if first and kept.boot:
+            log.info("%s was started again since it was started from here, so it is not stopped by itself.", self._name)
+            self._house.kept.change(self.id, lambda one: one.off())
+            self._house.safety.off(self.id)
+            return False
+        self._house.kept.change(self.id, lambda one: replace(one, boot=boot) if one.started is not None else one)
+        return True
+
+    @property
+    def _name(self) -> str:
+        return self._house.computes.name(self.id)
+
+    # Asking the VM
+
+    def _read(self, row: Compute, uncounted: Collection[str] = ()) -> Reading:
+        """What goes on there now. One that is stopped and still billed does nothing."""
+        house = self._house
+        busy = house.busy_here(self.id)
+        if row.power_state is PowerState.STOPPED:
+            return Reading(house.clock(), busy=busy)
+        self._trouble = ""
+        said = self._ask("activity")
+        now = house.clock()
+        if said is None:
+            return Reading(now, reachable=False, busy=busy)
+        return reading_of(said, now, house.holder(), {*house.ignored(), *uncounted}, busy)
+
+    def _is_off(self) -> bool:
+        """Of one that does not answer: whether Azure says that it is off."""
+        try:
+            state = self._house.computes.look(self.id).power_state
+        except UnknownCompute as e:
+            return e.code in DELETED
+        except DSVMError:
+            return False
+        return state is PowerState.DEALLOCATED
+
+    def _ask(self, operation: str, **arguments: Any) -> Any:
+        """Its answer; None where there is none, and why is in ``_trouble``."""
+        answer = self._answer(operation, arguments)
+        return answer[0] if answer else None
+
+    def _answer(self, operation: str, arguments: dict[str, Any]) -> tuple[Any] | None:
+        future = self._asked(operation, arguments)
+        if future is None:
+            return None
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                return (future.result(POLL_SECONDS),)
+            except FutureTimeout:
+                if time.monotonic() < deadline and not self.cancel.is_set():
+                    continue
+                self._trouble = f"{self._name} did not answer within {ANSWER_SECONDS:.0f} s."
+            except DSVMError as e:
+                self._trouble = e.message
+            except Exception as e:
+                self._trouble = f"{type(e).__name__}: {e}."
+            return None
+
+    def _asked(self, operation: str, arguments: dict[str, Any]) -> Future[Any] | None:
+        house = self._house
+        future = house.connections.ask(self.id, operation, **arguments)
+        if future is not None or self.cancel.is_set():
+            return future
+        row = house.computes.known(self.id)
+        now = house.clock()
+        if row is None or row.power_state is PowerState.STOPPED or house.connections.is_coming_back(self.id):
+            self._trouble = f"{self._name} is out of reach."
+            return None
+        if now < self._connect_at:
+            self._trouble = self._refused
+            return None
+        try:
+            house.connections.open(row, self.cancel)
+        except DSVMError as e:
+            self._connect_at, self._pause = now + self._pause, min(LONGEST_PAUSE, 2 * self._pause)
+            self._trouble = self._refused = e.message
+            return None
+        self._pause = FIRST_PAUSE
+        return house.connections.ask(self.id, operation, **arguments)
+
+    def _tell_strikes(self) -> None:
+        """When Azure's schedule strikes, to the VM: its relays say so in time, even if there is no server any more."""
+        known = self._house.safety.known(self.id)
+        if known is None or known.at == self._strikes or not self._house.connections.stands(self.id):
+            return
+        left = None if known.left is None else max(0.0, known.left - (self._house.clock() - known.at))
+        trouble = self._trouble
+        text = " ".join(known.record.text.split())[:LONGEST_WARNING]
+        # A relay of an earlier version does not know the question.
+        self._answer("strikes", {"in": left, "text": text})
+        self._strikes = known.at
+        self._trouble = trouble
+
+    # Stopping
+
+    def _stop(self, row: Compute, settings: Settings, kept: KeptIdle) -> bool:
+        """Whether it is off now. One more reading first: what was quiet a minute ago may not be any more."""
+        house = self._house
+        decision = self._look(row, settings, kept)
+        if decision is None:
+            return True
+        if decision.state is not State.STOP or not decision.ask_now:
+            return False
+        if row.power_state is not PowerState.STOPPED:
+            others = self._ask("claim", holder=house.holder(), seconds=CLAIM_SECONDS)
+            if others is None and not decision.hard:
+                self._watched = self._watched.seen(Reading(house.clock(), reachable=False))
+                return False
+            if others and not decision.hard:
+                return False  # the next reading has their leases
+        # Asked again: the list of a quarter of an hour ago is no list of what is lost now.
+        self._lost = lost_of(self._ask("temporary"))
+        self._show(decision, settings, kept)
+        why = self._why(row, decision, settings)
+        running = self._running = house.changes.begin_power("stop", self.id, reason=why, quiet=self._told)
+
+        def still_idle() -> None:
+            if decision.hard or row.power_state is PowerState.STOPPED:
+                return
+            reading = self._read(row, OURS_TO_COPY)
+            busy = reading.busy if reading.reachable else ["it does not answer any more"]
+            if busy:
+                running.cancel_reason = f"{row.name} stays on: {busy[0]}."
+                running.cancel.set()
+                self._watched = self._watched.seen(replace(reading, busy=tuple(busy)))
+                raise Cancelled(running.cancel_reason)
+
+        try:
+            house.changes.run_power(running, "stop", before=still_idle)
+        except BaseException as e:
+            if not isinstance(e, Cancelled) and isinstance(e, Exception):
+                self._watched = self._watched.failed(house.clock())
+                self._told = True
+                self._trouble = e.message if isinstance(e, DSVMError) else f"{type(e).__name__}: {e}."
+                log.warning("%s is idle and could not be stopped: %s", row.name, e)
+            if not self.cancel.is_set() and row.power_state is not PowerState.STOPPED:
+                trouble = self._trouble
+                self._ask("keep", holder=house.holder(), seconds=self._kept_on(kept), why="")
+                self._trouble = trouble
+            if not isinstance(e, Exception):
+                raise
+            return False
+        log.info("%s %s.", row.name, why)
+        self.off()
+        return True
+
+    def leave(self) -> None:
+        """The service ends, or nobody wants it watched. Does not block."""
+        self.cancel.set()
+        running = self._running
+        if running is not None:
+            running.cancel_reason = "The server is stopping."
+            running.cancel.leaving = True
+            running.cancel.set()
+
+    @staticmethod
+    def _why(row: Compute, decision: Decision, settings: Settings) -> str:
+        """Goes on after the VM's name."""
+        if decision.hard:
+            return f"was stopped at its time limit of {duration((settings.hard_limit_hours or 0) * 3600)}"
+        if row.power_state is PowerState.STOPPED:
+            return "was released, since it was stopped and still billed"
+        minutes = settings.idle_minutes or 0
+        return f"was stopped after {minutes:g} idle minute{'' if minutes == 1 else 's'}"
+
+    def off(self) -> None:
+        """It is off, whoever did it: what belonged to this run of it is over."""
+        self._house.kept.change(self.id, lambda one: one.off())
+        self._house.safety.off(self.id)
+        self._watched, self._boot, self._lost, self._told = Watched(), "", (), False
+        self._publish(None)
+
+    # What is shown
+
+    def _show(self, decision: Decision, settings: Settings, kept: KeptIdle) -> None:
+        house = self._house
+        ahead = house.wall() - house.clock()
+        until = [kept.keep_until] if self._kept_on(kept) > 0 else []
+        if self._watched.kept_until is not None and self._watched.kept_until > house.clock():
+            until.append(self._watched.kept_until + ahead)
+        known = house.safety.known(self.id)
+        new = record(
+            decision,
+            settings,
+            max((one for one in until if one is not None), default=None),
+            ahead,
+            trouble=self._trouble,
+            lost=self._lost,
+            safety=known.record if known is not None else None,
+        )
+        moved = _seconds(new.stops_at) - _seconds(self.shown.stops_at if self.shown is not None else None)
+        steady = steadied(new, self.shown, moved)
+        kept_moved = _seconds(new.kept_until) - _seconds(self.shown.kept_until if self.shown is not None else None)
+        if self.shown is not None and new.kept_until and self.shown.kept_until and abs(kept_moved) <= 5.0:
+            steady = replace(steady, kept_until=self.shown.kept_until)
+        self._publish(steady)
+
+    def _publish(self, new: IdleStop | None) -> None:
+        before, self.shown = self.shown, new
+        if not is_news(new, before):
+            return
+        if new is not None:
+            as_of = utc_at(self._house.wall())
+            shown = {**new.to_json(), "as_of": as_of}
+            self._house.kept.change(self.id, lambda one: replace(one, shown=shown, name=self._name))
+        self._house.changed(self.id)
+
+
+def _seconds(moment: str | None) -> float:
+    """Of a moment in a shape; infinite where there is none."""
+    if moment is None:
+        return float("inf")
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
