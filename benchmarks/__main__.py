@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import browser, imports, launch, loss, memory, privacy, queued, report, roundtrip, sync, throughput
+from . import browser, imports, launch, loss, memory, outputs, privacy, queued, report, roundtrip, sync, throughput
 from .bench import Bench
 from .machines import machine, way
 
@@ -26,6 +26,7 @@ GROUPS = {
     "privacy": privacy,
     "loss": loss,
     "sync": sync,
+    "outputs": outputs,
 }
 
 ROUND_TRIP = 0.04
