@@ -233,7 +233,9 @@ async def test_every_route_refuses_who_is_not_signed_in(
     assert cloud.asked == []
 
 
-async def test_a_page_that_shows_metrics_and_spend_does_not_keep_a_server_from_being_idle(jp_serverapp: Any, api: Fetch):
+async def test_a_page_that_shows_metrics_and_spend_does_not_keep_a_server_from_being_idle(
+    jp_serverapp: Any, api: Fetch
+):
     before = jp_serverapp.web_app.settings["api_last_activity"] if await api("GET", "computes") else None
     status, metrics = await api("GET", "computes", "free", "metrics")
     assert (status, metrics["compute"]) == (200, "free")
