@@ -20,7 +20,7 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir
 
-from . import access_command, advise_command, create_command, idle_command, signin_command
+from . import access_command, advise_command, create_command, idle_command, signin_command, spend_command
 from .compute.provider import Cancel
 from .computes import PowerKind
 from .errors import Cancelled, ConfigurationError, DSVMError
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     create_command.add_arguments(
         command("create", _create, "Make a Data Science VM. It costs money from when it runs.")
     )
+    spend_command.add_arguments(command("spend", _spend, "Say what VMs have cost, by day; an estimate."))
     kernelspec = commands.add_parser("kernelspec", help="Kernels that start on a VM.")
     parser_group = kernelspec.add_subparsers(metavar="COMMAND", required=True)
     install = command(
@@ -256,6 +257,11 @@ def _install(arguments: argparse.Namespace) -> int:
 def _advise(arguments: argparse.Namespace) -> int:
     with service() as s:
         return advise_command.run(s, arguments, show, print)
+
+
+def _spend(arguments: argparse.Namespace) -> int:
+    with service() as s:
+        return spend_command.run(s, arguments, show, print, say)
 
 
 def _signin(arguments: argparse.Namespace) -> int:

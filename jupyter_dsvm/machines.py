@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .connections import Connections
     from .keptchanges import KeptChanges
     from .operations import OperationStore, Running
+    from .spending import Spending
     from .temporarydisk import Lost
     from .trips import Trips
 
@@ -38,6 +39,7 @@ class MachineChanges:
     connections: Connections
     returns: Returns
     trips: Trips
+    spending: Spending
     _notebooks_on: Callable[[str], list[str]]
 
     def _join_changes(self, kept: KeptChanges) -> None:
@@ -50,13 +52,20 @@ class MachineChanges:
             self.connections.wait_for_boot,
             kept,
             self.trips,
+            self.spending,
             self.lost_by_stop,
         )
         self.resuming = Resuming(kept, self.changes, self.known, self.spawn)
         self.resizes = Resizes(
-            self.operations_store, self.known, self.changes, self._notebooks_on, self._stopped, self.trips
+            self.operations_store,
+            self.known,
+            self.changes,
+            self._notebooks_on,
+            self._stopped,
+            self.trips,
+            self.spending,
         )
-        self.creations = Creations(self.operations_store, self.known, self.changes)
+        self.creations = Creations(self.operations_store, self.known, self.changes, self.spending)
         self.access = Access(self.operations_store, self.known, self.connections, self.changes)
 
     def lost_by_stop(self, compute_id: str) -> Lost | None:

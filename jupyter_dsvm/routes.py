@@ -1,7 +1,7 @@
 """The REST API, exactly as ``openapi.yaml`` describes it (``tests/test_openapi.py`` holds the two together).
 
-``handlers`` has what all of them share; those for files that travel are in ``workspace_routes``,
-those for idle VMs in ``idle_routes``.
+``handlers`` has what all of them share; those for files that travel are in ``workspace_routes``, those for idle VMs in
+``idle_routes``, and ``spend_routes`` has what machines have cost.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .idle_routes import IDLE_ROUTES
 from .metrics import PATIENCE, unknown
 from .models import SignInStatus
 from .service import DSVMService
+from .spend_routes import SPEND_ROUTES
 from .terminals import open_terminal
 from .workspace_routes import WORKSPACE_ROUTES
 
@@ -359,6 +360,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"questions/([^/]+)", QuestionHandler),
     (r"signin", SignInHandler),
     *IDLE_ROUTES,
+    *SPEND_ROUTES,
     *WORKSPACE_ROUTES,
     (r"(.*)", UnknownHandler),
 ]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from jupyter_dsvm import duesyncs
 from jupyter_dsvm.emulator import Emulator
-from jupyter_dsvm.models import FREE, Operation, OperationState, StepState, WorkspaceRecord, WorkspaceState
+from jupyter_dsvm.models import FREE, LinkPhase, Operation, OperationState, StepState, WorkspaceRecord, WorkspaceState
 from support.emulated import PATIENCE, assert_moved, configured, emulator, ours, service
 from support.kernels import Notebook, until
 from support.restarted import Place, attach, place
@@ -59,7 +60,12 @@ def vm(configured: Emulator) -> Iterator[Path]:
     folder = Path(configured.vm("cpu-vm")["home"]) / "notebooks"
     yield folder
     until(lambda: not ours(configured, "cpu-vm"))
-    remove(folder)
+
+    def removed() -> bool:
+        remove(folder)  # what wrote there last may still be at it
+        return not folder.exists()
+
+    until(removed)
 
 
 def remove(folder: Path) -> None:
@@ -250,6 +256,40 @@ def test_a_kernel_that_is_shut_down_leaves_its_last_files(vm: Path, project: Pat
         assert_moved(notebook, "cpu-vm")
         notebook.run("open('last.txt', 'w').write('last')")
     until(lambda: (project / "last.txt").exists())  # the service, which nobody uses any more, ends with it
+
+
+def test_files_that_have_not_come_back_when_a_notebook_leaves_are_missed_and_come_later(
+    configured: Emulator, vm: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(duesyncs, "AGAIN_SECONDS", 0.5)
+    with Notebook(cwd=str(project)) as stays:
+        with Notebook(cwd=str(project)) as ends:
+            assert_moved(stays, "cpu-vm")
+            assert_moved(ends, "cpu-vm")
+            until(lambda: record(stays).state is WorkspaceState.IN_STEP)
+            ends.run("open('late.txt', 'w').write('late')")
+            configured.kill_ssh("cpu-vm")
+            until(lambda: stays.proxy.status.link.state is LinkPhase.RECONNECTING)
+            assert not (project / "late.txt").exists()
+            back = assert_moved(stays, FREE)
+            assert back.notice.count("Not everything came back from cpu-vm: cpu-vm is out of reach.") == 1
+        said = "The last files have not come back from cpu-vm: it is out of reach."
+        until(lambda: [o for o in service().operations()[0] if o.kind == "sync"], PATIENCE)
+        (missed,) = [o for o in service().operations()[0] if o.kind == "sync"]
+        assert missed.error is not None
+        assert (missed.state, missed.error.code, missed.error.message) == (OperationState.FAILED, "NotBack", said)
+        now = record(stays)
+        assert (now.state, now.text, now.kernels) == (WorkspaceState.FAILED, said, (stays.proxy.kernel_id,))
+        assert service().operation(back.id).notice == back.notice, "it was said once"
+        status = stays.run("%dsvm status").text
+        assert said in status
+        assert "come by themselves when cpu-vm is reached" in status
+
+        configured.start_ssh("cpu-vm")
+        assert_moved(stays, "cpu-vm")
+        until(lambda: (project / "late.txt").exists(), PATIENCE)
+        until(lambda: record(stays).state is WorkspaceState.IN_STEP)
+        assert_moved(stays, FREE)
 
 
 def test_two_notebooks_share_a_folder_and_two_machines_have_each_their_own(

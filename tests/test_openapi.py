@@ -223,6 +223,9 @@ async def test_every_operation_of_the_file(
         await ask("answerQuestion", 204, "PUT", f"questions/{question.id}", {"answer": answer})
         (error,) = await asyncio.gather(asking, return_exceptions=True)
         assert getattr(error, "code", None) == code
+    spend = await ask("getSpend", 200, "GET", "spend")
+    assert (spend["currency"], spend["per_hour"], [c["name"] for c in spend["computes"]]) == ("USD", 0.53, ["rich"])
+    assert (spend["budgets"], "gpu-vm" in spend["unpriced"]) == ([], True)
     assert (await ask("listWorkspaces", 200, "GET", "workspaces"))["workspaces"][0]["conflicts"][0][
         "path"
     ] == "data.csv"

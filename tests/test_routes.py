@@ -190,6 +190,7 @@ PATHS = [
     "operations/o",
     "questions",
     "questions/q",
+    "spend",
     "signin",
     "workspaces",
     "workspaces/w/sync",

@@ -102,7 +102,8 @@ export const spend: ISpend = {
       refuses: true
     }
   ],
-  unpriced: []
+  unpriced: [],
+  unseen: []
 };
 
 export const gpu: ICompute = {

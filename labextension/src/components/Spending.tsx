@@ -72,7 +72,7 @@ export function Budgets({ spend, trans }: ISpendingProps): React.ReactElement {
       {spentBudgets(spend).map(budget => (
         <p
           key={`${budget.compute} ${budget.period}`}
-          className="jp-Dsvm-warning"
+          className="jp-Dsvm-caution"
           role="status"
           data-budget={budget.state}
         >
