@@ -31,6 +31,7 @@ from ..operations import OperationStore, Running
 from ..resizes import Resizes
 from ..resuming import Resuming
 from ..returns import Return
+from ..spending import Spending
 from ..trips import Trips
 from .audit import Audit, Audited
 from .certificates import Authority
@@ -79,9 +80,9 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.known = Computes(lambda: [self.azure], lambda compute_id: None)
         kept = KeptChanges(folder / "changes")
         # No notebooks are here: nothing travels before a stop, and nothing goes back after it.
-        nothing, nobody = cast(Trips, _NoFiles()), _nobody
-        self.changes = Changes(self.operations, self.known, nobody, _no_notebooks, self._boot, kept, nothing)
-        self.resizes = Resizes(self.operations, self.known, self.changes, nobody, _no_notebooks, nothing)
+        nothing, free = cast(Trips, _NoFiles()), cast(Spending, _NoSpending())
+        self.changes = Changes(self.operations, self.known, _nobody, _no_notebooks, self._boot, kept, nothing, free)
+        self.resizes = Resizes(self.operations, self.known, self.changes, _nobody, _no_notebooks, nothing, free)
         self.resuming = Resuming(kept, self.changes, self.known, self._spawn)
         self.snapshots = Snapshots(self.known, self.listing_seconds, self.look_seconds)
         self.views = Views(self.policy, self.state, self.snapshots, self.known.last)
@@ -302,6 +303,16 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
     def _account_ended(self, vm: str, person: str, state: str) -> None:
         action = "remove" if state == "removed" else "end"
         self.audit.record(action, HUB.name, vm, self.known.name(self.azure.prefix + vm), whose=person)
+
+
+class _NoSpending:
+    """In place of ``Spending``: a hub's money is counted by person (``watch``), and its budgets are rules."""
+
+    def check_start(self, row: Compute, size: str | None = None) -> None:
+        pass
+
+    def remark(self, row: Compute) -> str:
+        return ""
 
 
 class _NoFiles:
