@@ -57,7 +57,7 @@ $(STAMPS)/install: $(STAMPS)/labextension pyproject.toml
 	@SKIP_JUPYTER_BUILDER=1 $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-test-python: setup $(OAV)
+test-python: setup $(STAMPS)/proxy/done $(OAV)
 	@scripts/need sshd openssh-server
 	@scripts/need ip iproute2
 	@scripts/need dropbear dropbear-bin || echo "   (the tests with dropbear are skipped)"
@@ -75,6 +75,13 @@ test-js: $(STAMPS)/js
 $(STAMPS)/ui: $(STAMPS)/python ui-tests/package.json ui-tests/package-lock.json
 	@echo "== installing the browser tests' packages"
 	@cd ui-tests && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(STAMPS)/proxy/done: $(STAMPS)/python tests/hub/package.json tests/hub/package-lock.json
+	@echo "== installing JupyterHub's proxy"
+	@mkdir -p $(@D)
+	@cp tests/hub/package.json tests/hub/package-lock.json tests/hub/.npmrc $(@D)
+	@cd $(@D) && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 	@touch $@
 
 $(STAMPS)/collaboration/done: $(STAMPS)/python ui-tests/collaboration-requirements.txt

@@ -122,6 +122,7 @@ WAYS = {
     "workload_identity": "with workload identity",
     "managed_identity": "with the machine's managed identity",
     "azure_cli": "with the Azure CLI",
+    "hub": "as on the hub",
 }
 
 

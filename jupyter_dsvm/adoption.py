@@ -3,7 +3,8 @@
 At load, where an earlier process has left any (``kernels.keptfiles``), requests about kernels and sessions begin to wait. The first
 moment that the server's loop runs, each of those kernels is put into the kernel map under its id and gets its
 sessions back; then the requests go on. Nobody waits for a VM: that is reached in its own time, and the link says how far
-it is. A kernel that another living process has is left to it, one that cannot be adopted is left as it is.
+it is. A kernel that another living process has is left to it, one that cannot be adopted is left as it is, and so is what
+another of its user's servers on a hub has left.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tornado.routing import Rule, RuleRouter
 from tornado.web import RequestHandler
 
 from .kernels.keeping import Keeping
-from .kernels.keptfiles import KeptKernel, SessionRow, kept_kernels
+from .kernels.keptfiles import KeptKernel, SessionRow, kept_kernels, server_name
 from .kernels.promises import in_thread
 from .kernels.registry import PROVISIONER, registry
 from .models import FREE
@@ -47,7 +48,7 @@ class Adopter:
 
     def look(self) -> None:
         """Find out what there is, and make the requests wait for it."""
-        self._kept = kept_kernels()
+        self._kept = [kept for kept in kept_kernels() if kept.server == server_name()]
         if not self._kept:
             return
         if getattr(self._server.gateway_config, "gateway_enabled", False):

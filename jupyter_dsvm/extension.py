@@ -290,8 +290,10 @@ class DSVMExtension(ExtensionApp):
         self.service.resume_changes()
         self.service.idle_stops.begin()
         from .kernels.leftovers import remove_leftovers
+        from .kernels.recording import remove_orphans
 
         await in_thread(remove_leftovers)
+        await in_thread(remove_orphans)
         await in_thread(sweep)
         await in_thread(self._end_left_kernels)
         await in_thread(self._watch_spending)

@@ -2,13 +2,15 @@
 
 Handlers only translate: they await the service's blocking methods on its worker threads, and every error leaves as
 ``{code, message, advice}`` with its status. jupyter_server checks who is asking: ``authenticated``, ``authorized`` with the
-resource ``jupyter_dsvm``, and for what changes something the XSRF token of a request that comes with a cookie.
+resource ``jupyter_dsvm``, and for what changes something the XSRF token of a request that comes with a cookie. On a hub, others
+than the server's owner may look and change nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable
 from http.client import responses
 from typing import Any, TypeVar
@@ -16,7 +18,7 @@ from typing import Any, TypeVar
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
-from .errors import BadRequest, DSVMError
+from .errors import BadRequest, DSVMError, NotAllowed
 from .models import Operation
 from .service import DSVMService
 
@@ -30,6 +32,9 @@ MAX_BODY = 64 * 1024
 MAX_CODE_BODY = 4 * 1024 * 1024
 """Where the body is the code of a notebook."""
 
+ASKING = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
+
 ADVICE = {
     401: "Sign in to Jupyter again.",
     403: "Sign in to Jupyter again, and reload the page if it was open for long.",
@@ -42,6 +47,20 @@ RefreshPaths = Callable[[], Awaitable[None]]
 
 class DSVMHandler(APIHandler):
     auth_resource = RESOURCE
+    only_asks = False
+    """A POST for its body's sake, which changes nothing."""
+
+    async def prepare(self, **options: Any) -> None:
+        await super().prepare(**options)
+        if self.request.method in ASKING or self.only_asks or self.service.guests_may_change:
+            return
+        owner, user = os.environ.get("JUPYTERHUB_USER", ""), self.current_user
+        if owner and user is not None and user.username != owner:
+            raise NotAllowed(
+                f"{user.username} is a guest on the server of {owner}, whose account and money this would use.",
+                advice=f"Ask {owner} to do it. An administrator can allow it: DSVMService.guests_may_change.",
+                code="Guest",
+            )
 
     def initialize(self, service: DSVMService, refresh_paths: RefreshPaths) -> None:
         """``refresh_paths`` brings the notebooks' paths up to date before they are listed."""

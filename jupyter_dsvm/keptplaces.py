@@ -1,18 +1,20 @@
 """Which folder is the working folder of which kernel on a VM, on disk: for the server that adopts the kernel later.
 
 One small file for each kernel, below ``sync/kernels`` in the extension's data folder; and what this server calls itself towards
-VMs, so that two servers of one account do not share a folder there.
+VMs, so that two servers of one account, or two named servers of one user on a hub, do not share a folder there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from .kernels.keptfiles import server_name
 from .ssh.keys import private_folder, write_private
 
 VERSION = 1
@@ -57,7 +59,9 @@ class KeptPlaces:
 
     def server_id(self) -> str:
         """The same for good; made at the first call, by whichever process comes first."""
-        file = self.folder / "sync" / "server-id"
+        name = server_name()
+        suffix = f"-{hashlib.sha256(name.encode()).hexdigest()[:16]}" if name else ""
+        file = self.folder / "sync" / f"server-id{suffix}"
         private_folder(file.parent)
         try:
             fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

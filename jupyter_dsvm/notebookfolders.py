@@ -13,6 +13,7 @@ from jupyter_core.paths import jupyter_config_dir, jupyter_data_dir, jupyter_run
 
 from .errors import FolderRefused
 from .keptplaces import KeptPlaces
+from .kernels.keptfiles import server_name
 from .space import Place, limits_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class NotebookFolders:
         from .sync.workspace import base_file
 
         root = workspace_name(folder, self._kept.server_id())
-        return Place(compute, folder, root, base_file(self._folder, compute, folder).name)
+        return Place(compute, folder, root, base_file(self._folder, compute, folder, server_name()).name)
 
     def pending(self, place: Place) -> tuple[int, int]:
         """Files and bytes here that are not known to be there. Blocks; raises ``SyncError``."""

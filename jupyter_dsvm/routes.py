@@ -1,7 +1,7 @@
 """The REST API, exactly as ``openapi.yaml`` describes it (``tests/test_openapi.py`` holds the two together).
 
 ``handlers`` has what all of them share; those for files that travel are in ``workspace_routes``, those for idle VMs in
-``idle_routes``, and ``spend_routes`` has what machines have cost.
+``idle_routes``, ``spend_routes`` has what machines have cost, and ``outputs_routes`` what cells have put out.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .handlers import MAX_CODE_BODY, ROOT, DSVMHandler, RefreshPaths, is_texts
 from .idle_routes import IDLE_ROUTES
 from .metrics import PATIENCE, unknown
 from .models import SignInStatus
+from .outputs_routes import OUTPUTS_ROUTES
 from .service import DSVMService
 from .spend_routes import SPEND_ROUTES
 from .terminals import open_terminal
@@ -105,6 +106,8 @@ class KernelspecsHandler(DSVMHandler):
 
 class ModulesHandler(DSVMHandler):
     """What of a notebook's modules a kernel there has. A POST for its body; it changes nothing."""
+
+    only_asks = True
 
     @web.authenticated
     @authorized
@@ -231,6 +234,8 @@ class ReconnectHandler(DSVMHandler):
 
 class AdviceHandler(DSVMHandler):
     """CPU or GPU for a notebook. A POST for its body; it changes nothing."""
+
+    only_asks = True
 
     @web.authenticated
     @authorized
@@ -361,6 +366,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"signin", SignInHandler),
     *IDLE_ROUTES,
     *SPEND_ROUTES,
+    *OUTPUTS_ROUTES,
     *WORKSPACE_ROUTES,
     (r"(.*)", UnknownHandler),
 ]

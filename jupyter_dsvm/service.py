@@ -143,6 +143,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         """Has the notebooks' paths brought up to date, and blocks for a moment; set by the server's extension."""
         self.advising = Advising(self, self._work.submit)
         self.completion = Completion(self.known, self.connections, self._work.submit)
+        self.registry.outputs_limit = self.kept_outputs_mib << 20
         self._unsubscribe = self.registry.subscribe(self._kernel_changed)
         self._unsubscribe_executed = self.registry.subscribe_executed(self.workspaces.executed)
 

@@ -42,6 +42,12 @@ class ServiceSettings(LoggingConfigurable):
         "starts_per_day", how many starts in 24 hours. A resize counts as a start, with the price
         of the new size. Example: {"names": ["gpu-vm"], "starts_per_day": 5}.""",
     ).tag(config=True)
+    guests_may_change = Bool(
+        False,
+        help="""Whether others than its owner may change something through a server of a hub: attach, start, stop, sign in.
+        Collaborators with whom the server is shared, and administrators who look in, act with the owner's account and on
+        their bill, so by default they see everything and change nothing. For an account that a group shares, set this to True.""",
+    ).tag(config=True)
     start_timeout = Float(
         120.0, help="Seconds that a new kernel may take to answer before an attach gives up and the old one stays."
     ).tag(config=True)
@@ -67,6 +73,13 @@ class ServiceSettings(LoggingConfigurable):
         help="""MiB of what one kernel on a VM has said that its machine keeps, on disk, until this server and the pages have it:
         while a laptop sleeps, or the server is away. What is beyond it is left out, and the cell says how much. 0: no limit
         but the VM's disk, of which 512 MiB always stay free.""",
+    ).tag(config=True)
+    kept_outputs_mib = Int(
+        64,
+        min=0,
+        help="""MiB of what a notebook's cells have put out that are kept here for each kernel, on disk, as long as the kernel is
+        there, so that a page which is opened later finds it all; one cell may take a quarter of that. What is beyond it is
+        left out, and the cell says how much. 0: nothing is kept.""",
     ).tag(config=True)
     sync_files = Bool(
         True,

@@ -58,7 +58,7 @@ LAYERS: list[tuple[int, list[str]]] = [
             "filewords",
         ],
     ),
-    (5, ["routes", "handlers", "workspace_routes", "websocket", "frames"]),
+    (5, ["routes", "handlers", "workspace_routes", "outputs_routes", "websocket", "frames"]),
     (5, ["cli", "access_command", "signin_command", "create_command", "remote_access", "remote_accounts"]),
     (
         5,

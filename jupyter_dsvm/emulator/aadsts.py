@@ -17,6 +17,11 @@ ERRORS: dict[int, tuple[int, str, str]] = {
         "User account '{user}' from identity provider 'https://sts.windows.net/{home}/' does not exist in "
         "tenant '{tenant}' and cannot access the application '{app}' in that tenant.",
     ),
+    50011: (
+        400,
+        "invalid_request",
+        "The redirect URI specified in the request does not match the redirect URIs configured for the application '{app}'.",
+    ),
     50034: (
         400,
         "invalid_grant",

@@ -247,6 +247,12 @@ class Emulator:
         ``directory.Directory.enter``. Raises ``ControlError`` for a code that is none."""
         self.control("POST", "entra/enter", {"user_code": user_code, **details})
 
+    def web_application(self, secret: str, redirect_uri: str) -> str:
+        """Register a web application that people log in to, as in the portal; its client id."""
+        return str(
+            self.control("POST", "entra/application", {"secret": secret, "redirect_uri": redirect_uri})["client_id"]
+        )
+
     def revoke_sign_ins(self) -> None:
         self.control("POST", "entra/revoke")
 

@@ -34,6 +34,7 @@ CONTROL: list[tuple[str, re.Pattern[str], str]] = [
         ("PUT", r"/control/entra", "set_entra"),
         ("POST", r"/control/entra/enter", "enter_code"),
         ("POST", r"/control/entra/revoke", "revoke"),
+        ("POST", r"/control/entra/application", "application"),
         ("POST", r"/control/vms/(?P<name>[^/]+)/(?P<how>remove|replace)", "remove"),
         ("GET", r"/control/vms/(?P<name>[^/]+)/processes", "processes"),
         ("POST", r"/control/vms/(?P<name>[^/]+)/(?P<action>kill-ssh|start-ssh|new-host-key|restore-host-key)", "ssh"),
@@ -121,6 +122,13 @@ class ControlRoutes:
         except (ValueError, TypeError) as error:
             raise Refusal(400, "BadRequest", str(error)) from None
         self.set_status(204)
+
+    def on_application(self) -> Json:
+        """A web application that people log in to: ``{"secret", "redirect_uri"}``; answers its ``client_id``."""
+        try:
+            return {"client_id": self.gate.directory.web_application(**self.asked)}
+        except TypeError as error:
+            raise Refusal(400, "BadRequest", str(error)) from None
 
     def on_revoke(self) -> None:
         self.gate.directory.revoke()

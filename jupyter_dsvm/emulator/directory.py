@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import secrets
 import time
@@ -14,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
+from urllib.parse import urlencode
 
 from .aadsts import ERRORS, Refused
 from .machines import HOME, Tenant
@@ -92,6 +94,19 @@ class DeviceCode:
 
 
 @dataclass(frozen=True)
+class LoginCode:
+    """What the page of a web application's login gave to its address, good once."""
+
+    person: Person
+    client_id: str
+    tenant: str
+    scope: str
+    redirect_uri: str
+    challenge: str
+    expires: float
+
+
+@dataclass(frozen=True)
 class Grant:
     """What a refresh token stands for."""
 
@@ -115,7 +130,10 @@ class Directory:
         self.applications: dict[str, str | None] = {AZURE_CLI_APP: None}
         """Client ids and their secrets; None: a public client."""
         self._clock = clock
+        self.addresses: dict[str, str] = {}
+        """Where the logins of web applications may lead, by client id."""
         self._codes: dict[str, DeviceCode] = {}
+        self._logins: dict[str, LoginCode] = {}
         self._grants: dict[str, Grant] = {}
         self._tokens: dict[str, tuple[float, str, str]] = {}
 
@@ -159,7 +177,58 @@ class Directory:
             return self._by_refresh(tenant, client_id, form, issuer)
         if grant_type == "client_credentials":
             return self._by_secret(tenant, client_id, form, issuer)
+        if grant_type == "authorization_code":
+            return self._by_login(tenant, client_id, form, issuer)
         raise Refused(70003)
+
+    def web_application(self, secret: str, redirect_uri: str) -> str:
+        """Register one, as in the portal; its client id."""
+        client_id = str(uuid.uuid4())
+        self.applications[client_id], self.addresses[client_id] = secret, redirect_uri
+        return client_id
+
+    def login(self, tenant: str, form: dict[str, str], username: str) -> str:
+        """Somebody logs in to a web application; the address that their browser goes to. Raises ``Refused``, and ValueError
+        for an unknown name."""
+        tenant, client_id = self.tenant(tenant), form.get("client_id", "")
+        if client_id not in self.addresses:
+            raise Refused(700016, app=client_id, tenant=tenant)
+        if form.get("redirect_uri") != self.addresses[client_id] or form.get("response_type") != "code":
+            raise Refused(50011, app=client_id)
+        person = next((p for p in self.people if p.username == username), None)
+        if person is None:
+            raise ValueError(f"there is no account {username}")
+        where, code = person.home if tenant in ANY_TENANT else tenant, secrets.token_urlsafe(96)
+        self._logins[code] = LoginCode(
+            person,
+            client_id,
+            where,
+            form.get("scope", ""),
+            self.addresses[client_id],
+            form.get("code_challenge", ""),
+            self._clock() + 600,
+        )
+        answer = {"code": code, "state": form.get("state", ""), "session_state": str(uuid.uuid4())}
+        return f"{self.addresses[client_id]}?{urlencode(answer)}"
+
+    def _by_login(self, tenant: str, client_id: str, form: dict[str, str], issuer: str) -> Json:
+        self._check_secret(client_id, tenant, form)
+        login = self._logins.pop(form.get("code", ""), None)
+        if login is None or login.client_id != client_id or login.redirect_uri != form.get("redirect_uri"):
+            raise Refused(70008)
+        verifier = form.get("code_verifier", "")
+        proof = _base64(hashlib.sha256(verifier.encode()).digest())
+        if login.expires <= self._clock() or (login.challenge and login.challenge != proof):
+            raise Refused(70008)
+        return self._issue(login.person, client_id, login.tenant, login.scope, issuer)
+
+    def _check_secret(self, client_id: str, tenant: str, form: dict[str, str]) -> None:
+        """Of an application that has one; what has none needs none."""
+        if client_id not in self.applications:
+            raise Refused(700016, app=client_id, tenant=tenant)
+        secret = self.applications[client_id]
+        if secret is not None and form.get("client_secret") != secret:
+            raise Refused(7000215, app=client_id)
 
     def _check_application(self, client_id: str, tenant: str) -> None:
         if client_id not in self.applications:
@@ -188,6 +257,7 @@ class Directory:
         grant = self._grants.get(form.get("refresh_token", ""))
         if grant is None or grant.client_id != client_id:
             raise Refused(70008)
+        self._check_secret(client_id, tenant, form)
         if self.behaviour.at_refresh is not None:
             raise Refused(self.behaviour.at_refresh, app=client_id, tenant=tenant, user=grant.person.username)
         where = grant.tenant if tenant in ANY_TENANT else tenant

@@ -1,4 +1,5 @@
-"""The emulated Microsoft Entra over https: discovery, device codes, tokens, and the page on which a person enters a code.
+"""The emulated Microsoft Entra over https: discovery, device codes, tokens, and the pages on which a person enters a code or logs
+in to a web application.
 
 Shapes are those of https://learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code and of recorded answers, so that
 MSAL and azure-identity work with it unchanged. It answers under the names of its certificate only. No request here can bring the
@@ -177,6 +178,32 @@ class _Token(_Handler):
         self.answer(answer)
 
 
+class _LoginPage(_Handler):
+    """Where a person logs in to a web application: an account to choose, and back to the application."""
+
+    def get(self, tenant: str) -> None:
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        # The form's answer leads to the application's own address.
+        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        buttons = "".join(
+            f"<p><button name=account value={html.escape(p.username, quote=True)!r}>{html.escape(p.username)}</button>"
+            for p in self.directory.people
+        )
+        self.finish(
+            "<!doctype html><html lang=en><title>Log in (emulated)</title><h1>Pick an account</h1>"
+            f"<form method=post>{buttons}</form></html>"
+        )
+
+    def post(self, tenant: str) -> None:
+        asked = {name: self.get_query_argument(name) for name in self.request.query_arguments}
+        try:
+            self.redirect(self.directory.login(tenant, asked, self.get_body_argument("account", "")))
+        except Refused as refused:
+            self.refuse(refused)
+        except ValueError as error:
+            raise web.HTTPError(400, str(error)) from None
+
+
 class _DevicePage(_Handler):
     """Where a person enters the code: an account to choose, and yes or no."""
 
@@ -227,6 +254,7 @@ class EntraServer:
             (r"/([^/]+)/discovery/v2\.0/keys", _Keys),
             (r"/([^/]+)/oauth2/v2\.0/devicecode", _DeviceCode),
             (r"/([^/]+)/oauth2/v2\.0/token", _Token),
+            (r"/([^/]+)/oauth2/v2\.0/authorize", _LoginPage),
             (DEVICE_PAGE, _DevicePage),
             (r".*", _Nothing),
         ]

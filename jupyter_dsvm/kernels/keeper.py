@@ -14,7 +14,7 @@ from ..errors import DSVMError
 from .actions import Action, Answered, Arrived, Heard, Phase, ToBackend
 from .backends import Backend
 from .keeping import Keeping
-from .keptfiles import KeptKernel, SessionRow
+from .keptfiles import KeptKernel, SessionRow, server_name
 from .owed import settled_by
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Keeper:
             self._proxy.clients.expect(session_id, position)
         self._gate.link(number, False)
         ready = kept.run == kept.runs
+        self._proxy.recording.adopt(keeping.requests())
         self._gate.adopt(number, kept.info if ready else None, keeping.requests(), keeping.finished, ready)
         return number
 
@@ -150,6 +151,7 @@ class Keeper:
             info=self._gate.info if self._gate.info is not None or before is None else before.info,
             sessions=self._sessions,
             root_dir=self._root_dir,
+            server=server_name(),
         )
         self._keeping.keep(kept)
 

@@ -51,6 +51,14 @@ def folder_of(kernel_id: str) -> Path:
     return kept_folder() / (name or str(uuid.UUID(bytes=kernel_tag(kernel_id))))
 
 
+def server_name() -> str:
+    """Which of its user's servers on a hub this is (``JUPYTERHUB_SERVER_NAME``): empty for the default one, and without a hub.
+
+    Named servers may share one home folder. What a server leaves is for the next server of its own name.
+    """
+    return os.environ.get("JUPYTERHUB_SERVER_NAME", "")
+
+
 # kernel.json
 
 
@@ -97,6 +105,8 @@ class KeptKernel:
     sessions: tuple[SessionRow, ...] = ()
     root_dir: str = ""
     """What the paths of ``sessions`` are relative to."""
+    server: str = ""
+    """``server_name`` of the server that left it."""
     when: str = ""
 
     def to_json(self) -> dict[str, Any]:

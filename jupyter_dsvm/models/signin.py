@@ -26,7 +26,7 @@ class SignInStatus(Shape):
     state: SignInState
     cloud: str | None = None
     method: str | None = None
-    """device_code, pasted_token, token_file, environment, workload_identity, managed_identity or azure_cli."""
+    """device_code, pasted_token, token_file, environment, workload_identity, managed_identity, azure_cli or hub."""
     account: str | None = None
     tenant: str | None = None
     tenants: tuple[str, ...] = ()

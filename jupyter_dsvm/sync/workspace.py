@@ -384,9 +384,11 @@ class _Counting:
             self._report(self._now)
 
 
-def base_file(folder: Path, compute: str, root: Path) -> Path:
-    """Where what is in step between ``root`` here and a VM is kept, below the extension's data folder."""
-    digest = hashlib.sha256(f"{compute}\0{root}".encode("utf-8", "surrogateescape")).hexdigest()
+def base_file(folder: Path, compute: str, root: Path, server: str = "") -> Path:
+    """Where what is in step between ``root`` here and a VM is kept, below the extension's data folder. ``server``: the name of a
+    hub's named server, which has a folder of its own there."""
+    whose = "\0".join((compute, str(root), *filter(None, [server])))
+    digest = hashlib.sha256(whose.encode("utf-8", "surrogateescape")).hexdigest()
     return folder / "sync" / f"{digest[:32]}.json"
 
 

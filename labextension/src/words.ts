@@ -231,7 +231,8 @@ export function signedInParts(
     environment: trans.__('with AZURE_CLIENT_ID of the environment'),
     workload_identity: trans.__('with workload identity'),
     managed_identity: trans.__('with the machine’s managed identity'),
-    azure_cli: trans.__('with the Azure CLI')
+    azure_cli: trans.__('with the Azure CLI'),
+    hub: trans.__('as on the hub')
   };
   const way = status.method ? ways[status.method] : '';
   const account = status.account ?? '';

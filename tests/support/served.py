@@ -59,7 +59,7 @@ class Served:
         except urllib.error.HTTPError as error:
             with error:
                 got, text = error.code, error.read()
-        answer = json.loads(text) if text else None
+        answer = _read(text)
         if got != status and (status is not None or got >= 300):
             raise RestError(got, answer)
         return answer
@@ -101,6 +101,14 @@ class Served:
     def row(self, kernel_id: str) -> dict[str, Any]:
         rows = self.rest("GET", "jupyter-dsvm/kernels")["kernels"]
         return next(r for r in rows if r["id"] == kernel_id)
+
+
+def _read(text: bytes) -> Any:
+    """What is no JSON (a proxy's own words) as it is; None for nothing."""
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return text.decode(errors="replace")
 
 
 def end(process: subprocess.Popen[bytes], seconds: float) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir
-from traitlets import Enum, Unicode, default
+from traitlets import Bool, Enum, Unicode, default
 from traitlets.config import Configurable
 
 from .credentials import CLOUDS
+from .hub_tokens import announced
 from .signin import SignIn
 from .signin_settings import SignInSettings
 from .signin_store import SignInStore
@@ -45,8 +46,13 @@ class AzureAccount(Configurable):
     ).tag(config=True)
     managed_identity = Unicode(
         "",
-        help="Use this machine's managed identity where nobody signed in: `system`, or the client id of a user-assigned one. "
-        "Every user of this server then acts as the machine, so it is off by default and belongs on single-user machines only.",
+        help="Use this machine's managed identity where nobody signed in: `system`, or the client id of a user-assigned one; "
+        "under a hub, `workload` for the workload identity of the user's pod. Every user of this server then acts as the machine, "
+        "so it is off by default and belongs on single-user machines only.",
+    ).tag(config=True)
+    hub_sign_in = Bool(
+        help="Take tokens from the hub that has started this server: those of the account with which its user logged in there. "
+        "Hubs with `jupyter_dsvm.hub.handover` say so themselves.",
     ).tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:
@@ -58,12 +64,24 @@ class AzureAccount(Configurable):
     def _default_arm_endpoint(self) -> str:
         return CLOUDS[self.cloud].endpoint
 
+    @default("hub_sign_in")
+    def _default_hub_sign_in(self) -> bool:
+        return announced()
+
     @property
     def sign_in(self) -> SignIn:
         """Raises ``ConfigurationError``. Asks nobody and imports nothing of Azure's."""
         with self._sign_in_lock:
             if self._sign_in is None:
-                names = ("token_file", "authority", "authority_ca_file", "tenant", "client_id", "managed_identity")
+                names = (
+                    "token_file",
+                    "authority",
+                    "authority_ca_file",
+                    "tenant",
+                    "client_id",
+                    "managed_identity",
+                    "hub_sign_in",
+                )
                 settings = SignInSettings(self.arm_endpoint, **{name: getattr(self, name) for name in names})
                 self._sign_in = SignIn(settings, SignInStore(Path(jupyter_data_dir()) / "jupyter-dsvm" / "signin"))
             return self._sign_in

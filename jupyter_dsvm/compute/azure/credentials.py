@@ -5,7 +5,9 @@ cloud only, over TLS only; and with any other endpoint a token comes from a file
 that endpoint. So no setting can send a real token anywhere else.
 
 The chain for real clouds asks nobody: explicit environment variables, workload identity, then the Azure CLI. It has no managed
-identity unless the administrator configures one, since on a hub's node every user would act as the hub.
+identity unless the administrator configures one, since on a hub's node every user would act as the hub; nor, under a hub, the
+workload identity of the user's pod. Where the hub hands over tokens of those who logged in to it (``hub_tokens``), that is the
+only way.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from urllib.parse import urlsplit
 
 from ...errors import ComputeError, SignInRequired, printable
 from .aadsts import SIGN_IN_ADVICE, refusal
+from .hub_tokens import METHOD as HUB
+from .hub_tokens import HubTokens, under_hub
 from .tokens import LETTERS
 
 if TYPE_CHECKING:
@@ -147,6 +151,9 @@ class TokenFile:
         """Nothing is held open."""
 
 
+WORKLOAD = "workload"
+"""Of ``AzureCompute.managed_identity``: the pod's workload identity."""
+
 NOBODY = "nobody is signed in to Azure here"
 
 
@@ -155,7 +162,8 @@ class SilentChain:
     so that a wrong secret does not turn into somebody else's account."""
 
     def __init__(self, cloud: Cloud, managed_identity: str = "") -> None:
-        """``managed_identity`` is ``system`` or a client id; empty: none is tried."""
+        """``managed_identity`` is ``system``, ``workload`` or a client id; empty: none is tried, but for workload identity where no
+        hub has started this server."""
         self._cloud = cloud
         self._managed_identity = managed_identity
         self._credentials: list[tuple[str, Any]] | None = None
@@ -219,9 +227,10 @@ class SilentChain:
             }
             tenants: dict[str, Any] = {"additionally_allowed_tenants": ["*"]}
             chain: list[tuple[str, Any]] = [("environment", EnvironmentCredential(**where, **tenants))]
-            if all(os.environ.get(v) for v in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE")):
+            named = all(os.environ.get(v) for v in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"))
+            if named and (self._managed_identity == WORKLOAD or not under_hub()):
                 chain.append(("workload_identity", WorkloadIdentityCredential(**where, **tenants)))
-            if self._managed_identity:
+            if self._managed_identity not in ("", WORKLOAD):
                 chosen: dict[str, Any] = (
                     {} if self._managed_identity == "system" else {"client_id": self._managed_identity}
                 )
@@ -240,6 +249,7 @@ NAMES = {
     "workload_identity": "workload identity",
     "managed_identity": "managed identity",
     "azure_cli": "Azure CLI",
+    HUB: "the hub",
 }
 
 
@@ -252,9 +262,14 @@ def _unanswered(error: BaseException | None) -> bool:
     return error is not None
 
 
-def credential_for(endpoint: str, token_file: str, managed_identity: str = "") -> SilentChain | TokenFile:
-    """The silent credential for this endpoint, by the two rules above. Builds only; asks for no token."""
+def credential_for(
+    endpoint: str, token_file: str, managed_identity: str = "", hub: bool = False
+) -> SilentChain | TokenFile | HubTokens:
+    """The silent credential for this endpoint, by the two rules above. Builds only; asks for no token. ``hub``: the hub hands over
+    tokens, each of which says for which endpoint it is."""
     cloud = cloud_of(endpoint)
+    if hub:
+        return HubTokens(endpoint, cloud.scope if cloud is not None else f"{endpoint.rstrip('/')}/.default")
     if cloud is not None:
         return SilentChain(cloud, managed_identity)
     if not token_file:

@@ -114,7 +114,11 @@ class SignIn:
         self._attempts = Attempts()
         self._threads: dict[str, threading.Thread] = {}
         self._silent = SilentAccount(
-            settings.endpoint, settings.token_file, settings.managed_identity, lambda: self._changed(None, False)
+            settings.endpoint,
+            settings.token_file,
+            settings.managed_identity,
+            settings.hub_sign_in,
+            lambda: self._changed(None, False),
         )
         self._closed = False
         self.listeners: list[Callable[[str | None, bool], None]] = []
@@ -256,7 +260,7 @@ class SignIn:
         with self._lock:
             entries = list(self._entries)
         s = self._settings
-        if not entries and s.cloud is None and s.authority and not s.token_file:
+        if not entries and s.cloud is None and s.authority and not (s.token_file or s.hub_sign_in):
             raise SignInRequired(f"Could not sign in to Azure: {NOBODY}.", advice=AGAIN)
         if not entries:
             return self._silent.token(scopes, tenant, claims)

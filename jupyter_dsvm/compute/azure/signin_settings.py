@@ -40,6 +40,7 @@ class SignInSettings:
     tenant: str = ""
     client_id: str = ""
     managed_identity: str = ""
+    hub_sign_in: bool = False
 
     def check(self) -> None:
         """Raises ``ConfigurationError``, and ``ComputeError`` for an endpoint that no token may go to."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ...errors import ComputeError, DSVMError, SignInRequired
 from ...models import Problem
 from .credentials import NOBODY, SilentChain, TokenFile, cloud_of, credential_for
+from .hub_tokens import HubTokens
 from .tokens import claims_of, who
 
 LOOK_AGAIN = 60.0
@@ -35,14 +36,17 @@ class Found:
 
 
 class SilentAccount:
-    def __init__(self, endpoint: str, token_file: str, managed_identity: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, endpoint: str, token_file: str, managed_identity: str, hub: bool, changed: Callable[[], None]
+    ) -> None:
         """``changed`` is called when another account, or none, is found than before."""
-        self._cloud = cloud_of(endpoint)
-        self._settings = (endpoint, token_file, managed_identity)
+        self._asks = hub or cloud_of(endpoint) is not None
+        """Whether somebody is asked for a token, and may answer that nobody is there."""
+        self._settings = (endpoint, token_file, managed_identity, hub)
         self._token_file = token_file
         self._changed = changed
         self._lock = threading.Lock()  # protects all below, and is held for no request
-        self._chain: SilentChain | TokenFile | None = None
+        self._chain: SilentChain | TokenFile | HubTokens | None = None
         self._found: Found | None = None
         self._tokens: dict[tuple[tuple[str, ...], str | None], tuple[str, float]] = {}
 
@@ -77,17 +81,17 @@ class SilentAccount:
             known = self._found
         if known is not None and time.monotonic() - known.at < LOOK_AGAIN:
             return known
-        if self._cloud is None and not self._token_file:
+        if not self._asks and not self._token_file:
             return Found(time.monotonic())
         try:
             self.token((scope,), None, None)
         except SignInRequired as error:
-            if self._cloud is not None:
+            if self._asks:
                 return self._found or Found(time.monotonic())
             return Found(time.monotonic(), problem=problem_of(error))
         except ComputeError as error:
             found = Found(time.monotonic(), problem=problem_of(error))
-            if self._cloud is not None:
+            if self._asks:
                 self._keep(found)  # an Entra that does not answer takes long to ask
             return found
         return self._found or Found(time.monotonic(), "token_file")

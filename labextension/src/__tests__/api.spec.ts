@@ -61,6 +61,8 @@ const EXAMPLES: [string, unknown][] = [
   ['Creation', fixtures.creation],
   ['WorkspaceList', fixtures.workspaceList],
   ['WorkspaceEstimate', fixtures.workspaceEstimate],
+  ['CellRunList', fixtures.outputs],
+  ['CellRun', { ...fixtures.outputs.rows[0], source: null, cut: null }],
   ['Metrics', fixtures.metrics],
   ['Metrics', fixtures.freeMetrics],
   ['ModuleList', fixtures.modules],
@@ -108,6 +110,9 @@ describe('the types of the REST API', () => {
       Workspace: fixtures.workspaceList.workspaces[0],
       WorkspaceList: fixtures.workspaceList,
       WorkspaceEstimate: fixtures.workspaceEstimate,
+      CellRunList: fixtures.outputs,
+      CellRun: fixtures.outputs.rows[0],
+      CutOutputs: fixtures.outputs.rows[0].cut!,
       Metrics: fixtures.metrics,
       Usage: fixtures.metrics.memory!,
       GPUUse: fixtures.metrics.gpus[0],
@@ -132,6 +137,7 @@ describe('the types of the REST API', () => {
 
   it('knows every value of every enumeration', () => {
     expect(schemas.Compute.properties.kind.enum).toEqual(['free', 'dsvm', 'host']);
+    expect(schemas.CellRun.properties.state.enum).toEqual(['queued', 'running', 'done', 'aborted']);
     expect(schemas.Compute.properties.power_state.enum).toEqual([
       'starting',
       'running',

@@ -1,6 +1,7 @@
 import {
   IAdvice,
   IAdviceRequest,
+  ICellRunList,
   ICompute,
   IComputeList,
   IConflictRequest,
@@ -394,6 +395,29 @@ export const workspaceEstimate: IWorkspaceEstimate = {
   files: 340,
   bytes: 84_000_000,
   needs_yes: false
+};
+
+export const outputs: ICellRunList = {
+  version: 1_795_000_000_012,
+  rows: [
+    {
+      cell: 'a1b2c3',
+      msg_id: 'm1',
+      session: 's1',
+      version: 1_795_000_000_012,
+      source: 'print(1)',
+      source_sha256: 'a8a7a8a7',
+      state: 'running',
+      status: null,
+      execution_count: 3,
+      started: '2026-03-01T12:00:00.000000Z',
+      ended: null,
+      kept: 0,
+      outputs: [{ output_type: 'stream', name: 'stdout', text: '1\n' }],
+      cut: { messages: 2, bytes: 20_000_000 }
+    }
+  ],
+  next: null
 };
 
 export const modules: IModuleList = {

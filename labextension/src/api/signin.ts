@@ -10,7 +10,8 @@ export type SignInMethod =
   | 'environment'
   | 'workload_identity'
   | 'managed_identity'
-  | 'azure_cli';
+  | 'azure_cli'
+  | 'hub';
 
 /** Who is signed in to the cloud, or how an attempt stands. A code is in the answer to who asked for it, only. */
 export interface ISignIn {
