@@ -66,7 +66,7 @@ def running(azure: Emulator, tmp_path: Path) -> Iterator[Running]:
 
 def watched(running: Running) -> tuple[Watch, Clock]:
     clock = Clock()
-    return Watch(running.broker, {"ada": ADA.groups, "grace": GRACE.groups}, clock), clock
+    return Watch(running.broker, running.hub.everybody, clock), clock
 
 
 def start(running: Running, person: str, name: str) -> None:
@@ -149,6 +149,13 @@ def test_azure_s_own_schedule_is_kept_ahead(running: Running, azure: Emulator):
     watch.tick()
     status, _, schedule = azure.request("GET", path)
     assert (status, schedule["properties"]["status"]) == (200, "Enabled")
+    before = len(azure.traffic)
+    watch.tick()
+    assert not [e for e in azure.traffic[before:] if "DevTestLab" in e["request"]["url"]], "not every time"
+    mine = running.rows("ada")["ada-vm"]["id"]
+    assert running.ended("ada", running.ask("ada", "POST", f"computes/{mine}/stop")[1])["state"] == "done"
+    watch.tick()
+    assert azure.request("GET", path)[2]["properties"]["status"] == "Disabled", "or it would come again tomorrow"
     before = len(azure.traffic)
     watch.tick()
     assert not [e for e in azure.traffic[before:] if "DevTestLab" in e["request"]["url"]], "not every time"

@@ -88,7 +88,13 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.views = Views(self.policy, self.state, self.snapshots, self.known.last)
         self.starts = Starts(self.starts_at_once)
         self.setups = Setups(
-            self.state, self.authority, self.azure.run_script, self.limits, self.work, self._account_ended
+            self.state,
+            self.authority,
+            self.azure.run_script,
+            self.limits,
+            lambda: self.policy.keep_homes,
+            self.work,
+            self._account_ended,
         )
 
     def begin(self) -> None:
