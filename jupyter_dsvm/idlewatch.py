@@ -23,6 +23,7 @@ from .errors import Cancelled, DSVMError, UnknownCompute
 from .idlepolicy import LONGEST_KEEP, SOON, Decision, Reading, Settings, State, Watched, duration
 from .idlereadings import SAME, is_news, reading_of, record, steadied
 from .idlesettings import KeptIdle, KeptIdles
+from .idlewords import strike_words
 from .models import Compute, IdleStop, PowerState, utc_at
 from .temporarydisk import parse
 
@@ -54,9 +55,6 @@ SHORTEST_WAIT = 1.0
 LONGEST_PAUSE = 600.0
 """Seconds between two tries to connect to a VM that cannot be; they begin with ``FIRST_PAUSE`` and double."""
 FIRST_PAUSE = 60.0
-
-LONGEST_WARNING = 300
-"""Characters that a VM keeps of what is said there before Azure stops it."""
 
 OURS_TO_COPY = frozenset({"cpu", "disk", "network"})
 """What bringing the files back makes busy itself, so that it does not count right after."""
@@ -399,10 +397,8 @@ class IdleWatch:
             return
         left = None if known.left is None else max(0.0, known.left - (self._house.clock() - known.at))
         trouble = self._trouble
-        at = f" at {known.record.at[11:16]} UTC" if known.record.at is not None else ""
-        text = f"Azure's auto-shutdown stops {self._name}{at}."[:LONGEST_WARNING]
         # A relay of an earlier version does not know the question.
-        self._answer("strikes", {"in": left, "text": text})
+        self._answer("strikes", {"in": left, "text": strike_words(self._name, known.record.at)})
         self._strikes = known.at
         self._trouble = trouble
 
