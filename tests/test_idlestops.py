@@ -477,6 +477,9 @@ def test_whose_vm_may_be_stopped(tmp_path: Path) -> None:
         assert (s.shown(theirs.id).state, s.cloud.rows[theirs.id].power_state) == (IdleState.NEVER, PowerState.RUNNING)
         assert s.vm.opened == []
         assert {use for use, _ in s.cloud.schedule.uses} == {Use.IDLE}  # only looked at
+        s.cloud.schedule.result = SafetyStop(Kind.NONE, "No safety stop: none is set.")
+        s.pass_time(watch, 11)
+        assert s.shown(theirs.id).safety is None  # nor was one promised
         tagged = s.watch(TAGGED.id)
         assert s.pass_time(tagged, 11) is None
         assert s.cloud.rows[TAGGED.id].power_state is PowerState.DEALLOCATED
