@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from datetime import datetime, timedelta, timezone
@@ -19,8 +20,10 @@ from jupyter_dsvm.errors import BadRequest, ComputeError, DSVMError, OperationRe
 from jupyter_dsvm.idlesettings import KeptIdle, KeptIdles
 from jupyter_dsvm.idlestops import tag_value
 from jupyter_dsvm.idlewatch import IdleWatch
-from jupyter_dsvm.models import Compute, IdleState, IdleStop, OperationState, PowerState
+from jupyter_dsvm.idlewords import stop_words
+from jupyter_dsvm.models import Compute, IdleState, IdleStop, OperationState, PowerState, utc_at
 from jupyter_dsvm.service import DSVMService
+from jupyter_dsvm.tables import computes_text
 from support.fakes import FakeCompute, FakeConnections, FakeFree, FakePipe, FakeProxy, FakeRegistry, dsvm, windows
 from support.kernels import until
 
@@ -684,6 +687,31 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     nowhere = KeptIdles(tmp_path / "file")
     assert nowhere.change("azure:a", lambda one: dataclasses.replace(one, started=5.0)).started == 5.0
+
+
+@pytest.mark.parametrize(
+    ("stop", "words"),
+    [
+        (None, ""),
+        (IdleStop(IdleState.BUSY, "In use: a cell runs."), ""),
+        (IdleStop(IdleState.IDLE, "Nobody uses it.", moment(1500)), "Stops in 25 min."),
+        (IdleStop(IdleState.STOPS_SOON, "Nobody uses it.", moment(50)), "Stops in 50 s."),
+        (IdleStop(IdleState.BUSY, "In use: a cell runs.", moment(7200), hard=True), "Stops in 2 h."),
+        (IdleStop(IdleState.KEPT, "Kept on.", None, moment(3300)), "Kept on for 55 min."),
+        (IdleStop(IdleState.STOP, "Nobody uses it.", moment(0)), "It is being stopped."),
+        (IdleStop(IdleState.STOP, "It could not be stopped.", moment(90)), "Its stop is tried again in 2 min."),
+        (IdleStop(IdleState.IDLE, "Nobody uses it.", "soon"), ""),
+    ],
+)
+def test_words(stop: IdleStop | None, words: str) -> None:
+    assert stop_words(stop, START.timestamp()) == words
+
+
+def test_tables_have_the_countdown() -> None:
+    running = dataclasses.replace(GPU, power_state=PowerState.RUNNING)
+    kept = IdleStop(IdleState.KEPT, "Kept on.", None, utc_at(time.time() + 3300))
+    assert "running, kept on for 55 min" in computes_text([dataclasses.replace(running, idle=kept)], ())
+    assert "running, stops" not in computes_text([running], ())
 
 
 def test_the_last_word_is_for_the_command_line(tmp_path: Path) -> None:
