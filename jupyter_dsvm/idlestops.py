@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 from .computes import CONFIRMED_OFF
 from .errors import BadRequest, ComputeNotRunning, OperationRefused
+from .idleasking import House
 from .idlepolicy import LONGEST_KEEP
 from .idlesettings import KeptIdle, KeptIdles
-from .idlewatch import House, IdleWatch
+from .idlewatch import IdleWatch
 from .idlewords import seconds_left
 from .models import FREE, OS, Compute, ComputeKind, IdleState, IdleStop, PowerState
 
@@ -87,7 +88,7 @@ class IdleStops:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """``attached`` gives the ids of computes that notebooks of this process are on; the rest as in ``idlewatch.House``."""
+        """``attached`` gives the ids of computes that notebooks of this process are on; the rest as in ``idleasking.House``."""
         self.safety = safety
         self._computes = computes
         self._kept = kept

@@ -37,7 +37,7 @@ LAYERS: list[tuple[int, list[str]]] = [
     (3, ["libraries", "datafiles", "notebookfacts", "advice", "gpufallback"]),
     (3, ["modules", "lastran", "idlepolicy", "idlereadings", "idlewords", "temporarydisk"]),
     (3, ["spending_rules", "budgets", "spendledger", "spendwords"]),
-    (4, ["idlestops", "idlewatch", "idlesettings", "safetystops", "idle_calls"]),
+    (4, ["idlestops", "idlewatch", "idleasking", "idlesettings", "safetystops", "idle_calls"]),
     (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
     (4, ["spending"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
