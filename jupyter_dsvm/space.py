@@ -83,7 +83,7 @@ class Left:
     goes_on: bool
     """It runs elsewhere now."""
     unsure: bool
-    """Something was still to be fetched when it left."""
+    """Something was still to be fetched when it left, or nobody could know."""
     tell: Callable[[str], object]
     """Called with a sentence where that does not come. Any thread; must not block."""
 
