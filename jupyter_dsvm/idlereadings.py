@@ -13,7 +13,6 @@ from typing import Any
 from .errors import printable
 from .idlepolicy import LONGEST_KEEP, Decision, Reading, Settings, State
 from .models import IdleState, IdleStop, SafetyStopRecord, utc_at
-from .temporarydisk import parse
 
 MOST = 50
 """Reasons and leases that are read of one answer."""
@@ -53,11 +52,6 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not math.isfinite(number) or number < 0:
         raise ValueError(f"{value!r} is no number of seconds")
     return number
-
-
-def lost_of(said: Any) -> tuple[str, ...]:
-    """Files on the temporary disk: the first, and how many more."""
-    return parse(said).listed
 
 
 def record(
