@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from jupyter_dsvm.emulator import Emulator
+from jupyter_dsvm.hub.people import HubPeople
 from support.broker import vm
 from support.emulated import writes
 from support.kernels import until
@@ -59,6 +60,7 @@ c.JupyterHub.services = [
     {{
         "name": "dsvm",
         "url": given["broker"],
+        "api_token": given["broker_token"],
         "command": [sys.executable, "-m", "jupyter_dsvm.hub", "--config", given["config"]],
         "environment": given["environment"],
     }},
@@ -67,6 +69,7 @@ c.JupyterHub.load_groups = {{"vision": {{"users": ["ada"]}}, "staff": {{"users":
 c.JupyterHub.load_roles = [
     {{"name": "tests", "services": ["tests"], "scopes": ["admin:users", "tokens"]}},
     {{"name": "user", "scopes": ["self", "access:services!service=dsvm"]}},
+    {{"name": "dsvm", "services": ["dsvm"], "scopes": ["list:users", "read:users:groups"]}},
 ]
 """
 
@@ -140,6 +143,7 @@ def school(emulator: Emulator, tmp_path: Path) -> Iterator[School]:
         "hub": hub,
         "token": token,
         "broker": broker,
+        "broker_token": secrets.token_hex(16),
         "config": str(folder / "broker.py"),
         "environment": {**marks, "JUPYTER_PLATFORM_DIRS": "0", "JUPYTER_DATA_DIR": str(folder / "data")},
     }
@@ -164,6 +168,7 @@ def school(emulator: Emulator, tmp_path: Path) -> Iterator[School]:
         process.wait(30)
 
 
+@pytest.mark.timeout(180)  # a hub comes up
 def test_who_may_ask_is_said_by_the_hub_s_scopes(school: School):
     names = {}
     for name in ("ada", "bob", "grace"):
@@ -179,7 +184,12 @@ def test_who_may_ask_is_said_by_the_hub_s_scopes(school: School):
     assert school.ask(school.token_of("grace"), "GET", "whoami")[1]["teacher"] is True
     assert school.ask(school.token_of("ada"), "GET", "admin/overview")[0] == 403
     status, overview = school.ask(school.token_of("grace"), "GET", "admin/overview")
-    assert (status, [v["name"] for v in overview["vms"]]) == (200, ["ada-vm", "class-vm"])
+    assert (status, sorted(v["name"] for v in overview["vms"])) == (200, ["ada-vm", "class-vm"])
+    token = json.loads((school.folder / "given.json").read_text())["broker_token"]
+    people = HubPeople("dsvm", api_url=school.api, api_token=token)
+    assert people.everybody() == {"ada": {"vision"}, "bob": set(), "grace": {"staff"}}
+    narrow = HubPeople("dsvm", api_url=school.api, api_token=school.token_of("ada", ["access:services!service=dsvm"]))
+    assert narrow.everybody() is None
 
 
 @pytest.mark.timeout(180)

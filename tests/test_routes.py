@@ -175,6 +175,8 @@ PATHS = [
     "computes/free/access",
     "computes/free/idle",
     "computes/free/kernelspecs",
+    "computes/free/idle",
+    "computes/free/loss",
     "computes/free/metrics",
     "computes/free/modules",
     "computes/free/install",
@@ -184,6 +186,7 @@ PATHS = [
     "computes/free/resize",
     "kernels",
     "kernels/k/compute",
+    "kernels/k/outputs",
     "kernels/k/reconnect",
     "kernels/k/advice",
     "kernels/k/outputs",
@@ -230,10 +233,13 @@ async def test_every_route_refuses_who_is_not_signed_in(
     assert cloud.asked == []
 
 
-async def test_a_page_that_shows_metrics_does_not_keep_a_server_from_being_idle(jp_serverapp: Any, api: Fetch):
+async def test_a_page_that_shows_metrics_and_spend_does_not_keep_a_server_from_being_idle(
+    jp_serverapp: Any, api: Fetch
+):
     before = jp_serverapp.web_app.settings["api_last_activity"] if await api("GET", "computes") else None
     status, metrics = await api("GET", "computes", "free", "metrics")
     assert (status, metrics["compute"]) == (200, "free")
+    assert (await api("GET", "spend"))[0] == 200
     assert jp_serverapp.web_app.settings["api_last_activity"] == before
     assert (await api("GET", "computes", "nothing", "metrics"))[1]["code"] == "UnknownCompute"
 

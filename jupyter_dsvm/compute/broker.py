@@ -98,18 +98,19 @@ class BrokerCompute(Configurable):
         self._private: Any = None
         self._certificates: dict[str, _Certificate] = {}
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
-        self._closed = threading.Event()
+        self.token = ""
+        """Another token than the hub's for this server: of whoever teaches, on the command line."""
 
     # The port
 
     def list(self) -> Listing:
-        body = self._ask("GET", "computes", what="list the VMs of the hub")
+        body = self.ask("GET", "computes", what="list the VMs of the hub")
         rows = [compute_of(row) for row in rows_of(body, "computes")]
         problems = [problem_of(one) for one in rows_of(body, "problems")]
         return Listing(tuple(rows), tuple(p for p in problems if p is not None))
 
     def get(self, compute_id: str) -> Compute:
-        return compute_of(self._ask("GET", self._path(compute_id), what="read the state of the VM"))
+        return compute_of(self.ask("GET", self._path(compute_id), what="read the state of the VM"))
 
     def start(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         return self._change("start", compute_id, {}, report, cancel, memo)
@@ -121,7 +122,7 @@ class BrokerCompute(Configurable):
         return self._change("restart", compute_id, {}, report, cancel, memo)
 
     def sizes(self, compute_id: str) -> tuple[Sequence[SizeOffer], str]:
-        body = self._ask("GET", f"{self._path(compute_id)}/sizes", what="list the sizes of the VM")
+        body = self.ask("GET", f"{self._path(compute_id)}/sizes", what="list the sizes of the VM")
         offers = [o for o in map(offer_of, rows_of(body, "sizes")) if o is not None]
         return offers, text_of(body.get("notice")) or ""
 
@@ -145,7 +146,7 @@ class BrokerCompute(Configurable):
         )
 
     def close(self) -> None:
-        self._closed.set()
+        """Nothing is held open."""
 
     # Beside the port: what ``access`` calls where a connect was refused, and what keeps a VM on
 
@@ -173,7 +174,7 @@ class BrokerCompute(Configurable):
         return Presence(self, compute_id)
 
     def present(self, compute_id: str, used: bool) -> dict[str, Any]:
-        return self._ask(
+        return self.ask(
             "PUT", f"{self._path(compute_id)}/presence", {"used": used}, what="tell the hub that the VM is used"
         )
 
@@ -200,7 +201,7 @@ class BrokerCompute(Configurable):
             if memo is not None:
                 memo.note(**{f"{kind}_asked": True})
             what = {"access": "have your account made"}.get(kind, f"{kind} the VM")
-            begun = operation_of(self._ask("POST", f"{self._path(compute_id)}/{kind}", body, what=what)).id
+            begun = operation_of(self.ask("POST", f"{self._path(compute_id)}/{kind}", body, what=what)).id
             if memo is not None:
                 memo.note(**{f"{kind}_operation": begun})
         tag, heard = "", time.monotonic()
@@ -233,7 +234,7 @@ class BrokerCompute(Configurable):
     def _give_up(self, operation: str, cancel: Cancel) -> Cancelled:
         if not cancel.leaving:
             try:
-                self._ask("DELETE", f"operations/{urllib.parse.quote(operation, safe='')}", what="cancel it")
+                self.ask("DELETE", f"operations/{urllib.parse.quote(operation, safe='')}", what="cancel it")
             except DSVMError as e:
                 return Cancelled(f"Stopped waiting. The hub goes on with it: {e.message}")
         return Cancelled("Stopped waiting. What the hub has asked of Azure already goes on.")
@@ -262,7 +263,7 @@ class BrokerCompute(Configurable):
         public = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         asked = time.monotonic()
         try:
-            facts = self._ask(
+            facts = self.ask(
                 "POST",
                 f"{self._path(compute_id)}/certificate",
                 {"public_key": public.decode()},
@@ -296,7 +297,7 @@ class BrokerCompute(Configurable):
     def _path(self, compute_id: str) -> str:
         return f"computes/{urllib.parse.quote(compute_id, safe=':')}"
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, what: str) -> dict[str, Any]:
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, what: str) -> dict[str, Any]:
         return self._send(method, path, body, what, {})[0]
 
     def _send(
@@ -304,7 +305,7 @@ class BrokerCompute(Configurable):
     ) -> tuple[dict[str, Any], str]:
         """The answer, and its tag. Raises what the broker says, as the error that it is, and ``ComputeError`` (``BrokerAway``)
         where nothing came that is from it."""
-        token = os.environ.get(TOKEN, "")
+        token = self.token or os.environ.get(TOKEN, "")
         if not token:
             raise SignInRequired(
                 "This server has no token of the hub, so the hub's broker cannot be asked.",

@@ -12,11 +12,13 @@ In ``jupyterhub_config.py``::
     c.JupyterHub.load_roles = [
         {"name": "user", "scopes": ["self", "access:services!service=dsvm"]},
         {"name": "server", "scopes": ["users:activity!user", "access:servers!server", "access:services!service=dsvm"]},
+        {"name": "dsvm", "services": ["dsvm"], "scopes": ["list:users", "read:users:groups"]},
     ]
     c.Spawner.environment = {"JUPYTER_DSVM_BROKER": "http://127.0.0.1:10101/services/dsvm/"}
 
 A server's token has the scopes that its role and its user have both, so both get the one for the service. The address is no
-secret, and the token with which users' servers come is the one that the hub gives each of them anyway. The hub gives the
+secret, and the token with which users' servers come is the one that the hub gives each of them anyway. The last role is for the
+broker itself: it ends what somebody has running who leaves a group or the hub. The hub gives the
 broker its name, prefix, address and token in the environment (``JUPYTERHUB_SERVICE_…``, ``JUPYTERHUB_API_…``).
 
 ``dsvm_broker.py`` has ``c.HubPolicy``, ``c.AzureCompute`` (``managed_identity = "system"``), ``c.Broker`` and ``c.DSVMBroker``.
@@ -132,7 +134,7 @@ class DSVMBroker(Application):
         audit_log.addHandler(handler)
 
     async def _serve(self, broker: Broker, people: People) -> None:
-        watch = Watch(broker)
+        watch = Watch(broker, people.everybody)
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -20,7 +20,6 @@ from traitlets import Float, Int
 from traitlets.config import LoggingConfigurable
 
 from .. import booting
-from ..budgets import BudgetRules
 from ..changes import Changes
 from ..compute.azure import AzureCompute
 from ..compute.provider import Cancel
@@ -33,7 +32,6 @@ from ..resizes import Resizes
 from ..resuming import Resuming
 from ..returns import Return
 from ..spending import Spending
-from ..spendledger import SpendLedger
 from ..trips import Trips
 from .audit import Audit, Audited
 from .certificates import Authority
@@ -82,26 +80,21 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.known = Computes(lambda: [self.azure], lambda compute_id: None)
         kept = KeptChanges(folder / "changes")
         # No notebooks are here: nothing travels before a stop, and nothing goes back after it.
-        nothing, nobody = cast(Trips, _NoFiles()), _nobody
-        self.spending = Spending(
-            self.known,
-            SpendLedger(folder / "spend.sqlite"),
-            BudgetRules,
-            lambda: ["*"],
-            lambda: None,
-            self._in_background,
-        )
-        self.known.heard = self.spending.heard
-        self.changes = Changes(
-            self.operations, self.known, nobody, _no_notebooks, self._boot, kept, nothing, self.spending
-        )
-        self.resizes = Resizes(self.operations, self.known, self.changes, nobody, _no_notebooks, nothing, self.spending)
+        nothing, free = cast(Trips, _NoFiles()), cast(Spending, _NoSpending())
+        self.changes = Changes(self.operations, self.known, _nobody, _no_notebooks, self._boot, kept, nothing, free)
+        self.resizes = Resizes(self.operations, self.known, self.changes, _nobody, _no_notebooks, nothing, free)
         self.resuming = Resuming(kept, self.changes, self.known, self._spawn)
         self.snapshots = Snapshots(self.known, self.listing_seconds, self.look_seconds)
         self.views = Views(self.policy, self.state, self.snapshots, self.known.last)
         self.starts = Starts(self.starts_at_once)
         self.setups = Setups(
-            self.state, self.authority, self.azure.run_script, self.limits, self.work, self._account_ended
+            self.state,
+            self.authority,
+            self.azure.run_script,
+            self.limits,
+            lambda: self.policy.keep_homes,
+            self.work,
+            self._account_ended,
         )
 
     def begin(self) -> None:
@@ -116,12 +109,10 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
             running.starts = True
             self.starts.begin(running, functools.partial(self._run_start, running))
         self.resuming.go_on()
-        self.spending.begin()
 
     def close(self) -> None:
         """What is under way is left to the next broker. Blocks for some seconds at most."""
         self._closing = True
-        self.spending.stop()
         self.changes.leave()
         self.resuming.close()
         self.setups.close()
@@ -134,7 +125,6 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.work.shutdown(wait=True, cancel_futures=True)
         self.changes.close()
         self.known.close()
-        self.spending.close()
         self.state.close()
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
@@ -284,10 +274,6 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
     def _spawn(self, running: Running, work: Callable[[], object]) -> None:
         self.work.submit(self._quietly, running, work)
 
-    def _in_background(self, work: Callable[[], object]) -> None:
-        if not self._closing:
-            self.work.submit(work)
-
     def _quietly(self, running: Running, work: Callable[[], object]) -> None:
         try:
             work()
@@ -323,6 +309,16 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
     def _account_ended(self, vm: str, person: str, state: str) -> None:
         action = "remove" if state == "removed" else "end"
         self.audit.record(action, HUB.name, vm, self.known.name(self.azure.prefix + vm), whose=person)
+
+
+class _NoSpending:
+    """In place of ``Spending``: a hub's money is counted by person (``watch``), and its budgets are rules."""
+
+    def check_start(self, row: Compute, size: str | None = None) -> None:
+        pass
+
+    def remark(self, row: Compute) -> str:
+        return ""
 
 
 class _NoFiles:

@@ -146,6 +146,9 @@ class HubPolicy(Configurable):
         config=True
     )
     cpu_per_user = Unicode("", help="The same for CPU time, as systemd's CPUQuota: 200% is two CPUs.").tag(config=True)
+    keep_homes = Bool(
+        False, help="Whether the home folder of an account that is removed is kept on the VM, for root alone."
+    ).tag(config=True)
     tasks_per_user = Int(2048, min=64, help="Processes and threads that one account may have on a VM.").tag(config=True)
 
     @validate("hours")

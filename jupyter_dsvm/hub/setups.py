@@ -54,18 +54,18 @@ class Setups:
         authority: Authority,
         run_script: RunScript,
         limits: Callable[[], Limits],
+        keep_homes: Callable[[], bool],
         workers: Executor,
         ended: Callable[[str, str, str], None],
     ) -> None:
         """``ended`` is called with a VM, a person and ``ended`` or ``removed`` once nothing of theirs runs there any more."""
         self._state, self._authority, self._run_script = state, authority, run_script
-        self._limits, self._workers, self._ended = limits, workers, ended
+        self._limits, self._keep_homes, self._workers, self._ended = limits, keep_homes, workers, ended
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Running]] = {}
         self._busy: set[str] = set()
         self._again: set[str] = set()
         self._cancel = Cancel()
-        self.keep_homes = False
 
     def is_ready(self, vm: str, person: str) -> bool:
         """Whether a certificate for that person opens their account there now."""
@@ -174,7 +174,7 @@ class Setups:
             [user_id(person) for person in ended],
             [user_id(person) for person in removed],
             self._limits(),
-            self.keep_homes,
+            self._keep_homes(),
         )
         nonce = secrets.token_hex(16)
         out, err = self._run_script(
