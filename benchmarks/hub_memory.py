@@ -1,5 +1,5 @@
-"""What the extension adds to the memory of a user's server on a hub, while its notebooks run there: two users of one real JupyterHub
-and its proxy, of whom one has the extension. Their servers are those of a class, with JupyterLab and Notebook.
+"""What the extension adds to the memory of a user's server on a hub, while its notebooks run there: two users of one real
+JupyterHub and its proxy, of whom one has the extension. Their servers are those of a class, with JupyterLab and Notebook.
 
 Memory is what the server's process has for itself (USS): what one more user takes, where all share the same files on one host.
 """
