@@ -11,7 +11,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import browser, hub_memory, imports, launch, loss, memory, privacy, queued, report, roundtrip, sync, throughput
+from . import (
+    browser,
+    hub_memory,
+    imports,
+    launch,
+    loss,
+    memory,
+    outputs,
+    privacy,
+    queued,
+    report,
+    roundtrip,
+    sync,
+    throughput,
+)
 from .bench import Bench
 from .machines import machine, way
 
@@ -27,6 +41,7 @@ GROUPS = {
     "privacy": privacy,
     "loss": loss,
     "sync": sync,
+    "outputs": outputs,
 }
 
 ROUND_TRIP = 0.04

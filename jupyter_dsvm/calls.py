@@ -16,6 +16,7 @@ stop keep autostop yes                                     no
 start restart      as *may it start* says                  no
 resize             the same, with the new size's price     no
 signin             yes; the code is in the cell            no
+spend              yes                                     no: it says what other machines cost
 (completion)       yes                                     yes, also while a completion is asked for
 =================  ======================================  =====================================================
 
@@ -36,7 +37,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .accounts import ended, outcome_text, prompt_text
 from .advice import advice_html, advice_text
 from .compute.provider import Cancel
-from .compute.sizing import chosen
+from .compute.sizing import canonical, chosen
 from .computes import OFF, PowerKind
 from .errors import BadRequest, Cancelled, DSVMError, NotAllowed, OperationRefused
 from .filewords import force_lines, state_lines, todo_lines
@@ -58,6 +59,7 @@ from .models import (
 )
 from .operations import Running, problem_of
 from .questions import question_of
+from .spendwords import spend_html, spend_text
 from .tables import about_words, computes_html, computes_text, place, size_words, state_words
 from .verbs import VERBS, brief_text, check_version, help_text, parse
 
@@ -68,6 +70,11 @@ log = logging.getLogger("jupyter_dsvm.calls")
 
 POLL_SECONDS = 0.1
 """How often a wait for a sync looks whether its cell was interrupted."""
+
+VM_MAY_NOT = {"signin": "sign in to Azure", "spend": "see what machines cost"}
+
+SPEND_DAYS = 7
+"""Of which ``%dsvm spend`` has a row for each machine."""
 
 Answer = dict[str, Any]
 
@@ -99,7 +106,7 @@ def _check_rights(call: Call, verb: str, arguments: argparse.Namespace) -> None:
         return
     if verb and not VERBS[verb].from_vm:
         raise NotAllowed(
-            f"A kernel on a VM may not {'sign in to Azure' if verb == 'signin' else f'{verb} machines'}.",
+            f"A kernel on a VM may not {VM_MAY_NOT.get(verb, f'{verb} machines')}.",
             advice="Use the Compute panel, `jupyter dsvm` on the server, or %dsvm in a notebook on the free tier.",
         )
     for option in VERBS[verb].options if verb else ():
@@ -118,6 +125,8 @@ def _check_rights(call: Call, verb: str, arguments: argparse.Namespace) -> None:
 def _may_start(service: DSVMService, call: Call, row: Compute, asking: Callable[[], None], *, size: str = "") -> None:
     """A kernel of this server is about to start ``row``, or to give it the ``size`` and price that it has here. Raises unless the
     configuration or a person allows it; blocks while that one is asked."""
+    if not size:
+        service.spending.check_start(row)
     try:
         service.allowance.take(row, resize=bool(size))
         return
@@ -135,8 +144,9 @@ def _may_start(service: DSVMService, call: Call, row: Compute, asking: Callable[
         known = service.known.known(row.id)
         return not size and known is not None and known.power_state is PowerState.RUNNING
 
+    question = question_of("resize" if size else "start", row, kernel_id, service.path(kernel_id), call.running, wants)
     service.questions.ask(
-        question_of("resize" if size else "start", row, kernel_id, service.path(kernel_id), call.running, wants),
+        replace(question, text=f"{question.text} {service.spending.remark(row)}".strip()),
         about=size,
         name=row.name,
         cancel=cast(Cancel, call.cancelled),
@@ -184,7 +194,13 @@ def _as_seen_from(kernel_id: str, service: DSVMService, compute: Compute) -> tup
 
 
 def _status(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:
-    return {"text": status_text(service, call.proxy)}
+    return {"text": _full_status(service, call)}
+
+
+def _full_status(service: DSVMService, call: Call) -> str:
+    """With what all machines cost today, which is no business of a VM's."""
+    today = service.spending.today() if call.trusted else ""
+    return status_text(service, call.proxy) + (f"\nYour machines: {today}, an estimate." if today else "")
 
 
 def status_text(service: DSVMService, proxy: Any) -> str:
@@ -236,13 +252,18 @@ def _advise(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:
     return {"text": advice_text(advice), "html": advice_html(advice)}
 
 
+def _spend(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:
+    spend, days = service.spending.record(), service.spending.days(SPEND_DAYS)
+    return {"text": spend_text(spend, days), "html": spend_html(spend, days)}
+
+
 def _help(_service: DSVMService, _call: Call, arguments: argparse.Namespace) -> Answer:
     return {"text": help_text(arguments.verb)}
 
 
 def _bare(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
     """Where it runs, what there is, and what can be said: rich where the front end shows HTML."""
-    status, listed, verbs = status_text(service, call.proxy), _list(service, call, arguments), brief_text()
+    status, listed, verbs = _full_status(service, call), _list(service, call, arguments), brief_text()
     return {
         "text": f"{status}\n\n{listed['text']}\n\n{verbs}",
         "html": as_html(*status.splitlines()) + listed["html"] + as_html(*verbs.splitlines()),
@@ -372,8 +393,10 @@ def _resize(service: DSVMService, call: Call, arguments: argparse.Namespace) -> 
         return said(f"{row.name} has the size {offer.size.name} already.")
     if not arguments.yes:
         service.resizes.check_kernels(row)  # before a start is counted
+    row = service.known.fresh(row.id)
+    service.spending.check_start(row, canonical(offer.size.name))
     # Also of one that is off: it is the next start that would cost more.
-    wanted = replace(service.known.fresh(row.id), size=offer.size, price=offer.price)
+    wanted = replace(row, size=offer.size, price=offer.price)
     _may_start(service, call, wanted, lambda: call.progress(waiting_for_answer(row.name)), size=offer.size.name)
     running = service.resizes.begin(row.id, offer.size.name, cast(Cancel, call.cancelled), arguments.yes)
     with _shown(running, call, _here(call), row.name) as notes:
@@ -436,6 +459,7 @@ ACTS: dict[str, Callable[[DSVMService, Call, argparse.Namespace], Answer]] = {
     "list": _list,
     "status": _status,
     "advise": _advise,
+    "spend": _spend,
     "attach": _attach,
     "detach": _detach,
     "sync": _sync,

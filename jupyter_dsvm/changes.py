@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .computes import Computes, PowerKind
     from .operations import Running
     from .returns import Return
+    from .spending import Spending
     from .trips import Trips
 
 STOP_AGAIN_SECONDS = 3600.0
@@ -86,6 +87,7 @@ class Changes:
         boot: Boot,
         kept: KeptChanges,
         trips: Trips,
+        spending: Spending,
         lost: Callable[[str], Lost | None] = lambda compute_id: None,
     ) -> None:
         """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
@@ -98,6 +100,7 @@ class Changes:
         self._boot = boot
         self._kept = kept
         self._trips = trips
+        self._spending = spending
         self._lost = lost
         self._lock = threading.Lock()
         self._claimed: dict[str, Kept] = {}
@@ -120,8 +123,11 @@ class Changes:
         quiet: bool = False,
     ) -> Running:
         """May block to find the compute by its name. ``reason``: why it is stopped by itself; goes on after its name. ``quiet``:
-        not in everybody's list, since nobody asked for it and an earlier one there has said the same."""
+        not in everybody's list, since nobody asked for it and an earlier one there has said the same. Raises
+        ``BudgetExceeded``."""
         row = self._computes.find(compute)
+        if kind == "start":
+            self._spending.check_start(row)
         steps = [(name, text.format(row.name)) for name, text in POWER_STEPS[kind]]
         if kind != "start":
             steps = self._trips.steps_of_stop(row) + steps
@@ -167,7 +173,8 @@ class Changes:
 
         def notice(row: Compute) -> str:
             became = back.notice(affected) if back is not None else _kernels(kind, affected)
-            said = (_power_notice(kind, row, reason), became, remark, missing, lost, unsafe)
+            spent = self._spending.remark(row) if kind == "start" else ""
+            said = (_power_notice(kind, row, reason), became, remark, missing, lost, unsafe, spent)
             return " ".join(text for text in said if text)
 
         if kind == "start":
@@ -176,6 +183,13 @@ class Changes:
 
     def _resume_power(self, running: Running) -> None:
         kind, facts = cast("PowerKind", running.value.kind), running.memo.facts
+        by_itself = bool(running.arguments.get("reason"))
+        if by_itself and f"{kind}_operation" not in facts:
+            # Somebody may use it by now; whoever watches it looks again.
+            self._end(
+                running,
+                OperationRefused("The server ended before Azure was asked. The VM is watched again from now on."),
+            )
         again = kind == "stop" and _age(running.value.started) <= STOP_AGAIN_SECONDS
         # What a provider makes of a request that may have arrived, it knows best; one that was not made costs money.
         if f"{kind}_operation" in facts or again or (kind != "stop" and f"{kind}_asked" in facts):

@@ -109,6 +109,9 @@ class Computes:
         or None for several, after each change of what ``snapshot`` gives; from any thread, and it must not block."""
         self._make_providers = providers
         self._changed = changed
+        self.heard: Callable[[Sequence[Compute]], None] = lambda rows: None
+        """Called with what a provider has just said of machines, whether that is new or not, and with a machine that a change of
+        ours turns on or off, as that begins; from any thread, and it must not block."""
         self._lock = threading.RLock()
         self._listing = threading.Lock()
         self._providers: tuple[ComputeProvider, ...] | None = None
@@ -168,6 +171,8 @@ class Computes:
                 continue
             with self._lock:
                 self._known[provider.prefix] = _Known({c.id: c for c in listing.computes}, tuple(listing.problems))
+                heard = [self._shown(c) for c in listing.computes]
+            self.heard(heard)
         with self._lock:
             self._as_of = utc_now()
             self._listings += 1
@@ -186,7 +191,8 @@ class Computes:
         denied = self._denials.of(row.id)
         if (state, denied) == (row.power_state, row.not_allowed):
             return row
-        return dataclasses.replace(row, power_state=state, not_allowed=denied)
+        since = row.unchanged_since if state is row.power_state else None
+        return dataclasses.replace(row, power_state=state, not_allowed=denied, unchanged_since=since)
 
     def _keep(self, row: Compute) -> None:
         provider = self.provider(row.id)
@@ -194,6 +200,8 @@ class Computes:
             rows = self._known[provider.prefix].rows
             same = rows.get(row.id) == row
             rows[row.id] = row
+            heard = self._shown(row)
+        self.heard([heard])
         if not same:
             self._changed(row.id)
 
@@ -343,6 +351,9 @@ class Computes:
             if joined is not None:
                 return joined
         self._changed(compute_id)
+        begun = self.known(compute_id)
+        if kind in DURING and begun is not None:
+            self.heard([begun])
         return self._lead(change, compute_id, act, cancel)
 
     def _lead(self, change: _Change, compute_id: str, act: Act, cancel: Cancel) -> Compute:

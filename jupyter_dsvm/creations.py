@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from .changes import Changes
     from .computes import Computes
     from .operations import OperationStore, Running
+    from .spending import Spending
 
 
 class Creations:
-    def __init__(self, operations: OperationStore, computes: Computes, changes: Changes) -> None:
+    def __init__(self, operations: OperationStore, computes: Computes, changes: Changes, spending: Spending) -> None:
         self._operations, self._computes, self._changes = operations, computes, changes
+        self._spending = spending
         self._lock = threading.Lock()
         self._making: set[str] = set()
         """Names of those that are being made."""
@@ -37,9 +39,11 @@ class Creations:
         return maker.creation(location, subscription)
 
     def begin(self, wanted: NewCompute, cancel: Cancel | None = None) -> Running:
-        """Raises ``NotAllowed`` without a cloud, ``OperationRefused`` while one of that name is being made here."""
+        """Raises ``NotAllowed`` without a cloud, ``OperationRefused`` while one of that name is being made here, and
+        ``BudgetExceeded``."""
         if self._maker() is None:
             raise NotAllowed(NO_MAKER, advice="Add azure to DSVMService.compute_providers.", code="NoCloud")
+        self._spending.check_new(wanted.name, wanted.subscription, wanted.resource_group)
         with self._lock:
             if wanted.name.lower() in self._making:
                 raise OperationRefused(
@@ -66,7 +70,7 @@ class Creations:
         """Do it on this thread. The operation ends with what is returned or raised."""
         try:
             running.step("create")
-            return self._changes.run(running, self._act(running, wanted), lambda row: notice(row, wanted))
+            return self._changes.run(running, self._act(running, wanted), lambda row: self._notice(row, wanted))
         finally:
             with self._lock:
                 self._making.discard(wanted.name.lower())
@@ -82,6 +86,9 @@ class Creations:
             return row
 
         return act
+
+    def _notice(self, row: Compute, wanted: NewCompute) -> str:
+        return f"{notice(row, wanted)} {self._spending.remark(row)}".strip()
 
     def _maker(self) -> Maker | None:
         return next((p for p in self._computes.providers if isinstance(p, Maker)), None)

@@ -31,6 +31,8 @@
     │   ├── DiskFull               no room; what was begun is removed and nothing was replaced
     │   └── Superseded             another connection has taken over the folder on the VM
     ├── NotAllowed                 the caller may not do this (from a VM, from code, as a guest)
+    │   ├── BudgetExceeded         what would begin to cost money is refused, since a budget is spent
+    │   └── RefusedByPolicy        a rule of the hub's administrator, which is named
     ├── BadRequest                 what was asked cannot be understood (a line of %dsvm, a body that is no JSON)
     └── NotFound                   no kernel or operation has that id
 
@@ -221,6 +223,21 @@ class Superseded(SyncError):
 class NotAllowed(DSVMError):
     code = "NotAllowed"
     status = 403
+
+
+class BudgetExceeded(NotAllowed):
+    """Raised before anything is asked of the cloud. Nobody can allow it in the page: the configuration decides."""
+
+    code = "BudgetExceeded"
+
+
+class RefusedByPolicy(NotAllowed):
+    code = "RefusedByPolicy"
+
+    def __init__(self, message: str, *, advice: str = "", rule: str = "") -> None:
+        """``rule``: the setting of ``HubPolicy`` that refuses; it is in the message too."""
+        super().__init__(message, advice=advice)
+        self.rule = rule
 
 
 class BadRequest(DSVMError):

@@ -299,10 +299,19 @@ class DSVMExtension(ExtensionApp):
         self.service.resume_changes()
         self.service.idle_stops.begin()
         from .kernels.leftovers import remove_leftovers
+        from .kernels.recording import remove_orphans
 
         await in_thread(remove_leftovers)
+        await in_thread(remove_orphans)
         await in_thread(sweep)
         await in_thread(self._end_left_kernels)
+        await in_thread(self._watch_spending)
+
+    def _watch_spending(self) -> None:
+        try:
+            self.service.watch_spending()
+        except Exception as e:
+            self.log.warning("What machines cost is not known before they are listed: %s: %s", type(e).__name__, e)
 
     def _end_left_kernels(self) -> None:
         try:

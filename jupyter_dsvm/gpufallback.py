@@ -28,7 +28,7 @@ NAMES = {"torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX", "xgboost"
 
 INSTALL = {
     "torch": "https://pytorch.org/get-started/locally/ has the line that installs one for CUDA.",
-    "tensorflow": "%pip install 'tensorflow[and-cuda]' in a cell there installs one for CUDA.",
+    "tensorflow": "%pip install 'tensorflow[and-cuda]' in a cell there installs one for CUDA, with its libraries.",
     "jax": "%pip install -U 'jax[cuda12]' in a cell there adds CUDA.",
     "xgboost": "%pip uninstall -y xgboost-cpu and %pip install xgboost in a cell there install one for CUDA.",
 }
@@ -72,4 +72,6 @@ def fallback_notes(answer: dict[str, Any], asked: Sequence[str], row: Compute) -
             notes.append(
                 f"{NAMES[key]} on {row.name} is a build for the CPU{about} and does not use the GPU there. {INSTALL[key]}"
             )
+        elif isinstance(built, list) and built[:1] == ["bare"]:
+            notes.append(f"{NAMES[key]} on {row.name} finds no cuDNN there, and does not use the GPU. {INSTALL[key]}")
     return notes

@@ -99,7 +99,7 @@ LIBRARIES: tuple[Library, ...] = (
         "cuML (its own GPU support is for Intel's)",
     ),
     _cpu("statsmodels", "statsmodels", "https://www.statsmodels.org/stable/install.html"),
-    _cpu("SymPy", "sympy mpmath", "https://docs.sympy.org/latest/install.html"),
+    _cpu("SymPy", "sympy mpmath", "https://docs.sympy.org/latest/tutorials/intro-tutorial/intro.html"),
     Library(
         "Polars",
         ("polars",),
@@ -115,7 +115,12 @@ LIBRARIES: tuple[Library, ...] = (
     _cpu("DuckDB", "duckdb", "https://duckdb.org/docs/stable/guides/performance/environment"),
     _cpu("xarray", "xarray", "https://docs.xarray.dev/en/stable/user-guide/duckarrays.html", "cupy-xarray"),
     _cpu("Dask", "dask distributed", "https://docs.dask.org/en/stable/gpu.html", "dask_cudf"),
-    _cpu("PySpark", "pyspark", "https://docs.nvidia.com/spark-rapids/user-guide/latest/index.html", "the RAPIDS plugin"),
+    _cpu(
+        "PySpark",
+        "pyspark",
+        "https://docs.nvidia.com/spark-rapids/user-guide/latest/getting-started/overview.html",
+        "the RAPIDS plugin",
+    ),
     Library(
         "NetworkX",
         ("networkx",),
@@ -160,8 +165,8 @@ LIBRARIES: tuple[Library, ...] = (
     _only("CuPy", "cupy cupyx", "https://docs.cupy.dev/en/stable/install.html"),
     _only("PyCUDA", "pycuda", "https://documen.tician.de/pycuda/"),
     _only("CUDA Python", "cuda", "https://nvidia.github.io/cuda-python/latest/"),
-    _only("Triton", "triton", "https://triton-lang.org/main/getting-started/installation.html"),
-    _only("TensorRT", "tensorrt", "https://docs.nvidia.com/deeplearning/tensorrt/latest/installing-tensorrt/installing.html"),
+    _only("Triton", "triton", "https://github.com/triton-lang/triton"),
+    _only("TensorRT", "tensorrt", "https://docs.nvidia.com/deeplearning/tensorrt/latest/installing-tensorrt/prerequisites.html"),
     # Neural networks
     Library(
         "PyTorch",
@@ -178,10 +183,10 @@ LIBRARIES: tuple[Library, ...] = (
     _itself("fastai", "fastai", "https://docs.fast.ai/torch_core.html"),
     _itself("Accelerate", "accelerate", "https://huggingface.co/docs/accelerate/basic_tutorials/migration"),
     _itself("TensorFlow", "tensorflow tensorflow_hub tensorflow_probability tf_keras", "https://www.tensorflow.org/guide/gpu"),
-    _itself("Keras", "keras keras_tuner keras_hub keras_cv keras_nlp", "https://keras.io/getting_started/"),
+    _itself("Keras", "keras keras_tuner keras_hub keras_cv keras_nlp", "https://www.tensorflow.org/guide/gpu"),
     _itself("JAX", "jax", "https://docs.jax.dev/en/latest/installation.html"),
     _itself("Flax, Optax, Haiku, Equinox", "flax optax haiku equinox", "https://docs.jax.dev/en/latest/installation.html"),
-    _itself("NumPyro", "numpyro", "https://num.pyro.ai/en/stable/getting_started.html"),
+    _itself("NumPyro", "numpyro", "https://github.com/pyro-ppl/numpyro"),
     _cpu("PyMC", "pymc arviz pytensor", "https://www.pymc.io/projects/docs/en/stable/installation.html", "the NumPyro sampler"),
     Library(
         "Transformers",
@@ -194,7 +199,7 @@ LIBRARIES: tuple[Library, ...] = (
         methods=("cuda",),
         moves=("to",),
     ),
-    _itself("TRL", "trl", "https://huggingface.co/docs/trl/index"),
+    _itself("TRL", "trl", "https://huggingface.co/docs/transformers/hardware"),
     Library(
         "Diffusers",
         ("diffusers",),
@@ -208,10 +213,10 @@ LIBRARIES: tuple[Library, ...] = (
     _itself("Sentence Transformers", "sentence_transformers", "https://sbert.net/docs/package_reference/sentence_transformer/SentenceTransformer.html"),
     _itself("Ultralytics", "ultralytics", "https://docs.ultralytics.com/modes/train/"),
     _only("vLLM", "vllm", "https://docs.vllm.ai/en/latest/getting_started/installation/gpu.html"),
-    _only("bitsandbytes", "bitsandbytes", "https://huggingface.co/docs/bitsandbytes/main/en/installation"),
+    _itself("bitsandbytes", "bitsandbytes", "https://huggingface.co/docs/bitsandbytes/installation"),
     _only("FlashAttention", "flash_attn", "https://github.com/Dao-AILab/flash-attention"),
-    _only("Unsloth", "unsloth", "https://docs.unsloth.ai/get-started/fine-tuning-for-beginners/unsloth-requirements"),
-    _itself("Whisper", "whisper", "https://github.com/openai/whisper"),
+    _only("Unsloth", "unsloth", "https://unsloth.ai/docs/get-started/fine-tuning-for-beginners/unsloth-requirements"),
+    _itself("Whisper", "whisper", "https://github.com/openai/whisper/blob/main/whisper/__init__.py"),
     _itself("EasyOCR", "easyocr", "https://www.jaided.ai/easyocr/documentation/"),
     Library(
         "ONNX Runtime",

@@ -15,7 +15,7 @@ from .changes import Changes
 from .compute.creating import Creation, NewCompute
 from .creations import Creations
 from .errors import DSVMError
-from .models import Operation
+from .models import Operation, StopLoss
 from .resizes import Resizes
 from .resuming import Resuming
 from .returns import Return, Returns
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .connections import Connections
     from .keptchanges import KeptChanges
     from .operations import OperationStore, Running
+    from .spending import Spending
     from .temporarydisk import Lost
     from .trips import Trips
 
@@ -38,6 +39,7 @@ class MachineChanges:
     connections: Connections
     returns: Returns
     trips: Trips
+    spending: Spending
     _notebooks_on: Callable[[str], list[str]]
 
     def _join_changes(self, kept: KeptChanges) -> None:
@@ -50,18 +52,32 @@ class MachineChanges:
             self.connections.wait_for_boot,
             kept,
             self.trips,
+            self.spending,
             self.lost_by_stop,
         )
         self.resuming = Resuming(kept, self.changes, self.known, self.spawn)
         self.resizes = Resizes(
-            self.operations_store, self.known, self.changes, self._notebooks_on, self._stopped, self.trips
+            self.operations_store,
+            self.known,
+            self.changes,
+            self._notebooks_on,
+            self._stopped,
+            self.trips,
+            self.spending,
         )
-        self.creations = Creations(self.operations_store, self.known, self.changes)
+        self.creations = Creations(self.operations_store, self.known, self.changes, self.spending)
         self.access = Access(self.operations_store, self.known, self.connections, self.changes)
 
     def lost_by_stop(self, compute_id: str) -> Lost | None:
         """Files on that machine's temporary disk; None where nobody knows. Blocks for some seconds at most; raises nothing."""
         return temporarydisk.ask(self.connections.ask, compute_id)
+
+    def stop_loss(self, compute: str) -> StopLoss:
+        """The same for a page that asks before a stop. Raises ``NotFound``."""
+        found = self.lost_by_stop(self.known.find(compute).id)
+        if found is None:
+            return StopLoss(known=False)
+        return StopLoss(True, temporarydisk.sentence(found), found.files, found.more, found.bytes)
 
     def _stopped(self, compute_id: str, reason: str = "") -> Return:
         """We have just stopped that machine, or it was stopped by itself for that ``reason``. Blocks while the cloud confirms

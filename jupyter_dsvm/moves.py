@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .kernels.backends import Backend
     from .kernels.kernelspecs import RemoteSpec
     from .kernels.vmpipe import VMPipe
+    from .spending import Spending
     from .sync.workspace import Progress
 
 log = logging.getLogger("jupyter_dsvm.moves")
@@ -74,6 +75,7 @@ class Moves:
         start_timeout: Callable[[], float],
         changed: Callable[[str], None],
         trips: Trips,
+        spending: Spending,
         start_settings: Callable[[], Mapping[str, Any]] = lambda: {"spare": True},
         keeping_start: Callable[[Compute], AbstractContextManager[Memo]] = lambda row: nullcontext(Memo()),
     ) -> None:
@@ -82,6 +84,7 @@ class Moves:
         relay is told of its kernel (``relay.spec``): whether to keep a spare interpreter, and how much of what it says;
         ``keeping_start`` is ``Changes.keeping_start``."""
         self._keeping_start = keeping_start
+        self._spending = spending
         self._operations = operations
         self._computes = computes
         self._connections = connections
@@ -186,7 +189,7 @@ class Moves:
             if backend.notice:
                 notice += " " + backend.notice
                 running.mention(backend.notice)
-            for each in trip.notices:
+            for each in (*trip.notices, *self._spent(running, compute)):
                 notice += " " + each
                 running.mention(each)
             running.step("wait")
@@ -207,11 +210,15 @@ class Moves:
             self._call_off(proxy, running.cancel_reason)
         return swapped
 
+    def _spent(self, running: Running, compute: Compute) -> list[str]:
+        """What is to be said of budgets where the move has started its machine."""
+        return [said] if running.starts and (said := self._spending.remark(compute)) else []
+
     def _swapped(self, running: Running, proxy: Any, trip: Trip, notice: str, swapped: Future[None]) -> None:
         """On the I/O thread."""
         error = swapped.exception()
         if error is None:
-            trip.arrived()
+            trip.arrived(running.add_notice)
         else:
             trip.gave_up()
         self._end(running, proxy, error, notice)
@@ -388,6 +395,7 @@ class Moves:
             return compute  # nobody can start a host for us, and its pipe says whether it answers
         now = self._computes.fresh(compute.id)
         if now.power_state in OFF or now.power_state is PowerState.STARTING:
+            self._spending.check_start(now)
             if may_start is not None:
                 may_start(now)
             step("start", f"Start {now.name}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .computes import Computes
     from .operations import OperationStore, Running
     from .returns import Return
+    from .spending import Spending
     from .trips import Trips
 
 log = logging.getLogger("jupyter_dsvm.resizes")
@@ -40,6 +41,7 @@ class Resizes:
         notebooks_on: Callable[[str], list[str]],
         stopped: Callable[[str], Return],
         trips: Trips,
+        spending: Spending,
     ) -> None:
         """``notebooks_on`` names the notebooks whose kernels run on a machine; ``stopped`` is called with the id of a machine that
         we have just released, and may block for a moment: its notebooks go back to the free tier."""
@@ -49,15 +51,17 @@ class Resizes:
         self._notebooks_on = notebooks_on
         self._stopped = stopped
         self._trips = trips
+        self._spending = spending
         changes.resumers["resize"] = self._resume
 
     def begin(self, compute: str, size: str, cancel: Cancel | None = None, end_kernels: bool = False) -> Running:
         """May block to find the compute by its name. Raises ``KernelsRunning`` with the notebooks that run there, unless their
-        kernels may end, and ``BadRequest`` for what cannot be a size's name."""
+        kernels may end, ``BadRequest`` for what cannot be a size's name, and ``BudgetExceeded``."""
         row = self._computes.find(compute)
         target = canonical(size)
         if row.kind is not ComputeKind.DSVM:
             self._computes.sizes(row.id)  # which says why not
+        self._spending.check_start(row, target)
         if not end_kernels and (row.size is None or canonical(row.size.name) != target):
             self.check_kernels(row)
         shown = target.removeprefix("standard_")

@@ -1,7 +1,7 @@
 """The REST API, exactly as ``openapi.yaml`` describes it (``tests/test_openapi.py`` holds the two together).
 
-``handlers`` has what all of them share; those for files that travel are in ``workspace_routes``,
-those for idle VMs in ``idle_routes``.
+``handlers`` has what all of them share; those for files that travel are in ``workspace_routes``, those for idle VMs in
+``idle_routes``, ``spend_routes`` has what machines have cost, and ``outputs_routes`` what cells have put out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from .handlers import MAX_CODE_BODY, ROOT, DSVMHandler, RefreshPaths, is_texts
 from .idle_routes import IDLE_ROUTES
 from .metrics import PATIENCE, unknown
 from .models import SignInStatus
+from .outputs_routes import OUTPUTS_ROUTES
 from .service import DSVMService
+from .spend_routes import SPEND_ROUTES
 from .terminals import open_terminal
 from .workspace_routes import WORKSPACE_ROUTES
 
@@ -363,6 +365,8 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     (r"questions/([^/]+)", QuestionHandler),
     (r"signin", SignInHandler),
     *IDLE_ROUTES,
+    *SPEND_ROUTES,
+    *OUTPUTS_ROUTES,
     *WORKSPACE_ROUTES,
     (r"(.*)", UnknownHandler),
 ]

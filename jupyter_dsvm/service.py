@@ -23,7 +23,7 @@ from .advising import Advising
 from .allowance import Allowance
 from .completion import Completion
 from .compute.provider import Cancel, ComputeProvider, Report
-from .computes import Computes
+from .computes import OFF, Computes
 from .connections import Connections
 from .elsewhere import Elsewhere
 from .errors import ComputeNotRunning, DSVMError, KernelStartError, NotFound
@@ -52,6 +52,8 @@ from .returns import Returns
 from .revisions import Listener, Revisions
 from .safetystops import SafetyStops
 from .settings import ServiceSettings, load_config
+from .spending import Spending
+from .spendledger import SpendLedger
 from .terminals import Terminals
 from .trips import Trips
 from .workspaces import Workspaces
@@ -91,6 +93,15 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         self.operations_store = OperationStore()
         self.operations_store.listen(lambda op: self.revisions.bump("operations", op.id))
         self.known = Computes(providers or self._make_providers, self._compute_changed)
+        self.spending = Spending(
+            self.known,
+            SpendLedger(Path(jupyter_data_dir()) / "jupyter-dsvm" / "spend.sqlite"),
+            self.budget_rules,
+            lambda: self.spend_names,
+            lambda: self.revisions.bump("spend", None),
+            self._in_background,
+        )
+        self.known.heard = self.spending.heard
         self.elsewhere = Elsewhere(self.operations_store, self.known)
         self.accounts = Accounts(
             lambda: self.known.providers, lambda i: self.revisions.bump("signin", i), self._account_changed
@@ -110,6 +121,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             lambda: self.start_timeout,
             self._kernel_changed,
             self.trips,
+            self.spending,
             lambda: {"spare": self.spare_interpreters, "journal_limit": self.journal_limit_mib << 20},
             lambda row: self.changes.keeping_start(row),
         )
@@ -131,6 +143,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         """Has the notebooks' paths brought up to date, and blocks for a moment; set by the server's extension."""
         self.advising = Advising(self, self._work.submit)
         self.completion = Completion(self.known, self.connections, self._work.submit)
+        self.registry.outputs_limit = self.kept_outputs_mib << 20
         self._unsubscribe = self.registry.subscribe(self._kernel_changed)
         self._unsubscribe_executed = self.registry.subscribe_executed(self.workspaces.executed)
 
@@ -166,6 +179,10 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             from .compute.azure import AzureCompute
 
             providers.append(AzureCompute(parent=self))
+        if "hub" in self.compute_providers:
+            from .compute.broker import BrokerCompute
+
+            providers.append(BrokerCompute(parent=self))
         if "hosts" in self.compute_providers:
             from .compute.hosts import SSHHosts
 
@@ -215,7 +232,8 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         interrupt: bool = False,
         sync: bool | None = None,
     ) -> Operation:
-        """Move a kernel; ``free`` brings it back. Blocks only to find the compute. The page's way: it may start machines.
+        """Move a kernel; ``free`` brings it back. Blocks only to find the compute. The page's way: it may start machines,
+        or raises ``BudgetExceeded``.
         ``interrupt``: what still runs when the new kernel has answered is interrupted rather than waited for. ``sync``: whether the
         notebook's files go along; None: as it is configured, True also where they are many."""
         proxy = self.proxy(kernel_id)
@@ -226,6 +244,8 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             running = self.operations_store.begin(kind, compute=row.id, kernel=kernel_id)
             running.done(f"The notebook runs on {row.name} already.")
             return running.value
+        if row.power_state in OFF:
+            self.spending.check_start(row)
         running = self.moves.begin(proxy, row)
 
         def move() -> None:
@@ -337,6 +357,10 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         """Go on with those. Does not block; called when the server runs."""
         self.resuming.go_on()
 
+    def watch_spending(self) -> None:
+        """Of machines that were on when an earlier server ended. Blocks for a small file; called when the server runs."""
+        self.spending.begin()
+
     def end_left_kernels(self) -> None:
         """Those on VMs that nobody goes on with: an earlier server was killed, or could not reach them. Blocks for a moment; the
         extension calls it when the server has started."""
@@ -356,6 +380,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         self._unsubscribe_executed()
         self.deaths.close()
         self.questions.close()
+        self.spending.stop()
         self.changes.leave()
         self.elsewhere.close()
         self.idle_stops.leave()
@@ -376,6 +401,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         self.changes.close()
         self.connections.close()
         self.known.close()
+        self.spending.close()
         if self._free_tier is not None:
             self._free_tier.close()
         self.own_folder.remove()

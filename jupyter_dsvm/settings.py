@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 
 from jupyter_core.paths import jupyter_config_path
-from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
+from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode, default
 from traitlets.config import Application, Config, LoggingConfigurable
 
+from .budgets import BudgetRules
 from .errors import ConfigurationError
 
 NAME = "jupyter_dsvm_config"
@@ -73,6 +74,13 @@ class ServiceSettings(LoggingConfigurable):
         while a laptop sleeps, or the server is away. What is beyond it is left out, and the cell says how much. 0: no limit
         but the VM's disk, of which 512 MiB always stay free.""",
     ).tag(config=True)
+    kept_outputs_mib = Int(
+        64,
+        min=0,
+        help="""MiB of what a notebook's cells have put out that are kept here for each kernel, on disk, as long as the kernel is
+        there, so that a page which is opened later finds it all; one cell may take a quarter of that. What is beyond it is
+        left out, and the cell says how much. 0: nothing is kept.""",
+    ).tag(config=True)
     sync_files = Bool(
         True,
         help="""Whether a notebook's folder travels with it to a VM and what is written there comes back, where who attaches says
@@ -119,8 +127,47 @@ class ServiceSettings(LoggingConfigurable):
     idle_check_seconds = Float(
         60.0, min=0.1, max=240.0, help="Seconds between two looks at what a VM does that may be stopped for being idle."
     ).tag(config=True)
-    compute_providers = List(
-        Enum(["free", "hosts", "azure"]),
-        default_value=["free", "azure", "hosts"],
-        help="Where computes come from: this server, Azure, and the hosts of the SSH configuration.",
+    budget = Float(
+        None,
+        allow_none=True,
+        min=0,
+        help="""What may be spent on VMs in a month (or a day, see budget_period), in the currency of AzureCompute.currency: an
+        estimate of hours times price, disks and traffic not counted. From 80 % on it warns. None: no budget.""",
     ).tag(config=True)
+    budgets = Dict(
+        key_trait=Unicode(),
+        value_trait=Float(min=0),
+        help="""What may be spent on a single VM, by its name or a pattern (NAME, GROUP/NAME), beside the budget for all of them.
+        Each VM has the budget of the first name that fits. Example: {"gpu-vm": 50, "*": 10}.""",
+    ).tag(config=True)
+    budget_period = Enum(
+        ["month", "day"],
+        default_value="month",
+        help="Of which time budgets are: a calendar month or a day, in this server's time zone.",
+    ).tag(config=True)
+    budget_refuses = Bool(
+        True,
+        help="""Whether a VM that is off is not started from here, and none is made or given a dearer size, once a budget is spent.
+        What runs goes on. False: it only warns.""",
+    ).tag(config=True)
+    spend_names = List(
+        Unicode(),
+        default_value=["*"],
+        help="""Names or patterns (NAME, GROUP/NAME) of the VMs whose cost counts. Where a subscription is shared, name your own: by
+        default every VM in the list counts, whoever has started it.""",
+    ).tag(config=True)
+    compute_providers = List(
+        Enum(["free", "hosts", "azure", "hub"]),
+        help="Where computes come from: this server (free), Azure (azure) or the broker of a hub (hub), and the hosts of the SSH "
+        "configuration (hosts). The default has hub in place of azure where the hub has named its broker.",
+    ).tag(config=True)
+
+    @default("compute_providers")
+    def _default_compute_providers(self) -> list[str]:
+        from .compute.broker import from_hub
+
+        return ["free", "hub" if from_hub() else "azure", "hosts"]
+
+    def budget_rules(self) -> BudgetRules:
+        """The budgets as they are set now."""
+        return BudgetRules(self.budget, self.budget_period, self.budgets, self.budget_refuses)

@@ -5,6 +5,7 @@ seen from outside is one table::
 
     a sync copies                             copying
     the last sync failed                      failed        (the VM out of reach: waiting)
+    a kernel has left, its files are not back failed
     there was none yet                        waiting
     the last one stopped, and asks            halted
     it left some files out for a reason       failed
@@ -75,6 +76,18 @@ class Place:
         return hashlib.sha256(f"{self.compute}\0{self.root}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Left:
+    """A kernel that runs there no more, and what it has written there at its end has not come yet."""
+
+    goes_on: bool
+    """It runs elsewhere now."""
+    unsure: bool
+    """Something was still to be fetched when it left."""
+    tell: Callable[[str], object]
+    """Called with a sentence where that does not come. Any thread; must not block."""
+
+
 @dataclass
 class Space:
     """``open_workspace`` makes the ``Workspace`` when it is first needed (imports, files), on that thread; ``changed`` is
@@ -87,6 +100,12 @@ class Space:
     changed: Callable[[str], None]
     kernels: set[str] = field(default_factory=set)
     due: Due = field(default_factory=Due)
+    left: dict[str, Left] = field(default_factory=dict)
+    """By kernel."""
+    behind: set[str] = field(default_factory=set)
+    """Kernels that left, and go on elsewhere, without all of their files."""
+    missing: str = ""
+    """What is said of those files; empty: nothing is known to be missing."""
     busy: bool = False
     """A sync that was due is under way."""
     away: bool = False
@@ -100,6 +119,8 @@ class Space:
         self._workspace: Workspace | None = None
         self._running = 0
         self._progress: Progress | None = None
+        self._not_sent: tuple[str, ...] = ()
+        """What the last sync that goes there said of files that it did not copy."""
         self.used = time.monotonic()
         """When a sync ended last."""
 
@@ -114,6 +135,33 @@ class Space:
     @property
     def running(self) -> bool:
         return self._running > 0
+
+    @property
+    def needed(self) -> bool:
+        """Whether anybody wants to know of it."""
+        return bool(self.kernels or self.missing)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether something is known there that is not here, or the last sync did not do all."""
+        synced = self.synced
+        stuck = synced is not None and bool(synced.halt or synced.needs_yes or synced.problems)
+        return self.due.pulls or self.problem is not None or stuck
+
+    def not_back(self, sentence: str) -> None:
+        """The last files of kernels that have left did not come; they are told once. Any thread; does not block."""
+        self.missing = sentence
+        left, self.left = self.left, {}
+        for kernel_id, each in left.items():
+            if each.goes_on:
+                self.behind.add(kernel_id)
+            each.tell(self.missing)
+        self.changed(self.id)
+
+    def _all_back(self) -> None:
+        self.missing = ""
+        self.behind.clear()
+        self.left.clear()
 
     def workspace(self) -> Workspace:
         """Blocks for files. Raises ``SyncError``."""
@@ -150,7 +198,11 @@ class Space:
                 synced = workspace.resolve(*resolve, told, cancel)
             else:
                 synced = workspace.sync(Direction(direction), told, cancel, **how)
-            self._took(synced)
+            self._took(synced, direction)
+            if not (synced.halt or synced.needs_yes or synced.problems):
+                self.due.done(direction, begun)
+                if direction != "push":
+                    self._all_back()
             return synced
         except BaseException as e:
             self._failed(e)
@@ -163,7 +215,13 @@ class Space:
                 self.due.ended(self.used, self.used - begun)
             self.changed(self.id)
 
-    def _took(self, synced: Synced) -> None:
+    def _took(self, synced: Synced, direction: str) -> None:
+        if direction == "pull":  # what did not get there is no nearer now
+            synced = replace(
+                synced, problems=(*synced.problems, *(p for p in self._not_sent if p not in synced.problems))
+            )
+        elif not (synced.halt or synced.needs_yes):
+            self._not_sent = synced.problems
         self.synced, self.problem, self.away = synced, None, False
         if not (synced.halt or synced.needs_yes or synced.problems):
             self.as_of = utc_now()
@@ -191,6 +249,14 @@ class Space:
 
     # As it is seen
 
+    @property
+    def advice(self) -> str:
+        """For who misses files."""
+        return (
+            f"They are still in ~/notebooks/{self.place.root} there. They come by themselves when {self.name} is reached from here "
+            "again, with a notebook of that folder that is moved there, or with Sync now."
+        )
+
     def record(self, folder: str) -> WorkspaceRecord:
         """``folder``: relative to the server's root. Does not block."""
         progress, synced = self._progress, self.synced
@@ -199,7 +265,7 @@ class Space:
             self.id,
             self.place.compute,
             folder,
-            tuple(sorted(self.kernels)),
+            tuple(sorted(self.kernels | self.behind)),
             state,
             text,
             progress=fraction(progress) if state is WorkspaceState.COPYING and progress is not None else None,
@@ -221,6 +287,8 @@ class Space:
         synced = self.synced
         if progress is not None and (progress.of_files or synced is None):
             return WorkspaceState.COPYING, progress_words(progress), None
+        if self.missing and not (synced is not None and stopped_because(synced, self.name)):
+            return WorkspaceState.FAILED, self.missing, Problem("NotBack", self.missing, self.advice)
         if self.away:
             size = f"{mb(synced.size)}; " if synced is not None else ""
             return WorkspaceState.WAITING, f"{size}{self.name} is out of reach", self.problem

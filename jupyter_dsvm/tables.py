@@ -52,6 +52,13 @@ def size_words(size: Size | None) -> str:
     return " · ".join(words) or size.name
 
 
+def money(amount: float, currency: str | None, cents: bool = False) -> str:
+    """``$1.12``, ``1.12 CHF``; whole amounts without their ``cents``, unless they are wanted."""
+    number = f"{amount:.0f}" if amount == round(amount) and not cents else f"{amount:.2f}"
+    sign = SIGNS.get(currency or "")
+    return f"{sign}{number}" if sign else f"{number} {currency}" if currency else number
+
+
 def price_words(price: Price | None) -> str:
     """``~$0.53/h``; an estimate, and nothing where it is not known."""
     if price is None:

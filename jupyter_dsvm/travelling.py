@@ -28,15 +28,17 @@ class Due:
 
     def __init__(self) -> None:
         self._wanted: set[str] = set()
-        self._first = self._last = 0.0
+        self._asked = self._first = self._last = 0.0
         self._not_before = -math.inf
 
-    def ask(self, direction: str, now: float) -> None:
-        """Something has changed, or may have, on the side that ``direction`` (a value of ``sync.plan.Direction``) starts from."""
+    def ask(self, direction: str, now: float, later: float = 0.0) -> None:
+        """Something has changed, or may have, on the side that ``direction`` (a value of ``sync.plan.Direction``) starts from.
+        It can wait for ``later`` seconds."""
         if not self._wanted:
-            self._first = now
+            self._first = now + later
         self._wanted.add(direction)
-        self._last = now
+        self._asked = now
+        self._last = now + later
 
     @property
     def at(self) -> float | None:
@@ -45,12 +47,25 @@ class Due:
             return None
         return max(self._not_before, min(self._last + SETTLE_SECONDS, self._first + AT_MOST_SECONDS))
 
+    @property
+    def pulls(self) -> bool:
+        """Whether something there is wanted here."""
+        return bool(self._wanted - {"push"})
+
     def take(self) -> str | None:
         """What is wanted, which is under way from here on."""
         wanted, self._wanted = self._wanted, set()
         if not wanted:
             return None
         return wanted.pop() if len(wanted) == 1 else "both"
+
+    def done(self, direction: str, begun: float) -> None:
+        """A sync that began then has done that, for whatever reason: what was wanted before it is not wanted any more."""
+        if self._asked <= begun:
+            keeps = {"both": set(), "pull": {"push"}, "push": {"pull"}}[direction]
+            if "both" in self._wanted:
+                self._wanted |= {"pull", "push"}
+            self._wanted &= keeps
 
     def ended(self, now: float, took: float) -> None:
         """A sync has ended, whoever had asked for it."""

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .errors import Cancelled, DSVMError, SyncError
+from .errors import Cancelled, DiskFull, DSVMError, SyncError
 from .models import FREE, Compute
+from .notebookfolders import NO_NOTEBOOK
 from .space import Space, done_words, mb, stopped_because
-from .workspaces import NO_NOTEBOOK, Workspaces, reporting
+from .workspaces import Workspaces, reporting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +63,8 @@ class Trip:
         self._folder = folder
         self._yes = yes
         self._from = workspaces.current(kernel_id)
+        self._said = False
+        """That not everything came back from there."""
         self.notices: list[str] = []
         """Sentences for whoever moves: what did not work."""
         if why and tell:
@@ -79,6 +82,7 @@ class Trip:
         if space is not None and (self._space is None or space.id != self._space.id):
             problem = patiently(self._workspaces, space, report, cancel, LEAVE_SECONDS)
             if problem:
+                self._said = True
                 self.notices.append(f"Not everything came back from {space.name}: {problem}")
 
     def arrive(self, report: Callable[[Progress], None], cancel: threading.Event) -> tuple[str | None, str]:
@@ -107,12 +111,17 @@ class Trip:
             self.notices.append(f"Its files are not all on {space.name}: {type(e).__name__}: {e}.")
         return "/".join(p for p in (WORKSPACES, space.place.root, self._inside) if p), size
 
-    def arrived(self) -> None:
-        """On any thread; does not block."""
-        self._workspaces.arrived(self._kernel_id, self._compute, self._space, self._folder, self._why)
+    def arrived(self, tell: Callable[[str], object] | None = None) -> None:
+        """``tell``: who is to know if what it has left where it was does not come; None: the page. Any thread; does not block."""
+        told = _nobody if self._said else tell
+        self._workspaces.arrived(self._kernel_id, self._compute, self._space, self._folder, self._why, told)
 
     def gave_up(self) -> None:
         self._workspaces.gave_up(self._kernel_id, self._space)
+
+
+def _nobody(text: str) -> None:
+    """It was said before."""
 
 
 class Trips:
@@ -128,7 +137,7 @@ class Trips:
         if compute.id == FREE:
             return [(STEP, f"Bring the files back from {now.name}")] if now is not None else []
         try:
-            self._workspaces.folder_of(proxy)
+            self._workspaces.folders.of(proxy)
         except SyncError:
             return [] if now is None else [(STEP, f"Bring the files back from {now.name}")]
         return [(STEP, "Copy the notebook's folder")]
@@ -143,12 +152,12 @@ class Trips:
             return Trip(workspaces, kernel_id, compute.id, None, LEFT_OUT, tell=False)
         folder: Path | None = None
         try:
-            folder = workspaces.folder_of(proxy, new)
-            place = workspaces.place(compute.id, folder)
+            folder = workspaces.folders.of(proxy, new)
+            place = workspaces.folders.place(compute.id, folder)
             if sync is None:
-                self._ask(folder, compute.name, workspaces.pending(place)[1])
+                self._ask(folder, compute.name, workspaces.folders.pending(place)[1])
             space = workspaces.space(place, compute.name)
-            inside = workspaces.inside(proxy, folder, new)
+            inside = workspaces.folders.inside(proxy, folder, new)
             return Trip(workspaces, kernel_id, compute.id, space, "", yes=sync is True, inside=inside)
         except (SyncError, OSError) as e:
             if isinstance(e, SyncError) and e.code == "NeedsYes":
@@ -167,7 +176,7 @@ class Trips:
             return Trip(self._workspaces, front.kernel_id, compute.id, None, why)
 
     def _ask(self, folder: Path, name: str, size: int) -> None:
-        if size > self._workspaces.ask_above:
+        if size > self._workspaces.folders.ask_above:
             raise SyncError(
                 f"The folder {folder.name} has {mb(size)} to copy to {name}, which is more than is copied without asking.",
                 advice=f"`%dsvm attach {name} --yes` copies it, `--no-sync` goes without; what need not travel can be listed "
@@ -196,11 +205,15 @@ class Trips:
 def bring(space: Space, report: Callable[[Progress], None], cancel: threading.Event) -> str:
     """Both ways, before the kernel leaves. What did not work, in words; raises ``Cancelled``."""
     try:
-        synced: Synced = space.run("both", report, cancel)
+        try:
+            synced: Synced = space.run("both", report, cancel)
+        except DiskFull:
+            # Over there, where the kernel is about to leave: what is here need not go.
+            synced = space.run("pull", report, cancel)
         stopped = stopped_because(synced, space.name)
         if stopped is not None:
             return str(stopped)
-        return done_words(synced, space.name) if synced.problems else ""
+        return done_words(synced, space.name) if synced.problems or synced.left_there else ""
     except Cancelled:
         raise
     except DSVMError as e:

@@ -101,6 +101,13 @@ VERBS: dict[str, Verb] = {
             "are that it names. With the memory that its kernel has had, and your machines' prices. Nothing is run or started.",
         ),
         Verb(
+            "spend",
+            "what your machines have cost",
+            "Today, in the last seven days and this month, by machine, with the budgets. An estimate: hours on, times the list "
+            "price; disks, addresses and traffic are not in it.",
+            from_vm=False,
+        ),
+        Verb(
             "start",
             "turn a machine on; it costs money until it is stopped",
             "A person is asked for it in the page.",

@@ -121,6 +121,13 @@ def leaves_nothing(request: pytest.FixtureRequest, jupyter_folders: Path) -> Ite
         time.sleep(0.02)
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_spent(jupyter_folders: Path) -> None:
+    """What an earlier test has had on costs nothing in this one."""
+    for file in (jupyter_folders / "data" / "jupyter-dsvm").glob("spend.sqlite*"):
+        file.unlink()
+
+
 @pytest.fixture
 def dsvm_provisioner() -> Iterator[None]:
     """Kernels of this test get a proxy."""

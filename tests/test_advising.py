@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import glob
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -24,7 +27,7 @@ from jupyter_dsvm.errors import BadRequest
 from jupyter_dsvm.gpufallback import fallback_notes, looked_at, uses_gpu
 from jupyter_dsvm.models import FREE, GPUGrade, Size
 from jupyter_dsvm.notebookfacts import facts_of
-from support.emulated import PATIENCE, configured, emulator, ours, service, where
+from support.emulated import PATIENCE, assert_moved, configured, emulator, ours, service, where
 from support.fakes import dsvm
 from support.kernels import Notebook, until
 from test_calls import Stage, stage
@@ -165,6 +168,7 @@ def test_what_is_looked_at():
         ({"driver": "535", "builds": {"torch": ["cpu", "2.4.0+cpu"]}}, "PyTorch on gpu-vm is a build for the CPU (2.4.0+cpu)"),
         ({"driver": None, "builds": {"torch": ["cpu", ""]}}, "PyTorch on gpu-vm is a build for the CPU and does not"),
         ({"driver": "", "builds": {"torch": ["cpu", "1"]}}, "no driver of NVIDIA's that works"),
+        ({"driver": "535", "builds": {"torch": ["bare", "2.4.0"]}}, "PyTorch on gpu-vm finds no cuDNN there"),
         # A VM may say anything.
         ({"driver": 5, "builds": 5}, None),
         ({"driver": "x", "builds": {"torch": "cpu"}}, None),
@@ -181,16 +185,18 @@ def test_what_is_said(answer: dict[str, Any], said: str | None):
         assert len(note) < 400
 
 
-def looked(folder: Path, *names: str, smi: str | None = None) -> dict[str, Any]:
-    """What the program says of packages in a folder, with an nvidia-smi that is a script."""
+def looked(
+    folder: Path, *names: str, smi: str | None = None, python: str = sys.executable, **variables: str
+) -> dict[str, Any]:
+    """What the program says of packages in a folder, with an nvidia-smi that is a script. ``variables``: the kernelspec's."""
     place = folder / "bin"
     place.mkdir(exist_ok=True)
     if smi is not None:
         (place / "nvidia-smi").write_text(f"#!/bin/sh\n{smi}\n")
         (place / "nvidia-smi").chmod(0o755)
-    text = f"{json.dumps(list(names))}\n{json.dumps({'PYTHONPATH': str(folder)})}\n{json.dumps('MARK')}\n"
+    text = f"{json.dumps(list(names))}\n{json.dumps({'PYTHONPATH': str(folder), **variables})}\n{json.dumps('MARK')}\n"
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.read_text()],
+        [python, "-c", PROGRAM.read_text()],
         input=text, capture_output=True, text=True, timeout=60, check=True,
         env={"PATH": f"{place}:{os.environ['PATH']}", "PYTHONPATH": str(folder)},
     )  # fmt: skip
@@ -245,11 +251,42 @@ def test_how_the_others_were_built(tmp_path: Path):
     installed(tmp_path, "xgboost-cpu", "2.1.1")
     builds = looked(tmp_path, "tensorflow", "jax", "xgboost", smi="exit 9")["builds"]
     assert builds == {"tensorflow": ["cpu", "2.16.1"], "jax": ["cpu", "0.4.30"], "xgboost": ["cpu", "2.1.1"]}
+    # The wheel that `pip install tensorflow` brings is a build for CUDA, and brings none of CUDA's libraries.
+    (folder / "build_info.py").write_text("build_info = {'is_cuda_build': True}\n")
+    assert looked(tmp_path, "tensorflow")["builds"] == {"tensorflow": ["bare", "2.16.1"]}
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libcudnn.so.9").write_bytes(b"")
+    assert looked(tmp_path, "tensorflow", LD_LIBRARY_PATH=str(tmp_path / "lib"))["builds"]["tensorflow"][0] == "cuda"
+    installed(tmp_path, "nvidia-cudnn-cu12", "9.3.0.75")
+    assert looked(tmp_path, "tensorflow")["builds"]["tensorflow"][0] == "cuda"
     installed(tmp_path, "jax-cuda12-plugin", "0.4.30")
     installed(tmp_path, "xgboost", "2.1.1")
-    (folder / "build_info.py").write_text("build_info = {'is_cuda_build': True}\n")
     answer = looked(tmp_path, "tensorflow", "jax", "xgboost")
     assert answer == {"driver": "", "builds": {"tensorflow": ["cuda", "2.16.1"], "jax": ["cuda", "0.4.30"]}}
+
+
+OLDEST = "3.8"
+"""Of Pythons that kernels on a VM may have; ``pyproject.toml`` asks this server for a newer one."""
+
+
+def test_it_runs_on_the_oldest_python(tmp_path: Path):
+    """What only shows when it is run: which syntax an annotation may have, what a module has. Where there is such a Python."""
+    ast.parse(PROGRAM.read_text(), feature_version=(3, 8))
+    pythons = [
+        shutil.which(f"python{OLDEST}"),
+        *glob.glob(os.path.expanduser(f"~/.pyenv/versions/{OLDEST}.*/bin/python")),
+    ]
+    for python in [p for p in pythons if p is not None]:
+        if subprocess.run([python, "-c", ""], capture_output=True).returncode == 0:
+            break
+    else:
+        pytest.skip(f"there is no Python {OLDEST} here")
+    installed(tmp_path, "torch", "1.13.1+cpu")
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(BROKEN)
+    (tmp_path / "torch" / "version.py").write_text("__version__ = '1.13.1+cpu'\ncuda: Optional[str] = None\n")
+    answer = looked(tmp_path, "torch", "tensorflow", "jax", "xgboost", smi="echo 470.1", python=python)
+    assert answer == {"driver": "470.1", "builds": {"torch": ["cpu", "1.13.1+cpu"]}}
 
 
 def test_an_attach_waits_only_a_moment_for_it_and_status_says_it_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -296,19 +333,24 @@ def shown(execution: Any) -> str:
     return execution.text + " ".join(str(o["content"]["data"]) for o in execution.outputs("display_data"))
 
 
+def pytorch_for_the_cpu(emulator: Emulator) -> None:
+    """A kernelspec ``torch`` on the GPU VM, whose Python finds a folder that looks like PyTorch's."""
+    home = Path(emulator.vm("gpu-vm")["home"])
+    (home / "fake" / "torch").mkdir(parents=True, exist_ok=True)
+    (home / "fake" / "torch" / "__init__.py").write_text(BROKEN)
+    (home / "fake" / "torch" / "version.py").write_text("__version__ = '2.4.0+cpu'\ncuda = None\n")
+    spec = home / ".local" / "share" / "jupyter" / "kernels" / "torch" / "kernel.json"
+    spec.parent.mkdir(parents=True, exist_ok=True)
+    argv = ["/anaconda/envs/dsvm/bin/python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    env = {"PYTHONPATH": f"/home/{home.name}/fake"}
+    spec.write_text(json.dumps({"argv": argv, "display_name": "PyTorch", "language": "python", "env": env}))
+
+
 def test_in_a_kernel_here_and_on_a_vm_whose_pytorch_is_for_the_cpu(configured: Emulator, tmp_path: Path):
     """The emulated GPU VM has an nvidia-smi; a folder that looks like PyTorch's lies where its Python finds it."""
     written(tmp_path, "import numpy as np", "import torch\ntorch.zeros(1).cuda()", "np.load('x.npy')")
     (tmp_path / "x.npy").write_bytes(b"x" * (64 << 20))
-    home = Path(configured.vm("gpu-vm")["home"])
-    (home / "fake" / "torch").mkdir(parents=True)
-    (home / "fake" / "torch" / "__init__.py").write_text(BROKEN)
-    (home / "fake" / "torch" / "version.py").write_text("__version__ = '2.4.0+cpu'\ncuda = None\n")
-    spec = home / ".local" / "share" / "jupyter" / "kernels" / "torch" / "kernel.json"
-    spec.parent.mkdir(parents=True)
-    argv = ["/anaconda/envs/dsvm/bin/python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    env = {"PYTHONPATH": f"/home/{home.name}/fake"}
-    spec.write_text(json.dumps({"argv": argv, "display_name": "PyTorch", "language": "python", "env": env}))
+    pytorch_for_the_cpu(configured)
     with Notebook() as notebook:
         kernel_id = notebook.proxy.kernel_id
         service().root_dir = tmp_path
@@ -330,3 +372,33 @@ def test_in_a_kernel_here_and_on_a_vm_whose_pytorch_is_for_the_cpu(configured: E
         assert "The size of x.npy is not known here." in there
         notebook.run("%dsvm detach", timeout=PATIENCE)
     until(lambda: not ours(configured, "gpu-vm"))
+
+
+def test_a_move_from_the_page_says_it_too_and_that_a_driver_is_missing(configured: Emulator, tmp_path: Path):
+    """Once where the move starts the VM, and once more where that is on, and its driver has gone."""
+    written(tmp_path, "import torch\ntorch.zeros(1).cuda()")
+    pytorch_for_the_cpu(configured)
+    with Notebook() as notebook:
+        kernel_id = notebook.proxy.kernel_id
+        service().root_dir = tmp_path
+        service().set_paths({kernel_id: "a.ipynb"})
+        assert configured.vm("gpu-vm")["power_state"] == "deallocated"
+        started = assert_moved(notebook, "gpu-vm", "torch")
+        told_in(started.id, "PyTorch on gpu-vm is a build for the CPU (2.4.0+cpu) and does not use the GPU there.")
+        assert_moved(notebook, "free")
+        smi = Path(configured.vm("gpu-vm")["disk"]) / "dsvm" / "bin" / "nvidia-smi"
+        smi.write_text(
+            "#!/bin/sh\necho 'NVIDIA-SMI has failed because it couldn\\'t communicate with the driver.'; exit 9\n"
+        )
+        again = assert_moved(notebook, "gpu-vm", "torch")
+        told_in(again.id, "gpu-vm has a GPU, and no driver of NVIDIA's that works")
+        assert "no driver of NVIDIA's" in shown(notebook.run("%dsvm status", timeout=PATIENCE))
+        assert_moved(notebook, "free")
+        assert "driver" not in shown(notebook.run("%dsvm status", timeout=PATIENCE))
+    until(lambda: not ours(configured, "gpu-vm"))
+
+
+def told_in(operation_id: str, text: str) -> None:
+    """A sentence in an operation's notice, which comes a moment after its end."""
+    store = service().operations_store
+    until(lambda: text in (store.get(operation_id).value.notice or ""), 30)

@@ -10,10 +10,10 @@ import pytest
 
 from jupyter_dsvm.emulator import Emulator
 from jupyter_dsvm.kernels import ending, link
+from jupyter_dsvm.kernels.comeback import Comeback
 from jupyter_dsvm.kernels.ending import Ending
 from jupyter_dsvm.kernels.ledger import ledger, owed_folder
 from jupyter_dsvm.kernels.owed import OwedEnd
-from jupyter_dsvm.kernels.vmpipe import VMPipe
 from jupyter_dsvm.models import FREE, LinkPhase
 from support.emulated import HERE, PATIENCE, WHERE, assert_moved, attached, configured, emulator, ours, service, where
 from support.kernels import Notebook, until
@@ -193,7 +193,7 @@ def test_a_machine_that_was_deallocated_owes_nothing(configured: Emulator, monke
 def test_notebooks_on_a_machine_that_we_stop_come_back_whether_their_link_has_seen_its_end_or_not(
     configured: Emulator, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(VMPipe, "_gone", lambda pipe: None)
+    monkeypatch.setattr(Comeback, "gone", lambda comeback, name: None)
     with Notebook() as notebook:
         attached(notebook, "gpu-vm")
         operation = service().stop("gpu-vm")

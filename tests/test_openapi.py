@@ -21,6 +21,9 @@ from werkzeug.datastructures import Headers, ImmutableMultiDict
 import jupyter_dsvm
 from jupyter_dsvm.compute.provider import Cancel
 from jupyter_dsvm.errors import ComputeError, Throttled
+from jupyter_dsvm.kernels.messages import Message
+from jupyter_dsvm.kernels.outputrows import row
+from jupyter_dsvm.kernels.outputstore import OutputStore
 from jupyter_dsvm.models import Compute, ComputeKind, PowerState, Price, Problem, Size
 from jupyter_dsvm.questions import question_of
 from jupyter_dsvm.routes import ROUTES
@@ -37,6 +40,7 @@ from support.fakes import (
     FakeWorkspaces,
     dsvm,
 )
+from support.outputarea import messages
 from support.server import jp_asyncio_loop, jp_server_cleanup  # noqa: F401
 
 FILE = Path(jupyter_dsvm.__file__).parent / "openapi.yaml"
@@ -134,6 +138,20 @@ def checked(jp_fetch: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
     return call
 
 
+def ran_and_was_cut() -> dict[str, Any]:
+    """An answer with all that a row may have."""
+    store = OutputStore(None)
+    book = store.read(20_000)
+    said = [{"type": "stream", "content": {"name": "stdout", "text": text}} for text in ("x", "x" * 9000)]
+    for event in ({"do": "execute", "cell": "a", "run": "r1"}, *({"do": "iopub", "run": "r1", **s} for s in said)):
+        for what, parts in messages(event):
+            (book.requested if what == "request" else book.published)(Message(parts))
+    store.write(book, "", 0)
+    found, _ = store.since(0, 0, 2**20, 20_000)
+    store.close()
+    return {"version": book.version, "rows": [row(f) for f in found], "next": book.version}
+
+
 async def test_every_operation_of_the_file(
     checked: Callable[..., Awaitable[Any]],
     cloud: FakeCompute,
@@ -184,6 +202,12 @@ async def test_every_operation_of_the_file(
     await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich", "interrupt": True, "sync": False})
     await asyncio.sleep(0.3)
     assert (await ask("listKernels", 200, "GET", "kernels"))["kernels"][0]["compute"] == "azure:rich"
+    assert (await ask("listOutputs", 200, "GET", "kernels/k1/outputs"))["rows"] == []
+    recording = jp_serverapp.web_app.settings["jupyter_dsvm_service"].proxy("k1").recording
+    recording.answer = ran_and_was_cut()
+    found = await ask("listOutputs", 200, "GET", "kernels/k1/outputs", since="7", after="9")
+    assert (found["rows"][0]["cell"], found["rows"][0]["cut"]["messages"]) == ("a", 1)
+    assert recording.asked == [(0, 0), (7, 9)]
     await ask("reconnectKernel", 204, "POST", "kernels/k1/reconnect")
     advice = await ask("adviseKernel", 200, "POST", "kernels/k1/advice", {"sources": ["import torch", "x.cuda()"]})
     assert (advice["gpu"], advice["evidence"][1]["call"]) == ("needed", ".cuda()")
@@ -191,6 +215,7 @@ async def test_every_operation_of_the_file(
         "Free tier": False,
         "rich": True,
     }.items()
+    assert not (await ask("getStopLoss", 200, "GET", "computes/azure:rich/loss"))["known"]
     kept = await ask("configureIdleStop", 200, "PUT", "computes/azure:rich/idle", {"keep_seconds": 3600})
     assert kept["kept_until"]
     chosen = await ask(
@@ -223,6 +248,9 @@ async def test_every_operation_of_the_file(
         await ask("answerQuestion", 204, "PUT", f"questions/{question.id}", {"answer": answer})
         (error,) = await asyncio.gather(asking, return_exceptions=True)
         assert getattr(error, "code", None) == code
+    spend = await ask("getSpend", 200, "GET", "spend")
+    assert (spend["currency"], spend["per_hour"], [c["name"] for c in spend["computes"]]) == ("USD", 0.53, ["rich"])
+    assert (spend["budgets"], "gpu-vm" in spend["unpriced"]) == ([], True)
     assert (await ask("listWorkspaces", 200, "GET", "workspaces"))["workspaces"][0]["conflicts"][0][
         "path"
     ] == "data.csv"
@@ -255,6 +283,9 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     await checked(404, "POST", "computes/nothing/start")
     await checked(404, "PUT", "kernels/nobody/compute", {"compute": "free"})
     await checked(404, "POST", "kernels/nobody/reconnect")
+    assert (await checked(404, "GET", "kernels/nobody/outputs"))["code"] == "UnknownKernel"
+    for wrong in ("-1", "x", "1.5", "٣", "1" * 17):
+        await checked(400, "GET", "kernels/k1/outputs", since=wrong)
     await checked(400, "PUT", "kernels/k1/compute", {"compute": 1})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": None})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "interrupt": "yes"})

@@ -273,6 +273,7 @@ def test_a_resize_is_an_operation_with_three_steps_and_the_notebooks_are_told():
         joined = s.service.resize("cpu-vm", "Standard_NC4as_T4_v3", end_kernels=True)
         other = s.ended(s.service.resize("cpu-vm", "D4ds_v5", end_kernels=True))
         assert "being resized" in other.error.message
+        until(lambda: len(s.service.known._changes[CPU.id].reports) == 2)  # it has joined
         s.cloud.gate.set()
         ended = s.ended(operation)
         assert ended.state is s.ended(joined).state is OperationState.DONE

@@ -47,6 +47,36 @@ def test_wishes_become_one_sync(wanted: list[str], goes: str):
     assert (due.at, due.take()) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "did", "left"),
+    [
+        (["pull"], "both", None),
+        (["pull"], "pull", None),
+        (["pull"], "push", "pull"),
+        (["pull", "push"], "pull", "push"),
+        (["both"], "push", "pull"),
+        (["both"], "both", None),
+    ],
+)
+def test_a_sync_by_hand_does_what_was_wanted_before_it(wanted: list[str], did: str, left: str | None):
+    due = Due()
+    for each in wanted:
+        due.ask(each, 1.0)
+    due.done(did, begun=0.5)  # what has changed since then it has not seen
+    assert due.at is not None
+    due.done(did, begun=1.5)
+    assert due.take() == left
+
+
+def test_only_what_is_fetched_can_be_missed():
+    due = Due()
+    assert not due.pulls
+    due.ask("push", 1.0)
+    assert not due.pulls
+    due.ask("both", 1.0)
+    assert due.pulls
+
+
 def test_a_slow_sync_makes_the_next_one_wait_longer():
     due = Due()
     due.ended(100.0, took=0.1)

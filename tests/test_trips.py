@@ -49,6 +49,7 @@ class FakeWorkspaces:
         self.log: list[tuple[Any, ...]] = []
         self.ask_above = 500 * MB
         self.target = space("gpu-vm")
+        self.folders = self
 
     def current(self, kernel_id: str) -> Space | None:
         return self.now
@@ -59,7 +60,7 @@ class FakeWorkspaces:
     def inside(self, proxy: object, folder: Path, new: bool = False) -> str:
         return ""
 
-    def folder_of(self, proxy: object, new: bool = False) -> Path:
+    def of(self, proxy: object, new: bool = False) -> Path:
         if self.refused is not None:
             raise self.refused
         return Path("/work/analysis")
@@ -77,7 +78,7 @@ class FakeWorkspaces:
         self.log.append(("arriving", *about))
 
     def arrived(self, *about: Any) -> None:
-        self.log.append(("arrived", *about))
+        self.log.append(("arrived", *about[:5]))
 
     def gave_up(self, *about: Any) -> None:
         self.log.append(("gave up", *about))

@@ -12,11 +12,15 @@ from typing import Any, cast
 
 import pytest
 
+from jupyter_dsvm.duesyncs import EVENT_SECONDS
 from jupyter_dsvm.errors import NotFound
 from jupyter_dsvm.keptplaces import KeptPlaces
-from jupyter_dsvm.models import KernelRecord, LinkPhase, LinkState, WorkspaceState, utc_now
+from jupyter_dsvm.models import FREE, KernelRecord, LinkPhase, LinkState, OperationState, WorkspaceState, utc_now
+from jupyter_dsvm.operations import OperationStore
 from jupyter_dsvm.service import DSVMService
-from jupyter_dsvm.workspaces import EVENT_SECONDS, Workspaces
+from jupyter_dsvm.space import Space
+from jupyter_dsvm.sync.workspace import Synced
+from jupyter_dsvm.workspaces import Workspaces
 from support.kernels import until
 
 KERNEL = str(uuid.uuid4())
@@ -37,6 +41,7 @@ class FakeService:
         proxy = SimpleNamespace(kernel_id=KERNEL, cwd=None, status=SimpleNamespace(compute_name="gpu-vm"))
         self.registry = SimpleNamespace(get=lambda kernel_id: proxy)
         self.proxy = proxy
+        self.operations_store = OperationStore()
 
     def path(self, kernel_id: str) -> str | None:
         return self.paths.get(kernel_id)
@@ -61,7 +66,7 @@ class Stage:
         self.workspaces = Workspaces(cast(DSVMService, self.service), self.data)
 
     def arrive(self) -> None:
-        place = self.workspaces.place("azure:1", self.workspaces.folder_of(self.service.proxy))
+        place = self.workspaces.folders.place("azure:1", self.workspaces.folders.of(self.service.proxy))
         self.workspaces.arriving(KERNEL, "azure:1")
         self.workspaces.arrived(KERNEL, "azure:1", self.workspaces.space(place), str(place.folder), "")
 
@@ -97,9 +102,9 @@ def test_which_folder_travels(stage: Stage, projects: tuple[str, ...], travels: 
     stage.service.paths = {KERNEL: "course/week/one/study.ipynb"}
     (stage.root / "course/week/one/below").mkdir(parents=True)
     stage.service.project_folders = tuple(p.format(root=stage.root) for p in projects)
-    folder = stage.workspaces.folder_of(stage.service.proxy)
+    folder = stage.workspaces.folders.of(stage.service.proxy)
     assert folder == (stage.root / travels).resolve()
-    assert stage.workspaces.inside(stage.service.proxy, folder) == inside
+    assert stage.workspaces.folders.inside(stage.service.proxy, folder) == inside
 
 
 def test_a_kernel_has_its_workspace_until_it_leaves(stage: Stage):
@@ -110,11 +115,73 @@ def test_a_kernel_has_its_workspace_until_it_leaves(stage: Stage):
     assert stage.workspaces.records()[0] == [record]
     until(lambda: stage.kept() is not None)
     until(lambda: record.id in stage.service.events)
+    space(stage).due.take()  # nothing is still to be fetched
     stage.workspaces.kernel_changed(KERNEL, None)
     assert stage.workspaces.records()[0] == []
     with pytest.raises(NotFound):
         stage.workspaces.sync(record.id)
     until(lambda: stage.kept() is None)
+
+
+def space(stage: Stage) -> Space:
+    found = stage.workspaces.current(KERNEL)
+    assert found is not None
+    return found
+
+
+def test_whoever_shuts_a_kernel_down_hears_that_its_last_files_did_not_come(stage: Stage):
+    stage.arrive()
+    there = space(stage)
+    stage.workspaces.executed(KERNEL)
+    stage.workspaces.kernel_changed(KERNEL, None)
+    until(lambda: stage.service.operations_store.all())
+    (operation,) = stage.service.operations_store.all()
+    assert (operation.kind, operation.state, operation.kernel) == ("sync", OperationState.FAILED, KERNEL)
+    assert operation.error is not None
+    assert operation.error.message == "The last files have not come back from gpu-vm: it is out of reach."
+    assert f"still in ~/notebooks/{there.place.root} there" in operation.error.advice
+    (record,) = stage.workspaces.records()[0]
+    assert (record.kernels, record.state, record.text) == ((), WorkspaceState.FAILED, operation.error.message)
+    assert stage.workspaces.on("azure:1") == [there], "a stop tries to bring them"
+    assert stage.workspaces.find(record.id) is there, "and so can a person"
+
+
+def test_a_notebook_that_has_come_back_keeps_the_row_until_its_files_are_back(stage: Stage):
+    stage.arrive()
+    there = space(stage)
+    stage.workspaces.executed(KERNEL)
+    said: list[str] = []
+    stage.workspaces.arriving(KERNEL, FREE)
+    stage.workspaces.arrived(KERNEL, FREE, None, "", "", said.append)
+    until(lambda: said)
+    assert said == ["The last files have not come back from gpu-vm: it is out of reach."]
+    assert stage.service.operations_store.all() == [], "it is in the move's notice"
+    record = stage.workspaces.of_kernel(KERNEL)
+    assert record is not None
+    assert (record.kernels, record.state) == ((KERNEL,), WorkspaceState.FAILED)
+    assert record.problem is not None
+    assert record.problem.code == "NotBack"
+
+    there.open_workspace = lambda space: cast(Any, SimpleNamespace(sync=lambda *how: Synced(), close=lambda: None))
+    there.run("push", lambda progress: None, threading.Event())
+    assert stage.workspaces.of_kernel(KERNEL) is not None, "nothing was fetched"
+    there.run("both", lambda progress: None, threading.Event())
+    stage.workspaces.leave()
+    assert stage.workspaces.of_kernel(KERNEL) is None
+    assert stage.workspaces.records()[0] == []
+
+
+def test_what_was_brought_back_just_before_a_stop_is_not_missed(stage: Stage):
+    stage.arrive()
+    there = space(stage)
+    there.open_workspace = lambda space: cast(Any, SimpleNamespace(sync=lambda *how: Synced(), close=lambda: None))
+    stage.workspaces.executed(KERNEL)
+    there.run("both", lambda progress: None, threading.Event())  # as ``trips`` does it
+    said: list[str] = []
+    stage.workspaces.arriving(KERNEL, FREE)
+    stage.workspaces.arrived(KERNEL, FREE, None, "", "", said.append)
+    until(lambda: not stage.workspaces.on("azure:1") and there.id not in stage.workspaces._spaces)
+    assert said == []
 
 
 def test_the_next_server_finds_it_again(stage: Stage, tmp_path: Path):

@@ -36,6 +36,20 @@ CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = (
 )
 MS_RDONLY, MS_NOSUID, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 32, 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+NOT_SHARED = {
+    "jupyter",
+    "ipython",
+    "ssh",
+    "mtab",
+    "passwd",
+    "group",
+    "shadow",
+    "gshadow",
+    "subuid",
+    "subgid",
+    ".pwd.lock",
+}
+"""Of this computer's /etc. What useradd writes, and locks, has to be the VM's own."""
 HANDLED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -89,7 +103,7 @@ def build_root(spec: dict[str, Any]) -> None:
     bind("/etc", root + "/.system/etc", read_only=True)
     os.mkdir(root + "/etc")
     for name in os.listdir("/etc"):
-        if name not in spec["etc"] and name not in ("jupyter", "ipython", "ssh", "mtab"):
+        if name not in spec["etc"] and name.rstrip("-") not in NOT_SHARED:
             os.symlink(f"/.system/etc/{name}", f"{root}/etc/{name}")
     for name, text in spec["etc"].items():
         with open(f"{root}/etc/{name}", "w", encoding="utf-8") as file:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,8 @@ PERSON = "ada@example.com"
 """The account of the first person of the emulated Entra, on VMs that let people in by its certificates."""
 FIRST_UID = 61000
 """Accounts of isolated VMs get ids from here on: unused by Debian, so that files on the disks belong to nobody else."""
+MADE = re.compile(r"jd-[0-9a-f]{16}")
+"""Accounts that a hub's broker makes."""
 WARNING = "DATALOSS_WARNING_README.txt"
 WARNING_TEXT = "This is a temporary disk: what is on it is lost when this VM is deallocated or resized.\n"
 """Azure's images put such a file there, by which it can be told from a disk of somebody's own."""
@@ -340,7 +343,7 @@ class VirtualMachine:
             (str(self.disk / "home"), "/home", False),
             (str(self.disk / "anaconda"), "/anaconda", False),
             (str(self.disk / "dsvm"), "/dsvm", True),
-            (str(self.folder / "ssh"), "/etc/ssh", True),
+            (str(self.folder / "ssh"), "/etc/ssh", False),
         ]
         if self._has_temporary_disk:
             binds.append((str(self.temporary), "/mnt", False))
@@ -365,6 +368,7 @@ class VirtualMachine:
         if os.geteuid() == 0 and not self.isolated:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's own folder; as root it insists on it
         lines = [
+            *(("Include /etc/ssh/sshd_config.d/*.conf",) if self.isolated else ()),  # as Debian and Ubuntu have it
             f"ListenAddress {address.host}",
             f"Port {address.port}",
             f'HostKey "{ssh}/host_key"',
@@ -396,13 +400,20 @@ class VirtualMachine:
         ]
         if self.machine.entra_login:
             accounts.append((PERSON, self.uid + 2000, f"/home/{PERSON}", "/bin/bash"))
+        # Whoever was made while it ran before: that is on its disk, as everything in /etc is on a real one.
+        made = [home for home in sorted((self.disk / "home").iterdir()) if MADE.fullmatch(home.name)]
+        comments = {home.name: "jupyter-dsvm" for home in made}
+        accounts += [(home.name, home.stat().st_uid, f"/home/{home.name}", "/bin/bash") for home in made]
         name = self.machine.name
         # `*` is no password at all; `!` would be a locked account, which sshd refuses without PAM.
         passwords = {self.user: _crypted(self.machine.password)} if self.machine.password else {}
         return {
-            "passwd": "".join(f"{n}:x:{i}:{i}:{n}:{home}:{shell}\n" for n, i, home, shell in accounts),
+            "passwd": "".join(f"{n}:x:{i}:{i}:{comments.get(n, n)}:{home}:{shell}\n" for n, i, home, shell in accounts),
             "group": "".join(f"{n}:x:{i}:\n" for n, i, _, _ in accounts) + "tty:x:5:\n",
             "shadow": "".join(f"{n}:{passwords.get(n, '*')}:19700:0:99999:7:::\n" for n, _, _, _ in accounts),
+            # New accounts get numbers that belong to nobody on this computer either.
+            "login.defs": f"UID_MIN {FIRST_UID}\nUID_MAX {FIRST_UID + 4000}\nGID_MIN {FIRST_UID}\nGID_MAX {FIRST_UID + 4000}\n"
+            "UMASK 022\nHOME_MODE 0700\nUSERGROUPS_ENAB yes\nENCRYPT_METHOD YESCRYPT\n",
             "hostname": f"{name}\n",
             "hosts": f"127.0.0.1 localhost\n::1 localhost\n{address.host} {name}\n",
             "resolv.conf": "",

@@ -9,7 +9,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import DSVMError
+from ..errors import DSVMError, KernelStartError, printable
+from .actions import Side
 from .backends import Backend
 
 log = logging.getLogger("jupyter_dsvm.proxy")
@@ -53,3 +54,14 @@ class Deaths:
 
     def forget(self) -> None:
         self.death = None
+
+
+def ended_by_itself(side: Side, answered: bool, code: int, text: str, current: bool) -> KernelStartError:
+    """What is said of it where nobody knows more than its exit code. ``current``: it was the notebook's kernel, not one that was to
+    become it."""
+    said = f" It said: {printable(text).rstrip('.')}." if text.strip() else ""
+    return KernelStartError(
+        f"The kernel on {side.compute_name} ended with exit code {code}{'' if answered else ' before it answered'}.{said}",
+        advice="Restart the kernel to go on." if current else "The notebook keeps the kernel it had.",
+        code="KernelDied" if answered else None,
+    )

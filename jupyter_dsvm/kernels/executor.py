@@ -25,6 +25,7 @@ from .gate import Gate
 from .iothread import IOThread
 from .keeper import Keeper
 from .promises import Promises
+from .recording import Recording
 from .sides import Sides
 
 log = logging.getLogger("jupyter_dsvm.proxy")
@@ -42,6 +43,7 @@ class Executor:
         sides: Sides,
         clients: Clients,
         keeper: Keeper,
+        recording: Recording,
         changed: Callable[[], None],
         cancelled: Callable[[str], None],
     ) -> None:
@@ -54,6 +56,7 @@ class Executor:
         self._sides = sides
         self._clients = clients
         self._keeper = keeper
+        self._recording = recording
         self._changed = changed
         self._cancelled = cancelled
         self._running = False
@@ -78,6 +81,7 @@ class Executor:
             while done < len(actions):
                 action = actions[done]
                 done += 1
+                self._recording.note(action)
                 try:
                     self._do(action)
                 except Exception:
@@ -87,6 +91,7 @@ class Executor:
             self._running = False
         messages, self._messages = self._messages, []
         came, self._came = self._came, (0, 0)
+        self._recording.put(*came)
         if messages or came[1]:
             self._clients.deliver(messages, *came)
         self._changed()
@@ -122,6 +127,7 @@ class Executor:
 
     def _swapped(self, old: int, new: int) -> None:
         had_ended = self._promises.exit_code is not None
+        self._recording.settle(*self._came)
         self._promises.launched()
         self._sides.deaths.forget()
         self._clients.count(new)

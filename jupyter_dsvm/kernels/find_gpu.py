@@ -3,10 +3,13 @@ there.
 
 Stdin, one line of JSON each: names of libraries, the environment variables of the kernelspec, and a mark. Stdout, after that mark:
 one JSON object: ``driver``, the version that nvidia-smi says, or "" where there is none or it fails, and null where it does not
-answer; and ``builds``, for each library that is there and of which it can be told, ``["cuda" or "cpu", its version]``.
+answer; and ``builds``, for each library that is there and of which it can be told, ``["cuda", "cpu" or "bare", its version]``.
+``bare`` is a build for CUDA whose CUDA libraries are not there: TensorFlow's wheel goes on with the CPU then.
 No library is imported: that takes seconds and memory. Each says in a file or in its metadata what it was built for.
 It runs on Python 3.8 with the standard library, as ``python -c`` of a line that reads this text.
 """
+
+from __future__ import annotations
 
 import sys
 
@@ -15,6 +18,7 @@ path = list(sys.path)
 sys.path[:] = [p for p in path if p]
 
 import ast  # noqa: E402
+import glob  # noqa: E402
 import importlib.metadata  # noqa: E402
 import importlib.util  # noqa: E402
 import json  # noqa: E402
@@ -78,6 +82,30 @@ def values_in(module: str, file: str) -> dict[Any, Any] | None:
     return found
 
 
+def has_cudnn(installed: dict[str, str]) -> bool:
+    """As a wheel of its own, in the environment, where the system's loader looks, or where CUDA itself was installed."""
+    if any(name.startswith("nvidia-cudnn-cu") for name in installed):
+        return True
+    folders = [os.path.join(sys.prefix, "lib"), "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/opt/conda/lib"]
+    folders += glob.glob("/usr/local/cuda*/lib64") + glob.glob("/usr/local/cuda*/targets/*/lib")
+    for paths in (os.environ.get("LD_LIBRARY_PATH"), variables.get("LD_LIBRARY_PATH")):
+        folders += [p for p in str(paths or "").split(os.pathsep) if p]
+    if any(glob.glob(os.path.join(glob.escape(folder), "libcudnn.so*")) for folder in folders):
+        return True
+    program = shutil.which("ldconfig", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/sbin", "/usr/sbin"]))
+    if program is None:
+        return True  # nobody knows
+    done = subprocess.run(
+        [program, "-p"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=DRIVER_SECONDS,
+        check=False,
+    )
+    return done.returncode != 0 or b"libcudnn.so" in done.stdout
+
+
 def packages() -> dict[str, str]:
     """Name to version of what is installed."""
     found = {}
@@ -103,7 +131,10 @@ def tensorflow(installed: dict[str, str]) -> list[str] | None:
     said = values_in("tensorflow", os.path.join("python", "platform", "build_info.py"))
     if said is None or "is_cuda_build" not in said:
         return None
-    return ["cuda" if said["is_cuda_build"] or said.get("is_rocm_build") else "cpu", installed.get("tensorflow", "")]
+    built = "cuda" if said["is_cuda_build"] or said.get("is_rocm_build") else "cpu"
+    if said["is_cuda_build"] and not has_cudnn(installed):
+        built = "bare"
+    return [built, installed.get("tensorflow", "")]
 
 
 def jax(installed: dict[str, str]) -> list[str] | None:

@@ -25,8 +25,8 @@ One ``Side`` is one kernel process behind the gate; ``current`` is the one that 
     (added) --adopt--> READY: the kernel of an earlier server process
 
 ``own_requests.py`` takes a side from STARTING to READY, ``swapping.py`` to its place, ``flow.py`` keeps the requests that wait
-or are with the kernel, ``control.py`` sees to the control channel, ``hearing.py`` to what kernels say, ``subshells.py`` to the
-ids of subshells, and ``answers.py`` writes what the gate says to clients.
+or are with the kernel, ``advancing.py`` lets them go there, ``control.py`` sees to the control channel, ``hearing.py`` to what
+kernels say, ``subshells.py`` to the ids of subshells, and ``answers.py`` writes what the gate says to clients.
 
 Every method is one event; what is to be done about it is appended to ``actions``, which the caller drains in order.
 """
@@ -38,7 +38,7 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..errors import Cancelled, DSVMError, KernelStartError, printable
+from ..errors import Cancelled, DSVMError, KernelStartError
 from ..relay.wire import Channel
 from .actions import (
     Action,
@@ -55,12 +55,13 @@ from .actions import (
 )
 from .activity import Activity
 from .adopted import Adoption
+from .advancing import Advancing
 from .control import Control
+from .deaths import ended_by_itself
 from .gate_state import GateState
 from .hearing import Hearing
 from .messages import MalformedMessage, Message, Signer
 from .own_requests import language_problem
-from .subshells import subshell_of
 from .swapping import Swapping
 
 log = logging.getLogger("jupyter_dsvm.gate")
@@ -78,6 +79,7 @@ class Gate:
         self._control = Control(state, self.user_ends, self._user_cancel, self.interrupt)
         self._adoption = Adoption(state, self._control)
         self._swapping = Swapping(state)
+        self._advancing = Advancing(state, self._swapping, self._control)
         self._refusing = False
 
     @property
@@ -168,12 +170,12 @@ class Gate:
         """
         self.ending = False
         self._adoption.adopt(self._state.sides[number], info, requests, answered_ids, ready)
-        self._advance()
+        self._advancing.advance()
 
     def not_received(self, keys: Iterable[Key]) -> None:
         """These requests, adopted as ``sent``, never reached the kernel's machine: cells go again, in order of ``keys``."""
         self._flow.take_back(keys)
-        self._advance()
+        self._advancing.advance()
 
     def starting(self, number: int) -> None:
         """A new kernel was ordered on that side; what is sent from now on is kept for it. ``started`` follows."""
@@ -212,15 +214,7 @@ class Gate:
         if side.replaced:
             self._state.sides.pop(number)
             return
-        said = f" It said: {printable(text).rstrip('.')}." if text.strip() else ""
-        error = why or KernelStartError(
-            f"The kernel on {side.compute_name} ended with exit code {code}"
-            f"{'' if was is Phase.READY else ' before it answered'}.{said}",
-            advice="The notebook keeps the kernel it had."
-            if side is not self.current
-            else "Restart the kernel to go on.",
-            code="KernelDied" if was is Phase.READY else None,
-        )
+        error = why or ended_by_itself(side, was is Phase.READY, code, text, side is self.current)
         if side is self.current:
             self._state.execution_state = "dead"
             self._settle(None if self.ending else error)
@@ -253,12 +247,12 @@ class Gate:
             if not reachable:
                 self._control.link_lost(side)
             self._control.release()
-            self._advance()
+            self._advancing.advance()
 
     def swap(self, number: int) -> None:
         """Make a READY side the current one as soon as all that was forwarded is answered. A later swap replaces an earlier."""
         if self._swapping.ask(number):
-            self._advance()
+            self._advancing.advance()
 
     def say_next(self, text: str) -> None:
         """A sentence for the output of the next cell of a person that a kernel runs."""
@@ -267,14 +261,14 @@ class Gate:
     def cancel_swap(self, number: int, error: DSVMError) -> None:
         """Forget a side that has not been swapped in."""
         if self._swapping.cancel(number, error):
-            self._advance()
+            self._advancing.advance()
 
     def hurry(self) -> None:
         """A swap has waited for long: do not wait for requests other than cells, which some kernels never end with idle."""
         if self._state.target is None or self._flow.cell is not None:
             return
         self._flow.settle(KernelStartError("The notebook moved before this request was answered."))
-        self._advance()
+        self._advancing.advance()
 
     # From clients
 
@@ -291,11 +285,11 @@ class Gate:
             self._control.take(message)
         else:
             self._shell(message)
-        self._advance()  # a cancelled swap lets go what waited for it
+        self._advancing.advance()  # a cancelled swap lets go what waited for it
 
     def _shell(self, message: Message) -> None:
         state, kind = self._state, message.type
-        if kind == "kernel_info_request" and state.info is not None and not self._at_leisure:
+        if kind == "kernel_info_request" and state.info is not None and not self._advancing.at_leisure:
             state.say.answer(message, Channel.SHELL, state.info, self._flow.occupied_by)
             return
         if kind == "execute_request":
@@ -328,7 +322,7 @@ class Gate:
         self._user_cancel("interrupted")
         self._interrupt_current()
         # After the signal: what waited for the swap is not what the user wants to interrupt.
-        self._advance()
+        self._advancing.advance()
 
     def interrupt_for_swap(self) -> None:
         """Whoever asked for the swap that waits would rather have what runs interrupted than wait for it. What is queued behind is
@@ -352,49 +346,7 @@ class Gate:
         self._swapping.cancel_all(Cancelled(f"The move was cancelled: the kernel was {reason}."))
         self.actions.append(UserCancelled(reason))
 
-    # The flow of requests
-
-    @property
-    def _in_touch(self) -> bool:
-        side = self.current
-        return side is not None and side.phase is Phase.READY and side.reachable
-
-    @property
-    def _at_leisure(self) -> bool:
-        """A message on shell could go to the kernel now, and be answered soon."""
-        return self._in_touch and self._state.target is None and self._flow.occupied_by is None
-
-    def _advance(self) -> None:
-        if self._swapping.take_place():
-            self._control.release()
-        side = self.current
-        if side is not None and self._in_touch:
-            self._to_subshells(side)
-            if self._state.target is None:
-                for message in self._flow.next():
-                    self._state.forward(side, Channel.SHELL, message)
-        # Requests to a kernel that ended wait for its restart; one that is gone will not be restarted by itself.
-        if self._state.target is None and side is not None and side.phase is Phase.GONE:
-            self._flow.refuse_waiting(self._state.gone)
-
-    def _to_subshells(self, side: Side) -> None:
-        """What is for subshells goes there, if it has not to wait for one to be made, or for a swap."""
-        if self._state.target is not None and self._flow.running is None:
-            return
-        stay: set[str] = set()
-        for message in self._flow.aside.take_all():
-            front = subshell_of(message)
-            # A cell is to run where the notebook moves to; a comm has its other end here as long as a cell runs here.
-            cell_in_between = self._state.target is not None and message.type == "execute_request"
-            there = self._state.subshells.place(side, front)
-            if there is None:
-                self._flow.waiting.append(message)
-            elif not there or front in stay or cell_in_between or self._flow.must_wait(message):
-                stay.add(front)
-                self._flow.aside.append(message)
-            else:
-                self._state.forward(side, Channel.SHELL, message, front, there)
-        self._state.subshells.close(side, lambda: self._flow.subshells_in_use)
+    # Sides that are not needed any more
 
     def farewell(self, number: int) -> None:
         """Ask the kernel on a side that is not needed any more to end by itself, so that what it does at exit is done."""
@@ -445,7 +397,7 @@ class Gate:
             if side.phase is Phase.READY and self._state.info is None:
                 self._state.info = side.info
             if self._state.subshells.heard(side, channel, message):
-                self._advance()
+                self._advancing.advance()
 
     def _progress(self, side: Side) -> None:
         """The side may have become READY, or be of no use."""
@@ -458,7 +410,7 @@ class Gate:
                 self._state.info = side.info
                 self._state.execution_state = "idle"
                 self._control.release()
-                self._advance()
+                self._advancing.advance()
 
     # The ends of requests
 
@@ -470,7 +422,7 @@ class Gate:
             return
         self._forget_inputs()
         self._control.release()
-        self._advance()
+        self._advancing.advance()
 
     def _forget_inputs(self) -> None:
         if self._flow.cell is None and self.current is not None:
@@ -482,4 +434,4 @@ class Gate:
         self._flow.settle(error)
         self._forget_inputs()
         self._control.release()
-        self._advance()
+        self._advancing.advance()

@@ -56,6 +56,7 @@ class Keeper:
             self._proxy.clients.expect(session_id, position)
         self._gate.link(number, False)
         ready = kept.run == kept.runs
+        self._proxy.recording.adopt(keeping.requests())
         self._gate.adopt(number, kept.info if ready else None, keeping.requests(), keeping.finished, ready)
         return number
 

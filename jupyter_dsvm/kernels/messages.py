@@ -44,11 +44,11 @@ class MalformedMessage(Exception):
 class Message:
     """A message's parts, with the JSON parts decoded when first asked for."""
 
-    __slots__ = ("_bounded", "_content", "_header", "_parent", "_parent_key", "_type", "at", "parts")
+    __slots__ = ("_content", "_header", "_parent", "_parent_key", "_type", "at", "bounded", "parts")
 
     def __init__(self, parts: list[bytes], bounded: bool = False) -> None:
         """``bounded``: it comes from a VM."""
-        self._bounded = bounded
+        self.bounded = bounded
         try:
             self.at = parts.index(DELIM)
         except ValueError:
@@ -64,7 +64,7 @@ class Message:
 
     def _json(self, offset: int) -> dict[str, Any]:
         part = self.parts[self.at + offset]
-        if self._bounded and len(part) > (MAX_CONTENT if offset == 5 else MAX_HEADER):
+        if self.bounded and len(part) > (MAX_CONTENT if offset == 5 else MAX_HEADER):
             raise MalformedMessage(f"part {offset} has {len(part)} bytes")
         try:
             value = _decode(str(part, "utf-8", "surrogatepass"))
@@ -106,6 +106,10 @@ class Message:
         if self._parent is None:
             self._parent = self._json(3)
         return self._parent
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self._json(4)
 
     @property
     def content(self) -> dict[str, Any]:

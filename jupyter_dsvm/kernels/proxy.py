@@ -34,6 +34,7 @@ from .keeping import Keeping
 from .keptfiles import SessionRow
 from .messages import Message, Signer
 from .promises import Promises, promise, settle
+from .recording import Recording
 from .registry import registry
 from .sides import Sides
 from .status import ProxyStatus, status_of
@@ -93,6 +94,7 @@ class Proxy:
         self.activity = self._gate.activity
         self.clients = Clients(self._io, signer, self, self.folder)
         self._keeper = self._sides.keeper = Keeper(self, self._gate, self._sides, keeping)
+        self.recording = Recording(kernel_id, self._io, self._sides.whose, self._handed_on)
         self._executor = Executor(
             self._io,
             self._gate,
@@ -100,6 +102,7 @@ class Proxy:
             self._sides,
             self.clients,
             self._keeper,
+            self.recording,
             changed=self._update_status,
             cancelled=self._user_cancelled,
         )
@@ -202,6 +205,8 @@ class Proxy:
             if self.death is not None and (by_person or self.exit_code is None):
                 self._sides.deaths.forget()
                 registry.changed(self.kernel_id)
+            if by_person:
+                self.recording.restarted()
             self._gate.user_ends(reason)
             self._carry_out()
             if self._out_of_reach:
@@ -244,6 +249,7 @@ class Proxy:
         try:
             self._io.call(self._release, leave).result(10)
         finally:
+            self.recording.close(leave)
             IOThread.release()
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -263,6 +269,7 @@ class Proxy:
         self._promises.launched()
         self._promises.prepared[number] = done
         if old is not None:
+            self.recording.restarted()
             self._sides.let_go(old.number)
             if had_ended:
                 self._sides.drop(old.number)
@@ -302,6 +309,7 @@ class Proxy:
             )
         self._promises.prepared[side.number] = done
         self._keeper.restarts()
+        self.recording.restarted()
         self._sides.backends[side.number].restart()
 
     def _prepare(self, backend: Backend, done: Future[None]) -> None:
@@ -390,6 +398,9 @@ class Proxy:
             self._carry_out()
 
     def handed_on(self, source: int, number: int) -> None:
+        self.recording.handed_on(source, number)
+
+    def _handed_on(self, source: int, number: int) -> None:
         self._keeper.handed_on(source, number)
         self._sides.handed_on(source, number)
 

@@ -89,6 +89,8 @@ class Registry:
         self.to_adopt: dict[str, Keeping] = {}
         """Kernels of an earlier server process, by id, that are about to be started under that id: their provisioner takes
         them out and adopts instead of starting. The server's extension puts them in; nobody else adopts."""
+        self.outputs_limit = 64 * 1024 * 1024
+        """Bytes of what its cells have put out that are kept for a kernel; 0: none. The service's configuration says so."""
         self._lock = threading.Lock()
         self._proxies: dict[str, Proxy] = {}
         self._listeners: list[Callable[[str], None]] = []

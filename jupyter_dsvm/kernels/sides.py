@@ -75,6 +75,15 @@ class Sides:
     def is_current(self, number: int) -> bool:
         return self._gate.current is not None and self._gate.current.number == number
 
+    def whose(self, number: int) -> tuple[bool, str]:
+        """Whether what that side says is trusted; and whose count of messages it is that an adopter of the notebook's kernel goes
+        on from, empty where that is not this side's."""
+        backend = self.backends.get(number)
+        if backend is None or backend.trusted:
+            return True, ""
+        ends = backend.ends if self.is_current(number) else None
+        return False, ends.epoch if ends is not None else ""
+
     def let_go(self, number: int, forget: bool = True) -> None:
         """End a backend that is not the kernel (any more). What it still says until it has ended is drained."""
         backend = self.backends.get(number)

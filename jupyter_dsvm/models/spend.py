@@ -55,4 +55,8 @@ class Spend(Shape):
     computes: tuple[ComputeSpend, ...] = ()
     budgets: tuple[Budget, ...] = ()
     unpriced: tuple[str, ...] = ()
-    """Names of machines that were on in this month while their price was not known: what they cost is not in here."""
+    """Names of machines that were on in this month while their price was not known, or was in another currency: what they cost then
+    is not in here."""
+    unseen: tuple[str, ...] = ()
+    """Names of machines of which nobody knows, for some time of this month, whether they were on: what they cost then is a
+    guess."""

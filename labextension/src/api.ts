@@ -12,6 +12,7 @@ export * from './api/idle';
 export * from './api/kernels';
 export * from './api/modules';
 export * from './api/operations';
+export * from './api/outputs';
 export * from './api/problems';
 export * from './api/questions';
 export * from './api/signin';

@@ -2,7 +2,7 @@ import { ReactWidget } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { ICompute, IIdleRequest, IProblem } from './api';
+import { ICompute, IIdleRequest, IIdleStop, IProblem } from './api';
 import { AutoStopForm, IAutoStopChoice } from './components/AutoStopForm';
 import { h } from './jsx';
 import { asProblem } from './request';
@@ -29,17 +29,31 @@ export async function autoStop(options: IAutoStopOptions): Promise<void> {
   await dialog.launch();
 }
 
-/** What to ask the server for; null where a number is missing. */
-export function idleRequest(choice: IAutoStopChoice): IIdleRequest | null {
+/** The fields for what is known now. */
+export function choiceOf(idle: IIdleStop | null): IAutoStopChoice {
+  return {
+    whenIdle: !!idle && idle.state !== 'never' && idle.idle_minutes !== null,
+    minutes: String(idle?.idle_minutes ?? USUAL.minutes),
+    hasLimit: !!idle && idle.hard_limit_hours !== null,
+    hours: String(idle?.hard_limit_hours ?? USUAL.hours),
+    endKeep: false
+  };
+}
+
+/** What to ask the server for: what was changed, so that the rest goes on following its settings. Null: a number is missing. */
+export function idleRequest(choice: IAutoStopChoice, before: IAutoStopChoice): IIdleRequest | null {
   const minutes = choice.whenIdle ? positive(choice.minutes) : null;
   const hours = choice.hasLimit ? positive(choice.hours) : null;
-  return Number.isNaN(minutes) || Number.isNaN(hours)
-    ? null
-    : {
-        idle_minutes: minutes,
-        hard_limit_hours: hours,
-        ...(choice.endKeep ? { keep_seconds: 0 } : {})
-      };
+  if (Number.isNaN(minutes) || Number.isNaN(hours)) {
+    return null;
+  }
+  const hasOther = (one: keyof IAutoStopChoice, other: keyof IAutoStopChoice): boolean =>
+    choice[one] !== before[one] || (!!choice[one] && choice[other] !== before[other]);
+  return {
+    ...(hasOther('whenIdle', 'minutes') && { idle_minutes: minutes }),
+    ...(hasOther('hasLimit', 'hours') && { hard_limit_hours: hours }),
+    ...(choice.endKeep && { keep_seconds: 0 })
+  };
 }
 
 function positive(text: string): number {
@@ -51,14 +65,7 @@ class AutoStopBody extends ReactWidget implements ISubmitting {
   constructor(private readonly _options: IAutoStopOptions) {
     super();
     this.addClass('jp-Dsvm-submittingBody');
-    const idle = _options.compute.idle;
-    this._choice = {
-      whenIdle: idle?.idle_minutes !== null,
-      minutes: String(idle?.idle_minutes ?? USUAL.minutes),
-      hasLimit: idle?.hard_limit_hours !== null && idle !== null,
-      hours: String(idle?.hard_limit_hours ?? USUAL.hours),
-      endKeep: false
-    };
+    this._before = this._choice = choiceOf(_options.compute.idle);
     // What it does may change while the person reads.
     _options.model.stateChanged.connect(this._onState, this);
   }
@@ -68,10 +75,13 @@ class AutoStopBody extends ReactWidget implements ISubmitting {
     if (this._isSending) {
       return false;
     }
-    const body = idleRequest(this._choice);
+    const body = idleRequest(this._choice, this._before);
     if (!body) {
       this._say(trans.__('Enter a number that is greater than 0.'));
       return false;
+    }
+    if (Object.keys(body).length === 0) {
+      return true; // as it was
     }
     this._isSending = true;
     this._problem = null;
@@ -119,6 +129,7 @@ class AutoStopBody extends ReactWidget implements ISubmitting {
     this.update();
   }
 
+  private readonly _before: IAutoStopChoice;
   private _choice: IAutoStopChoice;
   private _problem: IProblem | null = null;
   private _said = '';

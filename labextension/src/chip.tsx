@@ -85,7 +85,7 @@ export class ComputeChip extends ReactWidget {
         data-tone={said.tone}
         aria-haspopup="menu"
         aria-label={trans.__('This notebook runs on: %1', said.label ?? said.text)}
-        title={trans.__('This notebook runs on: %1. Click to move it.', said.text)}
+        title={trans.__('This notebook runs on: %1. Click to move it.', said.label ?? said.text)}
         onClick={event => this._openMenu(event.currentTarget)}
       >
         <ToneIcon tone={said.tone} />

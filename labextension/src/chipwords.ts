@@ -8,13 +8,16 @@ import { currentStep, gpuText, memoryText, nameOf, priceText, Tone } from './wor
 export interface IChipText {
   tone: Tone;
   text: string;
-  /** The same for those who hear it, where the text goes with the time. */
+  /** What a tooltip says, and those hear who do not see it: all of it, and the same as long as the state is. */
   label?: string;
 }
 
+/** Milliseconds before a machine stops: from then on that stands in the toolbar, where there is little room. */
+const NEAR = 10 * 60_000;
+
 /**
- * The toolbar's text: `Free tier · 4 GB`, `gpu-vm · starting 2 of 4`, `gpu-vm · T4 · ~$0.53/h · stops in 18 min`,
- * `gpu-vm · reconnecting`.
+ * The toolbar's text: `Free tier · 4 GB`, `gpu-vm · starting 2 of 4`, `gpu-vm · T4 · ~$0.53/h`,
+ * `gpu-vm · stops in 8 min`, `gpu-vm · reconnecting`.
  *
  * @param compute where the kernel runs; undefined when the machine is no longer listed
  * @param moving the operation that moves it, and `target` where to
@@ -49,22 +52,16 @@ export function chipText(
     default: {
       const idle = idleOf(compute);
       const stops = shortCountdown(idle, now, trans);
-      if (isStoppedSoon(idle)) {
-        // What matters now, where there is little room.
-        return {
-          tone: 'warn',
-          text: dotted(name, stops.text || trans.__('stopping')),
-          label: dotted(name, stops.label || trans.__('stopping'))
-        };
-      }
       const { gpu_model, memory_gib } = compute?.size ?? { gpu_model: null, memory_gib: null };
       const memory = memory_gib ? memoryText(memory_gib, trans) : '';
       const price = compute?.price ? priceText(compute.price, trans) : '';
       const what = dotted(name, gpu_model ? gpuText(gpu_model) : memory, price);
+      const isSoon = isStoppedSoon(idle);
+      const isNear = Date.parse(idle?.stops_at ?? '') - now <= NEAR;
       return {
-        tone: 'on',
-        text: dotted(what, stops.text),
-        ...(stops.label && { label: dotted(what, stops.label) })
+        tone: isSoon ? 'warn' : 'on',
+        text: isSoon || isNear ? dotted(name, stops.text || trans.__('stopping')) : what,
+        ...((isSoon || stops.label) && { label: dotted(what, stops.label || trans.__('stopping')) })
       };
     }
   }

@@ -136,15 +136,21 @@ export namespace IdleNotices {
 export function noticeText(compute: ICompute, trans: TranslationBundle): string {
   const { idle, name, attached } = compute;
   const at = clockText(idle?.stops_at ?? '');
-  return [
-    idle?.hard
-      ? trans.__('%1 stops at %2, since its time limit ends, whatever runs.', name, at)
-      : trans.__('%1 stops at %2, because nothing runs there.', name, at),
-    attached.length > 0 ? trans.__('Its variables are lost then.') : '',
-    idle && idle.lost.length > 0 ? trans.__('So are files on its temporary disk.') : ''
-  ]
+  const stops = idle?.hard
+    ? trans.__('%1 stops at %2, since its time limit ends, whatever runs.', name, at)
+    : trans.__('%1 stops at %2, because nothing runs there.', name, at);
+  return [stops, lostText(attached.length > 0, !!idle && idle.lost.length > 0, trans)]
     .filter(Boolean)
     .join(' ');
+}
+
+function lostText(variables: boolean, files: boolean, trans: TranslationBundle): string {
+  if (variables) {
+    return files
+      ? trans.__('Its variables, and files on its temporary disk, are lost then.')
+      : trans.__('Its variables are lost then.');
+  }
+  return files ? trans.__('Files on its temporary disk are lost then.') : '';
 }
 
 const STATE_KEY = 'jupyter-dsvm:told-budgets';

@@ -54,7 +54,7 @@ export function budgetText(budget: IBudget, currency: string, trans: Translation
         : trans.__('Budget for this month');
   const share = limit > 0 ? Math.floor((100 * spent) / limit + 1e-9) : 100;
   const figures = trans.__(
-    '%1: %2 of %3 is spent, %4 %.',
+    '%1: %2 of %3 is spent, %4\u00a0%.',
     what,
     aboutAmount(spent, currency, trans),
     amountText(limit, currency, Number.isInteger(limit)),

@@ -157,8 +157,8 @@ def moved(notebook: Notebook, compute: str, kernelspec: str | None = None) -> Op
     return ended.result(PATIENCE)
 
 
-def assert_moved(notebook: Notebook, compute: str) -> Operation:
-    operation = moved(notebook, compute)
+def assert_moved(notebook: Notebook, compute: str, kernelspec: str | None = None) -> Operation:
+    operation = moved(notebook, compute, kernelspec)
     assert operation.state is OperationState.DONE, operation.error
     return operation
 

@@ -199,6 +199,7 @@ class FakeProxy:
         self.moving: str | None = None
         self.death: Death | None = None
         self.on_user_cancel: list[Callable[[str], None]] = []
+        self.recording = FakeRecording()
         self.busy = busy
         self.prepare_error: DSVMError | None = None
         self.answers = threading.Event()
@@ -263,6 +264,18 @@ class FakeProxy:
         if self.waiting is not None:
             waiting, self.waiting = self.waiting, None
             waiting[1].set_exception(Cancelled("The move was cancelled: the kernel was interrupted."))
+
+
+class FakeRecording:
+    """``kernels.recording.Recording`` as the REST API uses it."""
+
+    def __init__(self) -> None:
+        self.answer: dict[str, Any] = {"version": 0, "rows": [], "next": None}
+        self.asked: list[tuple[int, int]] = []
+
+    def since(self, version: int, after: int) -> dict[str, Any]:
+        self.asked.append((version, after))
+        return self.answer
 
 
 class FakeRegistry:

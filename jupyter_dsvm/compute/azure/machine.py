@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Any
 
 from ...models import Compute, ComputeKind, PowerState
@@ -76,10 +77,19 @@ class VirtualMachine:
     read_at: float | None = None
     """When its state was last read from the VM itself, by ``time.monotonic``; None if only lists ever did."""
 
-    def in_state(self, state: PowerState, *, updating: bool = False, hibernated: bool | None = None) -> VirtualMachine:
+    def in_state(
+        self,
+        state: PowerState,
+        *,
+        updating: bool = False,
+        hibernated: bool | None = None,
+        unchanged_since: float | None = None,
+    ) -> VirtualMachine:
         """The same VM, whose state was read just now. One that runs is not hibernated."""
         asleep = state is PowerState.DEALLOCATED and (self.compute.hibernated if hibernated is None else hibernated)
-        compute = replace(self.compute, power_state=state, updating=updating, hibernated=asleep)
+        compute = replace(
+            self.compute, power_state=state, updating=updating, hibernated=asleep, unchanged_since=unchanged_since
+        )
         return replace(self, compute=compute, read_at=time.monotonic())
 
 
@@ -199,12 +209,29 @@ def is_updating(instance_view: Mapping[str, Any] | None) -> bool:
     return under_way(_status(instance_view, "provisioningstate/"))
 
 
+def unchanged_since(instance_view: Mapping[str, Any] | None) -> float | None:
+    """When the last operation on the VM has ended: the time of its provisioning state, which every start and stop writes anew, as
+    do updates of other kinds. Its power state has none. None while an operation is under way."""
+    if is_updating(instance_view):
+        return None
+    said = _row(instance_view, "provisioningstate/").get("time")
+    # Seven digits of a second's fraction, of which Python 3.10 reads six at most: they do not matter here.
+    text = re.sub(r"\.\d+", "", str(said or "")).replace("Z", "+00:00")
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
 def _status(instance_view: Mapping[str, Any] | None, prefix: str) -> str | None:
-    for status in (instance_view or {}).get("statuses") or ():
-        code = str(status.get("code") or "")
-        if code.lower().startswith(prefix):
-            return code
-    return None
+    code = _row(instance_view, prefix).get("code")
+    return None if code is None else str(code)
+
+
+def _row(instance_view: Mapping[str, Any] | None, prefix: str) -> Mapping[str, Any]:
+    rows = (instance_view or {}).get("statuses") or ()
+    return next((row for row in rows if str(row.get("code") or "").lower().startswith(prefix)), {})
 
 
 def segments(resource_id: str) -> dict[str, str]:

@@ -38,10 +38,12 @@ from .machine import (
     merged,
     power_state,
     reread,
+    unchanged_since,
 )
 from .prices import PUBLIC_ENDPOINT, Prices, key
 from .reach import Reach
 from .resizable import Resizable
+from .rootscript import RootScripts
 
 if TYPE_CHECKING:
     from .client import ArmClient
@@ -57,7 +59,7 @@ GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
 
 
-class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, AzureAccount):
+class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, RootScripts, AzureAccount):
     """Data Science VMs in Azure: list, create, start, stop, restart, resize, and where to reach them over SSH."""
 
     prefix = PREFIX
@@ -117,7 +119,8 @@ class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, AzureAccount):
                 found.setdefault(machine.compute.id, merged(machine, before.get(machine.compute.id)))
             for unheard in before.values():
                 if listed.unheard & {unheard.subscription.lower(), f"tenant:{unheard.tenant}"}:
-                    found.setdefault(unheard.compute.id, unheard)
+                    old = replace(unheard.compute, unchanged_since=None)
+                    found.setdefault(unheard.compute.id, replace(unheard, compute=old))
             unlisted = self._made_lately(before, found)
             self._machines = {**found, **{m.compute.id: m for m in unlisted}}
         asleep = [i for i, m in found.items() if may_be_asleep(m, before.get(i))][:MOST_LOOKS]
@@ -135,7 +138,12 @@ class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, AzureAccount):
         client = self._arm(machine.tenant)
         with self._forgetting(machine), client.translated(f"read the state of {machine.name}"):
             view = client.instance_view(machine.subscription, machine.group, machine.name)
-        machine = machine.in_state(power_state(view), updating=is_updating(view), hibernated=is_hibernated(view))
+        machine = machine.in_state(
+            power_state(view),
+            updating=is_updating(view),
+            hibernated=is_hibernated(view),
+            unchanged_since=unchanged_since(view),
+        )
         with self._lock:
             self._machines[machine.compute.id] = machine
         return self._shown(machine.compute)
@@ -302,7 +310,10 @@ class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, AzureAccount):
         view = (model.get("properties") or {}).get("instanceView")
         # Without its tag or its plan it is still the VM that was listed; the next listing leaves it out.
         machine = merged(from_model(model, self.tag) or reread(known, model), known).in_state(
-            power_state(view), updating=is_updating(view), hibernated=is_hibernated(view)
+            power_state(view),
+            updating=is_updating(view),
+            hibernated=is_hibernated(view),
+            unchanged_since=unchanged_since(view),
         )
         with self._lock:
             self._machines[known.compute.id] = machine

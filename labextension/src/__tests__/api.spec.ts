@@ -46,6 +46,8 @@ const EXAMPLES: [string, unknown][] = [
   ...fixtures.computeList.computes.map((compute): [string, unknown] => ['Compute', compute]),
   ['Compute', { ...fixtures.gpu, problem: fixtures.problem }],
   ['Compute', { ...fixtures.gpu, idle: fixtures.idleStop }],
+  ['StopLoss', fixtures.stopLoss],
+  ['StopLoss', fixtures.nobodyKnows],
   ['Spend', fixtures.spend],
   ['ComputeList', { ...fixtures.computeList, problems: [fixtures.problem] }],
   ['Kernel', fixtures.kernel],
@@ -61,6 +63,8 @@ const EXAMPLES: [string, unknown][] = [
   ['Creation', fixtures.creation],
   ['WorkspaceList', fixtures.workspaceList],
   ['WorkspaceEstimate', fixtures.workspaceEstimate],
+  ['CellRunList', fixtures.outputs],
+  ['CellRun', { ...fixtures.outputs.rows[0], source: null, cut: null }],
   ['Metrics', fixtures.metrics],
   ['Metrics', fixtures.freeMetrics],
   ['ModuleList', fixtures.modules],
@@ -83,6 +87,7 @@ describe('the types of the REST API', () => {
       Price: fixtures.gpu.price!,
       Compute: fixtures.gpu,
       IdleStop: fixtures.idleStop,
+      StopLoss: fixtures.stopLoss,
       SafetyStop: fixtures.idleStop.safety!,
       Spend: fixtures.spend,
       ComputeSpend: fixtures.spend.computes[0],
@@ -108,6 +113,9 @@ describe('the types of the REST API', () => {
       Workspace: fixtures.workspaceList.workspaces[0],
       WorkspaceList: fixtures.workspaceList,
       WorkspaceEstimate: fixtures.workspaceEstimate,
+      CellRunList: fixtures.outputs,
+      CellRun: fixtures.outputs.rows[0],
+      CutOutputs: fixtures.outputs.rows[0].cut!,
       Metrics: fixtures.metrics,
       Usage: fixtures.metrics.memory!,
       GPUUse: fixtures.metrics.gpus[0],
@@ -132,6 +140,7 @@ describe('the types of the REST API', () => {
 
   it('knows every value of every enumeration', () => {
     expect(schemas.Compute.properties.kind.enum).toEqual(['free', 'dsvm', 'host']);
+    expect(schemas.CellRun.properties.state.enum).toEqual(['queued', 'running', 'done', 'aborted']);
     expect(schemas.Compute.properties.power_state.enum).toEqual([
       'starting',
       'running',

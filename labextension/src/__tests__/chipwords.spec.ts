@@ -62,19 +62,15 @@ describe('chipText', () => {
     const kernel = { ...fixtures.kernel, compute: fixtures.gpu.id, link: linked('connected') };
     const compute = { ...fixtures.gpu, power_state: 'running' as const, idle: fixtures.idleStop };
     const at = clockText(fixtures.idleStop.stops_at!);
-    expect(chipText(kernel, compute, undefined, NOW, trans)).toEqual({
-      tone: 'on',
-      text: 'gpu-vm · T4 · ~$0.53/h · stops in 25 min',
-      label: `gpu-vm · T4 · ~$0.53/h · stops at ${at}`
-    });
+    const label = `gpu-vm · T4 · ~$0.53/h · stops at ${at}`;
+    const after = (minutes: number, machine = compute) =>
+      chipText(kernel, machine, undefined, NOW + minutes * 60_000, trans);
+    expect(after(0)).toEqual({ tone: 'on', text: 'gpu-vm · T4 · ~$0.53/h', label });
+    expect(after(17)).toEqual({ tone: 'on', text: 'gpu-vm · stops in 8 min', label });
     const soon = { ...compute, idle: { ...fixtures.idleStop, state: 'stops_soon' as const } };
-    expect(chipText(kernel, soon, undefined, NOW + 22 * 60_000, trans)).toEqual({
-      tone: 'warn',
-      text: 'gpu-vm · stops in 3 min',
-      label: `gpu-vm · stops at ${at}`
-    });
+    expect(after(22, soon)).toEqual({ tone: 'warn', text: 'gpu-vm · stops in 3 min', label });
     const over = { ...soon, idle: { ...soon.idle, state: 'stop' as const, stops_at: null } };
-    expect(chipText(kernel, over, undefined, NOW, trans).text).toBe('gpu-vm · stopping');
+    expect(after(26, over).text).toBe('gpu-vm · stopping');
     const off = { ...compute, power_state: 'deallocated' as const };
     expect(chipText(kernel, off, undefined, NOW, trans).text).toBe('gpu-vm · T4 · ~$0.53/h');
   });

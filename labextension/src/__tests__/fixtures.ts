@@ -1,6 +1,7 @@
 import {
   IAdvice,
   IAdviceRequest,
+  ICellRunList,
   ICompute,
   IComputeList,
   IConflictRequest,
@@ -27,6 +28,7 @@ import {
   ISizeOfferList,
   ISpend,
   ISSHCommand,
+  IStopLoss,
   ISyncRequest,
   ITerminal,
   IWorkspaceEstimate,
@@ -77,6 +79,16 @@ export const idleStop: IIdleStop = {
   }
 };
 
+export const stopLoss: IStopLoss = {
+  known: true,
+  text: '1 file on the temporary disk is lost: /mnt/scratch/model.bin (1.2 GB).',
+  files: ['/mnt/scratch/model.bin'],
+  more: 0,
+  bytes: 1_200_000_000
+};
+
+export const nobodyKnows: IStopLoss = { known: false, text: '', files: [], more: 0, bytes: 0 };
+
 export const idleRequest: IIdleRequest = {
   keep_seconds: 3600,
   idle_minutes: null,
@@ -102,7 +114,8 @@ export const spend: ISpend = {
       refuses: true
     }
   ],
-  unpriced: []
+  unpriced: [],
+  unseen: []
 };
 
 export const gpu: ICompute = {
@@ -393,6 +406,29 @@ export const workspaceEstimate: IWorkspaceEstimate = {
   files: 340,
   bytes: 84_000_000,
   needs_yes: false
+};
+
+export const outputs: ICellRunList = {
+  version: 1_795_000_000_012,
+  rows: [
+    {
+      cell: 'a1b2c3',
+      msg_id: 'm1',
+      session: 's1',
+      version: 1_795_000_000_012,
+      source: 'print(1)',
+      source_sha256: 'a8a7a8a7',
+      state: 'running',
+      status: null,
+      execution_count: 3,
+      started: '2026-03-01T12:00:00.000000Z',
+      ended: null,
+      kept: 0,
+      outputs: [{ output_type: 'stream', name: 'stdout', text: '1\n' }],
+      cut: { messages: 2, bytes: 20_000_000 }
+    }
+  ],
+  next: null
 };
 
 export const modules: IModuleList = {

@@ -3,7 +3,7 @@ import { CommandRegistry } from '@lumino/commands';
 import { fireEvent, waitFor } from '@testing-library/dom';
 
 import { ICompute, IIdleStop } from '../api';
-import { idleRequest } from '../autostop';
+import { choiceOf, idleRequest } from '../autostop';
 import { addCommands, CommandIDs } from '../commands';
 import { FolderChoices } from '../folderchoices';
 import { KnownComputes } from '../move';
@@ -125,9 +125,7 @@ describe('the commands for when a machine is stopped', () => {
     model.refusal = new RequestError(fixtures.problem, 409);
     button('Save').click();
     await waitFor(() => expect(dialog().textContent).toContain(fixtures.problem.message));
-    expect(model.done).toEqual([
-      ['idle', fixtures.cpu.id, { idle_minutes: null, hard_limit_hours: null }]
-    ]);
+    expect(model.done).toEqual([['idle', fixtures.cpu.id, { idle_minutes: null }]]);
   });
 
   it.each([
@@ -138,7 +136,20 @@ describe('the commands for when a machine is stopped', () => {
     ['soon', null],
     ['Infinity', null]
   ])('takes “%s” minutes for %p', (minutes, value) => {
-    const choice = { whenIdle: true, minutes, hasLimit: false, hours: '', endKeep: false };
-    expect(idleRequest(choice)?.idle_minutes ?? null).toBe(value);
+    const before = choiceOf(fixtures.idleStop);
+    expect(idleRequest({ ...before, minutes }, before)?.idle_minutes ?? null).toBe(value);
+  });
+
+  it('asks for what was changed only', () => {
+    const before = choiceOf(fixtures.idleStop);
+    expect(idleRequest(before, before)).toEqual({});
+    expect(idleRequest({ ...before, hours: '3' }, before)).toEqual({}); // not ticked
+    expect(idleRequest({ ...before, endKeep: true }, before)).toEqual({ keep_seconds: 0 });
+    expect(idleRequest({ ...before, whenIdle: false }, before)).toEqual({ idle_minutes: null });
+    const never = choiceOf({ ...fixtures.idleStop, state: 'never', hard_limit_hours: 8 });
+    expect([never.whenIdle, never.minutes, never.hasLimit]).toEqual([false, '30', true]);
+    expect(idleRequest({ ...never, whenIdle: true }, never)).toEqual({ idle_minutes: 30 });
+    expect(idleRequest({ ...never, hasLimit: false }, never)).toEqual({ hard_limit_hours: null });
+    expect(choiceOf(null).whenIdle).toBe(false);
   });
 });

@@ -109,7 +109,11 @@ describe('the notice that a machine is stopped soon', () => {
 
   it('says what is lost, and what a time limit is', () => {
     model.set({ computes: [soon({ lost: ['/mnt/model.bin'] })] });
-    expect(messages()[0]).toContain('So are files on its temporary disk.');
+    expect(messages()[0]).toContain(
+      'Its variables, and files on its temporary disk, are lost then.'
+    );
+    model.set({ computes: [soon({ lost: ['/mnt/model.bin'] }, [])] });
+    expect(messages()[0]).toContain('there. Files on its temporary disk are lost then.');
     model.set({ computes: [soon({ hard: true }, [])] });
     expect(messages()).toEqual([
       `cpu-vm stops at ${AT}, since its time limit ends, whatever runs.`
@@ -179,7 +183,7 @@ describe('the notice of a budget', () => {
     expect(messages()).toEqual([]);
     await spend([budget]);
     await spend([{ ...budget, spent: 18 }]);
-    expect(messages()).toEqual(['Budget for this month: ~$17 of $20 is spent, 87 %.']);
+    expect(messages()).toEqual(['Budget for this month: ~$17 of $20 is spent, 87\u00a0%.']);
     shown()[0].options.actions?.[0].callback(new MouseEvent('click'));
     expect(done).toEqual([[CommandIDs.open, undefined]]);
     notices.dispose();

@@ -24,11 +24,17 @@ describe('what machines have cost', () => {
   const summary = () => document.querySelector('summary')?.textContent;
 
   it('is shown with what it is made of, and grows without a request', () => {
-    render(<Spending spend={{ ...fixtures.spend, unpriced: ['old-vm'] }} trans={trans} />);
+    render(
+      <Spending
+        spend={{ ...fixtures.spend, unpriced: ['old-vm'], unseen: ['gpu-vm'] }}
+        trans={trans}
+      />
+    );
     expect(summary()).toBe('~$1.12 today · ~$17 this month');
     expect(screen.getByRole('listitem').textContent).toBe('gpu-vm: ~$1.12 today, ~$17 this month');
     expect(document.body.textContent).toContain('Disks are not counted.');
     expect(document.body.textContent).toContain('the price was not known: old-vm.');
+    expect(document.body.textContent).toContain('so that is a guess: gpu-vm.');
     act(() => jest.advanceTimersByTime(6 * HOUR));
     expect(summary()).toBe('~$4.28 today · ~$21 this month');
     expect(screen.getByRole('listitem').textContent).toContain('~$4.28 today');
@@ -63,22 +69,22 @@ describe('budgets', () => {
   afterEach(cleanup);
 
   it.each<[Partial<IBudget>, string]>([
-    [{}, 'Budget for this month: ~$17 of $20 is spent, 87 %.'],
+    [{}, 'Budget for this month: ~$17 of $20 is spent, 87\u00a0%.'],
     [
       { compute: fixtures.gpu.id, name: 'gpu-vm', period: 'day', limit: 4.5, spent: 4 },
-      'Budget of gpu-vm for today: ~$4.00 of $4.50 is spent, 88 %.'
+      'Budget of gpu-vm for today: ~$4.00 of $4.50 is spent, 88\u00a0%.'
     ],
     [
       { state: 'exceeded', spent: 21 },
-      'Budget for this month: ~$21 of $20 is spent, 105 %. Until it begins anew, nothing is started that costs money.'
+      'Budget for this month: ~$21 of $20 is spent, 105\u00a0%. Until it begins anew, nothing is started that costs money.'
     ],
     [
       { state: 'exceeded', spent: 21, refuses: false, period: 'day' },
-      'Budget for today: ~$21 of $20 is spent, 105 %.'
+      'Budget for today: ~$21 of $20 is spent, 105\u00a0%.'
     ],
     [
       { compute: fixtures.gpu.id, name: 'gpu-vm', limit: 0 },
-      'Budget of gpu-vm for this month: ~$17 of $0 is spent, 100 %.'
+      'Budget of gpu-vm for this month: ~$17 of $0 is spent, 100\u00a0%.'
     ]
   ])('%p', (change, text) => {
     expect(budgetText({ ...budget, ...change }, 'USD', trans)).toBe(text);

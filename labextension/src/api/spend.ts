@@ -11,8 +11,10 @@ export interface ISpend {
   per_hour: number;
   computes: IComputeSpend[];
   budgets: IBudget[];
-  /** Names of machines that were on this month with no known price: what they cost is not in here. */
+  /** Names of machines that were on this month with no known price, or one in another currency: what they cost then is not in here. */
   unpriced: string[];
+  /** Names of machines of which nobody knows, for some time of this month, whether they were on: what they cost then is a guess. */
+  unseen: string[];
 }
 
 export interface IComputeSpend {

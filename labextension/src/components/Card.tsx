@@ -88,7 +88,7 @@ export function Card(props: ICardProps): React.ReactElement {
       <StateText state={state} title={titleOf(compute, kernel)} />
       {state.name === 'idleSoon' && <Lost files={compute.idle?.lost ?? []} trans={trans} />}
       {safety && (
-        <p className="jp-Dsvm-warning">
+        <p className="jp-Dsvm-caution">
           <ToneIcon tone="warn" />
           <span>{safety}</span>
         </p>
@@ -214,7 +214,7 @@ function Primary(
   return (
     <button
       data-first
-      className={`jp-mod-styled ${action === 'attach' ? 'jp-mod-accept' : ''} jp-Dsvm-primary`}
+      className={`jp-mod-styled ${action === 'attach' || action === 'keep' ? 'jp-mod-accept' : ''} jp-Dsvm-primary`}
       onClick={() => props.onAction(action)}
     >
       {label}

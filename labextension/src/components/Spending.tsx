@@ -61,6 +61,14 @@ function Spent(props: {
           {trans.__('Not in it, since the price was not known: %1.', spend.unpriced.join(', '))}
         </p>
       )}
+      {spend.unseen.length > 0 && (
+        <p>
+          {trans.__(
+            'Nobody saw for some time whether they were on, so that is a guess: %1.',
+            spend.unseen.join(', ')
+          )}
+        </p>
+      )}
     </details>
   );
 }
@@ -72,7 +80,7 @@ export function Budgets({ spend, trans }: ISpendingProps): React.ReactElement {
       {spentBudgets(spend).map(budget => (
         <p
           key={`${budget.compute} ${budget.period}`}
-          className="jp-Dsvm-warning"
+          className="jp-Dsvm-caution"
           role="status"
           data-budget={budget.state}
         >

@@ -1,0 +1,35 @@
+"""The REST API's part for what cells have put out (``kernels.recording``). ``routes`` has this handler among its own."""
+
+from __future__ import annotations
+
+import json
+
+from jupyter_server.auth.decorator import authorized
+from tornado import web
+
+from .errors import BadRequest
+from .handlers import DSVMHandler
+
+
+class OutputsHandler(DSVMHandler):
+    """For a page that opens a notebook whose kernel ran meanwhile. Who asks must be allowed to see kernels, too."""
+
+    @web.authenticated
+    @authorized
+    @authorized("read", "kernels")  # type: ignore[untyped-decorator]
+    async def get(self, kernel_id: str) -> None:
+        since, after = self._version("since"), self._version("after")
+        self.set_header("Content-Type", "application/json")
+        self.finish(await self.run(self._read, kernel_id, since, after))
+
+    def _read(self, kernel_id: str, since: int, after: int) -> str:
+        return json.dumps(self.service.proxy(kernel_id).recording.since(since, after))
+
+    def _version(self, name: str) -> int:
+        value = self.get_query_argument(name, "0")
+        if not (value.isascii() and value.isdigit() and len(value) < 17):
+            raise BadRequest(f"{name} is {value!r}.", advice="It is a version that an earlier answer gave, or 0.")
+        return int(value)
+
+
+OUTPUTS_ROUTES: list[tuple[str, type[DSVMHandler]]] = [(r"kernels/([^/]+)/outputs", OutputsHandler)]

@@ -1,0 +1,40 @@
+import { IOutput } from '@jupyterlab/nbformat';
+
+/** What was left out of a cell's outputs. */
+export interface ICutOutputs {
+  messages: number;
+  bytes: number;
+}
+
+/** The last execution of a cell, and what it has put out. */
+export interface ICellRun {
+  /** The cell's id, as the request named it. */
+  cell: string;
+  /** The request's id. */
+  msg_id: string;
+  /** Of the client that sent it. */
+  session: string;
+  version: number;
+  /** What was run; null where it is too long. */
+  source: string | null;
+  source_sha256: string;
+  state: 'queued' | 'running' | 'done' | 'aborted';
+  /** As its reply says: `ok`, `error` or `aborted`. */
+  status: string | null;
+  execution_count: number | null;
+  started: string | null;
+  ended: string | null;
+  /** So many of its first outputs are as they were in the state that was named. */
+  kept: number;
+  /** The others. */
+  outputs: IOutput[];
+  cut: ICutOutputs | null;
+}
+
+/** The answer, or a part of it, to `GET kernels/{kernel_id}/outputs`. */
+export interface ICellRunList {
+  version: number;
+  rows: ICellRun[];
+  /** Asks for the next part, as `after`; null in the last one. */
+  next: number | null;
+}
