@@ -90,7 +90,7 @@ $(STAMPS)/collaboration/done: $(STAMPS)/python ui-tests/collaboration-requiremen
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(@D) -r ui-tests/collaboration-requirements.txt
 	@touch $@
 
-test-ui: setup $(STAMPS)/ui $(STAMPS)/collaboration/done $(OAV)
+test-ui: setup $(STAMPS)/ui $(STAMPS)/proxy/done $(STAMPS)/collaboration/done $(OAV)
 	@scripts/need chromium chromium fonts-dejavu-core
 	@scripts/need sshd openssh-server
 	@echo "== browser tests"
