@@ -1,5 +1,6 @@
 """The broker's REST API: for users' servers the part of ``openapi.yaml`` that a ``ComputeProvider`` needs, with the same shapes,
-and what a teacher asks. Every request carries a token of the hub's; there are no cookies, so nothing can be forged across sites.
+and what a teacher asks. Every request carries a token of the hub's; no cookie counts here, so nothing can be forged across sites.
+(The teacher's page, ``page``, is signed in to by the hub.)
 
 ============================================  ========================================================================
 GET  computes, computes/ID                    the caller's own, ID being ``hub:VMID`` or ``hub:pool-NAME``
@@ -22,6 +23,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import secrets
 from collections.abc import Callable
 from http.client import responses
 from typing import Any, TypeVar
@@ -259,10 +261,17 @@ ROUTES: list[tuple[str, type[HubHandler]]] = [
 
 
 def application(
-    prefix: str, broker: Broker, people: People, watch: Watch, open_metrics: bool = False
+    prefix: str, broker: Broker, people: People, watch: Watch, open_metrics: bool = False, service: str = ""
 ) -> web.Application:
-    """``prefix``: the path that the hub's proxy leads here, ``/services/NAME/``."""
+    """``prefix``: the path that the hub's proxy leads here, ``/services/NAME/``. ``service``: that name, where the hub signs
+    people in for the teacher's page."""
     arguments = {"broker": broker, "people": people, "watch": watch, "open_metrics": open_metrics}
     base = "/" + prefix.strip("/")
     base = base if base.endswith("/") else f"{base}/"
-    return web.Application([(base + pattern, handler, arguments) for pattern, handler in ROUTES])
+    rules: list[Any] = [(base + pattern, handler, arguments) for pattern, handler in ROUTES]
+    if service:
+        from .page import handlers as page  # here, since it needs the hub
+
+        rules = [*page(base, broker, service), *rules]
+    # Of this process only: who has the page open signs in once more after a restart, which the hub does unasked.
+    return web.Application(rules, cookie_secret=secrets.token_bytes(32))

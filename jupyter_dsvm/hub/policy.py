@@ -149,6 +149,10 @@ class HubPolicy(Configurable):
     keep_homes = Bool(
         False, help="Whether the home folder of an account that is removed is kept on the VM, for root alone."
     ).tag(config=True)
+    image_version = Unicode(
+        "",
+        help="The version of the image that the VMs of the hub are to have, such as 25.06.18; others are shown to teachers.",
+    ).tag(config=True)
     tasks_per_user = Int(2048, min=64, help="Processes and threads that one account may have on a VM.").tag(config=True)
 
     @validate("hours")

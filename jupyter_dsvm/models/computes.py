@@ -101,6 +101,8 @@ class Compute(Shape):
     """Whether the cloud works on it, by whomever that was asked for: what ``elsewhere`` looks for."""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False, metadata={"json": False})
     """As somebody has set them in the cloud."""
+    image_version: str | None = field(default=None, metadata={"json": False})
+    """Of the image that it was made from, such as 25.06.18."""
     unchanged_since: float | None = field(default=None, compare=False, metadata={"json": False})
     """When the cloud's last operation on it has ended, in seconds since 1970 by the cloud's clock: it was neither started nor
     stopped after that. None where that was not said; lists do not have it."""
