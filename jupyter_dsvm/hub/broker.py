@@ -192,17 +192,35 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         vm = vm_of(meant.row)
         with self._audited("start", person, vm, meant.row.name):
             row = self.snapshots.one(meant.row.id)
-            if row.power_state in CONFIRMED_OFF:
-                self.state.stopped(vm)  # whoever has stopped it: its hours begin anew
             under_way = self._under_way("start", row.id)
             if under_way is not None:
                 return self.operation(person, under_way.id)
             self.policy.check_start(person, machine_of(row), self.views.facts(person, row, time.time()), time.time())
-            running = self.changes.begin_power("start", row.id)
-            running.arguments["person"] = person.name
-            self.state.operation(running.id, person.name, "start", vm, "queued")
-            self.starts.begin(running, lambda: self._run_start(running))
+            running = self._queue_start(row, person.name)
         return self.operation(person, running.id)
+
+    def start_for_lesson(self, rows: Sequence[Compute], lesson: str) -> None:
+        """By the timetable. What the quotas lack is said beforehand; as many are started as Azure lets."""
+        if rows:
+            try:
+                for sentence in self.azure.lacking([row.id for row in rows]):
+                    self.log.warning("For the lesson at %s: %s", lesson, sentence)
+                    self.audit.record("start", HUB.name, outcome="QuotaExceeded", why=sentence, lesson=lesson)
+            except DSVMError as e:
+                self.log.warning("Whether the quotas are enough for the lesson at %s is not known: %s", lesson, e)
+        for row in rows:
+            if self._under_way("start", row.id) is None:
+                self._queue_start(row, HUB.name)
+                self.audit.record("start", HUB.name, vm_of(row), row.name, "begun", lesson=lesson)
+
+    def _queue_start(self, row: Compute, person: str) -> Running:
+        if row.power_state in CONFIRMED_OFF:
+            self.state.stopped(vm_of(row))  # whoever has stopped it: its hours begin anew
+        running = self.changes.begin_power("start", row.id)
+        running.arguments["person"] = person
+        self.state.operation(running.id, person, "start", vm_of(row), "queued")
+        self.starts.begin(running, lambda: self._run_start(running))
+        return running
 
     def stop(self, person: Person, shown_id: str) -> Operation:
         return self._end_power(person, shown_id, "stop", "stopped")

@@ -33,6 +33,7 @@ from traitlets.config import Configurable
 
 from ..errors import RefusedByPolicy
 from .hours import Hours
+from .lessons import Lesson
 
 GROUP = "group:"
 """Before the name of a group, in lists of people."""
@@ -149,6 +150,10 @@ class HubPolicy(Configurable):
     keep_homes = Bool(
         False, help="Whether the home folder of an account that is removed is kept on the VM, for root alone."
     ).tag(config=True)
+    lessons = List(
+        help='A timetable: VMs that are started before a lesson. [{"hours": "Mon 09:00-11:00", "vms": ["class-vm"]}, {"hours": '
+        '"Thu 14:00-16:00", "pool": "gpu", "count": 12, "before_minutes": 15}], in `time_zone`.',
+    ).tag(config=True)
     image_version = Unicode(
         "",
         help="The version of the image that the VMs of the hub are to have, such as 25.06.18; others are shown to teachers.",
@@ -161,6 +166,15 @@ class HubPolicy(Configurable):
             Hours.parse(proposal["value"])
         except ValueError as e:
             raise TraitError(f"HubPolicy.hours: {e}.") from None
+        return proposal["value"]
+
+    @validate("lessons")
+    def _lessons_parse(self, proposal: dict[str, Any]) -> Any:
+        try:
+            for one in proposal["value"]:
+                Lesson.parse(one)
+        except ValueError as e:
+            raise TraitError(f"HubPolicy.lessons: {e}.") from None
         return proposal["value"]
 
     @validate("time_zone")
