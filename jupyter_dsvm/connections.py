@@ -75,6 +75,8 @@ class Connections:
         self._pythons: RememberedPythons | None = None
         self._closed = False
         self._settling: Settling | None = None
+        self.on_listed: Callable[[str], object] = lambda compute_id: None
+        """Called with a machine's id when it lists other kernelspecs than before. Any thread; must not block."""
         self._passwords: dict[str, str] = {}
         """By compute. In memory only."""
 
@@ -280,7 +282,7 @@ class Connections:
 
         self._settle()
         host_keys, pythons = self._memory()
-        return VMPipe.open(
+        pipe = VMPipe.open(
             lambda: self._computes.ssh_target(compute_id),
             host_keys,
             pythons=pythons,
@@ -290,6 +292,8 @@ class Connections:
             name=name,
             password=self._passwords.get(compute_id),
         )
+        pipe.on_listed = lambda: self.on_listed(compute_id)
+        return pipe
 
     def _memory(self) -> tuple[HostKeys, RememberedPythons]:
         """What is remembered of machines, shared by all connections. Known host keys are in ``known_hosts`` for hosts, in our

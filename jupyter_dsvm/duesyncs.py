@@ -112,6 +112,8 @@ class DueSyncs:
             direction = space.due.take()
             if direction is None:
                 return
+            if not space.kernels:
+                direction = "pull"  # nobody is there who could use what is here
             space.busy = True
             self._submit(lambda: self._sync_due(space, direction))
 

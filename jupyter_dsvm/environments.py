@@ -171,6 +171,7 @@ class Environments:
             raise SSHError(f"The connection to {row.name} was closed.", advice="Try again.")
         try:
             status, lines = self._pip(running, pipe, python, packages)
+            pipe.kernelspecs(known=True)  # it may have brought a kernel: have it asked, and the launcher hears of that
         finally:
             pipe.release()
         if status != 0:

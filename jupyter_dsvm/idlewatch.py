@@ -21,9 +21,11 @@ from .compute.provider import Cancel
 from .computes import DELETED
 from .errors import Cancelled, DSVMError, UnknownCompute
 from .idlepolicy import SOON, Decision, Reading, Settings, State, Watched, duration
-from .idlereadings import is_news, lost_of, reading_of, record, steadied
+from .idlereadings import is_news, reading_of, record, steadied
 from .idlesettings import KeptIdle, KeptIdles
+from .idlewords import strike_words
 from .models import Compute, IdleStop, PowerState, utc_at
+from .temporarydisk import parse
 
 if TYPE_CHECKING:
     from .changes import Changes
@@ -50,9 +52,6 @@ SHORTEST_WAIT = 1.0
 LONGEST_PAUSE = 600.0
 """Seconds between two tries to connect to a VM that cannot be; they begin with ``FIRST_PAUSE`` and double."""
 FIRST_PAUSE = 60.0
-
-LONGEST_WARNING = 200
-"""Characters that a VM keeps of what is said there before Azure stops it."""
 
 OURS_TO_COPY = frozenset({"cpu", "disk", "network"})
 """What bringing the files back makes busy itself, so that it does not count right after."""
@@ -121,6 +120,8 @@ class IdleWatch:
         if row is None:
             return None if self.cancel.is_set() else house.interval()
         if row.power_state is PowerState.DEALLOCATED:
+            if not self._is_off():  # the command line, or somebody else, has started it since that was heard
+                return 0.0 if house.computes.known(self.id) != row else house.interval()
             self.off()
             return None
         if row.power_state not in (PowerState.RUNNING, PowerState.STOPPED, PowerState.UNKNOWN):
@@ -162,7 +163,7 @@ class IdleWatch:
         decision = self._watched.decide(settings, self._house.clock())
         if decision.state in (State.STOPS_SOON, State.STOP):
             if self.shown is None or self.shown.state.value not in ("stops_soon", "stop"):
-                self._lost = lost_of(self._ask("temporary"))
+                self._lost = parse(self._ask("temporary")).listed
         else:
             self._lost = ()
         self._show(decision, settings, kept)
@@ -307,7 +308,7 @@ class IdleWatch:
         return reading_of(said, now, house.holder(), {*house.ignored(), *uncounted}, busy)
 
     def _is_off(self) -> bool:
-        """Of one that does not answer: whether Azure says that it is off."""
+        """Of one that does not answer, or was off when it was last heard of: whether Azure says that it is off."""
         try:
             state = self._house.computes.look(self.id).power_state
         except UnknownCompute as e:
@@ -368,9 +369,8 @@ class IdleWatch:
             return
         left = None if known.left is None else max(0.0, known.left - (self._house.clock() - known.at))
         trouble = self._trouble
-        text = " ".join(known.record.text.split())[:LONGEST_WARNING]
         # A relay of an earlier version does not know the question.
-        self._answer("strikes", {"in": left, "text": text})
+        self._answer("strikes", {"in": left, "text": strike_words(self._name, known.record.at)})
         self._strikes = known.at
         self._trouble = trouble
 
@@ -392,7 +392,7 @@ class IdleWatch:
             if others and not decision.hard:
                 return False  # the next reading has their leases
         # Asked again: the list of a quarter of an hour ago is no list of what is lost now.
-        self._lost = lost_of(self._ask("temporary"))
+        self._lost = parse(self._ask("temporary")).listed
         self._show(decision, settings, kept)
         why = self._why(row, decision, settings)
         running = self._running = house.changes.begin_power("stop", self.id, reason=why, quiet=self._told)
@@ -444,7 +444,8 @@ class IdleWatch:
         if row.power_state is PowerState.STOPPED:
             return "was released, since it was stopped and still billed"
         minutes = settings.idle_minutes or 0
-        return f"was stopped after {minutes:g} idle minute{'' if minutes == 1 else 's'}"
+        number, unit = (minutes, "minute") if minutes >= 1 else (round(minutes * 60), "second")
+        return f"was stopped after {number:g} idle {unit}{'' if number == 1 else 's'}"
 
     def off(self) -> None:
         """It is off, whoever did it: what belonged to this run of it is over."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import datetime, timezone
 
 from .idlepolicy import duration
 from .models import IdleState, IdleStop
@@ -18,6 +18,15 @@ def left(moment: str | None, now: float | None = None) -> float | None:
     except ValueError:
         return None
     return at - (time.time() if now is None else now)
+
+
+def strike_words(name: str, at: str | None) -> str:
+    """What a cell is told some minutes before Azure's schedule strikes: whoever reads that has no server that moves it on."""
+    try:
+        moment = datetime.fromisoformat((at or "").replace("Z", "+00:00")).astimezone(timezone.utc)
+    except ValueError:
+        return f"Azure's auto-shutdown stops {name} then, whatever runs there."
+    return f"Azure's auto-shutdown stops {name} at {moment:%H:%M} UTC, whatever runs there."
 
 
 def stop_words(stop: IdleStop | None, now: float | None = None) -> str:

@@ -1,6 +1,7 @@
 """Kernelspecs of this server for machines that notebooks run on: "Python 3 on gpu-vm" in launcher and kernel picker.
 
-They are written when a kernel is connected to a machine and removed when none is any more, or when what ran there is gone.
+They are written when a kernel is connected to a machine and removed when none is any more, or when what ran there is gone. A kernel
+that is installed there later joins them once the machine is asked what it has: at an attach, in the move dialog, after an install.
 They lie in a folder of this server process's own, the last of those in which its ``KernelSpecManager`` looks: what a person
 has installed under the same name comes first. What a VM says of its kernels is not trusted, so only checked words of it are
 written, and no command.
@@ -52,8 +53,10 @@ class KernelspecOffers:
         self._worker: ThreadPoolExecutor | None = None
         self._waiting = False
         self._closed = False
-        self._offered: dict[str, list[Path]] = {}
+        self._offered: dict[str, list[tuple[RemoteSpec, Path]]] = {}
         """By compute. Only the worker touches it."""
+        self._stale: set[str] = set()
+        """Machines that have listed others since theirs were written."""
         self._dir = str(folder.path / "kernels")
         self._unlisten: Callable[[], None] = lambda: None
 
@@ -67,6 +70,7 @@ class KernelspecOffers:
             return False
         self._manager.kernel_dirs = [*self._manager.kernel_dirs, self._dir]
         self._unlisten = self._service.listen(self._heard)
+        self._service.connections.on_listed = self._listed
         return True
 
     def close(self) -> None:
@@ -94,24 +98,33 @@ class KernelspecOffers:
             self._waiting = True
             self._worker.submit(self._look)
 
+    def _listed(self, compute_id: str) -> None:
+        """On any thread."""
+        with self._lock:
+            self._stale.add(compute_id)
+            if self._worker is not None and not self._waiting:  # without one nothing is offered yet
+                self._waiting = True
+                self._worker.submit(self._look)
+
     def _look(self) -> None:
         with self._lock:
             self._waiting = False  # what is heard from here on leads to another look
+            stale, self._stale = self._stale, set()
         try:
-            if self._update():
+            if self._update(stale):
                 self._service.kernelspecs_changed()
         except Exception as e:
             self._log.warning("Machines' kernels are not offered in the launcher: %s: %s", type(e).__name__, e)
 
-    def _update(self) -> bool:
+    def _update(self, stale: set[str]) -> bool:
         """Whether anything was written or removed."""
         attached, connected = self._attached()
         changed = False
         for compute_id in set(self._offered) - attached:
-            for path in self._offered.pop(compute_id):
+            for _, path in self._offered.pop(compute_id):
                 shutil.rmtree(path, ignore_errors=True)
             changed = True
-        for compute_id in sorted(connected - set(self._offered)):
+        for compute_id in sorted(connected - (set(self._offered) - stale)):
             row = self._service.known.known(compute_id)
             try:
                 specs = self._service.connections.kernelspecs_there(compute_id, LISTING_SECONDS)
@@ -119,10 +132,20 @@ class KernelspecOffers:
                 self._log.debug("The kernels of %s are not offered: %s", compute_id, e)
                 continue
             if row is not None and specs is not None:
-                here = self._kernels_here()
-                self._offered[compute_id] = [self._write(row, spec, here) for spec in specs[:MOST]]
-                changed = True
+                changed |= self._offer(row, specs[:MOST])
         return changed
+
+    def _offer(self, row: Compute, specs: list[RemoteSpec]) -> bool:
+        """These, and no others of that machine. Whether they were others before."""
+        before = self._offered.get(row.id, [])
+        stay = [(spec, path) for spec, path in before if spec in specs]
+        for spec, path in before:
+            if spec not in specs:
+                shutil.rmtree(path, ignore_errors=True)
+        here, known = self._kernels_here(), [spec for spec, _ in stay]
+        new = [(spec, self._write(row, spec, here)) for spec in specs if spec not in known]
+        self._offered[row.id] = stay + new
+        return bool(new) or len(stay) < len(before) or not before
 
     def _attached(self) -> tuple[set[str], set[str]]:
         """The machines that kernels run on, as far as is known, and those that are connected now."""

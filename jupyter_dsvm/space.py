@@ -119,6 +119,8 @@ class Space:
         self._workspace: Workspace | None = None
         self._running = 0
         self._progress: Progress | None = None
+        self._not_sent: tuple[str, ...] = ()
+        """What the last sync that goes there said of files that it did not copy."""
         self.used = time.monotonic()
         """When a sync ended last."""
 
@@ -196,7 +198,11 @@ class Space:
                 synced = workspace.resolve(*resolve, told, cancel)
             else:
                 synced = workspace.sync(Direction(direction), told, cancel, **how)
-            self._took(synced, direction, begun)
+            self._took(synced, direction)
+            if not (synced.halt or synced.needs_yes or synced.problems):
+                self.due.done(direction, begun)
+                if direction != "push":
+                    self._all_back()
             return synced
         except BaseException as e:
             self._failed(e)
@@ -209,13 +215,16 @@ class Space:
                 self.due.ended(self.used, self.used - begun)
             self.changed(self.id)
 
-    def _took(self, synced: Synced, direction: str, begun: float) -> None:
+    def _took(self, synced: Synced, direction: str) -> None:
+        if direction == "pull":  # what did not get there is no nearer now
+            synced = replace(
+                synced, problems=(*synced.problems, *(p for p in self._not_sent if p not in synced.problems))
+            )
+        elif not (synced.halt or synced.needs_yes):
+            self._not_sent = synced.problems
         self.synced, self.problem, self.away = synced, None, False
         if not (synced.halt or synced.needs_yes or synced.problems):
             self.as_of = utc_now()
-            self.due.done(direction, begun)
-            if direction != "push":
-                self._all_back()
 
     def _failed(self, error: BaseException) -> None:
         if isinstance(error, Cancelled):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .errors import Cancelled, DSVMError, SyncError
+from .errors import Cancelled, DiskFull, DSVMError, SyncError
 from .models import FREE, Compute
 from .notebookfolders import NO_NOTEBOOK
 from .space import Space, done_words, mb, stopped_because
@@ -205,7 +205,11 @@ class Trips:
 def bring(space: Space, report: Callable[[Progress], None], cancel: threading.Event) -> str:
     """Both ways, before the kernel leaves. What did not work, in words; raises ``Cancelled``."""
     try:
-        synced: Synced = space.run("both", report, cancel)
+        try:
+            synced: Synced = space.run("both", report, cancel)
+        except DiskFull:
+            # Over there, where the kernel is about to leave: what is here need not go.
+            synced = space.run("pull", report, cancel)
         stopped = stopped_because(synced, space.name)
         if stopped is not None:
             return str(stopped)

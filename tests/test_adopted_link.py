@@ -108,9 +108,9 @@ def test_the_end_is_told_after_everything_else_and_acknowledged_with_it(server: 
         kernel.until(lambda: kernel.exits)
         assert kernel.exits[0][0] == 5
         assert kernel.next("stream", cell)["content"]["text"] == "last words\n"
-        assert kernel.backend._session._delivered < kernel.numbers[-1]  # the clients do not have it yet
+        assert kernel.backend._session._window.delivered < kernel.numbers[-1]  # the clients do not have it yet
         kernel.io.call(kernel.backend.handed_on, kernel.numbers[-1]).result(5)
-        assert kernel.backend._session._delivered == kernel.backend._session.received > kernel.numbers[-1]
+        assert kernel.backend._session._window.delivered == kernel.backend._session.received > kernel.numbers[-1]
         kernel.io.call_soon(kernel.backend.end)
         kernel.until(lambda: kernel.backend.over)
     assert not server.wait_until_idle(10)

@@ -59,15 +59,15 @@ def test_the_relay_may_forget_what_every_page_has_and_nothing_else(there: Notebo
     other.connection.disconnect()
     before = there.proxy.clients.sessions()
     assert before[page.name] == before[other.name] > 0
-    until(lambda: backend(there)._session._delivered >= before[page.name])
+    until(lambda: backend(there)._session._window.delivered >= before[page.name])
     assert page.run("print('one of them')").text == "one of them\n"
     there.receive(0.2)
     after = there.proxy.clients.sessions()
     assert after[page.name] > after[other.name] == before[other.name]
-    assert backend(there)._session._delivered < after[page.name] - 3, "one page is still to get it"
+    assert backend(there)._session._window.delivered < after[page.name] - 3, "one page is still to get it"
     other.connect()
     other.until(lambda: other.messages)
-    until(lambda: backend(there)._session._delivered >= after[page.name])
+    until(lambda: backend(there)._session._window.delivered >= after[page.name])
     assert there.proxy.clients.sessions()[other.name] == after[page.name]
 
 

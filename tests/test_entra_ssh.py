@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jupyter_dsvm.access import AccessRequest
 from jupyter_dsvm.compute.azure import AzureCompute
 from jupyter_dsvm.compute.azure.entra_ssh import SCOPES, EntraSSH, read, request_data
+from jupyter_dsvm.compute.provider import Cancel
 from jupyter_dsvm.emulator import STANDARD, Emulator
 from jupyter_dsvm.emulator.network import can_isolate
 from jupyter_dsvm.emulator.ssh_authority import SSHAuthority
@@ -25,9 +26,7 @@ from jupyter_dsvm.ssh.openssh import arguments_of
 from support.kernels import until
 
 REASON = can_isolate()
-MACHINES = [
-    dataclasses.replace(m, requirements=(), kernelspecs=(), entra_login=True) for m in STANDARD if m.name == "cpu-vm"
-]
+MACHINES = [dataclasses.replace(m, entra_login=True) for m in STANDARD if m.name == "cpu-vm"]
 ADA = "ada@example.com"
 
 
@@ -68,6 +67,9 @@ def test_somebody_who_signed_in_is_let_in(emulator: Emulator, tmp_path: Path, mo
             assert connection.run("id -un")[1].decode().strip() == ADA
         finally:
             connection.close()
+        pipe = service.connections.open(cpu, Cancel())
+        assert pipe.info()["user"] == ADA, "the relay, and so the kernels, are the person's own"
+        assert "python3" in [spec["name"] for spec in pipe.kernelspecs()]
         target = service.known.ssh_target(cpu.id)
         keys = [key.line for key in service.connections.host_keys.known(target)]
         words = arguments_of(target, keys, tmp_path)

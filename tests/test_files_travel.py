@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from jupyter_dsvm import duesyncs
 from jupyter_dsvm.emulator import Emulator
 from jupyter_dsvm.models import FREE, LinkPhase, Operation, OperationState, StepState, WorkspaceRecord, WorkspaceState
-from support.emulated import PATIENCE, assert_moved, configured, emulator, ours, service
+from support.emulated import HERE, PATIENCE, assert_moved, configured, emulator, ours, service, where
 from support.kernels import Notebook, until
 from support.restarted import Place, attach, place
 from support.tab import Tab
@@ -58,6 +61,7 @@ def write(path: Path, text: str | bytes) -> None:
 def vm(configured: Emulator) -> Iterator[Path]:
     """Where folders lie on cpu-vm."""
     folder = Path(configured.vm("cpu-vm")["home"]) / "notebooks"
+    remove(folder)  # the image has one
     yield folder
     until(lambda: not ours(configured, "cpu-vm"))
 
@@ -290,6 +294,95 @@ def test_files_that_have_not_come_back_when_a_notebook_leaves_are_missed_and_com
         until(lambda: (project / "late.txt").exists(), PATIENCE)
         until(lambda: record(stays).state is WorkspaceState.IN_STEP)
         assert_moved(stays, FREE)
+
+
+@contextlib.contextmanager
+def small_disk(emulator: Emulator, name: str, kib: int) -> Iterator[tuple[Path, Callable[[int], None]]]:
+    """A disk of so many KiB at ``~/notebooks`` of that VM, as the VM sees it; and what makes it as large as so many KiB."""
+    vm = emulator.vm(name)
+    seen = "/" + str((Path(vm["home"]) / "notebooks").relative_to(vm["disk"]))
+    folder = Path(f"/proc/{vm['pid']}/root{seen}")
+    owner = os.stat(vm["home"])
+
+    def there(*command: str) -> None:
+        subprocess.run(
+            ["nsenter", "-t", str(vm["pid"]), "--mount", "--pid", "--root", "--wd", "--", *command], check=True
+        )
+
+    if os.geteuid() != 0:
+        pytest.skip("a small disk on a VM needs root")
+    (Path(vm["home"]) / "notebooks").mkdir()
+    options = f"size={kib}k,mode=0700,uid={owner.st_uid},gid={owner.st_gid}"
+    there("mount", "-t", "tmpfs", "-o", options, "tmpfs", seen)
+    try:
+        yield folder, lambda kib: there("mount", "-o", f"remount,size={kib}k", seen)
+    finally:
+        there("umount", "--lazy", seen)
+
+
+def test_a_machine_whose_disk_is_full_gets_the_kernel_and_what_it_has_room_for(
+    configured: Emulator, vm: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("jupyter_dsvm.sync.workspace.SPARE_BYTES", 0)
+    write(project / "model.bin", os.urandom(3_000_000))
+    with small_disk(configured, "cpu-vm", 1000) as (disk, resize), Notebook(cwd=str(project)) as notebook:
+        operation = assert_moved(notebook, "cpu-vm")
+        said = "Not everything was copied to cpu-vm: model.bin on cpu-vm: the disk is full."
+        assert said in operation.notice
+        assert notebook.run(READS).text == "10\n", "the small files have room"
+        assert not (there(disk) / "model.bin").exists()
+        # Nothing here is touched for it, and what the notebook writes there still comes.
+        assert (project / "model.bin").stat().st_size == 3_000_000
+        assert notebook.run("open('result.txt', 'w').write('done')").status == "ok"
+        until(lambda: (project / "result.txt").exists())
+        until(lambda: record(notebook).state is not WorkspaceState.COPYING)
+        now = record(notebook)
+        assert (now.state, now.text) == (WorkspaceState.FAILED, "83 bytes, 1 file was not copied")
+        assert now.problem is not None
+        assert now.problem.message == "model.bin on cpu-vm: the disk is full."
+        notebook.run("open('second.txt', 'w').write('done')")
+        refused = ended(service().workspaces.sync(now.id))
+        assert refused.error is not None
+        assert (refused.state, refused.error.code) == (OperationState.FAILED, "DiskFull")
+        assert "3 MB are to be copied to cpu-vm, where 1 MB are free" in refused.error.message
+        assert (project / "second.txt").exists(), "what is there comes all the same"
+        # With room, the next sync brings the rest.
+        resize(8000)
+        again = ended(service().workspaces.sync(now.id))
+        assert again.state is OperationState.DONE, again.error
+        assert (there(disk) / "model.bin").read_bytes() == (project / "model.bin").read_bytes()
+        until(lambda: record(notebook).state is WorkspaceState.IN_STEP)
+        # A machine whose disk is full again keeps nothing back.
+        write(project / "more.bin", os.urandom(9_000_000))
+        notebook.run("open('third.txt', 'w').write('done')")
+        back = assert_moved(notebook, FREE)
+        assert "Not everything came back" not in back.notice
+        assert (project / "third.txt").exists()
+
+
+def test_a_kernel_that_begins_there_from_its_kernelspec_has_its_files(
+    vm: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    command = [sys.executable, "-m", "jupyter_dsvm", "kernelspec", "install", "cpu-vm"]
+    installed = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert installed.returncode == 0, installed.stderr
+    with Notebook("dsvm-cpu-vm-python3", cwd=str(project)) as notebook:
+        assert where(notebook) == "cpu-vm"
+        assert notebook.run(READS).text == "10\n"
+        assert notebook.run("import os; print(os.getcwd())").text.strip().endswith(f"/notebooks/{there(vm).name}")
+        assert notebook.run(WRITES).status == "ok"
+        until(lambda: (project / "models/model.pkl").exists() and (project / "plot.png").exists())
+        now = record(notebook)
+        assert now.kernels == (notebook.proxy.kernel_id,)
+        # A restart is another kernel in the same folder.
+        notebook.km.restart_kernel()
+        assert notebook.run("import os; print(os.path.exists('plot.png'))").text == "True\n"
+        notebook.run("open('late.txt', 'w').write('late')")
+        assert_moved(notebook, FREE)
+        assert (project / "late.txt").read_text() == "late"
+        assert where(notebook) == HERE
+        assert notebook.run("print(open('late.txt').read())").text == "late\n"
 
 
 def test_two_notebooks_share_a_folder_and_two_machines_have_each_their_own(

@@ -250,8 +250,9 @@ def test_events_come_with_news_and_not_each_minute(tmp_path: Path) -> None:
 def test_the_notebook_comes_back_with_a_sentence(tmp_path: Path) -> None:
     with stage(tmp_path) as s:
         watch = s.started()
-        s.service.attach("k1", "gpu-vm")
+        begun = s.service.attach("k1", "gpu-vm")
         until(lambda: s.proxy.status.compute == GPU.id, 5)
+        until(s.service.operations_store.get(begun.id).finished.done, 5)  # else it moves still, which keeps the VM on
         assert s.pass_time(watch, 31) is None
         until(lambda: s.proxy.status.compute == "free", 5)
         assert (
@@ -502,7 +503,10 @@ def test_the_schedule_is_moved_on_while_it_is_used_and_the_vm_is_told(tmp_path: 
         assert [use for use, _ in s.cloud.schedule.uses] == [Use.USED] * 7  # at once, and every ten minutes
         told = s.vm.asked_for("strikes")
         assert len(told) == 7
-        assert told[0] == {"in": 3 * 3600.0, "text": "Azure stops it at 11:00 UTC unless it is used then."}
+        assert told[0] == {
+            "in": 3 * 3600.0,
+            "text": "Azure's auto-shutdown stops gpu-vm at 11:00 UTC, whatever runs there.",
+        }
         assert s.shown().safety is not None
         assert (s.shown().safety.kind, s.shown().safety.at) == ("ours", moment(3 * 3600))
         # A relay of an earlier version.

@@ -87,14 +87,14 @@ def test_a_slow_way_and_a_fast_cell(tmp_path: Path) -> None:
         request = loud.execute(FLOOD.format(size=5000, pause=0.001, stopped=str(stopped)))
         loud.next("stream", request)
         time.sleep(4)
-        begun = loud.backend._session._received_bytes  # one message of it takes many seconds
+        begun = loud.backend._session._window.received_bytes  # one message of it takes many seconds
         times = []
         until = time.monotonic() + 8
         while time.monotonic() < until:
             times.append(round_trip(quiet, 20))
             time.sleep(0.2)
         assert max(times) < 8, times
-        assert loud.backend._session._received_bytes > begun, "the loud one gets on as well"
+        assert loud.backend._session._window.received_bytes > begun, "the loud one gets on as well"
         assert interrupted_within(loud, stopped, 20) < 6
         assert round_trip(quiet, 20) < 8
         # All that time the link was never taken for dead.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,30 @@ def test_a_notebook_begins_on_an_attached_machine(server: JupyterServer, configu
     server.start()
 
 
+def test_a_kernel_that_was_installed_there_meanwhile_joins_once_somebody_asks(
+    server: JupyterServer, configured: Emulator
+):
+    first = server.open("first.ipynb")["kernel"]["id"]
+    move(server, first, "cpu-vm")
+    until(lambda: OFFERED in offered(server))
+    folder = Path(configured.vm("cpu-vm")["home"]) / ".local/share/jupyter/kernels/late"
+    folder.mkdir(parents=True)
+    spec = {"argv": ["python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps({**spec, "display_name": "Late"}))
+    for path in (folder, *folder.parents[:3], folder / "kernel.json"):
+        path.chmod(0o755)
+    try:
+        listed = server.rest("GET", "jupyter-dsvm/computes/cpu-vm/kernelspecs")["kernelspecs"]
+        assert "late" in [one["name"] for one in listed]
+        until(lambda: "dsvm-cpu-vm-late" in offered(server))
+        assert offered(server)["dsvm-cpu-vm-late"]["spec"]["display_name"] == "Late on cpu-vm"
+    finally:
+        shutil.rmtree(folder)
+    server.rest("GET", "jupyter-dsvm/computes/cpu-vm/kernelspecs")
+    until(lambda: "dsvm-cpu-vm-late" not in offered(server))
+    move(server, first, "free")
+
+
 def test_nothing_billed_is_started_for_a_kernelspec_of_the_launcher(server: JupyterServer, configured: Emulator):
     """It was on when the launcher showed it. The emulator's configuration lets code start machines."""
     first = server.open("first.ipynb")["kernel"]["id"]
@@ -175,7 +200,7 @@ def test_names_that_are_alike_do_not_meet(attached: Attached):
     assert attached.names() == ["dsvm-gpu-vm-python3", "dsvm-gpu_vm-python3"]
     attached.run_on("k1", "azure:twin-id")
     attached.run_on("k2", "azure:x-id")
-    until(lambda: len(attached.names()) == 2 and "twin" in attached.names()[1])
+    until(lambda: ["twin" in name for name in attached.names()] == [True, True])
     shown = {s["spec"]["display_name"] for n, s in attached.manager.get_all_specs().items() if n.startswith("dsvm-")}
     assert shown == {"Python 3 on lab/twin", "Python 3 on other/twin"}
 
@@ -221,6 +246,29 @@ def test_a_machine_that_does_not_say_what_it_has_is_asked_again(attached: Attach
     attached.error = None
     attached.run_on("k2", "azure:twin-id")
     until(lambda: len(attached.names()) == 2)
+
+
+def test_kernels_that_are_installed_there_later(attached: Attached):
+    other = dataclasses.replace(SPEC, name="torch", display_name="PyTorch")
+    attached.run_on("k1", "azure:gpu-vm-id")
+    until(lambda: attached.names() == ["dsvm-gpu-vm-python3"])
+    (file,) = attached.service.own_folder.path.glob("kernels/*/kernel.json")
+    written = file.stat()
+    heard: list[str] = []
+    unlisten = attached.service.listen(lambda what, thing, revision: heard.append(what))
+    attached.specs = [SPEC, other]
+    attached.connections.on_listed("azure:gpu-vm-id")
+    until(lambda: attached.names() == ["dsvm-gpu-vm-python3", "dsvm-gpu-vm-torch"])
+    assert file.stat() == written, "what was there stays as it is"
+    until(lambda: "computes" in heard)  # the page looks for them
+    attached.specs = [dataclasses.replace(other, display_name="PyTorch 2")]
+    attached.connections.on_listed("azure:gpu-vm-id")
+    until(lambda: attached.names() == ["dsvm-gpu-vm-torch"])
+    until(lambda: attached.manager.get_kernel_spec("dsvm-gpu-vm-torch").display_name == "PyTorch 2 on gpu-vm")
+    unlisten()
+    attached.connections.on_listed("azure:twin-id")  # nothing runs there
+    attached.run_on("k1", "free")
+    until(lambda: attached.names() == [])
 
 
 def test_no_command_of_a_machine_is_written_down(attached: Attached):

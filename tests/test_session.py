@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from jupyter_dsvm.relay.events import Attached, EpochChanged, Gone, HungUp, Received
 from jupyter_dsvm.relay.lateack import ACK_WAIT, LateAck
-from jupyter_dsvm.relay.session import AHEAD, RECEIVABLE, UNACKNOWLEDGED, Role, Session, State
+from jupyter_dsvm.relay.session import AHEAD, RECEIVABLE, Role, Session, State
+from jupyter_dsvm.relay.window import UNACKNOWLEDGED
 from jupyter_dsvm.relay.wire import (
     MAX_FRAME,
     VERSION,

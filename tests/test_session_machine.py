@@ -318,8 +318,8 @@ class Conversation(RuleBasedStateMachine):
     @invariant()
     def no_more_came_than_there_was_room_for(self) -> None:
         for session in (self.relay, self.server):
-            assert 0 <= session._received_bytes - session._consumed_bytes <= WINDOW
-            assert session._consumed <= session.received
+            assert 0 <= session._window.received_bytes - session._window.consumed_bytes <= WINDOW
+            assert session._window.consumed <= session.received
 
 
 TestConversation = Conversation.TestCase

@@ -41,7 +41,7 @@ class PipeQuestions:
             return self._kernelspecs
         asked, self._ahead = self._ahead, None
         specs: list[dict[str, Any]] = self.answer("kernelspecs", list, timeout, asked if known else None)
-        self._kernelspecs = specs
+        self._take(specs)
         return specs
 
     @property
@@ -51,7 +51,12 @@ class PipeQuestions:
 
     def _listed(self, answer: Future[Any]) -> None:
         if not answer.cancelled() and answer.exception() is None and isinstance(answer.result(), list):
-            self._kernelspecs = answer.result()
+            self._take(answer.result())
+
+    def _take(self, specs: list[dict[str, Any]]) -> None:
+        before, self._kernelspecs = self._kernelspecs, specs
+        if before is not None and before != specs:
+            self._pipe.on_listed()
 
     def answer(self, operation: str, kind: type, timeout: float, asked: Future[Any] | None = None) -> Any:
         """``asked``: where that question is on its way already. Blocks. Raises ``RelayError``."""

@@ -128,6 +128,8 @@ class VMPipe:
         self.phase = Phase.CONNECTING
         self.python = ""
         """The Python that the pipe runs in there."""
+        self.on_listed: Callable[[], object] = lambda: None
+        """Called when the machine lists other kernelspecs than before. Any thread; must not block."""
         self._target_source = target_source
         self._host_keys = host_keys
         self._pythons = pythons

@@ -8,7 +8,7 @@ from .session import Session
 
 ACK_WAIT = 0.05
 """Seconds. In a notebook's ordinary course, cell after cell, a cell's ACK goes with the next request, and the request's with the
-first output. So little is kept for that long that nobody need care (``session.UNACKNOWLEDGED``)."""
+first output. So little is kept for that long that nobody need care (``window.UNACKNOWLEDGED``)."""
 
 
 class LateAck:

@@ -40,6 +40,7 @@ from typing import Any, Deque, Dict, FrozenSet, Iterator, List, Optional, Tuple,
 from .events import Attached, EpochChanged, Event, Gone, HungUp, Received
 from .hello import ADOPTION, MAX_WORD, Base, Hello, read_base, read_hello
 from .journal import Journal
+from .window import Window
 from .wire import (
     MAX_BODY,
     MAX_FRAME,
@@ -61,9 +62,6 @@ CREDIT = 16 * 1024 * 1024
 
 AHEAD = 64 * 1024
 """Bytes that a server sends a relay which is just being made for it, before the relay has answered its HELLO."""
-
-UNACKNOWLEDGED = 64 * 1024
-"""Bytes that were handed on after which an ACK does not wait for company (``Session.delivered``)."""
 
 SINCE: Dict[int, int] = {Type.INTERRUPT: 2}
 """The first version that knows a type, where that is not 1."""
@@ -118,7 +116,7 @@ class Session:
         """The version spoken: ours, or the peer's from its HELLO on if that is lower."""
         self.journal = journal if journal is not None else Journal()
         self._own_version = version
-        self._window = credit
+        self._window = Window(credit)
         # Sending
         self._next = 1
         self._sent = 0  # the highest number that ever left
@@ -129,18 +127,6 @@ class Session:
         self._hello: Optional[Dict[str, Any]] = None  # not sent yet: what else it says
         self._urgent: Deque[Frame] = deque()
         self._passing: Deque[Frame] = deque()
-        # Receiving
-        self.received = 0
-        """Everything up to this number has come and was given out as an event."""
-        self._received_bytes = 0
-        self._ends: Deque[int] = deque()  # of the frames after ``_consumed``: the byte count at the end of each
-        self._consumed = 0
-        self._consumed_bytes = 0
-        self._delivered = 0
-        self._ack_told = 0
-        self._ack_due = False
-        self._acked_bytes = 0  # what was consumed when the last ACK went out
-        self._credit_told = 0
 
     @classmethod
     def adopting(cls, tag: bytes, epoch: str, peer_epoch: str, received_upto: int = 0, credit: int = CREDIT) -> Session:
@@ -155,9 +141,14 @@ class Session:
         """
         session = cls(Role.SERVER, tag, epoch, credit=credit)
         session.peer_epoch = peer_epoch
-        session.received = received_upto
+        session._window.received = received_upto
         session._adopting = True
         return session
+
+    @property
+    def received(self) -> int:
+        """Everything up to this number has come and was given out as an event."""
+        return self._window.received
 
     # A connection
 
@@ -175,9 +166,7 @@ class Session:
         self._ahead = more.get("create") is True and not self.peer_epoch and self.role is Role.SERVER
         if self._ahead:
             self._next = 1
-        self._credit_told = self._consumed_bytes + self._window
-        self._ack_told = 0  # an ACK that was under way may be lost: tell it again
-        self._ack_due = self._delivered > 0
+        self._window.connect()
 
     def add_to_hello(self, **more: Any) -> None:
         """Say more in our HELLO. For a relay that has just got the server's (``Attached``) and has not answered."""
@@ -238,12 +227,10 @@ class Session:
         if self.state is not State.ATTACHED:
             frames.extend(self._sequenced_frames(max_bytes))
             return frames
-        if self._delivered > self._ack_told:
-            self._ack_told, self._acked_bytes, self._ack_due = self._delivered, self._consumed_bytes, False
-            frames.append(Frame(Type.ACK, self.tag, 0, u64_body(self._delivered)))
-        if self._credit_due():
-            self._credit_told = self._consumed_bytes + self._window
-            frames.append(Frame(Type.CREDIT, self.tag, 0, u64_body(self._credit_told)))
+        if self._window.ack_waits:
+            frames.append(Frame(Type.ACK, self.tag, 0, u64_body(self._window.ack())))
+        if self._window.credit_due:
+            frames.append(Frame(Type.CREDIT, self.tag, 0, u64_body(self._window.credit())))
         frames.extend(self._sequenced_frames(max_bytes))
         frames.extend(self._passing)
         self._passing.clear()
@@ -272,7 +259,7 @@ class Session:
         if self._urgent or self._hello_due:
             return True
         attached = self.state is State.ATTACHED
-        if attached and (self._passing or (self._ack_due and self.ack_waits) or self._credit_due()):
+        if attached and (self._passing or (self._window.ack_due and self._window.ack_waits) or self._window.credit_due):
             return True
         entry = self.journal.get(self._next) if self._credit else None
         return entry is not None and entry.end <= self._credit
@@ -284,50 +271,40 @@ class Session:
 
     def _our_hello(self) -> Frame:
         hello: Dict[str, Any] = {"version": self._own_version, "epoch": self.epoch, "process": self.process}
-        hello.update(connection=self._connection, received_upto=self.received, credit=self._credit_told)
+        hello.update(connection=self._connection, received_upto=self.received, credit=self._window.credit_told)
         hello.update(self._hello or {})
         if self._adopting:
             hello["adopt"] = True
         self._hello = None
         return Frame(Type.HELLO, self.tag, 0, json_body(hello))
 
-    def _credit_due(self) -> bool:
-        # Not for every few bytes: the peer has at least three quarters of a window until then.
-        return self._consumed_bytes + self._window - self._credit_told >= self._window // 4
-
     # Receiving
 
     def consumed(self, upto: int) -> None:
         """The bodies up to ``upto`` no longer take room here: the peer may send as much again."""
-        assert upto <= self.received
-        while self._consumed < upto:
-            self._consumed += 1
-            self._consumed_bytes = self._ends.popleft()
+        self._window.consume(upto)
 
     def delivered(self, upto: int, lazily: bool = False) -> None:
         """Everything up to ``upto`` was handed on, so the peer may forget it. Implies ``consumed``.
 
-        ``lazily``: the ACK goes with whatever goes out next, or once that is due to ``UNACKNOWLEDGED`` bytes or to
+        ``lazily``: the ACK goes with whatever goes out next, or once that is due to ``window.UNACKNOWLEDGED`` bytes or to
         ``acknowledge``. It costs its own way through five processes otherwise, and nobody waits for it.
         """
-        self.consumed(upto)
-        self._delivered = max(self._delivered, upto)
-        if not lazily or self._consumed_bytes - self._acked_bytes >= UNACKNOWLEDGED:
-            self._ack_due = True
+        self._window.deliver(upto, lazily)
 
     @property
     def ack_waits(self) -> bool:
         """Whether something was handed on that the peer, which is attached, was not told of."""
-        return self.state is State.ATTACHED and self._delivered > self._ack_told
+        return self.state is State.ATTACHED and self._window.ack_waits
 
     @property
     def ack_told(self) -> int:
         """The number in the last ACK of this connection."""
-        return self._ack_told
+        return self._window.ack_told
 
     def acknowledge(self) -> None:
         """The ACK that waits has waited long enough (``lateack``)."""
-        self._ack_due = True
+        self._window.ack_due = True
 
     def check_hello(self, frame: Frame) -> Union[EpochChanged, HungUp, None]:
         """Whether this HELLO can be resumed from, before anything is changed for it. Raises ``WireError`` like ``receive``."""
@@ -419,17 +396,11 @@ class Session:
         self._next = self.acked + 1
         self._peer_credit = self.journal.before + hello.credit  # the adopter does not know our count: so much more
         base = {"seq": self.acked, "bytes": self.journal.before}
-        self.add_to_hello(base=base, received_bytes=self._received_bytes)
+        self.add_to_hello(base=base, received_bytes=self._window.received_bytes)
 
     def _go_on_from(self, base: Base) -> None:
         """The server's part."""
-        if base.seq < self.received:
-            raise WireError(
-                f"the relay goes on after frame {base.seq}, and frame {self.received} was handed on already"
-            )
-        self.received = self._consumed = self._delivered = self._ack_told = base.seq
-        self._received_bytes = self._consumed_bytes = self._acked_bytes = base.end
-        self._credit_told = base.end + self._window
+        self._window.go_on_from(base.seq, base.end)
         self.journal = Journal(after=base.received_upto, before=base.received_end)
         self.acked = self._sent = base.received_upto
         self._adopting = False
@@ -438,16 +409,7 @@ class Session:
             self.journal.append(type, body)
 
     def _sequenced(self, frame: Frame) -> List[Event]:
-        if frame.seq <= self.received:
-            return []
-        if frame.seq != self.received + 1:
-            raise WireError(f"frame {frame.seq} came after frame {self.received}: what is between is missing")
-        if self._received_bytes + len(frame.body) > self._credit_told:
-            raise WireError("the peer sent more than it had credit for")
-        self.received = frame.seq
-        self._received_bytes += len(frame.body)
-        self._ends.append(self._received_bytes)
-        return [Received(frame.type, frame.seq, frame.body)]
+        return [Received(frame.type, frame.seq, frame.body)] if self._window.take(frame.seq, len(frame.body)) else []
 
     def _acknowledged(self, upto: int) -> None:
         if upto > self._sent:

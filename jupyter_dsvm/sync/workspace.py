@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -220,7 +221,11 @@ class Workspace:
             return replace(
                 self._state(kept, here.tree or {}), skipped=skipped, halt=plan.halt, needs_yes=plan.needs_yes
             )
-        self._check_room(plan)
+        full = self._no_room(plan, cancel)
+        if full is not None:
+            if direction is Direction.BOTH:  # what is there comes all the same
+                self._once(Direction.PULL, report, cancel, yes=yes, force="", fetch=fetch)
+            raise full
         if there.tree is None and direction is not Direction.PULL:
             self._there.make(cancel)
         outcomes: list[Outcome] = []
@@ -268,13 +273,25 @@ class Workspace:
             plan = reconcile(base, here, there, direction=direction, options=options)
         return plan
 
-    def _check_room(self, plan: Plan) -> None:
-        about, needed = self._there.about, plan.pushed_bytes
-        if about is not None and about.exists and needed and needed + SPARE_BYTES > about.free:
-            raise DiskFull(
-                f"{_mb(needed)} are to be copied to {self._there.name}, where {_mb(about.free)} are free. Nothing was copied.",
-                advice="Make room there, list what need not travel in .dsvmignore, or resize the machine's disk.",
-            )
+    def _no_room(self, plan: Plan, cancel: threading.Event) -> DiskFull | None:
+        needed = plan.pushed_bytes
+        if not needed or self._free() >= needed + SPARE_BYTES:
+            return None
+        # How much is free was said when the connection was opened, and somebody may have made room since then.
+        self._there.close()
+        self._there.make(cancel)
+        if self._free() >= needed + SPARE_BYTES:
+            return None
+        return DiskFull(
+            f"{_mb(needed)} are to be copied to {self._there.name}, where {_mb(int(self._free()))} are free. "
+            "Nothing was copied there.",
+            advice="Make room there, list what need not travel in .dsvmignore, or resize the machine's disk.",
+        )
+
+    def _free(self) -> float:
+        """Bytes there; infinity as long as the folder does not exist."""
+        about = self._there.about
+        return about.free if about is not None and about.exists else math.inf
 
     def _carry_out(self, plan: Plan, outcomes: list[Outcome], report: Report, cancel: threading.Event) -> None:
         copies = [action for action in plan.actions if action.do is Do.COPY]

@@ -28,6 +28,7 @@ import {
   ISizeOfferList,
   ISpend,
   ISSHCommand,
+  IStopLoss,
   ISyncRequest,
   ITerminal,
   IWorkspaceEstimate,
@@ -77,6 +78,16 @@ export const idleStop: IIdleStop = {
     averted: true
   }
 };
+
+export const stopLoss: IStopLoss = {
+  known: true,
+  text: '1 file on the temporary disk is lost: /mnt/scratch/model.bin (1.2 GB).',
+  files: ['/mnt/scratch/model.bin'],
+  more: 0,
+  bytes: 1_200_000_000
+};
+
+export const nobodyKnows: IStopLoss = { known: false, text: '', files: [], more: 0, bytes: 0 };
 
 export const idleRequest: IIdleRequest = {
   keep_seconds: 3600,
