@@ -277,7 +277,7 @@ def test_a_lesson_s_vms_are_started_once_and_the_quota_is_said(running: Running,
     assert running.said("start", outcome="begun")[1]["person"] == "the hub"
 
 
-@given(st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)), st.integers(0, 60))
+@given(st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)), st.integers(1, 60))
 def test_it_is_time_for_a_lesson_just_before_it_begins(now: datetime, before: int):
     lesson = Lesson.parse({"hours": "Mon,Thu 09:00-11:00", "vms": ["x"], "before_minutes": before})
     found = lesson.occurrence(now)
@@ -299,5 +299,5 @@ def test_it_is_time_for_a_lesson_just_before_it_begins(now: datetime, before: in
     ],
 )
 def test_lessons_that_cannot_be_meant(lesson: Any):
-    with pytest.raises(TraitError, match="HubPolicy.lessons"):
+    with pytest.raises(TraitError, match="HubPolicy"):
         HubPolicy(lessons=[lesson])

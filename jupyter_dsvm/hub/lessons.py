@@ -1,6 +1,9 @@
-"""A timetable: which VMs are started before which lesson. Pure.
+"""A timetable: which VMs are started before which lesson. Pure::
 
-c.HubPolicy.lessons = [{"hours": "Mon 09:00-11:00", "vms": ["class-vm"]}, {"hours": "Thu 14:00-16:00", "pool": "gpu", "count": 12}]
+c.HubPolicy.lessons = [
+    {"hours": "Mon 09:00-11:00", "vms": ["class-vm"]},
+    {"hours": "Thu 14:00-16:00", "pool": "gpu", "count": 12, "before_minutes": 20},
+]
 """
 
 from __future__ import annotations
@@ -41,8 +44,8 @@ class Lesson:
         if "hours" not in data or bool(vms) == bool(data.get("pool")) or not all(isinstance(v, str) for v in vms):
             raise ValueError(f"{data!r} has to have hours, and either vms or a pool")
         count, before = data.get("count", 0), data.get("before_minutes", BEFORE)
-        if count < 0 or not 0 <= before <= 180:
-            raise ValueError(f"{data!r} has a count below 0, or before_minutes that are not 0 to 180")
+        if count < 0 or not 1 <= before <= 180:
+            raise ValueError(f"{data!r} has a count below 0, or before_minutes that are not 1 to 180")
         return cls(Hours.parse([data["hours"]]), data["hours"], tuple(vms), data.get("pool", ""), count, before)
 
     def occurrence(self, local: datetime) -> str:

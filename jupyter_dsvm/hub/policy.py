@@ -150,7 +150,7 @@ class HubPolicy(Configurable):
     keep_homes = Bool(
         False, help="Whether the home folder of an account that is removed is kept on the VM, for root alone."
     ).tag(config=True)
-    lessons = List(
+    lessons: Any = List(
         help='A timetable: VMs that are started before a lesson. [{"hours": "Mon 09:00-11:00", "vms": ["class-vm"]}, {"hours": '
         '"Thu 14:00-16:00", "pool": "gpu", "count": 12, "before_minutes": 15}], in `time_zone`.',
     ).tag(config=True)
