@@ -23,6 +23,7 @@ from jupyter_dsvm.errors import (
 )
 from jupyter_dsvm.hub.certificates import account
 from jupyter_dsvm.hub.policy import Person
+from jupyter_dsvm.hub.vmaccounts import MOST
 from jupyter_dsvm.models import PowerState
 from jupyter_dsvm.ssh.connection import SSHConnection
 from jupyter_dsvm.ssh.hostkeys import HostKeys
@@ -297,6 +298,31 @@ def test_requests_to_azure_do_not_grow_with_users(azure: Emulator, tmp_path: Pat
         assert not failed
         asked = [e["request"]["url"] for e in azure.traffic[before:] if "/retail/prices" not in e["request"]["url"]]
         assert len(asked) <= 1, f"the VM's own state, once for 400 questions: {asked}"
+
+
+@isolated
+@pytest.mark.timeout(300)
+def test_a_whole_class_attaches_at_nine(azure: Emulator, tmp_path: Path):
+    """More than one command has room for: all get their account, in a few commands, and a certificate each."""
+    people = [Person(f"student{n}", frozenset({"vision"})) for n in range(MOST + 15)]
+    with broker(azure, tmp_path / "broker", FakeHub(*people), listing_seconds=600, look_seconds=600) as running:
+        shared = running.rows("student0")["class-vm"]["id"]
+        azure.set_timings(runCommand=2.0)
+        before = len(azure.traffic)
+        begun = {p.name: running.ask(p.name, "POST", f"computes/{shared}/access")[1] for p in people}
+        ends = {name: running.ended(name, operation, 240)["state"] for name, operation in begun.items()}
+        assert set(ends.values()) == {"done"}, ends
+        commands = [w for w in writes(azure, before) if "/runCommand" in w]
+        assert len(commands) <= 4, commands
+        key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHVkmVSFyBBzQ4r5u0r7PKxBZ5cXl5V8cPjyYYpYbV5A"
+        serials = {
+            running.ask(p.name, "POST", f"computes/{shared}/certificate", {"public_key": key})[1]["serial"]
+            for p in people
+        }
+        assert len(serials) == len(people)
+        users = {p.name: str(account(p.name)) for p in people}
+        homes = {home.name for home in (Path(azure.vm("class-vm")["disk"]) / "home").iterdir()}
+        assert set(users.values()) <= homes
 
 
 # A user's server

@@ -80,7 +80,7 @@ class Compute(Shape):
     """Something a notebook can run on: the free tier, a DSVM, or a host. A row of the panel."""
 
     id: str
-    """Opaque, stable, URL-safe: ``free``, ``azure:VMID`` or ``host:ALIAS``."""
+    """Opaque, stable, URL-safe: ``free``, ``azure:VMID``, ``host:ALIAS`` or ``hub:…`` (a hub's broker)."""
     name: str
     kind: ComputeKind
     power_state: PowerState
