@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jupyter_dsvm.compute.creating import NewCompute
 from jupyter_dsvm.compute.provider import Cancel, Memo
 from jupyter_dsvm.emulator import Emulator
 from jupyter_dsvm.emulator.network import can_isolate
@@ -323,6 +325,34 @@ def test_a_whole_class_attaches_at_nine(azure: Emulator, tmp_path: Path):
         users = {p.name: str(account(p.name)) for p in people}
         homes = {home.name for home in (Path(azure.vm("class-vm")["disk"]) / "home").iterdir()}
         assert set(users.values()) <= homes
+
+
+# New VMs
+
+
+def test_nobody_makes_a_vm_unless_a_rule_says_so(running: Running, azure: Emulator, tmp_path: Path):
+    wanted = NewCompute("new-vm", "westeurope", "Standard_D2ds_v5", "Research", source_address="203.0.113.7")
+    before = len(azure.traffic)
+    with as_server_of("ada", running.address, tmp_path / "ada") as ada:
+        shown = ada.creation()
+        assert (shown.allowed, shown.sizes) == (False, ())
+        assert "(rule HubPolicy.may_create)" in shown.reason
+        with pytest.raises(RefusedByPolicy, match="may_create"):
+            ada.create(wanted, said, Cancel())
+        assert writes(azure, before) == []
+        running.broker.policy.may_create = ["ada"]
+        running.broker.policy.sizes = ["D2*"]
+        offered = {o.size.name for o in ada.creation("westeurope", "Research").sizes}
+        assert offered
+        assert all(name.startswith("Standard_D2") for name in offered)
+        with pytest.raises(RefusedByPolicy, match="sizes"):
+            ada.create(dataclasses.replace(wanted, size="Standard_D4ds_v5"), said, Cancel())
+        made = ada.create(wanted, said, Cancel(), Memo())
+        assert (made.name, made.power_state) == ("new-vm", PowerState.RUNNING)
+        assert made.id in {row.id for row in ada.list().computes}
+        assert ada.stop(made.id, said, Cancel()).power_state is PowerState.DEALLOCATED
+    assert "new-vm" not in running.rows("bob")
+    azure.remove("new-vm")
 
 
 # A user's server

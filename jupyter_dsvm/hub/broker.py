@@ -22,11 +22,13 @@ from traitlets.config import LoggingConfigurable
 from .. import booting
 from ..changes import Changes
 from ..compute.azure import AzureCompute
+from ..compute.creating import Creation, NewCompute
 from ..compute.provider import Cancel
 from ..computes import CONFIRMED_OFF, Computes, PowerKind, Snapshot
+from ..creations import Creations
 from ..errors import DSVMError, NotAllowed, NotFound, RefusedByPolicy
 from ..keptchanges import KeptChanges
-from ..models import Compute, Operation, OperationState, SizeOffer
+from ..models import Compute, ComputeKind, Operation, OperationState, PowerState, SizeOffer
 from ..operations import OperationStore, Running
 from ..resizes import Resizes
 from ..resuming import Resuming
@@ -83,6 +85,7 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         nothing, free = cast(Trips, _NoFiles()), cast(Spending, _NoSpending())
         self.changes = Changes(self.operations, self.known, _nobody, _no_notebooks, self._boot, kept, nothing, free)
         self.resizes = Resizes(self.operations, self.known, self.changes, _nobody, _no_notebooks, nothing, free)
+        self.creations = Creations(self.operations, self.known, self.changes, free)
         self.resuming = Resuming(kept, self.changes, self.known, self._spawn)
         self.snapshots = Snapshots(self.known, self.listing_seconds, self.look_seconds)
         self.views = Views(self.policy, self.state, self.snapshots, self.known.last)
@@ -275,6 +278,30 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
             self._spawn(running, lambda: self.resizes.run(running, size))
         return self.operation(person, running.id)
 
+    # New VMs
+
+    def creation(self, person: Person, location: str | None, subscription: str | None) -> Creation:
+        """What a new VM can be like for that person. Raises nothing for who may make none: that is the answer then."""
+        if not self.policy.may(person, self.policy.may_create):
+            return Creation(False, "No VM may be made (rule HubPolicy.may_create). Ask your teacher.")
+        found = self.creations.choices(location, subscription)
+        allowed = [one for one in found.sizes if self.policy.allows_size(one.size.name)]
+        return dataclasses.replace(found, sizes=tuple(allowed))
+
+    def create(self, person: Person, wanted: NewCompute) -> Operation:
+        """It is that person's, by its tag."""
+        with self._audited("create", person, "", wanted.name, size=wanted.size):
+            if not self.known.is_listed:
+                self.snapshots.all()
+            nothing = Compute("", wanted.name, ComputeKind.DSVM, PowerState.DEALLOCATED)
+            now = time.time()
+            self.policy.check_create(person, wanted.size, self.views.facts(person, nothing, now), now)
+            wanted = dataclasses.replace(wanted, tags=((self.policy.user_tag, person.name),))
+            running = self.creations.begin(wanted)
+            self.state.operation(running.id, person.name, "create", None, "begun")
+            self._spawn(running, lambda: self.creations.run(running, wanted))
+        return self.operation(person, running.id)
+
     # In here
 
     def _meant(self, person: Person, shown_id: str, settle: bool = False) -> Meant:
@@ -314,7 +341,7 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.state.operation_ended(operation.id)
         done = operation.state is OperationState.DONE
         compute_id = operation.compute or ""
-        if done and operation.kind == "start":
+        if done and operation.kind in ("start", "create"):
             self.state.started(vm, person)
         if done and operation.kind == "stop":
             self.state.stopped(vm)
@@ -333,6 +360,9 @@ class _NoSpending:
     """In place of ``Spending``: a hub's money is counted by person (``watch``), and its budgets are rules."""
 
     def check_start(self, row: Compute, size: str | None = None) -> None:
+        pass
+
+    def check_new(self, name: str, subscription: str | None = None, group: str | None = None) -> None:
         pass
 
     def remark(self, row: Compute) -> str:

@@ -9,6 +9,7 @@ GET  computes/ID/sizes, POST …/resize         as in openapi.yaml
 POST computes/ID/access                       202 and the operation that makes the caller's account there
 POST computes/ID/certificate                  ``{"public_key", "terminal"}`` → the certificate, and where the VM is
 PUT  computes/ID/presence                     ``{"used"}``: the caller's server uses it, or no longer does
+GET  creation, POST computes                  a new VM, as in openapi.yaml, for whom ``may_create`` names
 GET  operations, operations/ID, DELETE …/ID   with ``wait=SECONDS`` and If-None-Match a GET waits for a change
 GET  spend, whoami
 GET  admin/overview, POST admin/stop          for teachers
@@ -30,6 +31,7 @@ from typing import Any, TypeVar
 
 from tornado import web
 
+from ..compute.creating import NewCompute
 from ..errors import BadRequest, DSVMError, NotAllowed
 from ..models import Operation, OperationState
 from .audit import Numbers, exposition
@@ -119,6 +121,25 @@ class ComputesHandler(HubHandler):
         rows, snapshot = await self.run(self.broker.computes, self.person)
         problems = [p.to_json() for p in snapshot.problems]
         self.answer({"as_of": snapshot.as_of, "computes": [r.to_json() for r in rows], "problems": problems})
+
+    async def post(self) -> None:
+        try:
+            data = json.loads(self.request.body or b"{}")
+        except ValueError as e:
+            raise BadRequest(f"The request's body is no JSON: {e}.") from None
+        if not isinstance(data, dict):
+            raise BadRequest("The request's body is no JSON object.")
+        self.begun(await self.run(self.broker.create, self.person, NewCompute.from_json(data)))
+
+
+class CreationHandler(HubHandler):
+    async def get(self) -> None:
+        location, subscription = (
+            self.get_query_argument("location", None),
+            self.get_query_argument("subscription", None),
+        )
+        found = await self.run(self.broker.creation, self.person, location or None, subscription or None)
+        self.answer(found.to_json())
 
 
 class ComputeHandler(HubHandler):
@@ -242,6 +263,7 @@ class UnknownHandler(HubHandler):
 
 ROUTES: list[tuple[str, type[HubHandler]]] = [
     (r"computes", ComputesHandler),
+    (r"creation", CreationHandler),
     (r"computes/([^/]+)", ComputeHandler),
     (r"computes/([^/]+)/(start|stop|restart|access)", ActionHandler),
     (r"computes/([^/]+)/sizes", SizesHandler),

@@ -236,6 +236,9 @@ class HubPolicy(Configurable):
     def sees(self, person: Person, machine: Machine, assigned: Collection[str] = ()) -> bool:
         return self.is_teacher(person) or self.owns(person, machine, assigned)
 
+    def allows_size(self, size: str) -> bool:
+        return _matches(size, self.sizes)
+
     # Decisions: each raises ``RefusedByPolicy``
 
     def check_start(self, person: Person, machine: Machine, facts: Facts, now: float) -> None:
@@ -316,7 +319,7 @@ class HubPolicy(Configurable):
         return datetime.fromtimestamp(now, timezone.utc).astimezone(ZoneInfo(self.time_zone))
 
     def _check_size(self, size: str, what: str) -> None:
-        if not _matches(size, self.sizes):
+        if not self.allows_size(size):
             raise _refused("sizes", what, f"Allowed are {', '.join(self.sizes) or 'none'}.")
 
     def _check_hours(self, person: Person, now: float, what: str) -> None:
