@@ -11,7 +11,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import browser, imports, launch, loss, memory, privacy, queued, report, roundtrip, sync, throughput
+from . import (
+    browser,
+    hub_memory,
+    imports,
+    launch,
+    loss,
+    memory,
+    outputs,
+    privacy,
+    queued,
+    report,
+    roundtrip,
+    sync,
+    throughput,
+)
 from .bench import Bench
 from .machines import machine, way
 
@@ -22,10 +36,12 @@ GROUPS = {
     "queued": queued,
     "browser": browser,
     "memory": memory,
+    "hub": hub_memory,
     "imports": imports,
     "privacy": privacy,
     "loss": loss,
     "sync": sync,
+    "outputs": outputs,
 }
 
 ROUND_TRIP = 0.04

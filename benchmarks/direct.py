@@ -57,7 +57,7 @@ class DirectClient:
             "allow_stdin": False,
             "stop_on_error": True,
         }
-        message = self.session.msg("execute_request", content)
+        message = self.session.msg("execute_request", content, metadata={"cellId": "cell"})
         self._shell.send_multipart(self.session.serialize(message))
         return str(message["header"]["msg_id"])
 

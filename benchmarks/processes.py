@@ -35,6 +35,12 @@ def memory(pid: int) -> Memory:
     return Memory(found["Rss"], found["Pss"])
 
 
+def private(pid: int) -> float:
+    """MiB that this process alone has (USS): what its end would give back."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(value) for value in re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+) kB", text, re.MULTILINE)) / 1024
+
+
 def rss_now(pid: int) -> float:
     """MiB; cheap enough to be asked many times a second."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB

@@ -97,6 +97,16 @@ class Server:
     def interrupt(self, kernel_id: str) -> None:
         self._api.rest("POST", f"api/kernels/{kernel_id}/interrupt")
 
+    def outputs(self, kernel_id: str) -> list[dict[str, Any]]:
+        """What is kept of its cells."""
+        rows: list[dict[str, Any]] = []
+        after: int | None = 0
+        while after is not None:
+            answer = self._api.rest("GET", f"jupyter-dsvm/kernels/{kernel_id}/outputs?after={after}")
+            rows += answer["rows"]
+            after = answer["next"]
+        return rows
+
     def busy(self, share: float) -> None:
         """Keep its event loop busy for that share of the time."""
         self._api.rest("PUT", "benchmarks/busy", share)
@@ -125,9 +135,12 @@ class Page:
     def __init__(self, socket: websocket.WebSocket, session: str) -> None:
         self._socket = socket
         self.session = session
+        self.cell = "cell"
+        """The id of the cell that is run."""
 
     def send(self, code: str) -> str:
         message = frontend.request("execute_request", frontend.cell(code), self.session)
+        message["metadata"] = {"cellId": self.cell}
         self._socket.send_binary(frontend.to_v1(message, "shell"))
         return str(message["header"]["msg_id"])
 

@@ -183,6 +183,13 @@ class Changes:
 
     def _resume_power(self, running: Running) -> None:
         kind, facts = cast("PowerKind", running.value.kind), running.memo.facts
+        by_itself = bool(running.arguments.get("reason"))
+        if by_itself and f"{kind}_operation" not in facts:
+            # Somebody may use it by now; whoever watches it looks again.
+            self._end(
+                running,
+                OperationRefused("The server ended before Azure was asked. The VM is watched again from now on."),
+            )
         again = kind == "stop" and _age(running.value.started) <= STOP_AGAIN_SECONDS
         # What a provider makes of a request that may have arrived, it knows best; one that was not made costs money.
         if f"{kind}_operation" in facts or again or (kind != "stop" and f"{kind}_asked" in facts):

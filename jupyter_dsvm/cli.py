@@ -20,7 +20,7 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir
 
-from . import access_command, advise_command, create_command, idle_command, signin_command, spend_command
+from . import access_command, advise_command, create_command, hub_command, idle_command, signin_command, spend_command
 from .compute.provider import Cancel
 from .computes import PowerKind
 from .errors import Cancelled, ConfigurationError, DSVMError
@@ -51,6 +51,8 @@ def show(data: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script ``jupyter-dsvm``, which is ``jupyter dsvm``."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:2] == ["hub", "broker"]:
+        return hub_command.run_broker(argv[2:])
     arguments = None if argv[:1] == ["emulator"] else _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
@@ -139,6 +141,10 @@ def _parser() -> argparse.ArgumentParser:
     forgetting = command("forget", _forget, "Take this account's key from a VM, and forget its account and host keys.")
     forgetting.add_argument("name", metavar="NAME", help="the machine")
     access_command.add_ssh_arguments(command("ssh", _ssh, "A shell on a machine, or a command, with OpenSSH's client."))
+    hub_command.add_arguments(
+        commands.add_parser("hub", help="The broker of a JupyterHub: run it, and look after its VMs."),
+        lambda function, arguments: function(arguments, say, show, print),
+    )
     doctor = command("doctor", _doctor, "Look for what could keep notebooks from moving, and say what to do.")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     return parser

@@ -1,4 +1,4 @@
-"""The REST API's part for VMs that are stopped when nobody uses them: what a person chooses for one.
+"""The REST API's part for VMs that are stopped when nobody uses them: what a person chooses for one, and what a stop loses.
 
 ``routes`` has this handler among its own. Whether and when a VM is stopped is in its row (``GET computes``).
 """
@@ -10,7 +10,7 @@ from tornado import web
 
 from .errors import BadRequest
 from .handlers import DSVMHandler
-from .models import IdleStop
+from .models import IdleStop, StopLoss
 
 CHOICES = {"keep_seconds": False, "idle_minutes": True, "hard_limit_hours": True}
 """What the body may have, and whether it may be null: never, no limit."""
@@ -31,10 +31,21 @@ class IdleHandler(DSVMHandler):
         self.answer(stop.to_json())
 
 
+class StopLossHandler(DSVMHandler):
+    @web.authenticated
+    @authorized
+    async def get(self, compute: str) -> None:
+        loss: StopLoss = await self.run(self.service.stop_loss, compute)
+        self.answer(loss.to_json())
+
+
 def _is_choice(value: object, may_be_null: bool) -> bool:
     if value is None:
         return may_be_null
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-IDLE_ROUTES: list[tuple[str, type[DSVMHandler]]] = [(r"computes/([^/]+)/idle", IdleHandler)]
+IDLE_ROUTES: list[tuple[str, type[DSVMHandler]]] = [
+    (r"computes/([^/]+)/idle", IdleHandler),
+    (r"computes/([^/]+)/loss", StopLossHandler),
+]

@@ -15,7 +15,7 @@ from .idlepolicy import LONGEST_KEEP, Decision, Reading, Settings, State
 from .models import IdleState, IdleStop, SafetyStopRecord, utc_at
 
 MOST = 50
-"""Reasons, leases and files that are read of one answer."""
+"""Reasons and leases that are read of one answer."""
 
 LONGEST_TEXT = 200
 CLAIM = "stopping"
@@ -52,17 +52,6 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not math.isfinite(number) or number < 0:
         raise ValueError(f"{value!r} is no number of seconds")
     return number
-
-
-def lost_of(said: Any) -> tuple[str, ...]:
-    """Files on the temporary disk, as ``temporary`` names them: the first, and how many more."""
-    value = said if isinstance(said, dict) else {}
-    files, more = value.get("files"), value.get("more")
-    if not isinstance(files, list):
-        return ()
-    shown = [printable(str(one), LONGEST_TEXT).replace("\n", " ") for one in files[:MOST]]
-    unnamed = len(files) - len(shown) + (more if isinstance(more, int) and 0 < more < 2**53 else 0)
-    return (*shown, f"and {unnamed} more") if unnamed and shown else tuple(shown)
 
 
 def record(

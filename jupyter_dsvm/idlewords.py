@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import datetime, timezone
 
 from .idlepolicy import duration
 from .models import IdleState, IdleStop
 
 
-def left(moment: str | None, now: float | None = None) -> float | None:
+def seconds_left(moment: str | None, now: float | None = None) -> float | None:
     """Seconds from now until a moment of a shape."""
     if moment is None:
         return None
@@ -20,11 +20,20 @@ def left(moment: str | None, now: float | None = None) -> float | None:
     return at - (time.time() if now is None else now)
 
 
+def strike_words(name: str, at: str | None) -> str:
+    """What a cell is told some minutes before Azure's schedule strikes: whoever reads that has no server that moves it on."""
+    try:
+        moment = datetime.fromisoformat((at or "").replace("Z", "+00:00")).astimezone(timezone.utc)
+    except ValueError:
+        return f"Azure's auto-shutdown stops {name} then, whatever runs there."
+    return f"Azure's auto-shutdown stops {name} at {moment:%H:%M} UTC, whatever runs there."
+
+
 def stop_words(stop: IdleStop | None, now: float | None = None) -> str:
     """``Stops in 25 min.``, ``Kept on for 55 min.``; empty where there is nothing to count. For tables and sentences."""
     if stop is None:
         return ""
-    ends, kept = left(stop.stops_at, now), left(stop.kept_until, now)
+    ends, kept = seconds_left(stop.stops_at, now), seconds_left(stop.kept_until, now)
     if stop.state is IdleState.STOP:
         return "It is being stopped." if ends is None or ends <= 0 else f"Its stop is tried again in {duration(ends)}."
     if ends is not None:

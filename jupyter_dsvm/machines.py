@@ -15,7 +15,7 @@ from .changes import Changes
 from .compute.creating import Creation, NewCompute
 from .creations import Creations
 from .errors import DSVMError
-from .models import Operation
+from .models import Operation, StopLoss
 from .resizes import Resizes
 from .resuming import Resuming
 from .returns import Return, Returns
@@ -71,6 +71,13 @@ class MachineChanges:
     def lost_by_stop(self, compute_id: str) -> Lost | None:
         """Files on that machine's temporary disk; None where nobody knows. Blocks for some seconds at most; raises nothing."""
         return temporarydisk.ask(self.connections.ask, compute_id)
+
+    def stop_loss(self, compute: str) -> StopLoss:
+        """The same for a page that asks before a stop. Raises ``NotFound``."""
+        found = self.lost_by_stop(self.known.find(compute).id)
+        if found is None:
+            return StopLoss(known=False)
+        return StopLoss(True, temporarydisk.sentence(found), found.files, found.more, found.bytes)
 
     def _stopped(self, compute_id: str, reason: str = "") -> Return:
         """We have just stopped that machine, or it was stopped by itself for that ``reason``. Blocks while the cloud confirms

@@ -13,7 +13,7 @@ operation on the VM (``Compute.unchanged_since``), after which it was neither st
                       no word, up to a day         on, as a guess
                       no word, longer              not known and not counted
     on         off    Azure's word in the gap      on until then
-                      short                        on
+                      short, no word               on
                       no word                      not known and not counted
     starting   on     half an hour at most         on: it took so long to start
     starting   off    half an hour at most         not billed: the start failed, or was taken back
@@ -46,6 +46,9 @@ HOUR, DAY = 3600.0, 86400.0
 
 WATCHED_SECONDS = 1200.0
 """A gap between two looks that counts as none: twice the time between two of our own (``spending``)."""
+
+MOMENT_SECONDS = 5.0
+"""A gap that is too short to ask Azure about."""
 
 START_SECONDS = 1800.0
 """How long a machine may be starting."""
@@ -149,8 +152,8 @@ def observed(before: Interval | None, ended: float, seen: Observation) -> Outcom
     if billed is None or seen.at < ended or (before is not None and seen.at < before.seen):
         return Outcome(before)
     word = seen.unchanged_since
-    if word is not None and word < seen.at - KEPT_SECONDS:
-        word = None  # a cloud that writes the year 1 where it does not know
+    if word is not None and not word >= seen.at - KEPT_SECONDS:
+        word = None  # a cloud that writes the year 1 where it does not know, or what is no number
     if before is None:
         if not billed:
             return Outcome()
@@ -208,7 +211,9 @@ def _off(before: Interval, seen: Observation, word: float | None) -> Outcome:
         return Outcome()
     if word is not None:
         return Outcome(closed=_closed(before, min(max(word, before.seen), seen.at)))
-    if gap <= WATCHED_SECONDS:
+    # Where it is being released now, by us for one, it was on until now; where that is over, Azure knows when it was.
+    short = WATCHED_SECONDS if seen.asked or seen.state is PowerState.DEALLOCATING else MOMENT_SECONDS
+    if gap <= short:
         return Outcome(closed=_closed(before, seen.at))
     if not seen.asked:
         return Outcome(before, ask=True)

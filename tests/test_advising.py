@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import glob
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -182,7 +185,9 @@ def test_what_is_said(answer: dict[str, Any], said: str | None):
         assert len(note) < 400
 
 
-def looked(folder: Path, *names: str, smi: str | None = None, **variables: str) -> dict[str, Any]:
+def looked(
+    folder: Path, *names: str, smi: str | None = None, python: str = sys.executable, **variables: str
+) -> dict[str, Any]:
     """What the program says of packages in a folder, with an nvidia-smi that is a script. ``variables``: the kernelspec's."""
     place = folder / "bin"
     place.mkdir(exist_ok=True)
@@ -191,7 +196,7 @@ def looked(folder: Path, *names: str, smi: str | None = None, **variables: str) 
         (place / "nvidia-smi").chmod(0o755)
     text = f"{json.dumps(list(names))}\n{json.dumps({'PYTHONPATH': str(folder), **variables})}\n{json.dumps('MARK')}\n"
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.read_text()],
+        [python, "-c", PROGRAM.read_text()],
         input=text, capture_output=True, text=True, timeout=60, check=True,
         env={"PATH": f"{place}:{os.environ['PATH']}", "PYTHONPATH": str(folder)},
     )  # fmt: skip
@@ -258,6 +263,30 @@ def test_how_the_others_were_built(tmp_path: Path):
     installed(tmp_path, "xgboost", "2.1.1")
     answer = looked(tmp_path, "tensorflow", "jax", "xgboost")
     assert answer == {"driver": "", "builds": {"tensorflow": ["cuda", "2.16.1"], "jax": ["cuda", "0.4.30"]}}
+
+
+OLDEST = "3.8"
+"""Of Pythons that kernels on a VM may have; ``pyproject.toml`` asks this server for a newer one."""
+
+
+def test_it_runs_on_the_oldest_python(tmp_path: Path):
+    """What only shows when it is run: which syntax an annotation may have, what a module has. Where there is such a Python."""
+    ast.parse(PROGRAM.read_text(), feature_version=(3, 8))
+    pythons = [
+        shutil.which(f"python{OLDEST}"),
+        *glob.glob(os.path.expanduser(f"~/.pyenv/versions/{OLDEST}.*/bin/python")),
+    ]
+    for python in [p for p in pythons if p is not None]:
+        if subprocess.run([python, "-c", ""], capture_output=True).returncode == 0:
+            break
+    else:
+        pytest.skip(f"there is no Python {OLDEST} here")
+    installed(tmp_path, "torch", "1.13.1+cpu")
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(BROKEN)
+    (tmp_path / "torch" / "version.py").write_text("__version__ = '1.13.1+cpu'\ncuda: Optional[str] = None\n")
+    answer = looked(tmp_path, "torch", "tensorflow", "jax", "xgboost", smi="echo 470.1", python=python)
+    assert answer == {"driver": "470.1", "builds": {"torch": ["cpu", "1.13.1+cpu"]}}
 
 
 def test_an_attach_waits_only_a_moment_for_it_and_status_says_it_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -235,7 +235,14 @@ def test_the_next_server_goes_on_under_the_same_id(folder: Path):
         assert files(folder) == []
 
 
-def keep(folder: Path, kind: str, compute: str | None = GPU.id, started: str | None = None, **facts: object) -> str:
+def keep(
+    folder: Path,
+    kind: str,
+    compute: str | None = GPU.id,
+    started: str | None = None,
+    arguments: dict[str, str] | None = None,
+    **facts: object,
+) -> str:
     """What a server has left that was killed."""
     operation = Operation(
         id=f"{abs(hash((kind, compute, started))):032x}"[-32:],
@@ -247,7 +254,7 @@ def keep(folder: Path, kind: str, compute: str | None = GPU.id, started: str | N
         started=started or utc_now(),
     )
     file = KeptChanges(folder).open(operation.id)
-    file.write(KeptChange(operation, "gpu-vm", {"size": "Standard_D2s_v3"}, facts))
+    file.write(KeptChange(operation, "gpu-vm", arguments or {"size": "Standard_D2s_v3"}, facts))
     file.close(ended=False)
     return operation.id
 
@@ -256,6 +263,20 @@ def resumed(s: Stage, operation_id: str) -> Operation:
     s.service.claim_changes()
     s.service.resume_changes()
     return s.service.operations_store.get(operation_id).finished.result(10)
+
+
+def test_an_idle_stop_that_was_not_accepted_is_not_asked_for_again(folder: Path):
+    """Somebody may use the VM by now."""
+    operation_id = keep(folder, "stop", compute=GPU.id, arguments={"reason": "was stopped after 30 idle minutes"})
+    with stage() as s:
+        ended = resumed(s, operation_id)
+        assert (ended.state, ended.error is not None) == (OperationState.FAILED, True)
+        assert ended.error is not None
+        assert ended.error.message.endswith("The VM is watched again from now on.")
+        assert s.cloud.posts == []
+    operation_id = keep(folder, "stop", compute=CPU.id)
+    with stage() as s:
+        assert resumed(s, operation_id).state is OperationState.DONE  # somebody has asked for it
 
 
 def test_a_start_that_was_not_asked_for_is_not_asked_for_again(folder: Path):

@@ -3,22 +3,20 @@ server could still take is lost. Real servers, SSH and relays; the emulated Azur
 
 from __future__ import annotations
 
-import contextlib
+import json
 import re
 import tempfile
-import threading
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from jupyter_dsvm.compute.azure import AzureCompute
-from jupyter_dsvm.compute.azure.schedules import Kind, Schedules, Use
 from jupyter_dsvm.emulator import Emulator
+from jupyter_dsvm.relay.leases import seconds_up
 from jupyter_dsvm.relay.strikes import SETTLED
-from jupyter_dsvm.service import DSVMService, load_service
 from support.emulated import PATIENCE, attached, configured, emulator, ours, service, settings, where, writes
 from support.kernels import Execution, Notebook, until
 from support.restarted import attach, counting, lines
@@ -29,8 +27,9 @@ __all__ = ["configured", "emulator"]
 
 pytestmark = pytest.mark.timeout(300)
 
-VM = "cpu-vm"
-SENTENCE = "Azure's auto-shutdown stops cpu-vm at {:%H:%M} UTC."
+VM = "gpu-vm"
+"""Off at first, so that whoever attaches to it starts it: others' VMs are not stopped for them."""
+SENTENCE = "Azure's auto-shutdown stops gpu-vm at {} UTC, whatever runs there."
 
 
 def said(done: Execution) -> str:
@@ -38,11 +37,39 @@ def said(done: Execution) -> str:
     return "".join(m["content"]["text"] for m in done.outputs("stream"))
 
 
-@pytest.fixture
-def other(configured: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[DSVMService]:
-    """Another server of the same account."""
-    with contextlib.closing(load_service()) as made:
-        yield made
+def strike_file(emulator: Emulator) -> Path:
+    """What the VM keeps of it, as this computer sees its disk."""
+    return Path(emulator.vm(VM)["home"]) / ".local/share/jupyter-dsvm/strikes/strike"
+
+
+def told(emulator: Emulator) -> dict[str, Any]:
+    file = strike_file(emulator)
+    until(file.exists, 30)
+    value: dict[str, Any] = json.loads(file.read_text())
+    return value
+
+
+def pass_time(emulator: Emulator, left: float) -> None:
+    """On the VM, until so many seconds are left: its count of seconds cannot be set, so the moment comes nearer instead."""
+    file = strike_file(emulator)
+    new = file.with_name("new")
+    new.write_text(json.dumps({**told(emulator), "at": seconds_up() + left}))
+    new.replace(file)
+
+
+def strikes_at(emulator: Emulator) -> datetime:
+    """When the VM's schedule strikes, as Azure has it."""
+    (at,) = [one["next"] for one in emulator.clock["schedules"] if one["id"].endswith(f"-{VM}")]
+    return datetime.fromisoformat(at)
+
+
+@pytest.fixture(autouse=True)
+def schedule_of_its_own(configured: Emulator) -> Iterator[None]:
+    """None is left from the test before, nor for the next one."""
+    strike_file(configured).unlink(missing_ok=True)
+    yield
+    configured.advance(3 * 24 * 3600)
+    until(lambda: configured.vm(VM)["power_state"] not in ("deallocating", "starting"), 30)
 
 
 @pytest.fixture
@@ -53,69 +80,77 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def tell(server: DSVMService, in_seconds: float | None, at: datetime | None = None) -> Any:
-    """What a server tells the VM after each look at the schedule."""
-    compute = server.known.find(VM)
-    server.connections.open(compute, threading.Event())
-    text = None if at is None else SENTENCE.format(at)
-    future = server.connections.ask(compute.id, "strikes", **{"in": in_seconds, "text": text})
-    assert future is not None
-    return future.result(30)
-
-
-def schedule(server: DSVMService) -> Schedules:
-    (azure,) = [p for p in server.known.providers if isinstance(p, AzureCompute)]
-    return azure.safety(server.known.find(VM).id)
-
-
-def set_ahead(server: DSVMService) -> datetime:
-    """As a server in use has it; when it strikes."""
-    kept = schedule(server).keep(Use.USED)
-    assert kept.kind is Kind.OURS
-    assert kept.at is not None
-    return kept.at
-
-
 def test_a_running_cell_is_warned_and_others_are_not(configured: Emulator, notebook: Notebook) -> None:
-    at = set_ahead(service())
     attached(notebook, VM)
+    at = strikes_at(configured)
+    known = told(configured)
+    assert known["text"] == SENTENCE.format(f"{at:%H:%M}")
+    assert 2.9 * 3600 < known["at"] - seconds_up() < 3.1 * 3600
     code = "import time\nfor i in range(1000):\n    print(i, flush=True)\n    time.sleep(0.1)"
     cell = notebook.send(code)
-    tell(service(), 3 * 3600.0, at)
     notebook.until(lambda: notebook.of(cell).text.count("\n") > 10 * SETTLED)
     assert "[In" not in said(notebook.of(cell))
-    tell(service(), 14 * 60.0, at)
+    pass_time(configured, 14 * 60.0)
     notebook.until(lambda: "[In" in said(notebook.of(cell)), timeout=PATIENCE)
-    tell(
-        service(), 4.6 * 60, at + timedelta(minutes=-10)
-    )  # five minutes before, as the clock of a test cannot wait for it
-    warned = f"\n[In 14 min: {SENTENCE.format(at)}]\n"
-    notebook.until(lambda: "[In 5 min: " in said(notebook.of(cell)), timeout=PATIENCE)
+    warned = f"\n[In 14 min: {known['text']}]\n"
+    # Nine minutes later, by the words of whoever asks the VM: Azure's clock is another matter.
+    compute = service().known.find(VM).id
+    future = service().connections.ask(compute, "strikes", **{"in": 290.0, "text": "Sooner than that."})
+    assert future is not None
+    future.result(30)
+    notebook.until(lambda: "[In 5 min: Sooner than that.]" in said(notebook.of(cell)), timeout=PATIENCE)
     assert warned in said(notebook.of(cell))
-    tell(service(), None)
     notebook.km.interrupt_kernel()
     (done,) = notebook.wait(cell, timeout=PATIENCE)
     assert said(done).count("[In ") == 2
-    names = {m["content"]["name"] for m in done.outputs("stream") if "[In" in m["content"]["text"]}
-    assert names == {"stderr"}
+    assert {m["content"]["name"] for m in done.outputs("stream") if "[In" in m["content"]["text"]} == {"stderr"}
     counted = [int(n) for n in re.findall(r"^\d+$", done.text, re.MULTILINE)]
     assert counted == list(range(len(counted)))
     assert "[In" not in said(notebook.run("print('after')", timeout=PATIENCE))
 
 
-def test_the_server_is_killed_and_azure_stops_the_vm(
-    configured: Emulator, other: DSVMService, runtime: None, tmp_path: Path
-) -> None:
+def test_a_schedule_of_the_users_own_is_told_too(configured: Emulator, notebook: Notebook) -> None:
+    """In the time zone of its owner; it stays as it is."""
+    now = datetime.fromisoformat(configured.clock["now"])
+    there = (now + timedelta(hours=2)).astimezone(ZoneInfo("Europe/Berlin"))
+    resource = configured.vm(VM)["id"]
+    path = f"{resource.rpartition('/providers/')[0]}/providers/Microsoft.DevTestLab/schedules/shutdown-computevm-{VM}"
+    properties = {
+        "status": "Enabled",
+        "taskType": "ComputeVmShutdownTask",
+        "dailyRecurrence": {"time": f"{there:%H%M}"},
+        "timeZoneId": "W. Europe Standard Time",
+        "notificationSettings": {"status": "Disabled", "timeInMinutes": 30},
+        "targetResourceId": resource,
+    }
+    body = {"location": "westeurope", "properties": properties}
+    status, _, answer = configured.request("PUT", f"{path}?api-version=2018-09-15", body)
+    assert status in (200, 201), answer
+    try:
+        attached(notebook, VM)
+        known = told(configured)
+        assert known["text"] == SENTENCE.format(f"{there.astimezone(timezone.utc):%H:%M}")
+        assert 1.9 * 3600 < known["at"] - seconds_up() < 2.1 * 3600
+        _, _, shown = configured.request("GET", f"{path}?api-version=2018-09-15")
+        assert shown["properties"]["timeZoneId"] == "W. Europe Standard Time"
+    finally:
+        configured.request("DELETE", f"{path}?api-version=2018-09-15")
+
+
+def test_the_server_is_killed_and_azure_stops_the_vm(configured: Emulator, runtime: None, tmp_path: Path) -> None:
     said_there = Path(configured.vm(VM)["home"]) / "said"
+    said_there.unlink(missing_ok=True)
+    code = counting(1_000_000, 0.1, Path("said")).replace("'said'", "__import__('os').path.expanduser('~/said')")
     with JupyterServer(tmp_path / "notebooks", settings(configured, tmp_path / "server"), OTHERS) as server:
         kernel_id = server.open("train.ipynb")["kernel"]["id"]
         attach(server, kernel_id, VM)
-        at = set_ahead(other)
+        # The server has set the schedule ahead, and told the VM.
+        text = told(configured)["text"]
+        at = strikes_at(configured)
+        assert text == SENTENCE.format(f"{at:%H:%M}")
+        assert at > datetime.now(timezone.utc) + timedelta(hours=2)
         with Tab(server, kernel_id) as tab:
-            cell = tab.send(
-                counting(1_000_000, 0.1, Path("said")).replace("'said'", "__import__('os').path.expanduser('~/said')")
-            )
-            after = tab.send("print('never')")
+            cell, after = tab.send(code), tab.send("print('never')")
             tab.until(lambda: tab.of(cell).text.count("\n") >= 5)
             server.kill()
             tab.cut()
@@ -123,28 +158,28 @@ def test_the_server_is_killed_and_azure_stops_the_vm(
 
             # Nobody moves it on. Fourteen minutes before, with no server there, the cell is told.
             configured.set_clock((at - timedelta(minutes=14)).isoformat())
-            tell(other, 14 * 60.0, at)
-            other.close()  # and that server ends, too
+            pass_time(configured, 14 * 60.0)
             until(lambda: lines(said_there) > before + 20 * SETTLED, 60)
             assert configured.vm(VM)["power_state"] == "running"
             late = lines(said_there)
 
-            # A server that comes in time has all of it, in its order.
+            # A server that comes in time has all of it, in its order. It is too late to move the schedule on.
             server.start()
             tab.connect()
             tab.until(lambda: "[In 14 min: " in said(tab.of(cell)), timeout=PATIENCE)
             tab.until(lambda: tab.of(cell).text.count("\n") > late, timeout=PATIENCE)
-            text = said(tab.of(cell))
-            assert text.count(f"\n[In 14 min: {SENTENCE.format(at)}]\n") == 1
-            counted = [int(n) for n in re.findall(r"^\d+$", text, re.MULTILINE)]
+            so_far = said(tab.of(cell))
+            assert so_far.count(f"\n[In 14 min: {text}]\n") == so_far.count("[In ") == 1
+            counted = [int(n) for n in re.findall(r"^\d+$", so_far, re.MULTILINE)]
             assert counted == list(range(1, len(counted) + 1))
-            assert text.index("\n5\n") < text.index("[In 14 min") < text.index(f"\n{len(counted)}\n")
+            assert so_far.index("\n5\n") < so_far.index("[In 14 min") < so_far.index(f"\n{len(counted)}\n")
+            assert strikes_at(configured) == at
 
             # That one dies, too; the time comes, and Azure does what it said.
             server.kill()
             tab.cut()
             struck = configured.set_clock((at + timedelta(seconds=1)).isoformat())["struck"]
-            assert [(one["vm"], one["at"], one["refused"]) for one in struck] == [(VM, at.isoformat(), None)]
+            assert [(one["vm"], one["at"], one["refused"]) for one in struck[-1:]] == [(VM, at.isoformat(), None)]
             until(lambda: configured.vm(VM)["power_state"] == "deallocated", 30)
             assert ours(configured, VM) == []
 
@@ -155,14 +190,9 @@ def test_the_server_is_killed_and_azure_stops_the_vm(
             lost, never = tab.wait(cell, after, timeout=PATIENCE)
             assert lost.status == "error"
             assert f"{VM} is deallocated: what ran there has ended." in lost.content["evalue"]
-            assert said(lost).startswith(text)
+            assert said(lost).startswith(so_far)
             assert never.status == "aborted"
             assert server.row(kernel_id)["link"]["state"] == "gone"
-            assert [w for w in writes(configured, marker) if "schedules" not in w] == []
+            assert [w for w in writes(configured, marker) if "/schedules/" not in w] == []
             attach(server, kernel_id, "free")
             assert where(tab) == "here"
-    # Ours is off with the VM, so that it does not come again the day after.
-    with contextlib.closing(load_service()) as third:
-        assert schedule(third).keep(Use.OFF).kind is Kind.NONE
-    configured.power(VM, "start")
-    assert len(configured.advance(2 * 24 * 3600)["struck"]) == 1

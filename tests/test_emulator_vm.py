@@ -267,7 +267,8 @@ def test_host_key_stays_unless_it_is_exchanged(emulator: Emulator, gpu: dict[str
 def test_configuration_names_what_is_there(emulator: Emulator) -> None:
     settings = json.loads((emulator.config_dir / "jupyter_dsvm_config.json").read_text())
     # Code in notebooks may start VMs only where somebody has said so.
-    assert set(settings) == {"AzureCompute", "FreeTier"}
+    assert set(settings) == {"AzureCompute", "FreeTier", "DSVMService"}
+    assert "kernel_may_start" not in settings["DSVMService"]
     assert settings["FreeTier"] == {"memory_gib": 4.0, "data_gib": 1.0}
     azure = settings["AzureCompute"]
     assert azure["arm_endpoint"] == emulator.arm

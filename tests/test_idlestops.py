@@ -250,8 +250,9 @@ def test_events_come_with_news_and_not_each_minute(tmp_path: Path) -> None:
 def test_the_notebook_comes_back_with_a_sentence(tmp_path: Path) -> None:
     with stage(tmp_path) as s:
         watch = s.started()
-        s.service.attach("k1", "gpu-vm")
+        begun = s.service.attach("k1", "gpu-vm")
         until(lambda: s.proxy.status.compute == GPU.id, 5)
+        until(s.service.operations_store.get(begun.id).finished.done, 5)  # else it moves still, which keeps the VM on
         assert s.pass_time(watch, 31) is None
         until(lambda: s.proxy.status.compute == "free", 5)
         assert (
@@ -419,6 +420,31 @@ def test_a_lease_that_is_taken_at_the_last_moment(tmp_path: Path) -> None:
         assert (s.state, s.shown().state) == (PowerState.RUNNING, IdleState.KEPT)
 
 
+def test_what_a_person_has_chosen_holds_for_other_servers_too(tmp_path: Path) -> None:
+    """While notebooks of ours are there, and not longer than our own count."""
+    with stage(tmp_path) as s:
+        watch = s.started()
+        s.stops.configure("gpu-vm", idle_minutes=None)
+        s.pass_time(watch, 10)
+        assert s.vm.held() == []  # nobody of ours is there
+        s.proxy.status = dataclasses.replace(s.proxy.status, compute=GPU.id)
+        s.pass_time(watch, 10)
+        assert s.vm.held() == [{"holder": "us", "left": 300.0, "why": "somebody has chosen that it stays on"}]
+        s.stops.configure("gpu-vm", idle_minutes=60)
+        s.pass_time(watch, 20)
+        assert [(one["holder"], one["left"]) for one in s.vm.held()] == [("us", 40 * MINUTE)]
+        s.vm.busy = [{"kind": "kernel", "text": "a cell runs"}]
+        s.pass_time(watch, 1)
+        assert s.vm.held() == []
+        # Two such servers: each goes by its own count, and then by the other's lease.
+        s.vm.busy = []
+        s.vm.leases["other"] = s.time.mono + 90 * MINUTE, "somebody has chosen that it stays on"
+        s.pass_time(watch, 30)
+        assert s.shown().text == "Kept on: somebody has chosen that it stays on."
+        assert [one["left"] for one in s.vm.held("other")] == [30 * MINUTE]
+        assert s.pass_time(watch, 66) is None
+
+
 def test_keep_on_and_its_end(tmp_path: Path) -> None:
     with stage(tmp_path) as s:
         watch = s.started()
@@ -502,7 +528,10 @@ def test_the_schedule_is_moved_on_while_it_is_used_and_the_vm_is_told(tmp_path: 
         assert [use for use, _ in s.cloud.schedule.uses] == [Use.USED] * 7  # at once, and every ten minutes
         told = s.vm.asked_for("strikes")
         assert len(told) == 7
-        assert told[0] == {"in": 3 * 3600.0, "text": "Azure stops it at 11:00 UTC unless it is used then."}
+        assert told[0] == {
+            "in": 3 * 3600.0,
+            "text": "Azure's auto-shutdown stops gpu-vm at 11:00 UTC, whatever runs there.",
+        }
         assert s.shown().safety is not None
         assert (s.shown().safety.kind, s.shown().safety.at) == ("ours", moment(3 * 3600))
         # A relay of an earlier version.

@@ -64,7 +64,7 @@ LAYERS: list[tuple[int, list[str]]] = [
         5,
         ["demo", "doctor", "install", "advise_command", "idle_command", "idle_routes", "spend_command", "spend_routes"],
     ),
-    (5, ["hub"]),
+    (5, ["hub", "hub_command"]),
     (6, ["activity", "adoption", "extension"]),
 ]
 """A module belongs to the longest name here that is its own or its package's. Within a layer modules may import each other."""

@@ -215,6 +215,7 @@ async def test_every_operation_of_the_file(
         "Free tier": False,
         "rich": True,
     }.items()
+    assert not (await ask("getStopLoss", 200, "GET", "computes/azure:rich/loss"))["known"]
     kept = await ask("configureIdleStop", 200, "PUT", "computes/azure:rich/idle", {"keep_seconds": 3600})
     assert kept["kept_until"]
     chosen = await ask(

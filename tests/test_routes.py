@@ -173,7 +173,10 @@ PATHS = [
     "computes/free/stop",
     "computes/free/restart",
     "computes/free/access",
+    "computes/free/idle",
     "computes/free/kernelspecs",
+    "computes/free/idle",
+    "computes/free/loss",
     "computes/free/metrics",
     "computes/free/modules",
     "computes/free/install",
@@ -183,8 +186,10 @@ PATHS = [
     "computes/free/resize",
     "kernels",
     "kernels/k/compute",
+    "kernels/k/outputs",
     "kernels/k/reconnect",
     "kernels/k/advice",
+    "kernels/k/outputs",
     "kernels/k/workspace",
     "operations",
     "operations/o",
@@ -228,10 +233,13 @@ async def test_every_route_refuses_who_is_not_signed_in(
     assert cloud.asked == []
 
 
-async def test_a_page_that_shows_metrics_does_not_keep_a_server_from_being_idle(jp_serverapp: Any, api: Fetch):
+async def test_a_page_that_shows_metrics_and_spend_does_not_keep_a_server_from_being_idle(
+    jp_serverapp: Any, api: Fetch
+):
     before = jp_serverapp.web_app.settings["api_last_activity"] if await api("GET", "computes") else None
     status, metrics = await api("GET", "computes", "free", "metrics")
     assert (status, metrics["compute"]) == (200, "free")
+    assert (await api("GET", "spend"))[0] == 200
     assert jp_serverapp.web_app.settings["api_last_activity"] == before
     assert (await api("GET", "computes", "nothing", "metrics"))[1]["code"] == "UnknownCompute"
 
@@ -317,6 +325,21 @@ async def test_an_authorizer_can_keep_collaborators_from_spending(
     assert (await api("GET", "questions"))[0] == 200
     assert {r for _, r in asked} == {"jupyter_dsvm"}
     assert not [a for a in cloud.asked if a != "list"]
+
+
+async def test_who_may_not_see_kernels_is_told_nothing_of_their_outputs(
+    jp_serverapp: Any, api: Fetch, monkeypatch: pytest.MonkeyPatch
+):
+    refused: set[tuple[str, str]] = set()
+
+    def is_authorized(handler: Any, user: Any, action: str, resource: str) -> bool:
+        return (action, resource) not in refused
+
+    monkeypatch.setattr(jp_serverapp.authorizer, "is_authorized", is_authorized)
+    assert (await api("GET", "kernels", "k", "outputs"))[0] == 404
+    for resource in ("kernels", "jupyter_dsvm"):
+        refused = {("read", resource)}
+        assert (await api("GET", "kernels", "k", "outputs"))[0] == 403
 
 
 # Kernels, events, and the provisioner

@@ -105,7 +105,7 @@ def test_what_is_billed_counts_from_when_it_is_seen(state: PowerState):
 
 @pytest.mark.parametrize("state", [s for s, billed in BILLED.items() if billed is False])
 def test_what_is_not_ends_it(state: PowerState):
-    book = seen_so(seen(NOON), seen(NOON + 600, state))
+    book = seen_so(seen(NOON), seen(NOON + 600, state, asked=True))
     assert book.open is None
     assert [(i.since, i.seen, i.open, i.unseen) for i in book.closed] == [(NOON, NOON + 600, False, False)]
     assert seen_so(seen(NOON, state)).all == []
@@ -130,15 +130,16 @@ def test_azures_word_says_since_when_it_is_on():
 
 
 def test_but_not_before_it_was_seen_off():
-    book = seen_so(seen(NOON), seen(NOON + 60, OFF), seen(NOON + 3600, word=NOON))
+    book = seen_so(seen(NOON), seen(NOON + 60, OFF, word=NOON + 60), seen(NOON + 3600, word=NOON))
     assert book.open is not None
     assert book.open.since == NOON + 60
 
 
 def test_a_word_that_is_none_is_not_heard():
-    book = seen_so(seen(NOON, word=-62_135_596_800.0))
-    assert book.open is not None
-    assert (book.open.since, book.ask) == (NOON, True)
+    for word in (-62_135_596_800.0, math.nan, -math.inf):
+        book = seen_so(seen(NOON, word=word))
+        assert book.open is not None
+        assert (book.open.since, book.ask) == (NOON, True)
     assert seen_so(seen(NOON, word=NOON + 9999)).all[0].since == NOON
 
 
@@ -181,11 +182,24 @@ def test_off_after_a_gap_without_a_word_it_ended_where_it_was_last_seen():
     assert [(i.since, i.seen, i.unseen) for i in book.all] == [(NOON, NOON + 600, True)]
 
 
+def test_off_is_asked_about_unless_it_is_so_just_now():
+    for gap, state, ask in (
+        (5, OFF, False),
+        (6, OFF, True),
+        (WATCHED_SECONDS, PowerState.DEALLOCATING, False),
+        (WATCHED_SECONDS + 1, PowerState.DEALLOCATING, True),
+    ):
+        book = seen_so(seen(NOON), seen(NOON + gap, state))
+        assert (book.ask, book.open is None) == (ask, not ask)
+        if not ask:
+            assert [(i.since, i.seen) for i in book.closed] == [(NOON, NOON + gap)]
+
+
 def test_a_start_that_failed_costs_nothing():
     assert seen_so(seen(NOON, STARTING), seen(NOON + 300, OFF)).all == []
-    assert seen_so(seen(NOON, STARTING), seen(NOON + 300), seen(NOON + 360, OFF)).hours(NOON + HOUR) == pytest.approx(
-        0.1
-    )
+    assert seen_so(seen(NOON, STARTING), seen(NOON + 300), seen(NOON + 360, OFF, word=NOON + 360)).hours(
+        NOON + HOUR
+    ) == pytest.approx(0.1)
     late = seen_so(seen(NOON, STARTING), seen(NOON + START_SECONDS + 1, OFF, asked=True))
     assert [i.unseen for i in late.all] == [True]
 

@@ -88,7 +88,7 @@ def test_machines_that_are_off_and_were_never_on_are_not_in_it(file: Path):
 def test_old_days_are_forgotten(file: Path):
     ledger = Ledger(file)
     ledger.see(0)
-    ledger.see(600, OFF)
+    ledger.see(600, OFF, word=600)
     ledger.see(KEPT_SECONDS, vm="other")
     assert len(ledger.spans()) == 2
     ledger.see(KEPT_SECONDS + HOUR, vm="third")
@@ -107,12 +107,12 @@ def test_a_machine_that_is_gone(file: Path):
 def test_the_clock_is_set_back(file: Path):
     ledger = Ledger(file)
     ledger.see(0)
-    ledger.see(600, OFF)
+    ledger.see(600, OFF, word=600)
     ledger.see(3 * DAY)  # wrong
     ledger.see(3 * DAY + 600)
     ledger.see(700)
     assert ledger.spans() == [(0, 600, False), (700, 700, True)]
-    ledger.see(1300, OFF)
+    ledger.see(1300, OFF, word=1300)
     assert ledger.spans() == [(0, 600, False), (700, 1300, False)]
 
 

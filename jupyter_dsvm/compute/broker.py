@@ -39,6 +39,7 @@ from ..errors import (
     reason,
 )
 from ..models import Compute, Operation, OperationState, SizeOffer, SSHTarget, StepState
+from .brokermaking import Making
 from .brokershapes import PREFIX, compute_of, ended, error_of, offer_of, operation_of, problem_of, rows_of, text_of
 from .provider import Cancel, Listing, Memo, Report, reach
 
@@ -77,7 +78,7 @@ class _Certificate:
     facts: Mapping[str, Any]
 
 
-class BrokerCompute(Configurable):
+class BrokerCompute(Making, Configurable):
     """VMs of the hub: list, start, stop, and where to reach them over SSH."""
 
     prefix = PREFIX
@@ -98,18 +99,19 @@ class BrokerCompute(Configurable):
         self._private: Any = None
         self._certificates: dict[str, _Certificate] = {}
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
-        self._closed = threading.Event()
+        self.token = ""
+        """Another token than the hub's for this server: of whoever teaches, on the command line."""
 
     # The port
 
     def list(self) -> Listing:
-        body = self._ask("GET", "computes", what="list the VMs of the hub")
+        body = self.ask("GET", "computes", what="list the VMs of the hub")
         rows = [compute_of(row) for row in rows_of(body, "computes")]
         problems = [problem_of(one) for one in rows_of(body, "problems")]
         return Listing(tuple(rows), tuple(p for p in problems if p is not None))
 
     def get(self, compute_id: str) -> Compute:
-        return compute_of(self._ask("GET", self._path(compute_id), what="read the state of the VM"))
+        return compute_of(self.ask("GET", self._path(compute_id), what="read the state of the VM"))
 
     def start(self, compute_id: str, report: Report, cancel: Cancel, memo: Memo | None = None) -> Compute:
         return self._change("start", compute_id, {}, report, cancel, memo)
@@ -121,7 +123,7 @@ class BrokerCompute(Configurable):
         return self._change("restart", compute_id, {}, report, cancel, memo)
 
     def sizes(self, compute_id: str) -> tuple[Sequence[SizeOffer], str]:
-        body = self._ask("GET", f"{self._path(compute_id)}/sizes", what="list the sizes of the VM")
+        body = self.ask("GET", f"{self._path(compute_id)}/sizes", what="list the sizes of the VM")
         offers = [o for o in map(offer_of, rows_of(body, "sizes")) if o is not None]
         return offers, text_of(body.get("notice")) or ""
 
@@ -145,7 +147,7 @@ class BrokerCompute(Configurable):
         )
 
     def close(self) -> None:
-        self._closed.set()
+        """Nothing is held open."""
 
     # Beside the port: what ``access`` calls where a connect was refused, and what keeps a VM on
 
@@ -162,7 +164,7 @@ class BrokerCompute(Configurable):
             )
         with self._lock:
             self._certificates.pop(compute_id, None)
-        ended = self._follow("access", compute_id, {}, report, cancel, None)
+        ended = self._follow("access", f"{self._path(compute_id)}/access", {}, report, cancel, None)
         return ended.notice or "Your account is there."
 
     def knows_host_key(self, compute_id: str) -> bool:
@@ -173,7 +175,7 @@ class BrokerCompute(Configurable):
         return Presence(self, compute_id)
 
     def present(self, compute_id: str, used: bool) -> dict[str, Any]:
-        return self._ask(
+        return self.ask(
             "PUT", f"{self._path(compute_id)}/presence", {"used": used}, what="tell the hub that the VM is used"
         )
 
@@ -182,16 +184,16 @@ class BrokerCompute(Configurable):
     def _change(
         self, kind: str, compute_id: str, body: Mapping[str, Any], report: Report, cancel: Cancel, memo: Memo | None
     ) -> Compute:
-        self._follow(kind, compute_id, body, report, cancel, memo)
+        self._follow(kind, f"{self._path(compute_id)}/{kind}", body, report, cancel, memo)
         with self._lock:
             self._certificates.pop(compute_id, None)  # its address is another one now
         return self.get(compute_id)
 
     def _follow(
-        self, kind: str, compute_id: str, body: Mapping[str, Any], report: Report, cancel: Cancel, memo: Memo | None
+        self, kind: str, path: str, body: Mapping[str, Any], report: Report, cancel: Cancel, memo: Memo | None
     ) -> Operation:
-        """Ask for it and wait for its end; of one that an earlier server had asked for, wait for its end. Raises what it ended
-        with, and ``Cancelled``."""
+        """Ask for it (a POST to ``path``) and wait for its end; of one that an earlier server had asked for, wait for its end.
+        Raises what it ended with, and ``Cancelled``."""
         facts = memo.facts if memo is not None else {}
         begun = facts.get(f"{kind}_operation")
         if not isinstance(begun, str):
@@ -200,7 +202,7 @@ class BrokerCompute(Configurable):
             if memo is not None:
                 memo.note(**{f"{kind}_asked": True})
             what = {"access": "have your account made"}.get(kind, f"{kind} the VM")
-            begun = operation_of(self._ask("POST", f"{self._path(compute_id)}/{kind}", body, what=what)).id
+            begun = operation_of(self.ask("POST", path, body, what=what)).id
             if memo is not None:
                 memo.note(**{f"{kind}_operation": begun})
         tag, heard = "", time.monotonic()
@@ -233,7 +235,7 @@ class BrokerCompute(Configurable):
     def _give_up(self, operation: str, cancel: Cancel) -> Cancelled:
         if not cancel.leaving:
             try:
-                self._ask("DELETE", f"operations/{urllib.parse.quote(operation, safe='')}", what="cancel it")
+                self.ask("DELETE", f"operations/{urllib.parse.quote(operation, safe='')}", what="cancel it")
             except DSVMError as e:
                 return Cancelled(f"Stopped waiting. The hub goes on with it: {e.message}")
         return Cancelled("Stopped waiting. What the hub has asked of Azure already goes on.")
@@ -262,7 +264,7 @@ class BrokerCompute(Configurable):
         public = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         asked = time.monotonic()
         try:
-            facts = self._ask(
+            facts = self.ask(
                 "POST",
                 f"{self._path(compute_id)}/certificate",
                 {"public_key": public.decode()},
@@ -296,7 +298,7 @@ class BrokerCompute(Configurable):
     def _path(self, compute_id: str) -> str:
         return f"computes/{urllib.parse.quote(compute_id, safe=':')}"
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, what: str) -> dict[str, Any]:
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, what: str) -> dict[str, Any]:
         return self._send(method, path, body, what, {})[0]
 
     def _send(
@@ -304,7 +306,7 @@ class BrokerCompute(Configurable):
     ) -> tuple[dict[str, Any], str]:
         """The answer, and its tag. Raises what the broker says, as the error that it is, and ``ComputeError`` (``BrokerAway``)
         where nothing came that is from it."""
-        token = os.environ.get(TOKEN, "")
+        token = self.token or os.environ.get(TOKEN, "")
         if not token:
             raise SignInRequired(
                 "This server has no token of the hub, so the hub's broker cannot be asked.",

@@ -1,7 +1,7 @@
 """Stands in for NVIDIA's nvidia-smi on an emulated VM: the GPUs of its size, idle, in the formats that people parse.
 
-Copied to the VM as ``/dsvm/bin/nvidia-smi``; reads ``gpus.json`` beside its ``bin``. The formats are those of driver
-535, which the Data Science VM's image has.
+Copied to the VM as ``/dsvm/bin/nvidia-smi``; reads ``gpus.json`` beside its ``bin``, in which a test may write a
+"utilization" in percent. The formats are those of driver 535, which the Data Science VM's image has.
 """
 
 import json
@@ -44,7 +44,7 @@ def value(field: str, index: int, units: bool) -> str:
         "memory.total": (MEMORY, "MiB"),
         "memory.used": (0, "MiB"),
         "memory.free": (MEMORY, "MiB"),
-        "utilization.gpu": (0, "%"),
+        "utilization.gpu": (HARDWARE.get("utilization", 0), "%"),
         "utilization.memory": (0, "%"),
         "power.draw": ("9.43", "W"),
         "power.limit": (f"{POWER_LIMIT:.2f}", "W"),

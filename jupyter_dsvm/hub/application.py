@@ -12,11 +12,13 @@ In ``jupyterhub_config.py``::
     c.JupyterHub.load_roles = [
         {"name": "user", "scopes": ["self", "access:services!service=dsvm"]},
         {"name": "server", "scopes": ["users:activity!user", "access:servers!server", "access:services!service=dsvm"]},
+        {"name": "dsvm", "services": ["dsvm"], "scopes": ["list:users", "read:users:groups"]},
     ]
     c.Spawner.environment = {"JUPYTER_DSVM_BROKER": "http://127.0.0.1:10101/services/dsvm/"}
 
 A server's token has the scopes that its role and its user have both, so both get the one for the service. The address is no
-secret, and the token with which users' servers come is the one that the hub gives each of them anyway. The hub gives the
+secret, and the token with which users' servers come is the one that the hub gives each of them anyway. The last role is for the
+broker itself: it ends what somebody has running who leaves a group or the hub. The hub gives the
 broker its name, prefix, address and token in the environment (``JUPYTERHUB_SERVICE_…``, ``JUPYTERHUB_API_…``).
 
 ``dsvm_broker.py`` has ``c.HubPolicy``, ``c.AzureCompute`` (``managed_identity = "system"``), ``c.Broker`` and ``c.DSVMBroker``.
@@ -94,8 +96,13 @@ class DSVMBroker(Application):
     def _default_prefix(self) -> str:
         return os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "/services/dsvm/")
 
+    @property
+    def service(self) -> str:
+        """Its name among the hub's services."""
+        return os.environ.get("JUPYTERHUB_SERVICE_NAME", "dsvm")
+
     def people(self) -> People:
-        return HubPeople(os.environ.get("JUPYTERHUB_SERVICE_NAME", "dsvm"))
+        return HubPeople(self.service)
 
     def initialize(self, argv: Any = None) -> None:
         self.parse_command_line(argv)
@@ -132,7 +139,7 @@ class DSVMBroker(Application):
         audit_log.addHandler(handler)
 
     async def _serve(self, broker: Broker, people: People) -> None:
-        watch = Watch(broker)
+        watch = Watch(broker, people.everybody)
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -140,7 +147,8 @@ class DSVMBroker(Application):
         try:
             await asyncio.to_thread(broker.begin)
             server = HTTPServer(
-                application(self.prefix, broker, people, watch, self.open_metrics), max_body_size=2 * MAX_BODY
+                application(self.prefix, broker, people, watch, self.open_metrics, self.service),
+                max_body_size=2 * MAX_BODY,
             )
             server.listen(self.port, self.ip)
             watch.begin(self.watch_seconds)

@@ -20,20 +20,20 @@ from traitlets import Float, Int
 from traitlets.config import LoggingConfigurable
 
 from .. import booting
-from ..budgets import BudgetRules
 from ..changes import Changes
 from ..compute.azure import AzureCompute
+from ..compute.creating import Creation, NewCompute
 from ..compute.provider import Cancel
 from ..computes import CONFIRMED_OFF, Computes, PowerKind, Snapshot
+from ..creations import Creations
 from ..errors import DSVMError, NotAllowed, NotFound, RefusedByPolicy
 from ..keptchanges import KeptChanges
-from ..models import Compute, Operation, OperationState, SizeOffer
+from ..models import Compute, ComputeKind, Operation, OperationState, PowerState, SizeOffer
 from ..operations import OperationStore, Running
 from ..resizes import Resizes
 from ..resuming import Resuming
 from ..returns import Return
 from ..spending import Spending
-from ..spendledger import SpendLedger
 from ..trips import Trips
 from .audit import Audit, Audited
 from .certificates import Authority
@@ -82,26 +82,22 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.known = Computes(lambda: [self.azure], lambda compute_id: None)
         kept = KeptChanges(folder / "changes")
         # No notebooks are here: nothing travels before a stop, and nothing goes back after it.
-        nothing, nobody = cast(Trips, _NoFiles()), _nobody
-        self.spending = Spending(
-            self.known,
-            SpendLedger(folder / "spend.sqlite"),
-            BudgetRules,
-            lambda: ["*"],
-            lambda: None,
-            self._in_background,
-        )
-        self.known.heard = self.spending.heard
-        self.changes = Changes(
-            self.operations, self.known, nobody, _no_notebooks, self._boot, kept, nothing, self.spending
-        )
-        self.resizes = Resizes(self.operations, self.known, self.changes, nobody, _no_notebooks, nothing, self.spending)
+        nothing, free = cast(Trips, _NoFiles()), cast(Spending, _NoSpending())
+        self.changes = Changes(self.operations, self.known, _nobody, _no_notebooks, self._boot, kept, nothing, free)
+        self.resizes = Resizes(self.operations, self.known, self.changes, _nobody, _no_notebooks, nothing, free)
+        self.creations = Creations(self.operations, self.known, self.changes, free)
         self.resuming = Resuming(kept, self.changes, self.known, self._spawn)
         self.snapshots = Snapshots(self.known, self.listing_seconds, self.look_seconds)
         self.views = Views(self.policy, self.state, self.snapshots, self.known.last)
         self.starts = Starts(self.starts_at_once)
         self.setups = Setups(
-            self.state, self.authority, self.azure.run_script, self.limits, self.work, self._account_ended
+            self.state,
+            self.authority,
+            self.azure.run_script,
+            self.limits,
+            lambda: self.policy.keep_homes,
+            self.work,
+            self._account_ended,
         )
 
     def begin(self) -> None:
@@ -116,12 +112,10 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
             running.starts = True
             self.starts.begin(running, functools.partial(self._run_start, running))
         self.resuming.go_on()
-        self.spending.begin()
 
     def close(self) -> None:
         """What is under way is left to the next broker. Blocks for some seconds at most."""
         self._closing = True
-        self.spending.stop()
         self.changes.leave()
         self.resuming.close()
         self.setups.close()
@@ -134,7 +128,6 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.work.shutdown(wait=True, cancel_futures=True)
         self.changes.close()
         self.known.close()
-        self.spending.close()
         self.state.close()
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
@@ -202,17 +195,35 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         vm = vm_of(meant.row)
         with self._audited("start", person, vm, meant.row.name):
             row = self.snapshots.one(meant.row.id)
-            if row.power_state in CONFIRMED_OFF:
-                self.state.stopped(vm)  # whoever has stopped it: its hours begin anew
             under_way = self._under_way("start", row.id)
             if under_way is not None:
                 return self.operation(person, under_way.id)
             self.policy.check_start(person, machine_of(row), self.views.facts(person, row, time.time()), time.time())
-            running = self.changes.begin_power("start", row.id)
-            running.arguments["person"] = person.name
-            self.state.operation(running.id, person.name, "start", vm, "queued")
-            self.starts.begin(running, lambda: self._run_start(running))
+            running = self._queue_start(row, person.name)
         return self.operation(person, running.id)
+
+    def start_for_lesson(self, rows: Sequence[Compute], lesson: str) -> None:
+        """By the timetable. What the quotas lack is said beforehand; as many are started as Azure lets."""
+        if rows:
+            try:
+                for sentence in self.azure.lacking([row.id for row in rows]):
+                    self.log.warning("For the lesson at %s: %s", lesson, sentence)
+                    self.audit.record("start", HUB.name, outcome="QuotaExceeded", why=sentence, lesson=lesson)
+            except DSVMError as e:
+                self.log.warning("Whether the quotas are enough for the lesson at %s is not known: %s", lesson, e)
+        for row in rows:
+            if self._under_way("start", row.id) is None:
+                self._queue_start(row, HUB.name)
+                self.audit.record("start", HUB.name, vm_of(row), row.name, "begun", lesson=lesson)
+
+    def _queue_start(self, row: Compute, person: str) -> Running:
+        if row.power_state in CONFIRMED_OFF:
+            self.state.stopped(vm_of(row))  # whoever has stopped it: its hours begin anew
+        running = self.changes.begin_power("start", row.id)
+        running.arguments["person"] = person
+        self.state.operation(running.id, person, "start", vm_of(row), "queued")
+        self.starts.begin(running, lambda: self._run_start(running))
+        return running
 
     def stop(self, person: Person, shown_id: str) -> Operation:
         return self._end_power(person, shown_id, "stop", "stopped")
@@ -267,6 +278,30 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
             self._spawn(running, lambda: self.resizes.run(running, size))
         return self.operation(person, running.id)
 
+    # New VMs
+
+    def creation(self, person: Person, location: str | None, subscription: str | None) -> Creation:
+        """What a new VM can be like for that person. Raises nothing for who may make none: that is the answer then."""
+        if not self.policy.may(person, self.policy.may_create):
+            return Creation(False, "No VM may be made (rule HubPolicy.may_create). Ask your teacher.")
+        found = self.creations.choices(location, subscription)
+        allowed = [one for one in found.sizes if self.policy.allows_size(one.size.name)]
+        return dataclasses.replace(found, sizes=tuple(allowed))
+
+    def create(self, person: Person, wanted: NewCompute) -> Operation:
+        """It is that person's, by its tag."""
+        with self._audited("create", person, "", wanted.name, size=wanted.size):
+            if not self.known.is_listed:
+                self.snapshots.all()
+            nothing = Compute("", wanted.name, ComputeKind.DSVM, PowerState.DEALLOCATED)
+            now = time.time()
+            self.policy.check_create(person, wanted.size, self.views.facts(person, nothing, now), now)
+            wanted = dataclasses.replace(wanted, tags=((self.policy.user_tag, person.name),))
+            running = self.creations.begin(wanted)
+            self.state.operation(running.id, person.name, "create", None, "begun")
+            self._spawn(running, lambda: self.creations.run(running, wanted))
+        return self.operation(person, running.id)
+
     # In here
 
     def _meant(self, person: Person, shown_id: str, settle: bool = False) -> Meant:
@@ -283,10 +318,6 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
 
     def _spawn(self, running: Running, work: Callable[[], object]) -> None:
         self.work.submit(self._quietly, running, work)
-
-    def _in_background(self, work: Callable[[], object]) -> None:
-        if not self._closing:
-            self.work.submit(work)
 
     def _quietly(self, running: Running, work: Callable[[], object]) -> None:
         try:
@@ -310,7 +341,7 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.state.operation_ended(operation.id)
         done = operation.state is OperationState.DONE
         compute_id = operation.compute or ""
-        if done and operation.kind == "start":
+        if done and operation.kind in ("start", "create"):
             self.state.started(vm, person)
         if done and operation.kind == "stop":
             self.state.stopped(vm)
@@ -323,6 +354,19 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
     def _account_ended(self, vm: str, person: str, state: str) -> None:
         action = "remove" if state == "removed" else "end"
         self.audit.record(action, HUB.name, vm, self.known.name(self.azure.prefix + vm), whose=person)
+
+
+class _NoSpending:
+    """In place of ``Spending``: a hub's money is counted by person (``watch``), and its budgets are rules."""
+
+    def check_start(self, row: Compute, size: str | None = None) -> None:
+        pass
+
+    def check_new(self, name: str, subscription: str | None = None, group: str | None = None) -> None:
+        pass
+
+    def remark(self, row: Compute) -> str:
+        return ""
 
 
 class _NoFiles:

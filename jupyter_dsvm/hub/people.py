@@ -6,6 +6,10 @@ kept for ``CACHE_SECONDS``, so that a token which the hub has revoked is good fo
 
 from __future__ import annotations
 
+import json
+import logging
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -15,11 +19,19 @@ from .policy import Person
 CACHE_SECONDS = 60
 
 LONGEST_TOKEN = 512
+PAGE = 200
+MOST_PAGES = 500
+LONGEST_PAGE = 16 * 1024 * 1024
+
+log = logging.getLogger("jupyter_dsvm.hub")
 
 
 class People(Protocol):
     async def identify(self, token: str) -> Person | None:
         """Whose token it is; None where it is nobody's. Raises ``NotAllowed`` where it may not be used here."""
+
+    def everybody(self) -> Mapping[str, frozenset[str]] | None:
+        """The groups of everybody whom the hub knows, by name; None where it does not say. Blocks; raises nothing."""
 
 
 class HubPeople:
@@ -32,12 +44,44 @@ class HubPeople:
 
         self._auth = HubAuth(cache_max_age=CACHE_SECONDS, **settings)
         self._service = service
+        self._told = False
 
     async def identify(self, token: str) -> Person | None:
         if not token or len(token) > LONGEST_TOKEN:
             return None
         model = await self._auth.user_for_token(token, sync=False)
         return person_of(model, self._service) if model else None
+
+    def everybody(self) -> Mapping[str, frozenset[str]] | None:
+        found: dict[str, frozenset[str]] = {}
+        try:
+            for page in range(MOST_PAGES):
+                rows = self._page(page * PAGE)
+                found.update({str(r["name"]): frozenset(map(str, r.get("groups") or ())) for r in rows})
+                if len(rows) < PAGE:
+                    return found
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            if isinstance(e, urllib.error.HTTPError):
+                e.close()
+            if not self._told:
+                self._told = True
+                log.warning(
+                    "The hub does not say whom it knows (%s), so nobody's accounts end by themselves when they leave a group or "
+                    "the hub while their server is off. Give the broker a role with the scopes list:users and read:users:groups.",
+                    e,
+                )
+        return None
+
+    def _page(self, offset: int) -> list[dict[str, Any]]:
+        request = urllib.request.Request(  # noqa: S310 - the hub's own address, from the hub
+            f"{self._auth.api_url.rstrip('/')}/users?offset={offset}&limit={PAGE}",
+            headers={"Authorization": f"token {self._auth.api_token}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            found = json.loads(answer.read(LONGEST_PAGE))
+        if not isinstance(found, list):
+            raise ValueError("that is no list of users")
+        return found
 
 
 def person_of(model: Mapping[str, Any], service: str) -> Person | None:

@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Protocol
 
@@ -54,18 +54,18 @@ class Setups:
         authority: Authority,
         run_script: RunScript,
         limits: Callable[[], Limits],
+        keep_homes: Callable[[], bool],
         workers: Executor,
         ended: Callable[[str, str, str], None],
     ) -> None:
         """``ended`` is called with a VM, a person and ``ended`` or ``removed`` once nothing of theirs runs there any more."""
         self._state, self._authority, self._run_script = state, authority, run_script
-        self._limits, self._workers, self._ended = limits, workers, ended
+        self._limits, self._keep_homes, self._workers, self._ended = limits, keep_homes, workers, ended
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Running]] = {}
         self._busy: set[str] = set()
         self._again: set[str] = set()
         self._cancel = Cancel()
-        self.keep_homes = False
 
     def is_ready(self, vm: str, person: str) -> bool:
         """Whether a certificate for that person opens their account there now."""
@@ -136,8 +136,18 @@ class Setups:
             for running in waiting:
                 running.report(text, fraction)
 
+        # One command has room for so many; whoever waits longest comes first, and the others are in the next.
+        asked = [str(running.arguments.get("person", "")) for running in waiting]
+        users = list(
+            dict.fromkeys([*asked, *(who for who, state in accounts.items() if state in ("wanted", "present"))])
+        )[:MOST]
+        later = [running for running, who in zip(waiting, asked, strict=True) if who not in users]
+        waiting = [running for running, who in zip(waiting, asked, strict=True) if who in users]
+        if later:
+            with self._lock:
+                self._waiting[vm] = [*later, *self._waiting.get(vm, [])]
         try:
-            done = self._apply(row, accounts, report)
+            done = self._apply(row, accounts, users, report)
         except DSVMError as e:
             log.warning("%s was not set up for the hub: %s", row.name, e)
             for running in waiting:
@@ -157,13 +167,11 @@ class Setups:
             else:
                 running.failed(problem)
 
-    def _apply(self, row: Compute, accounts: Mapping[str, str], report: Report) -> Done:
+    def _apply(self, row: Compute, accounts: Mapping[str, str], users: Sequence[str], report: Report) -> Done:
         vm = vm_of(row)
         by_state: dict[str, list[str]] = {}
         for person, state in sorted(accounts.items()):
             by_state.setdefault(state, []).append(person)
-        # Those first that are waited for; those that are there already need no word, but it costs none.
-        users = [*by_state.get("wanted", []), *by_state.get("present", [])][:MOST]
         ended, removed = by_state.get("ending", [])[:MOST], by_state.get("removing", [])[:MOST]
         keys = self._authority.known()
         wanted = Wanted(
@@ -174,7 +182,7 @@ class Setups:
             [user_id(person) for person in ended],
             [user_id(person) for person in removed],
             self._limits(),
-            self.keep_homes,
+            self._keep_homes(),
         )
         nonce = secrets.token_hex(16)
         out, err = self._run_script(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import NotAllowed
 from ..models import Compute, PowerState
 from .audit import Audit
+from .certificates import Authority
 from .policy import HubPolicy, Person
 from .setups import Setups, vm_of
 from .snapshots import Snapshots
@@ -35,6 +36,7 @@ class Teaching:
     snapshots: Snapshots
     starts: Starts
     setups: Setups
+    authority: Authority
     _begin_power: Callable[..., Running]
 
     def end(self, person: Person, name: str, vm: str | None = None, remove: bool = False) -> int:
@@ -113,8 +115,11 @@ class Teaching:
                         "size": row.size.name if row.size else None,
                         "per_hour": row.price.amount if row.price else None,
                         "image": row.image,
+                        "image_version": row.image_version,
+                        "drift": self._drift(row),
                         "on_since": at or None,
                         "started_by": by,
+                        "authority": self._authority_of(vm),
                         "attached": sorted(attached.get(vm, ())),
                     }
                 )
@@ -129,6 +134,18 @@ class Teaching:
             "waiting": self.starts.waiting,
             "problems": [p.to_json() for p in snapshot.problems],
         }
+
+    def _drift(self, row: Compute) -> str:
+        """The version that it should have, where it is known to have another; otherwise empty."""
+        wanted = self.policy.image_version
+        return wanted if wanted and row.image_version not in (None, wanted) else ""
+
+    def _authority_of(self, vm: str) -> str:
+        """Which key of the authority a VM trusts: newest, older, or not set up."""
+        known = self.state.set_up(vm)
+        if known is None:
+            return "not set up"
+        return "newest" if self.authority.known()[-1].fingerprint in known.trusted else "older"
 
     def spend_of(self, person: Person) -> dict[str, Any]:
         now = time.time()

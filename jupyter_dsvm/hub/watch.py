@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DSVMError, RefusedByPolicy, UnknownCompute
 from ..models import Compute, PowerState
+from .lessons import Lesson
 from .policy import Person
 from .setups import vm_of
 from .views import ON, machine_of, month_of
@@ -33,6 +34,9 @@ SCHEDULE_SECONDS = 900.0
 
 PRUNE_SECONDS = 3600.0
 
+PEOPLE_SECONDS = 120.0
+"""Between two looks at the hub's list of people."""
+
 BILLED = frozenset({PowerState.STARTING, PowerState.RUNNING, PowerState.STOPPING, PowerState.STOPPED})
 
 
@@ -48,11 +52,18 @@ def shares(row: Compute, seconds: float, attached: list[str], started_by: str) -
 
 class Watch:
     def __init__(
-        self, broker: Broker, groups: Mapping[str, frozenset[str]] | None = None, clock: Callable[[], float] = time.time
+        self,
+        broker: Broker,
+        everybody: Callable[[], Mapping[str, frozenset[str]] | None] = lambda: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """``groups``: of the people that the hub has identified, by name; whoever is not in it has none."""
-        self._broker, self._clock = broker, clock
-        self.groups: dict[str, frozenset[str]] = dict(groups or {})
+        """``everybody``: ``people.People.everybody``."""
+        self._broker, self._everybody, self._clock = broker, everybody, clock
+        self.groups: dict[str, frozenset[str]] = {}
+        """Of the people whom the hub has identified, by name, as it said last."""
+        self._whole = False
+        """Whether that is everybody: then whoever is not in it is none of the hub's any more."""
+        self._asked = float("-inf")
         self._last: float | None = None
         self._schedules: dict[str, float] = {}
         self._pruned = 0.0
@@ -78,6 +89,11 @@ class Watch:
             broker.snapshots.all()
         except DSVMError as e:
             log.warning("The list of VMs is not known: %s", e)
+        if now - self._asked >= PEOPLE_SECONDS:
+            self._asked = now
+            everybody = self._everybody()
+            if everybody is not None:
+                self.groups, self._whole = dict(everybody), True
         gap = now - self._last if self._last is not None else 0.0
         self._last = now
         for row in broker.known.last():
@@ -90,15 +106,36 @@ class Watch:
                     log.warning("%s: %s", row.name, e)
                 except Exception:
                     log.exception("watching %s failed", row.name)
+        try:
+            self._lessons(now)
+        except Exception:
+            log.exception("starting the VMs of a lesson failed")
         if now - self._pruned > PRUNE_SECONDS:
             self._pruned = now
             broker.state.prune()
+
+    def _lessons(self, now: float) -> None:
+        """Start what a lesson needs, once for each time that it is held."""
+        broker = self._broker
+        local = broker.policy.local(now)
+        for lesson in map(Lesson.parse, broker.policy.lessons):
+            time_of_it = lesson.occurrence(local)
+            if (
+                not time_of_it
+                or broker.state.count(f"lesson {lesson.text} {lesson.pool} {lesson.vms} {time_of_it}") > 1
+            ):
+                continue
+            rows = [row for row in broker.known.last() if broker.is_ours(row)]
+            wanted = lesson.machines(rows, lambda row: getattr(broker.policy.pool_of(machine_of(row)), "name", ""))
+            broker.start_for_lesson([row for row in wanted if row.power_state is not PowerState.RUNNING], time_of_it)
 
     def _look(self, row: Compute, now: float, gap: float) -> None:
         broker, vm = self._broker, vm_of(row)
         if row.power_state in (PowerState.DEALLOCATED, PowerState.DEALLOCATING):
             if vm in broker.state.starts() and not broker.known.is_changing(row.id):
                 broker.state.stopped(vm)
+            if row.power_state is PowerState.DEALLOCATED and self._schedules.pop(row.id, None) is not None:
+                self._keep(row, off=True)  # or it would come again tomorrow
             return
         if row.power_state not in ON:
             return
@@ -123,9 +160,11 @@ class Watch:
         for (_, who), state in broker.state.accounts(vm).items():
             if state not in ("present", "wanted"):
                 continue
-            person = Person(who, self.groups.get(who, frozenset()))
             if who not in self.groups:
-                continue  # whose groups are not known: the hub has not named them since the broker was started
+                if self._whole:
+                    broker.end_on(row, who, "the hub", why=f"{who} is not in the hub any more.")
+                continue  # otherwise they have not asked for anything since the broker was started
+            person = Person(who, self.groups[who])
             try:
                 facts = broker.views.facts(person, row, now)
                 broker.policy.check_stay(person, machine_of(row), broker.state.assigned_to(who), facts, now)
@@ -134,13 +173,16 @@ class Watch:
 
     def _schedule(self, row: Compute, now: float) -> None:
         """The dead man's switch: should this process die, Azure stops the VM."""
-        from ..compute.azure.schedules import Use
-
         if now - self._schedules.get(row.id, 0.0) < SCHEDULE_SECONDS:
             return
         self._schedules[row.id] = now
+        self._keep(row)
+
+    def _keep(self, row: Compute, off: bool = False) -> None:
+        from ..compute.azure.schedules import Use
+
         try:
-            kept = self._broker.azure.safety(row.id).keep(Use.USED)
+            kept = self._broker.azure.safety(row.id).keep(Use.OFF if off else Use.USED)
         except UnknownCompute:
             return
         if kept.error is not None:

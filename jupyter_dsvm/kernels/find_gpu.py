@@ -9,6 +9,8 @@ No library is imported: that takes seconds and memory. Each says in a file or in
 It runs on Python 3.8 with the standard library, as ``python -c`` of a line that reads this text.
 """
 
+from __future__ import annotations
+
 import sys
 
 # The working directory's own files must not take the place of what is imported here.

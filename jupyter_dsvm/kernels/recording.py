@@ -60,6 +60,8 @@ class Item(NamedTuple):
     source: str
     number: int
     """Of the source's message that has brought it all; 0: of nobody's that is sent again."""
+    size: int = 0
+    """Bytes."""
 
 
 class Recording:
@@ -87,7 +89,8 @@ class Recording:
         self._due = False
         self._marks: deque[tuple[int, int, int]] = deque()
         """Count of the item, side, number: those that are not in the file yet."""
-        self._waiting: list[tuple[int, int]] = []
+        self._waiting: dict[int, int] = {}
+        """By side, up to which number all clients have everything, and the file not yet."""
         # Of whoever has the lock
         self._lock = threading.Lock()
         self._items: deque[Item] = deque()
@@ -99,7 +102,7 @@ class Recording:
         self._number = ("", 0)
         self._adopted: list[KeptRequest] | None = None
         self._retry_at = 0.0
-        self._warned = self._failing = self._closed = False
+        self._warned = self._failing = self._useless = self._closed = False
         self._writer = Writer.acquire()
 
     # On the I/O thread
@@ -119,7 +122,8 @@ class Recording:
 
     def put(self, side: int, number: int) -> None:
         """All that was noted since the last time has been brought by that side's message ``number``, which may be 0."""
-        if not self._on:
+        if not self._on or self._useless:
+            self._said.clear()
             return
         said, self._said = self._said, []
         if not said:
@@ -137,7 +141,7 @@ class Recording:
             size = sum(len(part) for _, parts in item.said for part in parts)
         self._put += 1
         self._put_bytes += size
-        self._items.append(item)
+        self._items.append(item._replace(size=size))
         if not self._due or waiting + size > HURRY:
             self._due = True
             self._writer.due(self, hurry=waiting + size > HURRY)
@@ -178,17 +182,18 @@ class Recording:
         if self._in_file(side, number):
             self._pass_on(side, number)
         else:
-            self._waiting.append((side, number))
+            self._waiting[side] = number
 
     def _in_file(self, side: int, number: int) -> bool:
-        return not any(s == side and n <= number for _, s, n in self._marks) if self._marks else True
+        first = next((n for _, s, n in self._marks if s == side), None)
+        return first is None or first > number
 
     def _written(self, kept: int, size: int) -> None:
         self._taken_bytes += size
         while self._marks and self._marks[0][0] <= kept:
             self._marks.popleft()
-        waiting, self._waiting = self._waiting, []
-        for side, number in waiting:
+        waiting, self._waiting = self._waiting, {}
+        for side, number in waiting.items():
             self.handed_on(side, number)
         if self._lost:
             lost, self._lost = self._lost, {}
@@ -209,7 +214,7 @@ class Recording:
 
         with self._lock:
             self._flush()
-            if self._store is None or self._book is None or self._closed:
+            if self._store is None or self._book is None or self._closed or self._useless:
                 return {"version": 0, "rows": [], "next": None}
             now = self._book.version
             if version > now:  # of a file that was lost
@@ -241,14 +246,18 @@ class Recording:
         count, size = len(self._items), 0
         if count == 0 and not self._failing:
             return
-        is_open = self._open()
-        for _ in range(count):
-            item = self._items.popleft()
-            size += sum(len(part) for _, parts in item.said for part in parts)
-            if is_open:
-                self._work_in(item)
-        if is_open:
-            self._write()
+        try:
+            self._useless = self._useless or not self._open()
+            for _ in range(count):
+                item = self._items.popleft()
+                size += item.size
+                if not self._useless:
+                    self._work_in(item)
+            if not self._useless:
+                self._write()
+        except Exception:
+            log.exception("What this notebook's cells put out is not kept any more")
+            self._useless = True
         self._kept += count
         self._io.call_soon(self._written, self._kept, size)
 
@@ -259,15 +268,17 @@ class Recording:
             from .outputstore import OutputStore, path_of
         except ImportError as e:  # a Python without SQLite
             self._warn(e)
-            self._on = False
             return False
         try:
             self._store = OutputStore(path_of(self._kernel_id))
+            self._book = self._store.read(self._limit)
         except Exception as e:
             self._warn(e)
+            if self._store is not None:
+                self._store.remove()
             self._limit = min(self._limit, UNWRITTEN)
             self._store = OutputStore(None)
-        self._book = self._store.read(self._limit)
+            self._book = self._store.read(self._limit)
         self._skip = self._store.source, self._store.number
         self._number = self._skip
         requests, self._adopted = self._adopted, None

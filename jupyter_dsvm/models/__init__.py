@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .advice import Advice, Fit, GPUEvidence, GPUGrade
 from .computes import FREE, OS, Compute, ComputeKind, PowerState, Price, Problem, Size, SizeOffer, SSHTarget
-from .idle import IdleState, IdleStop, SafetyStopRecord
+from .idle import IdleState, IdleStop, SafetyStopRecord, StopLoss
 from .kernels import KernelRecord, LinkPhase, LinkState, Module, Question
 from .metrics import GPUUse, Metrics, Usage
 from .operations import Operation, OperationState, Step, StepState
@@ -53,6 +53,7 @@ __all__ = [
     "Spend",
     "Step",
     "StepState",
+    "StopLoss",
     "Usage",
     "WorkspaceConflict",
     "WorkspaceEstimate",

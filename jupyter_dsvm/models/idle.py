@@ -53,3 +53,19 @@ class IdleStop(Shape):
     """Files of this account on the VM's temporary disk, which a stop loses; the first of them, and how many more."""
     safety: SafetyStopRecord | None = None
     """None where it has not been asked for yet, or the machine has no such schedule (a host)."""
+
+
+@dataclass(frozen=True)
+class StopLoss(Shape):
+    """What a stop of a VM loses: files of this account on its temporary disk."""
+
+    known: bool
+    """False: it is off, not connected to, or does not answer, so nobody knows."""
+    text: str = ""
+    """A sentence; empty where nothing is lost, or nobody knows."""
+    files: tuple[str, ...] = ()
+    """Those changed last, with their paths there."""
+    more: int = 0
+    """Besides them."""
+    bytes: int = 0
+    """Of all."""

@@ -78,13 +78,17 @@ export class Clock {
 /** This page's. */
 export const clock = new Clock();
 
+/** Whether a person can see what is in it: a sidebar may be closed. */
+export const IsShown = React.createContext(true);
+
 /** The time now, in a component that is shown anew with every tick while `isNeeded`. */
 export function useNow(isNeeded: boolean): number {
+  const isWatching = React.useContext(IsShown) && isNeeded;
   const [, setTick] = React.useState(0);
   React.useEffect(() => {
-    const watching = isNeeded ? clock.watch(() => setTick(tick => tick + 1)) : null;
+    const watching = isWatching ? clock.watch(() => setTick(tick => tick + 1)) : null;
     return () => watching?.dispose();
-  }, [isNeeded]);
+  }, [isWatching]);
   return clock.now();
 }
 

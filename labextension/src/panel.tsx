@@ -7,6 +7,7 @@ import * as React from 'react';
 
 import { CancelChoice, machinesOf } from './actions';
 import { ICompute, IOperation } from './api';
+import { IsShown } from './clock';
 import { CommandIDs } from './commands';
 import { ComputePanelView } from './components/ComputePanelView';
 import { WatchedGauges } from './components/WatchedGauges';
@@ -77,7 +78,15 @@ export class ComputePanel extends ReactWidget {
           <UseSignal signal={current.changed}>
             {() => (
               <UseSignal signal={filters.changed}>
-                {() => <UseSignal signal={settings.changed}>{() => this._renderView()}</UseSignal>}
+                {() => (
+                  <UseSignal signal={settings.changed}>
+                    {() => (
+                      <IsShown.Provider value={this.isVisible}>
+                        {this._renderView()}
+                      </IsShown.Provider>
+                    )}
+                  </UseSignal>
+                )}
               </UseSignal>
             )}
           </UseSignal>

@@ -14,6 +14,9 @@ import { ISettings } from './settings';
 /** Of those that are lost: more are read by nobody. */
 const MOST_FILES = 8;
 
+/** For the machine to say what is lost; a second or less, mostly. */
+const LOSS_MS = 4000;
+
 const ASK_ARG = {
   type: 'boolean',
   description: 'Whether to ask first also where no notebook runs there.'
@@ -26,6 +29,30 @@ export function addPowerCommands(
 ): void {
   const { model, trans, settings, computeOf, pick, attempt } = tools;
 
+  /** A sentence about the files that go with its temporary disk; empty where nobody knows of any. */
+  const lostWith = async (compute: ICompute): Promise<string> => {
+    const known = compute.idle?.lost ?? [];
+    const before =
+      known.length > 0
+        ? trans.__('Lost with its temporary disk: %1.', known.slice(0, MOST_FILES).join(', '))
+        : '';
+    if (compute.power_state !== 'running') {
+      return before;
+    }
+    let timer: number | undefined;
+    try {
+      const late = new Promise<never>((_, fail) => {
+        timer = window.setTimeout(fail, LOSS_MS);
+      });
+      const loss = await Promise.race([model.stopLoss(compute.id), late]);
+      return loss.known ? loss.text : before;
+    } catch {
+      return before; // whoever stops a machine is not to be held up by it
+    } finally {
+      window.clearTimeout(timer);
+    }
+  };
+
   /** Stopping or restarting ends the kernels there: say which notebooks lose their variables. `ask`: also where none does. */
   const confirmed = async (
     action: ComputeAction,
@@ -33,8 +60,8 @@ export function addPowerCommands(
     ask: boolean
   ): Promise<boolean> => {
     const wanted = action === 'stop' ? settings.confirmStop : settings.confirmRestart;
-    const lost = action === 'stop' ? (compute.idle?.lost ?? []) : [];
-    const endsNothing = compute.attached.length === 0 && lost.length === 0;
+    const temporary = action === 'stop' ? await lostWith(compute) : '';
+    const endsNothing = compute.attached.length === 0 && !temporary;
     if (action === 'start' || (endsNothing && !ask && !wanted)) {
       return true;
     }
@@ -59,10 +86,6 @@ export function addPowerCommands(
     const files =
       action === 'stop' && model.workspaces.some(w => w.compute === compute.id && w.state !== 'off')
         ? trans.__('Files that have changed there come back first.')
-        : '';
-    const temporary =
-      lost.length > 0
-        ? trans.__('Lost with its temporary disk: %1.', lost.slice(0, MOST_FILES).join(', '))
         : '';
     const answer = await showDialog({
       title: trans.__('%1 %2?', label, compute.name),

@@ -22,6 +22,7 @@ import {
   IResizeRequest,
   ISizeOfferList,
   ISSHCommand,
+  IStopLoss,
   ISyncRequest,
   ITerminal,
   IWorkspaceEstimate,
@@ -107,6 +108,10 @@ export abstract class ComputeRequests {
     const idle = await this.ask<IIdleStop>(at('computes', compute, 'idle'), sent('PUT', body));
     this.takeIdle(compute, idle);
     return idle;
+  }
+
+  async stopLoss(compute: string): Promise<IStopLoss> {
+    return this.ask(at('computes', compute, 'loss'));
   }
 
   async sizes(compute: string): Promise<ISizeOfferList> {

@@ -24,6 +24,7 @@ import {
   ISizeOfferList,
   ISpend,
   ISSHCommand,
+  IStopLoss,
   ISyncRequest,
   ITerminal,
   IWorkspace,
@@ -160,6 +161,8 @@ export interface IComputeModel extends IDisposable {
   cancel(operation: string, release?: boolean): Promise<void>;
   /** Have a machine kept on for a while, or say when it is stopped by itself. */
   setIdle(compute: string, request: IIdleRequest): Promise<IIdleStop>;
+  /** What a stop of that machine loses; it may take some seconds. */
+  stopLoss(compute: string): Promise<IStopLoss>;
   /** The sizes that a machine could have. */
   sizes(compute: string): Promise<ISizeOfferList>;
   resize(compute: string, request: IResizeRequest): Promise<IOperation>;

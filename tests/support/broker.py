@@ -52,6 +52,9 @@ class FakeHub:
     def __init__(self, *people: Person) -> None:
         self.people = {f"token-of-{person.name}": person for person in people}
 
+    def everybody(self) -> dict[str, frozenset[str]]:
+        return {person.name: person.groups for person in self.people.values()}
+
     async def identify(self, token: str) -> Person | None:
         return self.people.get(token)
 
@@ -129,7 +132,7 @@ def broker(emulator: Emulator, folder: Path, hub: FakeHub, port: int = 0, **sett
     of_broker = {k: settings.pop(k) for k in list(settings) if k in Broker.class_trait_names(config=True)}
     config.merge(Config({"HubPolicy": settings, "Broker": {"listing_seconds": 1, "look_seconds": 0.2, **of_broker}}))
     made = Broker(folder, Audit(), config=config)
-    running = Running(made, Watch(made), hub, port)
+    running = Running(made, Watch(made, hub.everybody), hub, port)
     lines = _Lines(running.audit)
     audit_log.addHandler(lines)
     audit_log.setLevel(logging.INFO)

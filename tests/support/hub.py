@@ -174,7 +174,10 @@ class Hub:
             assert found, self.log.read_text(errors="replace")[-6000:]  # the hub has given it up
             return bool(found["ready"])
 
-        until(ready, 120)
+        try:
+            until(ready, 120)
+        except AssertionError as e:
+            raise AssertionError(self.log.read_text(errors="replace")[-6000:]) from e
 
     def cull(self, name: str, server: str = "") -> None:
         """Stop the user's server, as the idle culler and the user's own "Stop My Server" do."""

@@ -1,4 +1,6 @@
 /** Every text goes through the translator: in a language of brackets, what has none is a name, a number, or the server's. */
+import { Page } from '@playwright/test';
+
 import { DIALOG, leave, MENU, PANEL, TOAST } from './accessibility';
 import { ComputePanel } from './compute-panel';
 import { expect, test } from './fixtures';
@@ -13,9 +15,38 @@ const DATA = [
   /^(Hide notification|notification timer)$/
 ];
 
+/** Machines in lists only are not watched: as if they were, in the states that have most to say. */
+async function addIdleStops(page: Page): Promise<void> {
+  const at = (minutes: number): string => new Date(Date.now() + minutes * 60_000).toISOString();
+  const idle = {
+    state: 'stops_soon',
+    text: 'Nobody uses it.',
+    stops_at: at(5),
+    kept_until: null,
+    idle_minutes: 30,
+    hard_limit_hours: null,
+    hard: false,
+    lost: ['/mnt/model.bin'],
+    safety: { kind: 'none', text: 'No safety stop: a lock.', at: null, averted: true }
+  };
+  const stops: Record<string, object> = {
+    'on-vm': { ...idle, state: 'kept', stops_at: at(600), kept_until: at(60), hard: true },
+    'resized-vm': idle
+  };
+  await page.route('**/jupyter-dsvm/computes?*', async route => {
+    const response = await route.fetch();
+    const list = await response.json();
+    for (const compute of list.computes ?? []) {
+      compute.idle = stops[compute.name] ?? compute.idle;
+    }
+    await route.fulfill({ response, json: list });
+  });
+}
+
 test('every text can be translated', async ({ page, statesServer, statesEmulator }) => {
   statesServer.write('language.ipynb', ['1 + 1']);
   await speakPseudo(page);
+  await addIdleStops(page);
   const words = serversWords(page);
   const missing = (selector: string): Promise<string[]> => untranslated(page.locator(selector), words, DATA);
   await page.goto(statesServer.address('lab/tree/language.ipynb'));
@@ -76,6 +107,14 @@ test('every text can be translated', async ({ page, statesServer, statesEmulator
     expect.soft(await missing(TOAST)).toEqual([]);
     await card('starting-vm').getByRole('button', { name: pseudo('Stop waiting and release') }).click();
     await expect(card('starting-vm').getByRole('progressbar')).toHaveCount(0);
+  });
+
+  await test.step('when a machine is stopped', async () => {
+    await expect(card('resized-vm').locator('.jp-Dsvm-primary')).toHaveText(pseudo('Keep on 1 h'));
+    await card('resized-vm').locator('[aria-haspopup="menu"]').click();
+    await page.getByRole('menuitem', { name: /⟦Auto-stop/ }).click();
+    await expect(dialog.getByRole('radio').first()).toBeVisible();
+    await look(DIALOG);
   });
 
   await test.step('a problem', async () => {

@@ -52,6 +52,16 @@ export const STATES = {
   timings: { start: 0.5, deallocate: 0.5, patch: 0.5 }
 };
 
+/** Two machines of a size that costs ten cents a second. */
+export const DEAR = {
+  subscriptions: [LAB],
+  machines: [
+    { ...DSVM, name: 'on-vm', size: 'Standard_D4ds_v5', power: 'running' },
+    { ...DSVM, name: 'off-vm', size: 'Standard_D4ds_v5' }
+  ],
+  prices: [{ size: 'Standard_D4ds_v5', usd: 360 }]
+};
+
 /** Nothing: the account sees a subscription, and no machine in it. */
 export const EMPTY = { subscriptions: [LAB], machines: [] };
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import DecodeError, HttpResponseError
 from azure.core.pipeline import Pipeline, PipelineRequest, PipelineResponse, policies
 from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest
-from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.core import ARMPipelineClient
 from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy, ARMHttpLoggingPolicy
 
@@ -26,8 +26,13 @@ from ...errors import ComputeError
 from .credentials import check_endpoint, cloud_of, credential_for, is_loopback, origin
 from .errors import translated
 
+if TYPE_CHECKING:
+    from azure.mgmt.compute import ComputeManagementClient
+
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
+VM_API = "2024-07-01"
+"""For reading; azure-mgmt-compute has its own, whose shapes are the same in what is read here."""
 PATIENCE = 5.0
 """Seconds: a ``Retry-After`` up to this is waited for in silence; a longer one becomes an error that names it."""
 
@@ -197,8 +202,16 @@ class ArmClient:
             followed.add(link)
             answer = self._send(HttpRequest("GET", link))
 
+    def machine(self, subscription: str, group: str, name: str) -> dict[str, Any]:
+        """A VM's model with its instance view."""
+        return self.get(_vm_path(subscription, group, name), VM_API, expand="instanceView")
+
+    def instance_view(self, subscription: str, group: str, name: str) -> dict[str, Any]:
+        """Only what state it is in."""
+        return self.get(f"{_vm_path(subscription, group, name)}/instanceView", VM_API)
+
     def virtual_machines(self, subscription: str) -> Any:
-        """azure-mgmt-compute's operations on the VMs of a subscription, over this pipeline."""
+        """azure-mgmt-compute's operations on the VMs of a subscription, over this pipeline: for what changes something."""
         return self._client(subscription).virtual_machines
 
     def extensions(self, subscription: str) -> Any:
@@ -206,6 +219,9 @@ class ArmClient:
         return self._client(subscription).virtual_machine_extensions
 
     def _client(self, subscription: str) -> ComputeManagementClient:
+        # Its models take 15 MB of memory, which whoever only looks and attaches need not have.
+        from azure.mgmt.compute import ComputeManagementClient
+
         with self._lock:
             client = self._compute.get(subscription)
             if client is None:
@@ -237,6 +253,13 @@ class ArmClient:
     def translated(self, what: str) -> Any:
         """``errors.translated`` with this endpoint."""
         return translated(what, self.endpoint)
+
+
+def _vm_path(subscription: str, group: str, name: str) -> str:
+    return (
+        f"subscriptions/{quote(subscription, safe='')}/resourceGroups/{quote(group, safe='')}"
+        f"/providers/Microsoft.Compute/virtualMachines/{quote(name, safe='')}"
+    )
 
 
 def _json(response: Any) -> dict[str, Any]:

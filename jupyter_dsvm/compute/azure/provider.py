@@ -41,6 +41,7 @@ from .machine import (
     unchanged_since,
 )
 from .prices import PUBLIC_ENDPOINT, Prices, key
+from .quotas import Quotas
 from .reach import Reach
 from .resizable import Resizable
 from .rootscript import RootScripts
@@ -59,7 +60,7 @@ GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
 
 
-class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, RootScripts, AzureAccount):
+class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, RootScripts, Quotas, AzureAccount):
     """Data Science VMs in Azure: list, create, start, stop, restart, resize, and where to reach them over SSH."""
 
     prefix = PREFIX
@@ -137,8 +138,7 @@ class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, RootScripts, A
         machine = self._known(compute_id)
         client = self._arm(machine.tenant)
         with self._forgetting(machine), client.translated(f"read the state of {machine.name}"):
-            operations = client.virtual_machines(machine.subscription)
-            view = operations.instance_view(machine.group, machine.name).as_dict()
+            view = client.instance_view(machine.subscription, machine.group, machine.name)
         machine = machine.in_state(
             power_state(view),
             updating=is_updating(view),
@@ -301,11 +301,7 @@ class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, RootScripts, A
         known = self._known(compute_id)
         client = self._arm(known.tenant)
         with self._forgetting(known), client.translated(f"read the state of {known.name}"):
-            model = (
-                client.virtual_machines(known.subscription)
-                .get(known.group, known.name, expand="instanceView")
-                .as_dict()
-            )
+            model = client.machine(known.subscription, known.group, known.name)
             if str((model.get("properties") or {}).get("vmId")).lower() != known.vm_id:
                 raise UnknownCompute(
                     f"{known.name} was deleted and made again: it is another VM now.",
@@ -348,7 +344,7 @@ class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, RootScripts, A
 
         def state() -> PowerState:
             with client.translated(f"read the state of {machine.name}"):
-                return power_state(operations.instance_view(machine.group, machine.name).as_dict())
+                return power_state(client.instance_view(machine.subscription, machine.group, machine.name))
 
         off = machine.compute.power_state in {PowerState.DEALLOCATED, PowerState.STOPPED}
         if kind == "restart" and off and not was_asked(memo, kind):

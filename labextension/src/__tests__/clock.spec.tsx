@@ -1,6 +1,6 @@
 import { act, render, screen, cleanup } from '@testing-library/react';
 
-import { Clock, clock, Passing } from '../clock';
+import { Clock, clock, IsShown, Passing } from '../clock';
 import { h } from '../jsx';
 
 const NOW = Date.parse('2026-11-28T12:00:00.000Z');
@@ -73,5 +73,21 @@ describe('the clock', () => {
     act(() => jest.advanceTimersByTime(20_000));
     expect(screen.getByText('20 s')).toBeTruthy();
     expect(clock.isRunning).toBe(false);
+  });
+
+  it('rests while what is shown is in a sidebar that is closed', () => {
+    const inSidebar = (isOpen: boolean) => (
+      <IsShown.Provider value={isOpen}>
+        <Passing>{now => <p>{(now - NOW) / 1000} s</p>}</Passing>
+      </IsShown.Provider>
+    );
+    const { rerender } = render(inSidebar(true));
+    expect(clock.isRunning).toBe(true);
+    rerender(inSidebar(false));
+    expect(clock.isRunning).toBe(false);
+    act(() => jest.advanceTimersByTime(20_000));
+    rerender(inSidebar(true));
+    expect(screen.getByText('20 s')).toBeTruthy();
+    expect(clock.isRunning).toBe(true);
   });
 });

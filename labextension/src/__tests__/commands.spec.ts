@@ -255,6 +255,37 @@ describe('the commands', () => {
     expect(model.done).toHaveLength(2);
   });
 
+  it('name what a stop loses, also where no notebook runs', async () => {
+    const asked: string[] = [];
+    model.loss = async compute => {
+      asked.push(compute);
+      return fixtures.stopLoss;
+    };
+    const done = commands.execute(CommandIDs.stop, { compute: 'cpu-vm' });
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
+        fixtures.stopLoss.text
+      )
+    );
+    await press('Cancel');
+    await done;
+    expect([asked, model.done]).toEqual([[fixtures.cpu.id], []]);
+    // A machine that does not say it is stopped all the same, by what was known before.
+    model.loss = () => Promise.reject(new Error('out of reach'));
+    await commands.execute(CommandIDs.stop, { compute: 'cpu-vm' });
+    expect(model.done).toEqual([['change', fixtures.cpu.id, 'stop']]);
+    model.computes = [{ ...fixtures.cpu, idle: fixtures.idleStop }];
+    const again = commands.execute(CommandIDs.stop, { compute: 'cpu-vm' });
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
+        'Lost with its temporary disk: /mnt/scratch/model.bin.'
+      )
+    );
+    await press('Cancel');
+    await again;
+    expect(asked).toHaveLength(1);
+  });
+
   it('say of files that travel that they come back before a machine is stopped', async () => {
     const [workspace] = fixtures.workspaceList.workspaces;
     model.computes = [{ ...fixtures.cpu, attached: ['train.ipynb'] }];
@@ -272,6 +303,21 @@ describe('the commands', () => {
       await press('Cancel');
       await done;
     }
+  });
+
+  it('name what is lost with the temporary disk before a machine is stopped, also where no notebook runs', async () => {
+    model.computes = [{ ...fixtures.cpu, idle: fixtures.idleStop }];
+    const done = commands.execute(CommandIDs.stop, { compute: 'cpu-vm' });
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
+        'Lost with its temporary disk: /mnt/scratch/model.bin.'
+      )
+    );
+    await press('Cancel');
+    await done;
+    const restart = commands.execute(CommandIDs.restart, { compute: 'cpu-vm' });
+    await restart; // its disk stays: nothing to ask
+    expect(model.done).toEqual([['change', fixtures.cpu.id, 'restart']]);
   });
 
   it('synchronize the files of the notebook in front', async () => {

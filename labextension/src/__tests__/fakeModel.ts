@@ -21,6 +21,7 @@ import {
   ISizeOfferList,
   ISpend,
   ISSHCommand,
+  IStopLoss,
   ISyncRequest,
   ITerminal,
   IWorkspace,
@@ -80,6 +81,7 @@ export class FakeModel implements IComputeModel {
   isDisposed = false;
   readonly done: unknown[][] = [];
   readonly signIn = new FakeSignIn(this.done);
+  loss: (compute: string) => Promise<IStopLoss> = async () => fixtures.nobodyKnows;
   offers: () => Promise<ISizeOfferList> = async () => fixtures.sizeOffers;
   readonly stateChanged = new Signal<this, void>(this);
   readonly kernelMoved = new Signal<this, IKernelMoved>(this);
@@ -209,6 +211,10 @@ export class FakeModel implements IComputeModel {
   async setIdle(compute: string, request: IIdleRequest): Promise<IIdleStop> {
     this.done.push(['idle', compute, request]);
     return this.refusal ? Promise.reject(this.refusal) : fixtures.idleStop;
+  }
+
+  async stopLoss(compute: string): Promise<IStopLoss> {
+    return this.loss(compute);
   }
 
   async sizes(_: string): Promise<ISizeOfferList> {

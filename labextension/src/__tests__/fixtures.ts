@@ -28,6 +28,7 @@ import {
   ISizeOfferList,
   ISpend,
   ISSHCommand,
+  IStopLoss,
   ISyncRequest,
   ITerminal,
   IWorkspaceEstimate,
@@ -77,6 +78,16 @@ export const idleStop: IIdleStop = {
     averted: true
   }
 };
+
+export const stopLoss: IStopLoss = {
+  known: true,
+  text: '1 file on the temporary disk is lost: /mnt/scratch/model.bin (1.2 GB).',
+  files: ['/mnt/scratch/model.bin'],
+  more: 0,
+  bytes: 1_200_000_000
+};
+
+export const nobodyKnows: IStopLoss = { known: false, text: '', files: [], more: 0, bytes: 0 };
 
 export const idleRequest: IIdleRequest = {
   keep_seconds: 3600,
@@ -413,6 +424,7 @@ export const outputs: ICellRunList = {
       started: '2026-03-01T12:00:00.000000Z',
       ended: null,
       kept: 0,
+      kept_text: 0,
       outputs: [{ output_type: 'stream', name: 'stdout', text: '1\n' }],
       cut: { messages: 2, bytes: 20_000_000 }
     }

@@ -24,11 +24,17 @@ describe('what machines have cost', () => {
   const summary = () => document.querySelector('summary')?.textContent;
 
   it('is shown with what it is made of, and grows without a request', () => {
-    render(<Spending spend={{ ...fixtures.spend, unpriced: ['old-vm'] }} trans={trans} />);
+    render(
+      <Spending
+        spend={{ ...fixtures.spend, unpriced: ['old-vm'], unseen: ['gpu-vm'] }}
+        trans={trans}
+      />
+    );
     expect(summary()).toBe('~$1.12 today · ~$17 this month');
     expect(screen.getByRole('listitem').textContent).toBe('gpu-vm: ~$1.12 today, ~$17 this month');
     expect(document.body.textContent).toContain('Disks are not counted.');
     expect(document.body.textContent).toContain('the price was not known: old-vm.');
+    expect(document.body.textContent).toContain('so that is a guess: gpu-vm.');
     act(() => jest.advanceTimersByTime(6 * HOUR));
     expect(summary()).toBe('~$4.28 today · ~$21 this month');
     expect(screen.getByRole('listitem').textContent).toContain('~$4.28 today');

@@ -173,7 +173,7 @@ describe('the panel', () => {
     show(model);
     expect(screen.getByText('~$1.12 today · ~$17 this month')).toBeTruthy();
     expect(
-      screen.getByText(/^Budget for this month: ~\$17 of \$20 is spent, 87\u00a0%\.$/)
+      screen.getByText(/^Budget for this month: ~\$17 of \$20 is spent, 87.%\.$/)
     ).toBeTruthy();
   });
 

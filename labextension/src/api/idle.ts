@@ -21,6 +21,17 @@ export interface IIdleStop {
   safety: ISafetyStop | null;
 }
 
+/** What a stop of a VM loses: files on its temporary disk. */
+export interface IStopLoss {
+  /** False: it is off, not connected to, or does not answer, so nobody knows. */
+  known: boolean;
+  /** A sentence; empty where nothing is lost, or nobody knows. */
+  text: string;
+  files: string[];
+  more: number;
+  bytes: number;
+}
+
 /** The VM's own auto-shutdown schedule in Azure, which stops it where this server is no more. */
 export interface ISafetyStop {
   kind: 'ours' | 'theirs' | 'none';

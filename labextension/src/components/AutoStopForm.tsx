@@ -60,7 +60,6 @@ export function AutoStopForm(props: IAutoStopFormProps): React.ReactElement {
           <input
             className="jp-mod-styled"
             type="number"
-            min="1"
             step="any"
             list="jp-dsvm-minutes"
             value={choice.minutes}
@@ -98,7 +97,6 @@ export function AutoStopForm(props: IAutoStopFormProps): React.ReactElement {
           <input
             className="jp-mod-styled"
             type="number"
-            min="1"
             step="any"
             value={choice.hours}
             disabled={!choice.hasLimit}

@@ -61,6 +61,14 @@ function Spent(props: {
           {trans.__('Not in it, since the price was not known: %1.', spend.unpriced.join(', '))}
         </p>
       )}
+      {spend.unseen.length > 0 && (
+        <p>
+          {trans.__(
+            'Nobody saw for some time whether they were on, so that is a guess: %1.',
+            spend.unseen.join(', ')
+          )}
+        </p>
+      )}
     </details>
   );
 }
