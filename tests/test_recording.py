@@ -20,9 +20,10 @@ from jupyter_dsvm.kernels.actions import Arrived, KeptRequest, ToBackend, ToClie
 from jupyter_dsvm.kernels.keptfiles import folder_of
 from jupyter_dsvm.kernels.outputstore import OutputStore, outputs_folder, path_of, remove_orphans
 from jupyter_dsvm.kernels.recording import Recording
-from jupyter_dsvm.kernels.registry import registry
+from jupyter_dsvm.kernels.registry import PROVISIONER, registry
 from jupyter_dsvm.relay.wire import Channel
-from support.kernels import until
+from support import frontend
+from support.kernels import Notebook, default_provisioner, until
 from support.outputarea import Event, FrontEnd, messages, sequence
 
 KERNEL = "7c7d5b58-4f6a-4b5e-9d3e-000000000001"
@@ -320,3 +321,33 @@ def test_the_thread_that_writes_ends_with_the_last_kernel(recording: Recording) 
     assert "jupyter-dsvm-outputs" in {t.name for t in threading.enumerate()}
     recording.close(leave=False)
     until(lambda: "jupyter-dsvm-outputs" not in {t.name for t in threading.enumerate()})
+
+
+def run_cell(notebook: Notebook, cell: str, code: str) -> str:
+    message = notebook.kc.session.msg("execute_request", frontend.cell(code), metadata={"cellId": cell})
+    notebook.kc.shell_channel.send(message)
+    return str(message["header"]["msg_id"])
+
+
+def test_a_notebook_that_moves_keeps_what_its_cells_have() -> None:
+    """Also what the kernel that it has left still says, and what a restart leaves."""
+    with default_provisioner(PROVISIONER), Notebook() as notebook:
+        late = "import threading; threading.Timer(1, lambda: print('late')).start(); print('before')"
+        before = run_cell(notebook, "a", late)
+        notebook.wait(before)
+        notebook.move()
+        notebook.wait(run_cell(notebook, "b", "print('after'); 1/0"))
+        notebook.until(lambda: any("late" in str(m["content"].get("text")) for m in notebook.messages))
+        recording = notebook.proxy.recording
+        found = outputs(recording)
+        assert found["a"] == [{"output_type": "stream", "name": "stdout", "text": "before\nlate\n"}]
+        assert [o["output_type"] for o in found["b"]] == ["stream", "error"]
+        notebook.km.restart_kernel(now=True)
+        notebook.kc.wait_for_ready(timeout=30)
+        notebook.wait(run_cell(notebook, "c", "print('restarted')"))
+        assert outputs(recording) == {
+            **found,
+            "c": [{"output_type": "stream", "name": "stdout", "text": "restarted\n"}],
+        }
+        assert list(outputs_folder().glob("*.sqlite3"))
+    assert list(outputs_folder().glob("*")) == []

@@ -10,6 +10,7 @@ have, are off. Not thread-safe: ``recording.Recording`` has the lock.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -340,13 +341,20 @@ def remove_orphans() -> int:
 
 
 def _take(path: Path) -> int:
+    """The descriptor that holds it. Where the file system knows no locks, it counts as ours. Raises ``OSError``."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for _ in range(3):  # who cleans up may just have removed it
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        lock = take(path)
-        if lock is not None:
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise OSError(f"another process has {path}") from None
+        except OSError:
             return lock
-    raise OSError(f"another process has {path}")
+        if os.fstat(lock).st_nlink:
+            return lock
+        os.close(lock)  # who cleans up has just removed it
 
 
 def _unlink(path: Path) -> None:
