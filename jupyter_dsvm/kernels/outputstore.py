@@ -343,18 +343,20 @@ def remove_orphans() -> int:
 def _take(path: Path) -> int:
     """The descriptor that holds it. Where the file system knows no locks, it counts as ours. Raises ``OSError``."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    while True:
+    for tried in range(10):
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise OSError(f"another process has {path}") from None
+            time.sleep(0.01 * tried)  # who cleans up may have it, for a moment
+            continue
         except OSError:
             return lock
         if os.fstat(lock).st_nlink:
             return lock
-        os.close(lock)  # who cleans up has just removed it
+        os.close(lock)  # and has just removed it
+    raise OSError(f"another process has {path}")
 
 
 def _unlink(path: Path) -> None:
