@@ -72,32 +72,45 @@ def outputs(recording: Recording) -> dict[str, Any]:
 
 
 class Life:
-    """Server processes, one after another, and a relay that has what none of them has acknowledged."""
+    """Server processes, one after another, and relays, each of which has what none of the servers has acknowledged."""
 
     def __init__(self) -> None:
+        self.side = SIDE
         self.acked = 0
         self.said: list[Event] = []
-        """By a kernel there: numbered from 1."""
+        """By the kernel of the present side: numbered from 1."""
         self.requests: list[tuple[Event, int]] = []
-        """And how much had been said before."""
+        """Those that went there, and how much had been said before."""
+        self.ran_there: set[str] = set()
         self.begin()
 
     def begin(self) -> None:
-        self.recording = Recording(
-            KERNEL, IO(), lambda side: (False, "relay" if side == SIDE else ""), self._acknowledge
-        )  # type: ignore[arg-type]
+        self.recording = Recording(KERNEL, IO(), self._whose, self._acknowledge)  # type: ignore[arg-type]
+
+    def _whose(self, side: int) -> tuple[bool, str]:
+        return False, f"relay {side}" if side == self.side else ""
 
     def _acknowledge(self, side: int, number: int) -> None:
-        assert side == SIDE
+        assert side == self.side
         self.acked = max(self.acked, number)
 
     def happens(self, event: Event) -> None:
         if event["do"] == "execute":
             self.requests.append((event, len(self.said)))
+            self.ran_there.add(event["run"])
             tell(self.recording, event)
-        else:
+        elif event["run"] in self.ran_there:
             self.said.append(event)
-            tell(self.recording, event, SIDE, len(self.said))
+            tell(self.recording, event, self.side, len(self.said))
+        else:  # by a kernel that the notebook has left
+            tell(self.recording, event, self.side - 1, 7)
+            self.recording.flush()
+
+    def moves(self) -> None:
+        """The notebook gets another kernel."""
+        self.recording.settle(self.side, len(self.said))
+        self.side += 1
+        self.acked, self.said, self.requests, self.ran_there = 0, [], [], set()
 
     def killed(self) -> None:
         """And the next one adopts the kernel, and is told again what was not acknowledged."""
@@ -112,7 +125,7 @@ class Life:
         ]
         self.recording.adopt(kept)
         for number in range(self.acked + 1, len(self.said) + 1):
-            tell(self.recording, self.said[number - 1], SIDE, number)
+            tell(self.recording, self.said[number - 1], self.side, number)
 
 
 @given(st.integers(0, 2**32), st.randoms(use_true_random=False))
@@ -131,9 +144,11 @@ def test_wherever_servers_are_killed_the_outputs_are_those_of_a_page_that_watche
                 if rng.random() < 0.3:
                     life.recording.flush()
                 if rng.random() < 0.3:
-                    life.recording.handed_on(SIDE, rng.randint(life.acked, len(life.said)))
+                    life.recording.handed_on(life.side, rng.randint(life.acked, len(life.said)))
                 if rng.random() < 0.15:
                     life.killed()
+                if rng.random() < 0.05:
+                    life.moves()
             assert outputs(life.recording) == page.notebook()
         finally:
             life.recording.close(leave=False)

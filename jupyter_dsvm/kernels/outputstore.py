@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from jupyter_core.paths import jupyter_data_dir
 
-from .cellbook import CellBook, Run, State
+from .cellbook import CELL_PART, CellBook, Run, State
 from .cellouts import OVERHEAD, STREAM, CellOutputs, Cut, Output
 from .keptfiles import folder_of, kept_folder, take
 from .streamtext import StreamText
@@ -227,7 +227,7 @@ class OutputStore:
         for row in self._db.execute(query, (version,)):
             cell, msg_id, session, source, sha256, state, status, count, started, ended, version, *rest = row
             idle, replied, let_go, prompts, clear_next, last_stream, full, cut_messages, cut_bytes, number = rest
-            outputs = CellOutputs(limit // 4)
+            outputs = CellOutputs(limit // CELL_PART)
             outputs.clear_next, outputs.last_stream, outputs.full = bool(clear_next), last_stream, bool(full)
             outputs.cut = Cut(cut_messages, cut_bytes) if cut_messages else None
             yield Run(

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jupyter_dsvm.outputs")
 
-HURRY = 8 * 1024 * 1024
+HURRY = 4 * 1024 * 1024
 """Bytes that are written at once."""
-TOO_MUCH = 128 * 1024 * 1024
+TOO_MUCH = 64 * 1024 * 1024
 """Bytes that may wait to be written; what comes then is left out."""
 UNWRITTEN = 16 * 1024 * 1024
 """Bytes that are kept in memory while they cannot be written."""
