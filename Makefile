@@ -47,7 +47,7 @@ $(STAMPS)/js: $(STAMPS)/python labextension/package.json labextension/yarn.lock
 	@cd labextension && jlpm install --immutable >../$(STAMPS)/jlpm.log 2>&1 || { tail -40 ../$(STAMPS)/jlpm.log; exit 1; }
 	@touch $@
 
-$(STAMPS)/labextension: $(STAMPS)/js $(SOURCES) labextension/tsconfig.json
+$(STAMPS)/labextension: $(STAMPS)/js $(SOURCES) labextension/tsconfig.json labextension/rspack.config.js
 	@echo "== building the labextension"
 	@cd labextension && jlpm build:prod >../$(STAMPS)/build.log 2>&1 || { tail -40 ../$(STAMPS)/build.log; exit 1; }
 	@touch $@

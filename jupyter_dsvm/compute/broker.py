@@ -39,6 +39,7 @@ from ..errors import (
     reason,
 )
 from ..models import Compute, Operation, OperationState, SizeOffer, SSHTarget, StepState
+from .brokermaking import Making
 from .brokershapes import PREFIX, compute_of, ended, error_of, offer_of, operation_of, problem_of, rows_of, text_of
 from .provider import Cancel, Listing, Memo, Report, reach
 
@@ -77,7 +78,7 @@ class _Certificate:
     facts: Mapping[str, Any]
 
 
-class BrokerCompute(Configurable):
+class BrokerCompute(Making, Configurable):
     """VMs of the hub: list, start, stop, and where to reach them over SSH."""
 
     prefix = PREFIX
@@ -163,7 +164,7 @@ class BrokerCompute(Configurable):
             )
         with self._lock:
             self._certificates.pop(compute_id, None)
-        ended = self._follow("access", compute_id, {}, report, cancel, None)
+        ended = self._follow("access", f"{self._path(compute_id)}/access", {}, report, cancel, None)
         return ended.notice or "Your account is there."
 
     def knows_host_key(self, compute_id: str) -> bool:
@@ -183,16 +184,16 @@ class BrokerCompute(Configurable):
     def _change(
         self, kind: str, compute_id: str, body: Mapping[str, Any], report: Report, cancel: Cancel, memo: Memo | None
     ) -> Compute:
-        self._follow(kind, compute_id, body, report, cancel, memo)
+        self._follow(kind, f"{self._path(compute_id)}/{kind}", body, report, cancel, memo)
         with self._lock:
             self._certificates.pop(compute_id, None)  # its address is another one now
         return self.get(compute_id)
 
     def _follow(
-        self, kind: str, compute_id: str, body: Mapping[str, Any], report: Report, cancel: Cancel, memo: Memo | None
+        self, kind: str, path: str, body: Mapping[str, Any], report: Report, cancel: Cancel, memo: Memo | None
     ) -> Operation:
-        """Ask for it and wait for its end; of one that an earlier server had asked for, wait for its end. Raises what it ended
-        with, and ``Cancelled``."""
+        """Ask for it (a POST to ``path``) and wait for its end; of one that an earlier server had asked for, wait for its end.
+        Raises what it ended with, and ``Cancelled``."""
         facts = memo.facts if memo is not None else {}
         begun = facts.get(f"{kind}_operation")
         if not isinstance(begun, str):
@@ -201,7 +202,7 @@ class BrokerCompute(Configurable):
             if memo is not None:
                 memo.note(**{f"{kind}_asked": True})
             what = {"access": "have your account made"}.get(kind, f"{kind} the VM")
-            begun = operation_of(self.ask("POST", f"{self._path(compute_id)}/{kind}", body, what=what)).id
+            begun = operation_of(self.ask("POST", path, body, what=what)).id
             if memo is not None:
                 memo.note(**{f"{kind}_operation": begun})
         tag, heard = "", time.monotonic()
