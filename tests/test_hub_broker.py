@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jupyter_dsvm.compute.azure.schedules import Use
 from jupyter_dsvm.compute.creating import NewCompute
 from jupyter_dsvm.compute.provider import Cancel, Memo
 from jupyter_dsvm.emulator import Emulator
@@ -419,6 +420,13 @@ def test_a_user_s_server_starts_and_stops(running: Running, azure: Emulator, tmp
             "gone on with, not asked again"
         )
         assert len(running.said("start", outcome="begun")) == 1
+        safety = ada.safety(row.id)
+        safety.check()
+        stop = safety.keep(Use.USED)
+        assert "The hub stops it at" in stop.text
+        assert stop.at is not None
+        assert stop.at.timestamp() == pytest.approx(time.time() + 8 * 3600, abs=120)
+        assert [who for _, who, _ in running.broker.state.presence()] == ["ada"]
         assert ada.stop(row.id, said, Cancel()).power_state is PowerState.DEALLOCATED
         with pytest.raises(RefusedByPolicy, match="HubPolicy"):
             ada.resize(row.id, "standard_d4s_v5", said, Cancel())

@@ -21,7 +21,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from traitlets import Float, Unicode, default
@@ -40,6 +39,7 @@ from ..errors import (
 )
 from ..models import Compute, Operation, OperationState, SizeOffer, SSHTarget, StepState
 from .brokermaking import Making
+from .brokerpresence import Presence
 from .brokershapes import PREFIX, compute_of, ended, error_of, offer_of, operation_of, problem_of, rows_of, text_of
 from .provider import Cancel, Listing, Memo, Report, reach
 
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     import paramiko
 
     from ..ssh.hostkeys import HostKeys
-    from .azure.schedules import SafetyStop, Use
 
 ADDRESS = "JUPYTER_DSVM_BROKER"
 TOKEN = "JUPYTERHUB_API_TOKEN"  # noqa: S105 - the name of a variable
@@ -375,29 +374,3 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *arguments: Any) -> None:
         return None
-
-
-class Presence:
-    """``azure.schedules.Schedules`` for a VM of the hub: whoever keeps Azure's schedule ahead tells the broker instead."""
-
-    def __init__(self, broker: BrokerCompute, compute_id: str) -> None:
-        self._broker, self._compute_id = broker, compute_id
-
-    def check(self) -> None:
-        """The broker keeps the schedule: nothing has to be looked at before a start."""
-
-    def keep(self, use: Use, *arguments: Any, **others: Any) -> SafetyStop:
-        from .azure.schedules import Kind, SafetyStop, Use
-
-        if use is Use.OFF:
-            return SafetyStop(Kind.NONE, "The hub stops it where nobody uses it.")
-        try:
-            # Used or not: whoever asks is attached there, or has started it.
-            said = self._broker.present(self._compute_id, True)
-        except DSVMError as e:
-            return SafetyStop(Kind.NONE, f"No safety stop: {e}", error=e)
-        at = said.get("hard_limit_at")
-        if not isinstance(at, (int, float)):
-            return SafetyStop(Kind.THEIRS, "The hub stops it where nobody uses it.")
-        moment = datetime.fromtimestamp(at, timezone.utc)
-        return SafetyStop(Kind.THEIRS, f"The hub stops it at {moment:%H:%M} UTC at the latest.", moment, averted=True)
