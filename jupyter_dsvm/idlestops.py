@@ -23,6 +23,7 @@ from .errors import BadRequest, ComputeNotRunning, OperationRefused
 from .idlepolicy import LONGEST_KEEP
 from .idlesettings import KeptIdle, KeptIdles
 from .idlewatch import House, IdleWatch
+from .idlewords import seconds_left
 from .models import FREE, OS, Compute, ComputeKind, IdleState, IdleStop, PowerState
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class IdleStops:
             self._opted_in,
             ignored,
             interval,
+            lambda i: i in attached(),
             busy_here,
             changed,
             clock,
@@ -141,6 +143,9 @@ class IdleStops:
             return None
         try:
             stops_at, kept_until = (_text(shown.get(key)) for key in ("stops_at", "kept_until"))
+            left = seconds_left(stops_at, self.house.wall())
+            if left is not None and left < -self.house.interval():
+                return None  # whoever has written it is no more
             return IdleStop(IdleState(shown["state"]), str(shown.get("text", "")), stops_at, kept_until)
         except (KeyError, TypeError, ValueError):
             return None
@@ -148,7 +153,7 @@ class IdleStops:
     def connected(self) -> set[str]:
         """Ids of the VMs whose connections are needed to watch them. Does not block."""
         with self._lock:
-            return {i for i, (watch, _) in self._watches.items() if watch.ours}
+            return {i for i, (watch, _) in self._watches.items() if watch.asked}
 
     # Who is watched
 

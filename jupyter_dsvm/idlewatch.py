@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from .compute.provider import Cancel
 from .computes import DELETED
 from .errors import Cancelled, DSVMError, UnknownCompute
-from .idlepolicy import SOON, Decision, Reading, Settings, State, Watched, duration
-from .idlereadings import is_news, reading_of, record, steadied
+from .idlepolicy import LONGEST_KEEP, SOON, Decision, Reading, Settings, State, Watched, duration
+from .idlereadings import SAME, is_news, reading_of, record, steadied
 from .idlesettings import KeptIdle, KeptIdles
 from .idlewords import strike_words
 from .models import Compute, IdleStop, PowerState, utc_at
@@ -45,6 +45,9 @@ POLL_SECONDS = 0.1
 CLAIM_SECONDS = 900.0
 """For which a VM is claimed: as long as its files may take to come back and Azure to release it. It is given back where that
 fails."""
+
+RENEWED = 300.0
+"""Seconds of a lease that is taken anew with each turn: with the server it ends soon."""
 
 SHORTEST_WAIT = 1.0
 """Seconds between two turns, whatever ends in between."""
@@ -74,6 +77,8 @@ class House:
     """By its tag: minutes, True, False for "never", or None."""
     ignored: Callable[[], Collection[str]]
     interval: Callable[[], float]
+    attached: Callable[[str], bool]
+    """Whether notebooks of ours are there."""
     busy_here: Callable[[str], list[str]]
     """What this server knows to go on there: cells, moves, operations."""
     changed: Callable[[str], None]
@@ -106,8 +111,8 @@ class IdleWatch:
         self._pushed = False
         self._running: Running | None = None
         """The stop that is under way, or was the last."""
-        self.ours = False
-        """Whether it may be stopped from here, so that it gets a connection."""
+        self.asked = False
+        """Whether what it does decides on its stop, so that it gets a connection."""
 
     # One turn
 
@@ -128,13 +133,19 @@ class IdleWatch:
             return house.interval()
         kept = house.kept.read(self.id)
         settings = self.settings(row, kept)
-        self.ours = settings.started_by_us or settings.opted_in
-        if not self.ours:
+        ours = settings.started_by_us or settings.opted_in
+        self.asked = ours and (settings.idle_minutes is not None or settings.hard_limit_hours is not None)
+        if not self.asked:
+            # Nothing that it does could have it stopped.
             self._show(self._watched.decide(settings, house.clock()), settings, kept)
+            self._hold(None, kept)
             if house.safety.is_due(self.id):
-                house.safety.look(self.id)
-                self._tell_strikes()
+                if ours:
+                    house.safety.push(self.id, self._kept_on(kept))
+                else:
+                    house.safety.look(self.id)
                 self._show(self._watched.decide(settings, house.clock()), settings, kept)
+            self._tell_strikes()
             return house.interval()
         if not self._pushed:
             # Also of one that cannot be asked anything: then Azure stops it.
@@ -172,18 +183,35 @@ class IdleWatch:
     def _after(self, decision: Decision, kept: KeptIdle) -> None:
         """The lease on the VM, and the schedule in Azure."""
         house = self._house
+        self._hold(decision, kept)
         left = self._kept_on(kept)
-        wanted = kept.keep_until if left > 0 else None
-        if wanted != self._lease:
-            why = "" if not left else f"Keep on {duration(left)}"
-            if self._ask("keep", holder=house.holder(), seconds=left, why=why) is not None:
-                self._lease = wanted
         known = house.safety.known(self.id)
         short = known is not None and known.left is not None and left > known.left - (house.clock() - known.at)
         if decision.push and (house.safety.is_due(self.id) or short):
             house.safety.push(self.id, left)
             self._show(decision, self.settings_now(), kept)
         self._tell_strikes()
+
+    def _hold(self, decision: Decision | None, kept: KeptIdle) -> None:
+        """The lease on the VM, for the servers of others: a person wants it kept on, or has chosen how long it stays on while
+        notebooks of ours are there. The latter lasts until our own count ends, whatever leases others have, so that two servers
+        do not keep it on for each other for ever."""
+        house = self._house
+        wall, left = house.wall(), self._kept_on(kept)
+        why = f"Keep on {duration(left)}" if left else ""
+        if "idle_minutes" in kept.choices and house.attached(self.id):
+            minutes, since = kept.choices["idle_minutes"], decision.idle_since if decision is not None else None
+            longer = RENEWED if minutes is None else since + minutes * 60 - house.clock() if since is not None else 0.0
+            if longer > left:
+                left, why = longer, "somebody has chosen that it stays on"
+        until = wall + left if left > 0 else None
+        same = until == self._lease if until is None or self._lease is None else abs(until - self._lease) <= SAME
+        if same:
+            return
+        trouble = self._trouble
+        if self._answer("keep", {"holder": house.holder(), "seconds": min(left, LONGEST_KEEP), "why": why}) is not None:
+            self._lease = until
+        self._trouble = trouble
 
     def _wait(self, decision: Decision) -> float:
         """Until the next turn: less than usual where something ends before."""
@@ -475,7 +503,7 @@ class IdleWatch:
         moved = _seconds(new.stops_at) - _seconds(self.shown.stops_at if self.shown is not None else None)
         steady = steadied(new, self.shown, moved)
         kept_moved = _seconds(new.kept_until) - _seconds(self.shown.kept_until if self.shown is not None else None)
-        if self.shown is not None and new.kept_until and self.shown.kept_until and abs(kept_moved) <= 5.0:
+        if self.shown is not None and new.kept_until and self.shown.kept_until and abs(kept_moved) <= SAME:
             steady = replace(steady, kept_until=self.shown.kept_until)
         self._publish(steady)
 

@@ -9,7 +9,7 @@ from .idlepolicy import duration
 from .models import IdleState, IdleStop
 
 
-def left(moment: str | None, now: float | None = None) -> float | None:
+def seconds_left(moment: str | None, now: float | None = None) -> float | None:
     """Seconds from now until a moment of a shape."""
     if moment is None:
         return None
@@ -33,7 +33,7 @@ def stop_words(stop: IdleStop | None, now: float | None = None) -> str:
     """``Stops in 25 min.``, ``Kept on for 55 min.``; empty where there is nothing to count. For tables and sentences."""
     if stop is None:
         return ""
-    ends, kept = left(stop.stops_at, now), left(stop.kept_until, now)
+    ends, kept = seconds_left(stop.stops_at, now), seconds_left(stop.kept_until, now)
     if stop.state is IdleState.STOP:
         return "It is being stopped." if ends is None or ends <= 0 else f"Its stop is tried again in {duration(ends)}."
     if ends is not None:

@@ -152,8 +152,8 @@ def observed(before: Interval | None, ended: float, seen: Observation) -> Outcom
     if billed is None or seen.at < ended or (before is not None and seen.at < before.seen):
         return Outcome(before)
     word = seen.unchanged_since
-    if word is not None and word < seen.at - KEPT_SECONDS:
-        word = None  # a cloud that writes the year 1 where it does not know
+    if word is not None and not word >= seen.at - KEPT_SECONDS:
+        word = None  # a cloud that writes the year 1 where it does not know, or what is no number
     if before is None:
         if not billed:
             return Outcome()

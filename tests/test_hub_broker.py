@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from jupyter_dsvm.compute.azure.schedules import Use
+from jupyter_dsvm.compute.brokershapes import compute_of
 from jupyter_dsvm.compute.creating import NewCompute
 from jupyter_dsvm.compute.provider import Cancel, Memo
 from jupyter_dsvm.emulator import Emulator
@@ -102,6 +103,10 @@ def test_everybody_sees_their_own(running: Running, azure: Emulator):
     assert (row["power_state"], row["subscription"], row["resource_group"]) == ("running", None, None)
     assert row["not_allowed"] == ["resize"]
     assert "tags" not in row
+    # Since when, of one alone: her own server counts with it what she spends.
+    since = compute_of(running.ask("ada", "GET", f"computes/{row['id']}")[1]).unchanged_since
+    assert since is not None
+    assert time.time() - 3600 < since < time.time() + 5
     assert running.ask("ada", "GET", "whoami")[1] == {"name": "ada", "teacher": False, "pools": ["gpu"]}
 
 

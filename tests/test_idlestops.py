@@ -420,6 +420,31 @@ def test_a_lease_that_is_taken_at_the_last_moment(tmp_path: Path) -> None:
         assert (s.state, s.shown().state) == (PowerState.RUNNING, IdleState.KEPT)
 
 
+def test_what_a_person_has_chosen_holds_for_other_servers_too(tmp_path: Path) -> None:
+    """While notebooks of ours are there, and not longer than our own count."""
+    with stage(tmp_path) as s:
+        watch = s.started()
+        s.stops.configure("gpu-vm", idle_minutes=None)
+        s.pass_time(watch, 10)
+        assert s.vm.held() == []  # nobody of ours is there
+        s.proxy.status = dataclasses.replace(s.proxy.status, compute=GPU.id)
+        s.pass_time(watch, 10)
+        assert s.vm.held() == [{"holder": "us", "left": 300.0, "why": "somebody has chosen that it stays on"}]
+        s.stops.configure("gpu-vm", idle_minutes=60)
+        s.pass_time(watch, 20)
+        assert [(one["holder"], one["left"]) for one in s.vm.held()] == [("us", 40 * MINUTE)]
+        s.vm.busy = [{"kind": "kernel", "text": "a cell runs"}]
+        s.pass_time(watch, 1)
+        assert s.vm.held() == []
+        # Two such servers: each goes by its own count, and then by the other's lease.
+        s.vm.busy = []
+        s.vm.leases["other"] = s.time.mono + 90 * MINUTE, "somebody has chosen that it stays on"
+        s.pass_time(watch, 30)
+        assert s.shown().text == "Kept on: somebody has chosen that it stays on."
+        assert [one["left"] for one in s.vm.held("other")] == [30 * MINUTE]
+        assert s.pass_time(watch, 66) is None
+
+
 def test_keep_on_and_its_end(tmp_path: Path) -> None:
     with stage(tmp_path) as s:
         watch = s.started()

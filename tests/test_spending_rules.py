@@ -136,9 +136,10 @@ def test_but_not_before_it_was_seen_off():
 
 
 def test_a_word_that_is_none_is_not_heard():
-    book = seen_so(seen(NOON, word=-62_135_596_800.0))
-    assert book.open is not None
-    assert (book.open.since, book.ask) == (NOON, True)
+    for word in (-62_135_596_800.0, math.nan, -math.inf):
+        book = seen_so(seen(NOON, word=word))
+        assert book.open is not None
+        assert (book.open.since, book.ask) == (NOON, True)
     assert seen_so(seen(NOON, word=NOON + 9999)).all[0].since == NOON
 
 

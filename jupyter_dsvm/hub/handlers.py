@@ -144,7 +144,9 @@ class CreationHandler(HubHandler):
 
 class ComputeHandler(HubHandler):
     async def get(self, compute: str) -> None:
-        self.answer((await self.run(self.broker.compute, self.person, compute)).to_json())
+        row = await self.run(self.broker.compute, self.person, compute)
+        # Beside the shape: what the person's own server counts with (spending_rules).
+        self.answer({**row.to_json(), "unchanged_since": row.unchanged_since})
 
 
 class ActionHandler(HubHandler):

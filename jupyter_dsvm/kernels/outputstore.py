@@ -68,14 +68,24 @@ SELECT min(place) FROM (SELECT place FROM outputs WHERE run = ? GROUP BY place H
 """
 
 
+_SELECT_KNOWN_TEXT = """
+SELECT count(*), ifnull(sum(size), 0) FROM outputs WHERE run = ? AND place = ? AND part < ? AND version <= ?
+"""
+_SELECT_BODIES = """
+SELECT place, kind, name, body FROM outputs WHERE run = ? AND (place > ? OR (place = ? AND part >= ?)) ORDER BY place, part
+"""
+
+
 class Found(NamedTuple):
     """A run as ``since`` gives it."""
 
     run: Run
     kept: int
     """How many of its first outputs are as they were."""
+    kept_text: int
+    """How many UTF-16 code units of the next one, a stream, are as they were, too."""
     outputs: list[tuple[str, str, bytes]]
-    """The others: kind, name of a stream, body (of a stream: its text)."""
+    """All others: kind, name of a stream, body (of a stream: its text, without what is as it was)."""
 
 
 def outputs_folder() -> Path:
@@ -253,34 +263,31 @@ class OutputStore:
         size = 0
         runs = list(self._runs(_SELECT_RUNS + "version", limit, max(version, after)))
         for run in runs:
-            kept, outputs = self._changed(run.number, version)
+            kept, kept_text, outputs = self._changed(run.number, version)
             size += sum(len(body) + OVERHEAD for _, _, body in outputs) + len(run.source or "") + OVERHEAD
             if found and size > max_bytes:
                 return found, True
-            found.append(Found(run, kept, outputs))
+            found.append(Found(run, kept, kept_text, outputs))
         return found, False
 
-    def _changed(self, number: int, version: int) -> tuple[int, list[tuple[str, str, bytes]]]:
+    def _changed(self, number: int, version: int) -> tuple[int, int, list[tuple[str, str, bytes]]]:
         first: int | None = self._db.execute(_SELECT_FIRST_CHANGED, (number, version)).fetchone()[0]
         if first is None:
             counted = "SELECT count(DISTINCT place) FROM outputs WHERE run = ?"
-            return int(self._db.execute(counted, (number,)).fetchone()[0]), []
-        outputs: list[tuple[str, str, bytes]] = []
+            return int(self._db.execute(counted, (number,)).fetchone()[0]), 0, []
+        # Parts of a text that are not its last one never change.
+        (last,) = self._db.execute(
+            "SELECT max(part) FROM outputs WHERE run = ? AND place = ?", (number, first)
+        ).fetchone()
+        known, kept_text = self._db.execute(_SELECT_KNOWN_TEXT, (number, first, last, version)).fetchone()
+        outputs: list[tuple[str, str, list[bytes]]] = []
         at = -1
-        pieces: list[bytes] = []
-        for place, kind, name, body in self._db.execute(
-            "SELECT place, kind, name, body FROM outputs WHERE run = ? AND place >= ? ORDER BY place, part",
-            (number, first),
-        ):
+        for place, kind, name, body in self._db.execute(_SELECT_BODIES, (number, first, first, known)):
             if place != at:
-                at, pieces = place, []
-                outputs.append((kind, name, b""))
-            pieces.append(body or b"")
-            if kind == STREAM:
-                outputs[-1] = (kind, name, b"".join(pieces))
-            else:
-                outputs[-1] = (kind, name, pieces[0])
-        return first, outputs
+                at = place
+                outputs.append((kind, name, []))
+            outputs[-1][2].append(body or b"")
+        return first, kept_text, [(kind, name, b"".join(pieces)) for kind, name, pieces in outputs]
 
     # The end
 
@@ -361,7 +368,7 @@ def _rows(number: int, output: Output) -> Iterator[tuple[Any, ...]]:
         return
     part, finished = text.sealed, text.finished
     if finished:
-        yield number, place, part, *about, 0, _bytes(finished)
+        yield number, place, part, STREAM, output.version, text.finished_size, output.name, "[]", 0, _bytes(finished)
         part += 1
     yield number, place, part, *about, text.column, _bytes(text.line if finished else text.rest)
 
