@@ -11,7 +11,6 @@ else: no proxy, no redirect. Standard library only, until something is attached 
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import os
 import threading
@@ -96,7 +95,7 @@ class BrokerCompute(Making, Configurable):
         super().__init__(**kwargs)
         self._lock = threading.Lock()
         self._private: Any = None
-        self._certificates: dict[str, _Certificate] = {}
+        self._certificates: dict[tuple[str, bool], _Certificate] = {}
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
         self.token = ""
         """Another token than the hub's for this server: of whoever teaches, on the command line."""
@@ -132,7 +131,14 @@ class BrokerCompute(Making, Configurable):
     def ssh_target(self, compute_id: str) -> SSHTarget:
         """Where the VM is now, with a certificate that is good for some minutes. Raises ``AuthenticationError``
         (``AccountNeeded``) where the account is not made yet, which ``set_up_access`` does."""
-        found = self._certificate(compute_id)
+        return self._target(compute_id, terminal=False)
+
+    def terminal_target(self, compute_id: str) -> SSHTarget:
+        """The same with a certificate that allows a terminal. Raises ``RefusedByPolicy`` where the hub's rules do not."""
+        return self._target(compute_id, terminal=True)
+
+    def _target(self, compute_id: str, terminal: bool) -> SSHTarget:
+        found = self._certificate(compute_id, terminal)
         facts = found.facts
         return SSHTarget(
             compute=compute_id,
@@ -161,8 +167,7 @@ class BrokerCompute(Making, Configurable):
             raise OperationRefused(
                 "On a VM of the hub your account has a name that the hub gives it.", advice="Leave --user out."
             )
-        with self._lock:
-            self._certificates.pop(compute_id, None)
+        self._forget(compute_id)
         ended = self._follow("access", f"{self._path(compute_id)}/access", {}, report, cancel, None)
         return ended.notice or "Your account is there."
 
@@ -184,8 +189,7 @@ class BrokerCompute(Making, Configurable):
         self, kind: str, compute_id: str, body: Mapping[str, Any], report: Report, cancel: Cancel, memo: Memo | None
     ) -> Compute:
         self._follow(kind, f"{self._path(compute_id)}/{kind}", body, report, cancel, memo)
-        with self._lock:
-            self._certificates.pop(compute_id, None)  # its address is another one now
+        self._forget(compute_id)  # its address is another one now
         return self.get(compute_id)
 
     def _follow(
@@ -241,9 +245,9 @@ class BrokerCompute(Making, Configurable):
 
     # Certificates
 
-    def _certificate(self, compute_id: str) -> _Certificate:
+    def _certificate(self, compute_id: str, terminal: bool) -> _Certificate:
         with self._lock:
-            known = self._certificates.get(compute_id)
+            known = self._certificates.get((compute_id, terminal))
             if known is not None and known.until - SOON > time.monotonic():
                 return known
             if self._private is None:
@@ -251,14 +255,21 @@ class BrokerCompute(Making, Configurable):
 
                 self._private = Ed25519PrivateKey.generate()
             private = self._private
-        made = self._new(compute_id, private)
+        made = self._new(compute_id, private, terminal)
         with self._lock:
-            self._certificates[compute_id] = made
+            self._certificates[compute_id, terminal] = made
         return made
 
-    def _new(self, compute_id: str, private: Any) -> _Certificate:
+    def _forget(self, compute_id: str) -> None:
+        with self._lock:
+            for terminal in (False, True):
+                self._certificates.pop((compute_id, terminal), None)
+
+    def _new(self, compute_id: str, private: Any, terminal: bool) -> _Certificate:
         import paramiko
         from cryptography.hazmat.primitives import serialization
+
+        from ..ssh.certified import ed25519
 
         public = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         asked = time.monotonic()
@@ -266,7 +277,7 @@ class BrokerCompute(Making, Configurable):
             facts = self.ask(
                 "POST",
                 f"{self._path(compute_id)}/certificate",
-                {"public_key": public.decode()},
+                {"public_key": public.decode(), "terminal": terminal},
                 what="get a certificate for the VM",
             )
         except OperationRefused as e:
@@ -274,11 +285,7 @@ class BrokerCompute(Making, Configurable):
                 raise
             raise AuthenticationError(e.message, advice="Attach to it once more.", code=e.code) from None
         try:
-            text = private.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-            )
-            key = paramiko.Ed25519Key(file_obj=io.StringIO(text.decode()))
-            key.load_certificate(str(facts["certificate"]))
+            key = ed25519(private, str(facts["certificate"]))
             until = asked + float(facts["seconds"])
             host_keys = [str(line) for line in facts["host_keys"]]
             vm_id, _, _, _ = str(facts["vm_id"]), str(facts["host"]), int(facts["port"]), str(facts["user"])
