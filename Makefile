@@ -47,7 +47,7 @@ $(STAMPS)/js: $(STAMPS)/python labextension/package.json labextension/yarn.lock
 	@cd labextension && jlpm install --immutable >../$(STAMPS)/jlpm.log 2>&1 || { tail -40 ../$(STAMPS)/jlpm.log; exit 1; }
 	@touch $@
 
-$(STAMPS)/labextension: $(STAMPS)/js $(SOURCES) labextension/tsconfig.json
+$(STAMPS)/labextension: $(STAMPS)/js $(SOURCES) labextension/tsconfig.json labextension/rspack.config.js
 	@echo "== building the labextension"
 	@cd labextension && jlpm build:prod >../$(STAMPS)/build.log 2>&1 || { tail -40 ../$(STAMPS)/build.log; exit 1; }
 	@touch $@
@@ -90,7 +90,7 @@ $(STAMPS)/collaboration/done: $(STAMPS)/python ui-tests/collaboration-requiremen
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(@D) -r ui-tests/collaboration-requirements.txt
 	@touch $@
 
-test-ui: setup $(STAMPS)/ui $(STAMPS)/collaboration/done $(OAV)
+test-ui: setup $(STAMPS)/ui $(STAMPS)/proxy/done $(STAMPS)/collaboration/done $(OAV)
 	@scripts/need chromium chromium fonts-dejavu-core
 	@scripts/need sshd openssh-server
 	@echo "== browser tests"

@@ -97,7 +97,7 @@ def _status(arguments: argparse.Namespace, say: Say, show: Callable[[Any], None]
 
 def overview_text(found: dict[str, Any]) -> str:
     """Two tables: the VMs, and what everybody has spent."""
-    rows = [("VM", "STATE", "SIZE", "PER HOUR", "ON SINCE", "STARTED BY", "ATTACHED", "CA KEY")]
+    rows = [("VM", "STATE", "SIZE", "PER HOUR", "ON SINCE", "STARTED BY", "ATTACHED", "CA KEY", "IMAGE")]
     for one in found.get("vms", ()):
         at = one.get("on_since")
         since = datetime.fromtimestamp(at, timezone.utc).strftime("%a %H:%M UTC") if at else ""
@@ -112,6 +112,7 @@ def overview_text(found: dict[str, Any]) -> str:
                 one.get("started_by") or "",
                 ", ".join(one.get("attached") or ()) or "nobody",
                 one.get("authority") or "",
+                f"{one.get('image_version') or 'unknown'}{' (not ' + one['drift'] + ')' if one.get('drift') else ''}",
             )
         )
     spend = [("USER", f"SPENT IN {found.get('month', '')}")]

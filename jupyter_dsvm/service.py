@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jupyter_core.paths import jupyter_data_dir
+from traitlets import TraitError
 from traitlets.config import Config
 
 from .accounts import Accounts
@@ -26,7 +27,7 @@ from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import OFF, Computes
 from .connections import Connections
 from .elsewhere import Elsewhere
-from .errors import ComputeNotRunning, DSVMError, KernelStartError, NotFound
+from .errors import ComputeNotRunning, ConfigurationError, DSVMError, KernelStartError, NotFound
 from .idlesettings import KeptIdles
 from .idlestops import IdleStops
 from .inventory import Inventory
@@ -411,9 +412,15 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
 def load_service(config: Config | None = None, log: logging.Logger | None = None) -> DSVMService:
     """A service outside a server, configured by ``jupyter_dsvm_config.{json,py}`` on Jupyter's configuration path.
 
-    Blocks (imports, files). Whoever calls it closes it.
+    Blocks (imports, files). Whoever calls it closes it. Raises ``ConfigurationError``.
     """
     logger = log or logging.getLogger("jupyter_dsvm")
     merged = load_config(logger)
     merged.merge(config or Config())
-    return DSVMService(config=merged, log=logger)
+    try:
+        return DSVMService(config=merged, log=logger)
+    except TraitError as e:
+        raise ConfigurationError(
+            f"A setting in jupyter_dsvm_config cannot be: {e}",
+            advice="Correct it; `jupyter --paths` says where the file may be.",
+        ) from e

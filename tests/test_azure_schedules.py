@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from jupyter_dsvm.compute.azure.schedules import (
     FROZEN,
     LEAST,
     TAG,
+    UTC_ZONE,
     WRITE_ACTION,
     Kind,
     Schedule,
@@ -35,10 +37,13 @@ from jupyter_dsvm.compute.azure.schedules import (
     may,
     parsed,
     plan,
+    theirs_at,
 )
+from jupyter_dsvm.compute.azure.zones import zone_of
 from jupyter_dsvm.compute.naming import resolve
 from jupyter_dsvm.emulator.client import Emulator
 from jupyter_dsvm.emulator.machines import RESEARCH, STANDARD
+from jupyter_dsvm.emulator.schedules import ZONES
 from jupyter_dsvm.errors import ComputeError, Forbidden, OperationRefused, Throttled
 
 VM = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/vm"
@@ -101,12 +106,14 @@ NOW = at("08:00")
         (ours(at("08:20"), enabled=False, still=at("08:20")), Use.USED, Write.NOTHING, Kind.OURS, at("08:20")),
         (ours(at("07:50"), enabled=False, still=at("07:50")), Use.USED, Write.SET, Kind.OURS, at("11:00")),
         # Never touched: a user's own, one of ours that somebody has changed, one for another VM.
-        *[(theirs(), use, Write.NOTHING, Kind.THEIRS, None) for use in Use],
+        *[(theirs(), use, Write.NOTHING, Kind.THEIRS, at("18:00")) for use in Use],
+        (theirs(zone="Nowhere Standard Time"), Use.USED, Write.NOTHING, Kind.THEIRS, None),
+        (theirs(""), Use.USED, Write.NOTHING, Kind.THEIRS, None),
         (theirs("2100", "UTC"), Use.USED, Write.NOTHING, Kind.THEIRS, at("21:00")),
         (theirs("0700", "UTC"), Use.USED, Write.NOTHING, Kind.THEIRS, at("07:00", 29)),
         *[(theirs(status="Disabled"), use, Write.NOTHING, Kind.NONE, None) for use in Use],
         (replace(ours(at("11:00")), time="1900"), Use.OFF, Write.NOTHING, Kind.THEIRS, at("19:00")),
-        (replace(ours(at("11:00")), zone="GMT Standard Time"), Use.USED, Write.NOTHING, Kind.THEIRS, None),
+        (replace(ours(at("11:00")), zone="GMT Standard Time"), Use.USED, Write.NOTHING, Kind.THEIRS, at("11:00")),
         (replace(ours(at("11:00")), target=VM + "2"), Use.USED, Write.NOTHING, Kind.NONE, None),
         (replace(ours(at("11:00")), target=VM.upper()), Use.USED, Write.NOTHING, Kind.OURS, at("11:00")),
     ],
@@ -536,3 +543,40 @@ def test_before_starting(
         assert stop.error is not None
         assert (stop.kind, type(stop.error), stop.error.code) == (Kind.NONE, error, refused.value.code)
         assert advice.rpartition(" --")[0] in stop.error.advice
+
+
+# Time zones of the user's own
+
+
+@pytest.mark.parametrize(
+    ("zone", "time", "now", "expected"),
+    [
+        ("W. Europe Standard Time", "1900", "2026-11-28T08:00", "2026-11-28T18:00"),
+        ("W. Europe Standard Time", "1900", "2026-11-28T18:00", "2026-11-29T18:00"),
+        ("W. Europe Standard Time", "1900", "2026-07-01T08:00", "2026-07-01T17:00"),
+        # The clocks go back that night, and forward.
+        ("W. Europe Standard Time", "1900", "2026-10-24T17:30", "2026-10-25T18:00"),
+        ("W. Europe Standard Time", "1900", "2026-03-28T18:30", "2026-03-29T17:00"),
+        ("W. Europe Standard Time", "0230", "2026-03-28T12:00", "2026-03-29T01:30"),
+        ("W. Europe Standard Time", "0230", "2026-10-24T12:00", "2026-10-25T00:30"),
+        # It is another day there.
+        ("Pacific Standard Time", "1900", "2026-11-28T02:00", "2026-11-28T03:00"),
+        ("Tokyo Standard Time", "0100", "2026-11-28T15:30", "2026-11-28T16:00"),
+        ("India Standard Time", "0000", "2026-11-28T18:29", "2026-11-28T18:30"),
+        ("Nowhere Standard Time", "1900", "2026-11-28T08:00", None),
+        ("", "1900", "2026-11-28T08:00", None),
+    ],
+)
+def test_a_daily_time_in_a_zone(zone: str, time: str, now: str, expected: str | None) -> None:
+    found = theirs_at(time, zone, datetime.fromisoformat(now).replace(tzinfo=timezone.utc))
+    assert found == (datetime.fromisoformat(expected).replace(tzinfo=timezone.utc) if expected else None)
+
+
+def test_the_emulator_and_we_mean_the_same_zones() -> None:
+    for name, place in ZONES.items():
+        if name != UTC_ZONE:
+            ours, its = zone_of(name), ZoneInfo(place)
+            assert ours is not None
+            for month in (1, 7):
+                moment = datetime(2026, month, 15, 12)
+                assert ours.utcoffset(moment) == its.utcoffset(moment), name

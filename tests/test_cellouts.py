@@ -3,6 +3,7 @@ is the real one (``labextension/src/__tests__/outputs.spec.ts``)."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -104,34 +105,64 @@ def test_what_is_kept_is_what_a_page_holds_that_watched_all_along(
     store.close()
 
 
+def brought_up_to_date(held: dict[str, list[Any]], r: dict[str, Any]) -> None:
+    """As a page does it with a row."""
+    kept, text, had = r["kept"], r["kept_text"], held.get(r["cell"], [])
+    outputs = json.loads(json.dumps(r["outputs"]))
+    if text:
+        before = had[kept]["text"].encode("utf-16-le", "surrogatepass")[: 2 * text]
+        outputs[0]["text"] = before.decode("utf-16-le", "surrogatepass") + outputs[0]["text"]
+    held[r["cell"]] = [*had[:kept], *outputs]
+
+
+@pytest.mark.parametrize("sealed", [4, streamtext.SEALED])
 @given(EVENTS, st.randoms(use_true_random=False))
-def test_who_asks_now_and_then_for_what_is_new_has_all_of_it(events: list[dict[str, Any]], rng: random.Random) -> None:
-    page, store = FrontEnd(), OutputStore(None)
-    book = store.read(2**30)
-    held: dict[str, list[Any]] = {}
-    since = 0
-    for event in [*events, None]:
-        if event is not None:
+def test_who_asks_now_and_then_for_what_is_new_has_all_of_it(
+    sealed: int, events: list[dict[str, Any]], rng: random.Random
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, contextlib.closing(OutputStore(None)) as store:
+        patch.setattr(streamtext, "SEALED", sealed)
+        page, book, since = FrontEnd(), store.read(2**30), 0
+        held: dict[str, list[Any]] = {}
+        for event in events:
             page.happens(event)
             tell(book, event)
-        if event is None or rng.random() < 0.3:
+            if rng.random() < 0.3:
+                store.write(book, "", 0)
+                after, more = since, True
+                while more:
+                    found, more = store.since(since, after, rng.choice([1, 10**9]), 2**30)
+                    for r in map(row, found):
+                        brought_up_to_date(held, r)
+                        assert r["version"] > after
+                        after = r["version"]
+                    if rng.random() < 0.2:  # it goes on meanwhile
+                        break
+                else:
+                    since = after
+        store.write(book, "", 0)
+        found, _ = store.since(since, 0, 2**40, 2**30)
+        for r in map(row, found):
+            brought_up_to_date(held, r)
+        assert held == page.notebook()
+
+
+def test_of_a_long_text_that_grows_only_its_end_is_sent() -> None:
+    with contextlib.closing(OutputStore(None)) as store:
+        book = store.read(2**30)
+        tell(book, execute())
+        held: dict[str, list[Any]] = {}
+        sent, since = [], 0
+        for n in range(20):
+            tell(book, printed(f"{n} 😀é\n" * 10_000))
             store.write(book, "", 0)
-            after, more = since, True
-            while more:
-                found, more = store.since(since, after, rng.choice([1, 10**9]), 2**30)
-                for r in map(row, found):
-                    held[r["cell"]] = [*held.get(r["cell"], [])[: r["kept"]], *r["outputs"]]
-                    assert r["version"] > after
-                    after = r["version"]
-                if rng.random() < 0.2:  # it goes on meanwhile
-                    break
-            else:
-                since = after
-    found, _ = store.since(since, 0, 2**40, 2**30)
-    for r in map(row, found):
-        held[r["cell"]] = [*held.get(r["cell"], [])[: r["kept"]], *r["outputs"]]
-    assert held == page.notebook()
-    store.close()
+            found, _ = store.since(since, 0, 2**40, 2**30)
+            (r,) = map(row, found)
+            sent.append(len(r["outputs"][0]["text"]))
+            brought_up_to_date(held, r)
+            since = r["version"]
+        assert held["a"][0]["text"] == "".join(f"{n} 😀é\n" * 10_000 for n in range(20))
+        assert max(sent) < 150_000
 
 
 def test_the_recorded_sequences_are_those_of_the_seed_and_what_is_kept_of_them_is_what_they_say() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -106,6 +107,34 @@ def test_a_running_cell_is_warned_and_others_are_not(configured: Emulator, noteb
     counted = [int(n) for n in re.findall(r"^\d+$", done.text, re.MULTILINE)]
     assert counted == list(range(len(counted)))
     assert "[In" not in said(notebook.run("print('after')", timeout=PATIENCE))
+
+
+def test_a_schedule_of_the_users_own_is_told_too(configured: Emulator, notebook: Notebook) -> None:
+    """In the time zone of its owner; it stays as it is."""
+    now = datetime.fromisoformat(configured.clock["now"])
+    there = (now + timedelta(hours=2)).astimezone(ZoneInfo("Europe/Berlin"))
+    resource = configured.vm(VM)["id"]
+    path = f"{resource.rpartition('/providers/')[0]}/providers/Microsoft.DevTestLab/schedules/shutdown-computevm-{VM}"
+    properties = {
+        "status": "Enabled",
+        "taskType": "ComputeVmShutdownTask",
+        "dailyRecurrence": {"time": f"{there:%H%M}"},
+        "timeZoneId": "W. Europe Standard Time",
+        "notificationSettings": {"status": "Disabled", "timeInMinutes": 30},
+        "targetResourceId": resource,
+    }
+    body = {"location": "westeurope", "properties": properties}
+    status, _, answer = configured.request("PUT", f"{path}?api-version=2018-09-15", body)
+    assert status in (200, 201), answer
+    try:
+        attached(notebook, VM)
+        known = told(configured)
+        assert known["text"] == SENTENCE.format(f"{there.astimezone(timezone.utc):%H:%M}")
+        assert 1.9 * 3600 < known["at"] - seconds_up() < 2.1 * 3600
+        _, _, shown = configured.request("GET", f"{path}?api-version=2018-09-15")
+        assert shown["properties"]["timeZoneId"] == "W. Europe Standard Time"
+    finally:
+        configured.request("DELETE", f"{path}?api-version=2018-09-15")
 
 
 def test_the_server_is_killed_and_azure_stops_the_vm(configured: Emulator, runtime: None, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from jupyter_dsvm.compute.azure.schedules import Use
+from jupyter_dsvm.compute.brokershapes import compute_of
+from jupyter_dsvm.compute.creating import NewCompute
 from jupyter_dsvm.compute.provider import Cancel, Memo
 from jupyter_dsvm.emulator import Emulator
 from jupyter_dsvm.emulator.network import can_isolate
@@ -23,9 +28,11 @@ from jupyter_dsvm.errors import (
 )
 from jupyter_dsvm.hub.certificates import account
 from jupyter_dsvm.hub.policy import Person
+from jupyter_dsvm.hub.vmaccounts import MOST
 from jupyter_dsvm.models import PowerState
 from jupyter_dsvm.ssh.connection import SSHConnection
 from jupyter_dsvm.ssh.hostkeys import HostKeys
+from jupyter_dsvm.ssh.openssh import arguments_of
 from support.broker import FakeHub, Running, as_server_of, broker, vm
 from support.emulated import writes
 from support.kernels import until
@@ -98,6 +105,10 @@ def test_everybody_sees_their_own(running: Running, azure: Emulator):
     assert (row["power_state"], row["subscription"], row["resource_group"]) == ("running", None, None)
     assert row["not_allowed"] == ["resize"]
     assert "tags" not in row
+    # Since when, of one alone: her own server counts with it what she spends.
+    since = compute_of(running.ask("ada", "GET", f"computes/{row['id']}")[1]).unchanged_since
+    assert since is not None
+    assert time.time() - 3600 < since < time.time() + 5
     assert running.ask("ada", "GET", "whoami")[1] == {"name": "ada", "teacher": False, "pools": ["gpu"]}
 
 
@@ -299,6 +310,59 @@ def test_requests_to_azure_do_not_grow_with_users(azure: Emulator, tmp_path: Pat
         assert len(asked) <= 1, f"the VM's own state, once for 400 questions: {asked}"
 
 
+@isolated
+@pytest.mark.timeout(300)
+def test_a_whole_class_attaches_at_nine(azure: Emulator, tmp_path: Path):
+    """More than one command has room for: all get their account, in a few commands, and a certificate each."""
+    people = [Person(f"student{n}", frozenset({"vision"})) for n in range(MOST + 15)]
+    with broker(azure, tmp_path / "broker", FakeHub(*people), listing_seconds=600, look_seconds=600) as running:
+        shared = running.rows("student0")["class-vm"]["id"]
+        azure.set_timings(runCommand=2.0)
+        before = len(azure.traffic)
+        begun = {p.name: running.ask(p.name, "POST", f"computes/{shared}/access")[1] for p in people}
+        ends = {name: running.ended(name, operation, 240)["state"] for name, operation in begun.items()}
+        assert set(ends.values()) == {"done"}, ends
+        commands = [w for w in writes(azure, before) if "/runCommand" in w]
+        assert len(commands) <= 4, commands
+        key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHVkmVSFyBBzQ4r5u0r7PKxBZ5cXl5V8cPjyYYpYbV5A"
+        serials = {
+            running.ask(p.name, "POST", f"computes/{shared}/certificate", {"public_key": key})[1]["serial"]
+            for p in people
+        }
+        assert len(serials) == len(people)
+        users = {p.name: str(account(p.name)) for p in people}
+        homes = {home.name for home in (Path(azure.vm("class-vm")["disk"]) / "home").iterdir()}
+        assert set(users.values()) <= homes
+
+
+# New VMs
+
+
+def test_nobody_makes_a_vm_unless_a_rule_says_so(running: Running, azure: Emulator, tmp_path: Path):
+    wanted = NewCompute("new-vm", "westeurope", "Standard_D2ds_v5", "Research", source_address="203.0.113.7")
+    before = len(azure.traffic)
+    with as_server_of("ada", running.address, tmp_path / "ada") as ada:
+        shown = ada.creation()
+        assert (shown.allowed, shown.sizes) == (False, ())
+        assert "(rule HubPolicy.may_create)" in shown.reason
+        with pytest.raises(RefusedByPolicy, match="may_create"):
+            ada.create(wanted, said, Cancel())
+        assert writes(azure, before) == []
+        running.broker.policy.may_create = ["ada"]
+        running.broker.policy.sizes = ["D2*"]
+        offered = {o.size.name for o in ada.creation("westeurope", "Research").sizes}
+        assert offered
+        assert all(name.startswith("Standard_D2") for name in offered)
+        with pytest.raises(RefusedByPolicy, match="sizes"):
+            ada.create(dataclasses.replace(wanted, size="Standard_D4ds_v5"), said, Cancel())
+        made = ada.create(wanted, said, Cancel(), Memo())
+        assert (made.name, made.power_state) == ("new-vm", PowerState.RUNNING)
+        assert made.id in {row.id for row in ada.list().computes}
+        assert ada.stop(made.id, said, Cancel()).power_state is PowerState.DEALLOCATED
+    assert "new-vm" not in running.rows("bob")
+    azure.remove("new-vm")
+
+
 # A user's server
 
 
@@ -320,6 +384,15 @@ def test_two_students_work_on_one_vm_without_any_azure_credential(running: Runni
         first = SSHConnection(target)
         first.connect(HostKeys(tmp_path / "ada/jupyter-dsvm/known_hosts"), agent=False)
         assert first.run("id -un; echo x > mine; echo ok")[1].decode() == f"{account('ada')}\nok\n"
+        with pytest.raises(RefusedByPolicy, match="HubPolicy"):
+            ada.terminal_target(row.id)
+        running.broker.policy.terminals = True
+        folder = tmp_path / "terminal"
+        folder.mkdir(mode=0o700)
+        keys = [key.line for key in HostKeys(tmp_path / "ada/jupyter-dsvm/known_hosts").known(target)]
+        words = arguments_of(ada.terminal_target(row.id), keys, folder)
+        shown = subprocess.run(["ssh", "-tt", *words, "tty"], capture_output=True, text=True, timeout=30)
+        assert shown.stdout.startswith("/dev/pts/"), shown.stderr
     with as_server_of("bob", running.address, tmp_path / "bob") as bob:
         bob.set_up_access(row.id, said, Cancel())
         target = bob.ssh_target(row.id)
@@ -363,6 +436,13 @@ def test_a_user_s_server_starts_and_stops(running: Running, azure: Emulator, tmp
             "gone on with, not asked again"
         )
         assert len(running.said("start", outcome="begun")) == 1
+        safety = ada.safety(row.id)
+        safety.check()
+        stop = safety.keep(Use.USED)
+        assert "The hub stops it at" in stop.text
+        assert stop.at is not None
+        assert stop.at.timestamp() == pytest.approx(time.time() + 8 * 3600, abs=120)
+        assert [who for _, who, _ in running.broker.state.presence()] == ["ada"]
         assert ada.stop(row.id, said, Cancel()).power_state is PowerState.DEALLOCATED
         with pytest.raises(RefusedByPolicy, match="HubPolicy"):
             ada.resize(row.id, "standard_d4s_v5", said, Cancel())

@@ -76,7 +76,7 @@ class Class:
         return self.authority.sign(holder.line, **{**values, **others})
 
     def sign_in(self, holder: Holder, certificate: Certificate) -> SSHConnection:
-        target = self.vm.target(key_files=(), certificates=(holder.key(certificate),))
+        target = self.vm.target(compute=f"hub:{VM}", key_files=(), certificates=(holder.key(certificate),))
         connection = SSHConnection(target)
         try:
             connection.connect(self.hostkeys, agent=False)
@@ -168,7 +168,9 @@ def test_who_is_refused(school: Class):
     ada, eve = Holder(), Holder()
     good = school.sign(ada)
     assert school.lets_in(ada, good)
-    assert not school.lets_in(ada, school.sign(ada, vm=OTHER_VM)), "a certificate for another VM"
+    with pytest.raises(AuthenticationError, match="does not let") as raised:  # a certificate for another VM
+        school.sign_in(ada, school.sign(ada, vm=OTHER_VM))
+    assert "the hub sets the VM up anew" in raised.value.advice
     assert not school.lets_in(ada, school.sign(ada, name="bob")), "one for another account"
     assert not school.lets_in(ada, school.sign(ada, now=time.time() - 301)), "one that is over"
     assert not school.lets_in(ada, school.sign(ada, now=time.time() + 120)), "one that has not begun"

@@ -40,20 +40,21 @@ def running(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_what_a_teacher_sees_and_stops(running: Running, emulator: Emulator, capsys: pytest.CaptureFixture[str]):
     running.broker.state.here(emulator.vm("class-vm")["vm_id"].lower(), "ada", 9e9)
     running.broker.state.spent(running.ask("grace", "GET", "spend")[1]["month"], [("ada", "x", 1.25)])
+    running.broker.policy.image_version = "25.09.01"
     assert main(["hub", "status"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert re.split(r"\s{2,}", lines[0]) == [
-        "VM",
-        "STATE",
-        "SIZE",
-        "PER HOUR",
-        "ON SINCE",
-        "STARTED BY",
-        "ATTACHED",
-        "CA KEY",
-    ]
+    heads = "VM|STATE|SIZE|PER HOUR|ON SINCE|STARTED BY|ATTACHED|CA KEY|IMAGE"
+    assert re.split(r"\s{2,}", lines[0]) == heads.split("|")
     (row,) = [line for line in lines if line.startswith("class-vm")]
-    assert re.split(r"\s{2,}", row) == ["class-vm", "running", "D2ds_v5", "0.14 USD", "ada", "not set up"]
+    assert re.split(r"\s{2,}", row) == [
+        "class-vm",
+        "running",
+        "D2ds_v5",
+        "0.14 USD",
+        "ada",
+        "not set up",
+        "25.06.18 (not 25.09.01)",
+    ]
     assert "ada   1.25 USD" in lines
     assert main(["hub", "status", "--json"]) == 0
     assert {v["name"] for v in json.loads(capsys.readouterr().out)["vms"]} == {"ada-vm", "class-vm"}

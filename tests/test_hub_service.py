@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,6 +62,7 @@ c.JupyterHub.services = [
     {{
         "name": "dsvm",
         "url": given["broker"],
+        "oauth_no_confirm": True,
         "api_token": given["broker_token"],
         "command": [sys.executable, "-m", "jupyter_dsvm.hub", "--config", given["config"]],
         "environment": given["environment"],
@@ -223,3 +226,71 @@ def test_a_broker_killed_in_the_middle_of_a_start_goes_on(school: School, emulat
     assert (school.folder / "audit.jsonl").stat().st_mode & 0o777 == 0o600
     for path in (school.folder / "state").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+class Browser:
+    """Follows redirects between the hub and the broker as if one proxy stood before both, and keeps cookies."""
+
+    def __init__(self, school: School) -> None:
+        self._school = school
+        self._cookies = urllib.request.HTTPCookieProcessor()
+        self._opener = urllib.request.build_opener(self._cookies, _NotByItself())
+
+    def cookie(self, name: str, path: str) -> str:
+        return next((c.value or "" for c in self._cookies.cookiejar if c.name == name and c.path == path), "")
+
+    def go(self, path: str, form: dict[str, str] | None = None) -> tuple[int, str]:
+        for _ in range(12):
+            origin = self._school.api.removesuffix("/hub/api") if path.startswith("/hub/") else self._school.broker
+            data = urllib.parse.urlencode(form).encode() if form is not None else None
+            try:
+                with self._opener.open(urllib.request.Request(origin + path, data), timeout=30) as answer:
+                    return answer.status, answer.read().decode()
+            except urllib.error.HTTPError as e:
+                with e:
+                    if e.code not in (302, 303):
+                        return e.code, e.read().decode()
+                    path, form = e.headers["Location"], None
+        raise AssertionError("it goes round in circles")
+
+
+class _NotByItself(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *arguments: Any) -> None:
+        return None
+
+
+def signed_in(school: School, name: str) -> Browser:
+    browser = Browser(school)
+    status, page = browser.go("/services/dsvm/")
+    assert (status, "login" in page.lower()) == (200, True)
+    form = {"username": name, "password": "x", "_xsrf": browser.cookie("_xsrf", "/hub/")}
+    browser.go("/hub/login?next=%2Fhub%2Fapi", form)
+    return browser
+
+
+@pytest.mark.timeout(180)
+def test_the_teacher_s_page(school: School, emulator: Emulator):
+    emulator.set_timings(start=0.3, deallocate=0.3)
+    emulator.power("class-vm", "start")
+    student = signed_in(school, "ada")
+    status, page = student.go("/services/dsvm/")
+    assert (status, "class-vm" in page) == (403, False)
+    grace = signed_in(school, "grace")
+    until(lambda: ">running<" in grace.go("/services/dsvm/")[1], 30)
+    status, page = grace.go("/services/dsvm/")
+    assert status == 200
+    assert ">class-vm<" in page
+    assert "<script" not in page
+    stop = re.search(r'name="vm" value="(hub:[0-9a-f-]+)">\s*<button aria-label="Stop class-vm">', page)
+    xsrf = re.search(r'name="_xsrf" value="([^"]+)"', page)
+    assert stop is not None
+    assert xsrf is not None
+    assert grace.go("/services/dsvm/", {"vm": stop[1]})[0] == 403, "without the page's token"
+    assert emulator.vm("class-vm")["power_state"] == "running"
+    assert student.go("/services/dsvm/", {"vm": stop[1], "_xsrf": xsrf[1]})[0] == 403
+    status, page = grace.go("/services/dsvm/", {"vm": stop[1], "_xsrf": xsrf[1]})
+    assert (status, "is being stopped." in page) == (200, True)
+    until(lambda: grace.go("/services/dsvm/")[1].count(">deallocated<") == 2, 30)
+    assert emulator.vm("class-vm")["power_state"] == "deallocated"
+    status, page = grace.go("/services/dsvm/", {"vm": "*", "_xsrf": xsrf[1]})
+    assert (status, "None of them is on." in page) == (200, True)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import json
+import logging
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jupyter_events import EventLogger
 from prometheus_client.parser import text_string_to_metric_families
+from traitlets import TraitError
 
 from jupyter_dsvm.emulator import Emulator
 from jupyter_dsvm.hub.audit import Audit, Numbers, exposition
-from jupyter_dsvm.hub.policy import Person
+from jupyter_dsvm.hub.lessons import Lesson
+from jupyter_dsvm.hub.policy import HubPolicy, Person
 from jupyter_dsvm.hub.startqueue import StartQueue
 from jupyter_dsvm.hub.watch import LONGEST_GAP, Watch, shares
 from jupyter_dsvm.models import Compute, ComputeKind, PowerState, Price, Size
@@ -198,7 +206,6 @@ PEOPLE = st.lists(st.sampled_from(["ada", "bob", "carl"]), unique=True, max_size
 def test_nothing_is_paid_twice_and_nothing_by_strangers(
     state: PowerState, seconds: float, attached: list[str], started_by: str
 ):
-    import dataclasses
 
     found = shares(dataclasses.replace(ROW, power_state=state), seconds, attached, started_by)
     billed = state.value in ("starting", "running", "stopping", "stopped") and seconds > 0
@@ -246,3 +253,73 @@ def test_a_log_that_fails_stops_nobody():
             raise OSError("no")
 
     Audit(Broken()).record("start", "ada")  # type: ignore[arg-type]
+
+
+def test_a_lesson_s_vms_are_started_once_and_the_quota_is_said(running: Running, azure: Emulator):
+    watch, clock = watched(running)
+    local = running.broker.policy.local(time.time()) + timedelta(minutes=10)
+    begin = local.replace(second=0, microsecond=0)
+    hours = f"{begin:%a} {begin:%H:%M}-{begin + timedelta(hours=1):%H:%M}"
+    running.broker.policy.lessons = [{"hours": hours, "vms": ["class-*"]}]
+    azure.set_scenario(quotas=[{"family": "standardDDSv5Family", "limit": 1}])
+    azure.set_timings(start=0.2)
+    try:
+        watch.tick()
+        (said,) = running.said("start", outcome="QuotaExceeded")
+        assert "has 1 of 1 left, and 2 are needed" in said["why"]
+        until(lambda: not running.broker.operations.running(), 30)
+        assert azure.vm("class-vm")["power_state"] == "deallocated"
+    finally:
+        azure.set_scenario(quotas=[])
+    clock.ahead = 60
+    watch.tick()
+    assert len(running.said("start", outcome="begun")) == 1, "once for each time that it is held"
+    clock.ahead = 7 * 86400
+    watch.tick()
+    until(lambda: azure.vm("class-vm")["power_state"] == "running", 30)
+    until(lambda: not running.broker.operations.running(), 30)
+    assert running.said("start", outcome="begun")[1]["person"] == "the hub"
+
+
+@given(st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)), st.integers(1, 60))
+def test_it_is_time_for_a_lesson_just_before_it_begins(now: datetime, before: int):
+    lesson = Lesson.parse({"hours": "Mon,Thu 09:00-11:00", "vms": ["x"], "before_minutes": before})
+    found = lesson.occurrence(now)
+    minutes = (9 * 60) - (now.hour * 60 + now.minute + now.second / 60 + now.microsecond / 6e7)
+    assert bool(found) == (now.weekday() in (0, 3) and 0 <= minutes <= before)
+    assert found in ("", f"{now:%Y-%m-%d} 09:00")
+
+
+@pytest.mark.parametrize(
+    "lesson",
+    [
+        "Mon 09:00-10:00",
+        {"hours": "Mon 09:00-10:00"},
+        {"hours": "Mon 9-10", "pool": "gpu"},
+        {"hours": "Mon 09:00-10:00", "pool": "gpu", "vms": ["a"]},
+        {"hours": "Mon 09:00-10:00", "pool": "gpu", "count": -1},
+        {"hours": "Mon 09:00-10:00", "vms": [1]},
+        {"hours": "Mon 09:00-10:00", "pool": "gpu", "minutes": 5},
+    ],
+)
+def test_lessons_that_cannot_be_meant(lesson: Any):
+    with pytest.raises(TraitError, match="HubPolicy"):
+        HubPolicy(lessons=[lesson])
+
+
+def test_the_audit_s_events_are_of_their_schema():
+    lines = io.StringIO()
+    events = EventLogger(handlers=[logging.StreamHandler(lines)])
+    audit = Audit(events)
+    audit.record("start", "ada", "vm1", "gpu-vm", "RefusedByPolicy", rule="hours")
+    audit.record("certificate", "ada", "vm1", "gpu-vm", serial=7, until=1_800_000_000)
+    events.handlers[0].flush()
+    first, second = (json.loads(line) for line in lines.getvalue().splitlines())
+    assert (first["action"], first["person"], first["outcome"], first["rule"]) == (
+        "start",
+        "ada",
+        "RefusedByPolicy",
+        "hours",
+    )
+    assert second["serial"] == 7
+    assert first["__schema__"] == "https://events.jupyter.org/jupyter_dsvm/hub_action"

@@ -248,6 +248,9 @@ def test_events_come_with_news_and_not_each_minute(tmp_path: Path) -> None:
         s.pass_time(watch, 1)
         assert s.shown().text == "In use: the CPU is busy (1.1 cores)."
         assert len(s.events) == before + 1
+        s.vm.busy = [{"kind": "kernel", "text": "a cell runs"}]  # what a page shows would be wrong from here on
+        s.pass_time(watch, 1)
+        assert len(s.events) == before + 2
 
 
 def test_the_notebook_comes_back_with_a_sentence(tmp_path: Path) -> None:

@@ -224,6 +224,17 @@ def test_a_hostile_vm_reaches_only_the_cell_that_runs_there(attacked: Attacked):
     attacked.goes_on_here()
 
 
+@attack("notes")
+def test_what_a_vm_has_to_say_itself_reaches_the_cell_that_runs_there_cut_and_harmless(attacked: Attacked):
+    assert attacked.cell.status == "ok"
+    assert FORGED not in attacked.everything()
+    (said,) = [m["content"]["text"] for m in attacked.cell.outputs("stream") if m["content"]["name"] == "stderr"]
+    assert said.startswith("\n[In 1440 min: ")
+    assert len(said) < 400
+    assert all(c.isprintable() or c == "\n" for c in said)
+    attacked.goes_on_here()
+
+
 @attack("addresses")
 def test_an_answer_goes_to_whoever_asked_whatever_address_the_vm_wrote_on_it(attacked: Attacked):
     assert attacked.cell.status == "ok"
@@ -250,6 +261,8 @@ NOT_SAID = {
     "calls": "does not read the answers",
     "starts": "run 1 of the kernel starts once more",
     "later runs": "run 2 of a kernel that was started 1 times",
+    "note to nobody": "a note to a cell without parent header",
+    "note of no time": "minutes is no number",
     "exits": "run 9 of a kernel that was started 1 times",
 }
 

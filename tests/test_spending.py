@@ -11,14 +11,16 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from traitlets import TraitError
+from traitlets.config import Config
 
 from jupyter_dsvm import spending
-from jupyter_dsvm.budgets import BudgetRules, budget, refusal, remark, state_of
+from jupyter_dsvm.budgets import BudgetRules, budget, in_words, refusal, remark, state_of
 from jupyter_dsvm.calls import handle
 from jupyter_dsvm.compute.creating import NewCompute
-from jupyter_dsvm.errors import BudgetExceeded, ComputeError, UnknownCompute
+from jupyter_dsvm.errors import BudgetExceeded, ComputeError, ConfigurationError, UnknownCompute
 from jupyter_dsvm.models import BudgetState, Compute, Operation, OperationState, PowerState, Price, Size, Spend
-from jupyter_dsvm.service import DSVMService
+from jupyter_dsvm.service import DSVMService, load_service
 from jupyter_dsvm.spending_rules import DAY, HOUR, Calendar, DaySpend
 from jupyter_dsvm.spendwords import spend_html, spend_text
 from support.fakes import FakeConnections, FakeFree, FakeMaker, FakeProxy, FakeRegistry, dsvm
@@ -416,6 +418,16 @@ def test_the_states_of_a_budget(spent: float, limit: float, state: BudgetState):
     assert state_of(spent, limit) is state
 
 
+def test_what_follows_from_a_budget():
+    for spent, name, refuses, said in (
+        (9, "", True, "."),
+        (10, "", True, "; nothing more is started."),
+        (10, "gpu-vm", True, "; it is not started any more."),
+        (10, "gpu-vm", False, "; it only warns."),
+    ):
+        assert in_words(budget(BudgetRules(refuses=refuses), 10, spent, "azure:1" if name else None, name)) == said
+
+
 def test_the_first_name_that_fits_counts():
     rules = BudgetRules(each={"gpu-vm": 50, "LAB/*": 20, "*": 10})
     assert rules.of(["GPU-vm", "lab/gpu-vm"]) == 50
@@ -578,10 +590,10 @@ def test_a_budget_of_a_day_begins_anew(stage: Make):
 
 @pytest.mark.parametrize("traits", [{"budget": -1.0}, {"budgets": {"a": -1.0}}, {"budget_period": "year"}])
 def test_a_setting_that_cannot_be(stage: Make, traits: dict[str, object]):
-    from traitlets import TraitError
-
     with pytest.raises(TraitError), stage(**traits):
         pass
+    with pytest.raises(ConfigurationError, match=f"'{next(iter(traits))}' trait"):
+        load_service(Config({"DSVMService": traits}))
 
 
 # Words

@@ -136,9 +136,10 @@ def test_but_not_before_it_was_seen_off():
 
 
 def test_a_word_that_is_none_is_not_heard():
-    book = seen_so(seen(NOON, word=-62_135_596_800.0))
-    assert book.open is not None
-    assert (book.open.since, book.ask) == (NOON, True)
+    for word in (-62_135_596_800.0, math.nan, -math.inf):
+        book = seen_so(seen(NOON, word=word))
+        assert book.open is not None
+        assert (book.open.since, book.ask) == (NOON, True)
     assert seen_so(seen(NOON, word=NOON + 9999)).all[0].since == NOON
 
 
@@ -149,6 +150,11 @@ def test_over_a_gap_it_was_on_if_azure_says_that_nothing_happened():
     assert book.open.seen == NOON  # until that is known
     book.see(seen(NOON + 9 * HOUR + 1, word=NOON - 60))
     assert (book.closed, book.open.seen, book.open.unseen) == ([], NOON + 9 * HOUR + 1, False)
+
+
+def test_what_was_done_to_it_soon_after_is_no_stop():
+    book = seen_so(seen(NOON), seen(NOON + 9 * HOUR, word=NOON + 300))
+    assert [(i.since, i.seen, i.unseen) for i in book.all] == [(NOON, NOON + 9 * HOUR, False)]
 
 
 def test_over_a_gap_in_which_something_happened_nobody_knows():

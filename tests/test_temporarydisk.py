@@ -307,6 +307,19 @@ def test_a_stop_says_what_it_loses_and_azure_loses_it(configured: Emulator, note
     assert service().lost_by_stop(compute) == NOTHING
 
 
+def test_the_magic_says_it_before_and_after(configured: Emulator, notebook: Notebook) -> None:
+    attached(notebook, "cpu-vm")
+    place = notebook.run(WRITE, timeout=PATIENCE).text.strip()
+    with Notebook() as here:
+        done = here.run("%dsvm stop cpu-vm", timeout=PATIENCE)
+        assert done.status == "ok", done.content
+        shown = done.text + json.dumps([o["content"]["data"] for o in done.outputs("display_data")])
+        shown += json.dumps([o["content"]["data"] for o in done.outputs("update_display_data")])
+    assert "2 files on the temporary disk are lost: " in shown
+    assert "2 files on the temporary disk were lost: " in shown
+    assert f"{place}/model.pt" in shown
+
+
 def test_a_machine_that_is_not_connected_to_says_nothing(configured: Emulator, notebook: Notebook) -> None:
     assert service().lost_by_stop(service().known.find("gpu-vm").id) is None
     assert service().stop_loss("gpu-vm") == StopLoss(known=False)

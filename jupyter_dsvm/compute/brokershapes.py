@@ -78,7 +78,7 @@ def compute_of(row: Mapping[str, Any]) -> Compute:
     if compute_id is None or name is None or not compute_id.startswith(PREFIX):
         raise ComputeError("The hub's broker has sent something that is no VM.", code="Broker")
     size, price = row.get("size"), row.get("price")
-    not_allowed = row.get("not_allowed")
+    not_allowed, word = row.get("not_allowed"), row.get("unchanged_since")
     return Compute(
         id=compute_id,
         name=name,
@@ -92,6 +92,7 @@ def compute_of(row: Mapping[str, Any]) -> Compute:
         hibernated=row.get("hibernated") is True,
         problem=problem_of(row.get("problem")),
         not_allowed=tuple(str(one) for one in not_allowed) if isinstance(not_allowed, list) else (),
+        unchanged_since=float(word) if isinstance(word, (int, float)) and not isinstance(word, bool) else None,
     )
 
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import BadRequest
@@ -38,6 +38,8 @@ class NewCompute(Shape):
     """Who may reach its SSH port: an address, or a network in CIDR notation."""
     disk_gib: int | None = None
     """Size of its disk; None: the image's."""
+    tags: tuple[tuple[str, str], ...] = field(default=(), metadata={"json": False})
+    """Further tags that it gets: whose it is, on a hub. Nobody sends these."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> NewCompute:

@@ -96,8 +96,13 @@ class DSVMBroker(Application):
     def _default_prefix(self) -> str:
         return os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "/services/dsvm/")
 
+    @property
+    def service(self) -> str:
+        """Its name among the hub's services."""
+        return os.environ.get("JUPYTERHUB_SERVICE_NAME", "dsvm")
+
     def people(self) -> People:
-        return HubPeople(os.environ.get("JUPYTERHUB_SERVICE_NAME", "dsvm"))
+        return HubPeople(self.service)
 
     def initialize(self, argv: Any = None) -> None:
         self.parse_command_line(argv)
@@ -142,7 +147,8 @@ class DSVMBroker(Application):
         try:
             await asyncio.to_thread(broker.begin)
             server = HTTPServer(
-                application(self.prefix, broker, people, watch, self.open_metrics), max_body_size=2 * MAX_BODY
+                application(self.prefix, broker, people, watch, self.open_metrics, self.service),
+                max_body_size=2 * MAX_BODY,
             )
             server.listen(self.port, self.ip)
             watch.begin(self.watch_seconds)

@@ -22,11 +22,13 @@ from traitlets.config import LoggingConfigurable
 from .. import booting
 from ..changes import Changes
 from ..compute.azure import AzureCompute
+from ..compute.creating import Creation, NewCompute
 from ..compute.provider import Cancel
 from ..computes import CONFIRMED_OFF, Computes, PowerKind, Snapshot
+from ..creations import Creations
 from ..errors import DSVMError, NotAllowed, NotFound, RefusedByPolicy
 from ..keptchanges import KeptChanges
-from ..models import Compute, Operation, OperationState, SizeOffer
+from ..models import Compute, ComputeKind, Operation, OperationState, PowerState, SizeOffer
 from ..operations import OperationStore, Running
 from ..resizes import Resizes
 from ..resuming import Resuming
@@ -83,6 +85,7 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         nothing, free = cast(Trips, _NoFiles()), cast(Spending, _NoSpending())
         self.changes = Changes(self.operations, self.known, _nobody, _no_notebooks, self._boot, kept, nothing, free)
         self.resizes = Resizes(self.operations, self.known, self.changes, _nobody, _no_notebooks, nothing, free)
+        self.creations = Creations(self.operations, self.known, self.changes, free)
         self.resuming = Resuming(kept, self.changes, self.known, self._spawn)
         self.snapshots = Snapshots(self.known, self.listing_seconds, self.look_seconds)
         self.views = Views(self.policy, self.state, self.snapshots, self.known.last)
@@ -192,17 +195,35 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         vm = vm_of(meant.row)
         with self._audited("start", person, vm, meant.row.name):
             row = self.snapshots.one(meant.row.id)
-            if row.power_state in CONFIRMED_OFF:
-                self.state.stopped(vm)  # whoever has stopped it: its hours begin anew
             under_way = self._under_way("start", row.id)
             if under_way is not None:
                 return self.operation(person, under_way.id)
             self.policy.check_start(person, machine_of(row), self.views.facts(person, row, time.time()), time.time())
-            running = self.changes.begin_power("start", row.id)
-            running.arguments["person"] = person.name
-            self.state.operation(running.id, person.name, "start", vm, "queued")
-            self.starts.begin(running, lambda: self._run_start(running))
+            running = self._queue_start(row, person.name)
         return self.operation(person, running.id)
+
+    def start_for_lesson(self, rows: Sequence[Compute], lesson: str) -> None:
+        """By the timetable. What the quotas lack is said beforehand; as many are started as Azure lets."""
+        if rows:
+            try:
+                for sentence in self.azure.lacking([row.id for row in rows]):
+                    self.log.warning("For the lesson at %s: %s", lesson, sentence)
+                    self.audit.record("start", HUB.name, outcome="QuotaExceeded", why=sentence, lesson=lesson)
+            except DSVMError as e:
+                self.log.warning("Whether the quotas are enough for the lesson at %s is not known: %s", lesson, e)
+        for row in rows:
+            if self._under_way("start", row.id) is None:
+                self._queue_start(row, HUB.name)
+                self.audit.record("start", HUB.name, vm_of(row), row.name, "begun", lesson=lesson)
+
+    def _queue_start(self, row: Compute, person: str) -> Running:
+        if row.power_state in CONFIRMED_OFF:
+            self.state.stopped(vm_of(row))  # whoever has stopped it: its hours begin anew
+        running = self.changes.begin_power("start", row.id)
+        running.arguments["person"] = person
+        self.state.operation(running.id, person, "start", vm_of(row), "queued")
+        self.starts.begin(running, lambda: self._run_start(running))
+        return running
 
     def stop(self, person: Person, shown_id: str) -> Operation:
         return self._end_power(person, shown_id, "stop", "stopped")
@@ -257,6 +278,30 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
             self._spawn(running, lambda: self.resizes.run(running, size))
         return self.operation(person, running.id)
 
+    # New VMs
+
+    def creation(self, person: Person, location: str | None, subscription: str | None) -> Creation:
+        """What a new VM can be like for that person. Raises nothing for who may make none: that is the answer then."""
+        if not self.policy.may(person, self.policy.may_create):
+            return Creation(False, "No VM may be made (rule HubPolicy.may_create). Ask your teacher.")
+        found = self.creations.choices(location, subscription)
+        allowed = [one for one in found.sizes if self.policy.allows_size(one.size.name)]
+        return dataclasses.replace(found, sizes=tuple(allowed))
+
+    def create(self, person: Person, wanted: NewCompute) -> Operation:
+        """It is that person's, by its tag."""
+        with self._audited("create", person, "", wanted.name, size=wanted.size):
+            if not self.known.is_listed:
+                self.snapshots.all()
+            nothing = Compute("", wanted.name, ComputeKind.DSVM, PowerState.DEALLOCATED)
+            now = time.time()
+            self.policy.check_create(person, wanted.size, self.views.facts(person, nothing, now), now)
+            wanted = dataclasses.replace(wanted, tags=((self.policy.user_tag, person.name),))
+            running = self.creations.begin(wanted)
+            self.state.operation(running.id, person.name, "create", None, "begun")
+            self._spawn(running, lambda: self.creations.run(running, wanted))
+        return self.operation(person, running.id)
+
     # In here
 
     def _meant(self, person: Person, shown_id: str, settle: bool = False) -> Meant:
@@ -296,7 +341,7 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.state.operation_ended(operation.id)
         done = operation.state is OperationState.DONE
         compute_id = operation.compute or ""
-        if done and operation.kind == "start":
+        if done and operation.kind in ("start", "create"):
             self.state.started(vm, person)
         if done and operation.kind == "stop":
             self.state.stopped(vm)
@@ -315,6 +360,9 @@ class _NoSpending:
     """In place of ``Spending``: a hub's money is counted by person (``watch``), and its budgets are rules."""
 
     def check_start(self, row: Compute, size: str | None = None) -> None:
+        pass
+
+    def check_new(self, name: str, subscription: str | None = None, group: str | None = None) -> None:
         pass
 
     def remark(self, row: Compute) -> str:

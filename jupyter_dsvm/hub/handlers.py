@@ -1,5 +1,6 @@
 """The broker's REST API: for users' servers the part of ``openapi.yaml`` that a ``ComputeProvider`` needs, with the same shapes,
-and what a teacher asks. Every request carries a token of the hub's; there are no cookies, so nothing can be forged across sites.
+and what a teacher asks. Every request carries a token of the hub's; no cookie counts here, so nothing can be forged across sites.
+(The teacher's page, ``page``, is signed in to by the hub.)
 
 ============================================  ========================================================================
 GET  computes, computes/ID                    the caller's own, ID being ``hub:VMID`` or ``hub:pool-NAME``
@@ -8,6 +9,7 @@ GET  computes/ID/sizes, POST …/resize         as in openapi.yaml
 POST computes/ID/access                       202 and the operation that makes the caller's account there
 POST computes/ID/certificate                  ``{"public_key", "terminal"}`` → the certificate, and where the VM is
 PUT  computes/ID/presence                     ``{"used"}``: the caller's server uses it, or no longer does
+GET  creation, POST computes                  a new VM, as in openapi.yaml, for whom ``may_create`` names
 GET  operations, operations/ID, DELETE …/ID   with ``wait=SECONDS`` and If-None-Match a GET waits for a change
 GET  spend, whoami
 GET  admin/overview, POST admin/stop          for teachers
@@ -22,12 +24,14 @@ import asyncio
 import hashlib
 import json
 import logging
+import secrets
 from collections.abc import Callable
 from http.client import responses
 from typing import Any, TypeVar
 
 from tornado import web
 
+from ..compute.creating import NewCompute
 from ..errors import BadRequest, DSVMError, NotAllowed
 from ..models import Operation, OperationState
 from .audit import Numbers, exposition
@@ -118,10 +122,31 @@ class ComputesHandler(HubHandler):
         problems = [p.to_json() for p in snapshot.problems]
         self.answer({"as_of": snapshot.as_of, "computes": [r.to_json() for r in rows], "problems": problems})
 
+    async def post(self) -> None:
+        try:
+            data = json.loads(self.request.body or b"{}")
+        except ValueError as e:
+            raise BadRequest(f"The request's body is no JSON: {e}.") from None
+        if not isinstance(data, dict):
+            raise BadRequest("The request's body is no JSON object.")
+        self.begun(await self.run(self.broker.create, self.person, NewCompute.from_json(data)))
+
+
+class CreationHandler(HubHandler):
+    async def get(self) -> None:
+        location, subscription = (
+            self.get_query_argument("location", None),
+            self.get_query_argument("subscription", None),
+        )
+        found = await self.run(self.broker.creation, self.person, location or None, subscription or None)
+        self.answer(found.to_json())
+
 
 class ComputeHandler(HubHandler):
     async def get(self, compute: str) -> None:
-        self.answer((await self.run(self.broker.compute, self.person, compute)).to_json())
+        row = await self.run(self.broker.compute, self.person, compute)
+        # Beside the shape: what the person's own server counts with (spending_rules).
+        self.answer({**row.to_json(), "unchanged_since": row.unchanged_since})
 
 
 class ActionHandler(HubHandler):
@@ -240,6 +265,7 @@ class UnknownHandler(HubHandler):
 
 ROUTES: list[tuple[str, type[HubHandler]]] = [
     (r"computes", ComputesHandler),
+    (r"creation", CreationHandler),
     (r"computes/([^/]+)", ComputeHandler),
     (r"computes/([^/]+)/(start|stop|restart|access)", ActionHandler),
     (r"computes/([^/]+)/sizes", SizesHandler),
@@ -259,10 +285,17 @@ ROUTES: list[tuple[str, type[HubHandler]]] = [
 
 
 def application(
-    prefix: str, broker: Broker, people: People, watch: Watch, open_metrics: bool = False
+    prefix: str, broker: Broker, people: People, watch: Watch, open_metrics: bool = False, service: str = ""
 ) -> web.Application:
-    """``prefix``: the path that the hub's proxy leads here, ``/services/NAME/``."""
+    """``prefix``: the path that the hub's proxy leads here, ``/services/NAME/``. ``service``: that name, where the hub signs
+    people in for the teacher's page."""
     arguments = {"broker": broker, "people": people, "watch": watch, "open_metrics": open_metrics}
     base = "/" + prefix.strip("/")
     base = base if base.endswith("/") else f"{base}/"
-    return web.Application([(base + pattern, handler, arguments) for pattern, handler in ROUTES])
+    rules: list[Any] = [(base + pattern, handler, arguments) for pattern, handler in ROUTES]
+    if service:
+        from .page import handlers as page  # here, since it needs the hub
+
+        rules = [*page(base, broker, service), *rules]
+    # Of this process only: who has the page open signs in once more after a restart, which the hub does unasked.
+    return web.Application(rules, cookie_secret=secrets.token_bytes(32))

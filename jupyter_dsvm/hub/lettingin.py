@@ -116,13 +116,16 @@ class LettingIn:
         """A user's server says every few minutes whether the VM is used from there. Gives when the VM is stopped at the latest."""
         meant = self._meant(person, shown_id)
         vm, now = vm_of(meant.row), time.time()
-        if used:
+        if used and (self.state.account_state(vm, person.name) == "present" or self._has_started(vm, person)):
             self.state.here(vm, person.name, now + PRESENCE_SECONDS)
-        else:
+        elif not used:
             self.state.gone(vm, person.name)
         since = self.state.starts().get(vm, ("", now))[1]
         hours = self.policy.hard_limit_hours
         return {"hard_limit_at": None if hours is None else since + hours * 3600.0, "now": now}
+
+    def _has_started(self, vm: str, person: Person) -> bool:
+        return self.state.starts().get(vm, ("", 0.0))[0] == person.name
 
     def _running_row(self, meant: Meant) -> Compute:
         row = self.snapshots.one(meant.row.id)

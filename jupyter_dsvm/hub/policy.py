@@ -33,6 +33,7 @@ from traitlets.config import Configurable
 
 from ..errors import RefusedByPolicy
 from .hours import Hours
+from .lessons import Lesson
 
 GROUP = "group:"
 """Before the name of a group, in lists of people."""
@@ -149,6 +150,14 @@ class HubPolicy(Configurable):
     keep_homes = Bool(
         False, help="Whether the home folder of an account that is removed is kept on the VM, for root alone."
     ).tag(config=True)
+    lessons: Any = List(
+        help='A timetable: VMs that are started before a lesson. [{"hours": "Mon 09:00-11:00", "vms": ["class-vm"]}, {"hours": '
+        '"Thu 14:00-16:00", "pool": "gpu", "count": 12, "before_minutes": 15}], in `time_zone`.',
+    ).tag(config=True)
+    image_version = Unicode(
+        "",
+        help="The version of the image that the VMs of the hub are to have, such as 25.06.18; others are shown to teachers.",
+    ).tag(config=True)
     tasks_per_user = Int(2048, min=64, help="Processes and threads that one account may have on a VM.").tag(config=True)
 
     @validate("hours")
@@ -157,6 +166,15 @@ class HubPolicy(Configurable):
             Hours.parse(proposal["value"])
         except ValueError as e:
             raise TraitError(f"HubPolicy.hours: {e}.") from None
+        return proposal["value"]
+
+    @validate("lessons")
+    def _lessons_parse(self, proposal: dict[str, Any]) -> Any:
+        try:
+            for one in proposal["value"]:
+                Lesson.parse(one)
+        except ValueError as e:
+            raise TraitError(f"HubPolicy.lessons: {e}.") from None
         return proposal["value"]
 
     @validate("time_zone")
@@ -217,6 +235,9 @@ class HubPolicy(Configurable):
 
     def sees(self, person: Person, machine: Machine, assigned: Collection[str] = ()) -> bool:
         return self.is_teacher(person) or self.owns(person, machine, assigned)
+
+    def allows_size(self, size: str) -> bool:
+        return _matches(size, self.sizes)
 
     # Decisions: each raises ``RefusedByPolicy``
 
@@ -298,7 +319,7 @@ class HubPolicy(Configurable):
         return datetime.fromtimestamp(now, timezone.utc).astimezone(ZoneInfo(self.time_zone))
 
     def _check_size(self, size: str, what: str) -> None:
-        if not _matches(size, self.sizes):
+        if not self.allows_size(size):
             raise _refused("sizes", what, f"Allowed are {', '.join(self.sizes) or 'none'}.")
 
     def _check_hours(self, person: Person, now: float, what: str) -> None:

@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Protocol
 
@@ -136,8 +136,18 @@ class Setups:
             for running in waiting:
                 running.report(text, fraction)
 
+        # One command has room for so many; whoever waits longest comes first, and the others are in the next.
+        asked = [str(running.arguments.get("person", "")) for running in waiting]
+        users = list(
+            dict.fromkeys([*asked, *(who for who, state in accounts.items() if state in ("wanted", "present"))])
+        )[:MOST]
+        later = [running for running, who in zip(waiting, asked, strict=True) if who not in users]
+        waiting = [running for running, who in zip(waiting, asked, strict=True) if who in users]
+        if later:
+            with self._lock:
+                self._waiting[vm] = [*later, *self._waiting.get(vm, [])]
         try:
-            done = self._apply(row, accounts, report)
+            done = self._apply(row, accounts, users, report)
         except DSVMError as e:
             log.warning("%s was not set up for the hub: %s", row.name, e)
             for running in waiting:
@@ -157,13 +167,11 @@ class Setups:
             else:
                 running.failed(problem)
 
-    def _apply(self, row: Compute, accounts: Mapping[str, str], report: Report) -> Done:
+    def _apply(self, row: Compute, accounts: Mapping[str, str], users: Sequence[str], report: Report) -> Done:
         vm = vm_of(row)
         by_state: dict[str, list[str]] = {}
         for person, state in sorted(accounts.items()):
             by_state.setdefault(state, []).append(person)
-        # Those first that are waited for; those that are there already need no word, but it costs none.
-        users = [*by_state.get("wanted", []), *by_state.get("present", [])][:MOST]
         ended, removed = by_state.get("ending", [])[:MOST], by_state.get("removing", [])[:MOST]
         keys = self._authority.known()
         wanted = Wanted(

@@ -115,6 +115,8 @@ class Teaching:
                         "size": row.size.name if row.size else None,
                         "per_hour": row.price.amount if row.price else None,
                         "image": row.image,
+                        "image_version": row.image_version,
+                        "drift": self._drift(row),
                         "on_since": at or None,
                         "started_by": by,
                         "authority": self._authority_of(vm),
@@ -132,6 +134,11 @@ class Teaching:
             "waiting": self.starts.waiting,
             "problems": [p.to_json() for p in snapshot.problems],
         }
+
+    def _drift(self, row: Compute) -> str:
+        """The version that it should have, where it is known to have another; otherwise empty."""
+        wanted = self.policy.image_version
+        return wanted if wanted and row.image_version not in (None, wanted) else ""
 
     def _authority_of(self, vm: str) -> str:
         """Which key of the authority a VM trusts: newest, older, or not set up."""

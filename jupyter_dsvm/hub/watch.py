@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DSVMError, RefusedByPolicy, UnknownCompute
 from ..models import Compute, PowerState
+from .lessons import Lesson
 from .policy import Person
 from .setups import vm_of
 from .views import ON, machine_of, month_of
@@ -105,9 +106,28 @@ class Watch:
                     log.warning("%s: %s", row.name, e)
                 except Exception:
                     log.exception("watching %s failed", row.name)
+        try:
+            self._lessons(now)
+        except Exception:
+            log.exception("starting the VMs of a lesson failed")
         if now - self._pruned > PRUNE_SECONDS:
             self._pruned = now
             broker.state.prune()
+
+    def _lessons(self, now: float) -> None:
+        """Start what a lesson needs, once for each time that it is held."""
+        broker = self._broker
+        local = broker.policy.local(now)
+        for lesson in map(Lesson.parse, broker.policy.lessons):
+            time_of_it = lesson.occurrence(local)
+            if (
+                not time_of_it
+                or broker.state.count(f"lesson {lesson.text} {lesson.pool} {lesson.vms} {time_of_it}") > 1
+            ):
+                continue
+            rows = [row for row in broker.known.last() if broker.is_ours(row)]
+            wanted = lesson.machines(rows, lambda row: getattr(broker.policy.pool_of(machine_of(row)), "name", ""))
+            broker.start_for_lesson([row for row in wanted if row.power_state is not PowerState.RUNNING], time_of_it)
 
     def _look(self, row: Compute, now: float, gap: float) -> None:
         broker, vm = self._broker, vm_of(row)

@@ -33,6 +33,7 @@ def row(found: Found) -> dict[str, Any]:
         "started": run.started,
         "ended": run.ended,
         "kept": found.kept,
+        "kept_text": found.kept_text,
         "outputs": [output(kind, name, body, cut) for kind, name, body in found.outputs],
         "cut": {"messages": cut.messages, "bytes": cut.bytes} if cut is not None else None,
     }

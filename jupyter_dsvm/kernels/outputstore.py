@@ -10,6 +10,7 @@ have, are off. Not thread-safe: ``recording.Recording`` has the lock.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from urllib.parse import quote
 
 from jupyter_core.paths import jupyter_data_dir
 
-from .cellbook import CellBook, Run, State
+from .cellbook import CELL_PART, CellBook, Run, State
 from .cellouts import OVERHEAD, STREAM, CellOutputs, Cut, Output
 from .keptfiles import folder_of, kept_folder, take
 from .streamtext import StreamText
@@ -68,14 +69,24 @@ SELECT min(place) FROM (SELECT place FROM outputs WHERE run = ? GROUP BY place H
 """
 
 
+_SELECT_KNOWN_TEXT = """
+SELECT count(*), ifnull(sum(size), 0) FROM outputs WHERE run = ? AND place = ? AND part < ? AND version <= ?
+"""
+_SELECT_BODIES = """
+SELECT place, kind, name, body FROM outputs WHERE run = ? AND (place > ? OR (place = ? AND part >= ?)) ORDER BY place, part
+"""
+
+
 class Found(NamedTuple):
     """A run as ``since`` gives it."""
 
     run: Run
     kept: int
     """How many of its first outputs are as they were."""
+    kept_text: int
+    """How many UTF-16 code units of the next one, a stream, are as they were, too."""
     outputs: list[tuple[str, str, bytes]]
-    """The others: kind, name of a stream, body (of a stream: its text)."""
+    """All others: kind, name of a stream, body (of a stream: its text, without what is as it was)."""
 
 
 def outputs_folder() -> Path:
@@ -216,7 +227,7 @@ class OutputStore:
         for row in self._db.execute(query, (version,)):
             cell, msg_id, session, source, sha256, state, status, count, started, ended, version, *rest = row
             idle, replied, let_go, prompts, clear_next, last_stream, full, cut_messages, cut_bytes, number = rest
-            outputs = CellOutputs(limit // 4)
+            outputs = CellOutputs(limit // CELL_PART)
             outputs.clear_next, outputs.last_stream, outputs.full = bool(clear_next), last_stream, bool(full)
             outputs.cut = Cut(cut_messages, cut_bytes) if cut_messages else None
             yield Run(
@@ -253,34 +264,31 @@ class OutputStore:
         size = 0
         runs = list(self._runs(_SELECT_RUNS + "version", limit, max(version, after)))
         for run in runs:
-            kept, outputs = self._changed(run.number, version)
+            kept, kept_text, outputs = self._changed(run.number, version)
             size += sum(len(body) + OVERHEAD for _, _, body in outputs) + len(run.source or "") + OVERHEAD
             if found and size > max_bytes:
                 return found, True
-            found.append(Found(run, kept, outputs))
+            found.append(Found(run, kept, kept_text, outputs))
         return found, False
 
-    def _changed(self, number: int, version: int) -> tuple[int, list[tuple[str, str, bytes]]]:
+    def _changed(self, number: int, version: int) -> tuple[int, int, list[tuple[str, str, bytes]]]:
         first: int | None = self._db.execute(_SELECT_FIRST_CHANGED, (number, version)).fetchone()[0]
         if first is None:
             counted = "SELECT count(DISTINCT place) FROM outputs WHERE run = ?"
-            return int(self._db.execute(counted, (number,)).fetchone()[0]), []
-        outputs: list[tuple[str, str, bytes]] = []
+            return int(self._db.execute(counted, (number,)).fetchone()[0]), 0, []
+        # Parts of a text that are not its last one never change.
+        (last,) = self._db.execute(
+            "SELECT max(part) FROM outputs WHERE run = ? AND place = ?", (number, first)
+        ).fetchone()
+        known, kept_text = self._db.execute(_SELECT_KNOWN_TEXT, (number, first, last, version)).fetchone()
+        outputs: list[tuple[str, str, list[bytes]]] = []
         at = -1
-        pieces: list[bytes] = []
-        for place, kind, name, body in self._db.execute(
-            "SELECT place, kind, name, body FROM outputs WHERE run = ? AND place >= ? ORDER BY place, part",
-            (number, first),
-        ):
+        for place, kind, name, body in self._db.execute(_SELECT_BODIES, (number, first, first, known)):
             if place != at:
-                at, pieces = place, []
-                outputs.append((kind, name, b""))
-            pieces.append(body or b"")
-            if kind == STREAM:
-                outputs[-1] = (kind, name, b"".join(pieces))
-            else:
-                outputs[-1] = (kind, name, pieces[0])
-        return first, outputs
+                at = place
+                outputs.append((kind, name, []))
+            outputs[-1][2].append(body or b"")
+        return first, kept_text, [(kind, name, b"".join(pieces)) for kind, name, pieces in outputs]
 
     # The end
 
@@ -333,12 +341,21 @@ def remove_orphans() -> int:
 
 
 def _take(path: Path) -> int:
+    """The descriptor that holds it. Where the file system knows no locks, it counts as ours. Raises ``OSError``."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for _ in range(3):  # who cleans up may just have removed it
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        lock = take(path)
-        if lock is not None:
+    for tried in range(10):
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            time.sleep(0.01 * tried)  # who cleans up may have it, for a moment
+            continue
+        except OSError:
             return lock
+        if os.fstat(lock).st_nlink:
+            return lock
+        os.close(lock)  # and has just removed it
     raise OSError(f"another process has {path}")
 
 
@@ -361,7 +378,7 @@ def _rows(number: int, output: Output) -> Iterator[tuple[Any, ...]]:
         return
     part, finished = text.sealed, text.finished
     if finished:
-        yield number, place, part, *about, 0, _bytes(finished)
+        yield number, place, part, STREAM, output.version, text.finished_size, output.name, "[]", 0, _bytes(finished)
         part += 1
     yield number, place, part, *about, text.column, _bytes(text.line if finished else text.rest)
 

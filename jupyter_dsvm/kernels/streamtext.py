@@ -101,6 +101,11 @@ class StreamText:
         """The finished lines, once there are enough of them to be a part of their own; empty before."""
         return _characters("".join(self._lines)) if self._lines_size >= SEALED else ""
 
+    @property
+    def finished_size(self) -> int:
+        """Characters."""
+        return self._lines_size
+
     def forget_finished(self) -> None:
         """They were given out and are kept elsewhere: ``finished`` was not empty, and nothing has been added since."""
         self._lines.clear()

@@ -80,7 +80,7 @@ class Compute(Shape):
     """Something a notebook can run on: the free tier, a DSVM, or a host. A row of the panel."""
 
     id: str
-    """Opaque, stable, URL-safe: ``free``, ``azure:VMID`` or ``host:ALIAS``."""
+    """Opaque, stable, URL-safe: ``free``, ``azure:VMID``, ``host:ALIAS`` or ``hub:…`` (a hub's broker)."""
     name: str
     kind: ComputeKind
     power_state: PowerState
@@ -101,6 +101,8 @@ class Compute(Shape):
     """Whether the cloud works on it, by whomever that was asked for: what ``elsewhere`` looks for."""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False, metadata={"json": False})
     """As somebody has set them in the cloud."""
+    image_version: str | None = field(default=None, metadata={"json": False})
+    """Of the image that it was made from, such as 25.06.18."""
     unchanged_since: float | None = field(default=None, compare=False, metadata={"json": False})
     """When the cloud's last operation on it has ended, in seconds since 1970 by the cloud's clock: it was neither started nor
     stopped after that. None where that was not said; lists do not have it."""

@@ -377,7 +377,9 @@ class SSHConnection:
             f"{self._place} does not let {self.user} in. "
             f"Tried: {'; '.join([*tried, *keys.skipped]) or 'no key, there is none'}. "
             f"The server accepts: {_accepted(transport, self.user)}.",
-            advice="The VM needs the AADSSHLoginForLinux extension, and you a role Virtual Machine User Login on it; "
+            advice="Attach once more, and the hub sets the VM up anew; if it stays so, tell whoever runs the hub."
+            if self.target.compute.startswith("hub:")
+            else "The VM needs the AADSSHLoginForLinux extension, and you a role Virtual Machine User Login on it; "
             "or set AzureCompute.entra_ssh to False."
             if self.target.certificates
             else f"Put the public half of one of these keys into ~{self.user}/.ssh/authorized_keys there, "

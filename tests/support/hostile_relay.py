@@ -217,6 +217,14 @@ def forged(relay: HostileRelay, request: Header, idents: list[bytes]) -> None:
     relay.publish("stream", {"name": "stdout", "text": "an honest line\n"}, request)
 
 
+def notes(relay: HostileRelay, request: Header, _idents: list[bytes]) -> None:
+    """What only a relay says: in cells that this kernel was never asked to run, and once, at length, in that which runs."""
+    for parent in ({}, {"msg_id": "none"}, {**request, "msg_id": "of-another-kernel"}):
+        for kind, about in ((Type.NOTE, {"minutes": 5}), (Type.OMITTED, {"messages": 1, "bytes": 1})):
+            relay.sequenced(kind, json_body({"parent_header": parent, "text": FORGED, **about}))
+    relay.sequenced(Type.NOTE, json_body({"parent_header": request, "text": NASTY * 5_000, "minutes": 1 << 40}))
+
+
 def to_others_addresses(relay: HostileRelay, request: Header, _idents: list[bytes]) -> None:
     """The right answer, sent to the address of everybody else."""
     for to in (*relay.idents[:-1], [b"invented"]):
@@ -263,6 +271,7 @@ def much_to_read(relay: HostileRelay, request: Header, _idents: list[bytes]) -> 
 
 ATTACKS: dict[str, Callable[[HostileRelay, Header, list[bytes]], None]] = {
     "forged": forged,
+    "notes": notes,
     "addresses": to_others_addresses,
     "flood": flood,
     "much to read": much_to_read,
@@ -276,6 +285,8 @@ ATTACKS: dict[str, Callable[[HostileRelay, Header, list[bytes]], None]] = {
     "calls": frames(Type.CALL, call_body(7, {"line": "status", "version": 1}), 1_000_000),
     "starts": frames(Type.STARTED, json_body({"pid": 1, "run": 1}), 1_000_000),
     "later runs": frames(Type.STARTED, json_body({"pid": 1, "run": 2}), 1_000_000),
+    "note to nobody": frames(Type.NOTE, json_body({"text": "x", "minutes": 5})),
+    "note of no time": frames(Type.NOTE, json_body({"parent_header": {}, "text": "x", "minutes": "soon"})),
     "exits": frames(Type.EXITED, json_body({"code": 1, "run": 9, "text": ""}), 1_000_000),
 }
 

@@ -27,7 +27,7 @@ test('three hundred machines', async ({ page, startEmulator, startServer }, test
 
   // JupyterLab opens with the sidebar as it was left.
   await expect
-    .poll(async () => JSON.stringify(await server.rest('lab/api/workspaces')).includes('jupyter-dsvm-compute'))
+    .poll(async () => JSON.stringify(await server.rest('lab/api/workspaces')).includes('"current":"jupyter-dsvm-compute"'))
     .toBe(true);
   await page.addInitScript(() => {
     const first = (selector: string, mark: string, isThere: boolean): void => {

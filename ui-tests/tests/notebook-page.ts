@@ -9,10 +9,13 @@ interface ISession {
   kernel: { execution_state: string; connections: number } | null;
 }
 
+/** What a page needs to know of the server that it is of: also of one behind a hub. */
+export type Serves = Pick<JupyterServer, 'address' | 'rest' | 'newWorkspace'>;
+
 export class NotebookPage {
   constructor(
     readonly page: Page,
-    private readonly _server: JupyterServer
+    private readonly _server: Serves
   ) {}
 
   /**

@@ -281,6 +281,7 @@ def _machine(
         size=size(str(size_name)) if size_name else None,
         updating=updating,
         tags=texts(tags),
+        image_version=_text((image if isinstance(image, Mapping) else {}).get("exactVersion")),
     )
     return VirtualMachine(compute, vm_id, subscription, group, name, **extra)
 

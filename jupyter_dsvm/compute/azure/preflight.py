@@ -114,7 +114,7 @@ def checked(azure: AzureCompute, wanted: NewCompute, public_key: str, deployment
         image=found,
         admin=admin,
         public_key=public_key,
-        tags=_tags(azure, deployment),
+        tags={**_tags(azure, deployment), **dict(wanted.tags)},
         source=source,
         subnet=azure.create_subnet,
         disk_gib=wanted.disk_gib,

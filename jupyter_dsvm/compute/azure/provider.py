@@ -41,6 +41,7 @@ from .machine import (
     unchanged_since,
 )
 from .prices import PUBLIC_ENDPOINT, Prices, key
+from .quotas import Quotas
 from .reach import Reach
 from .resizable import Resizable
 from .rootscript import RootScripts
@@ -59,7 +60,7 @@ GRAPH_LAG = 600.0
 """Seconds after a look at a VM itself during which the graph's word on its state is checked. No bound is documented."""
 
 
-class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, RootScripts, AzureAccount):
+class AzureCompute(Resizable, CreateSettings, Reach, AzureAccess, RootScripts, Quotas, AzureAccount):
     """Data Science VMs in Azure: list, create, start, stop, restart, resize, and where to reach them over SSH."""
 
     prefix = PREFIX

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ComputeError, DSVMError, Forbidden, OperationRefused, printable
 from .errors import NOT_THERE
 from .faults import role_for
+from .zones import next_moment, zone_of
 
 if TYPE_CHECKING:
     from .client import ArmClient
@@ -73,7 +74,7 @@ class SafetyStop:
     text: str
     """A sentence."""
     at: datetime | None = None
-    """When Azure stops the VM next; None where there is none, or it is in a time zone of its owner's."""
+    """When Azure stops the VM next; None where there is none, or it is in a time zone that is not known here."""
     averted: bool = True
     """False: it comes at that time, and nothing can be done about it any more."""
     error: DSVMError | None = None
@@ -143,7 +144,7 @@ def plan(
                 SafetyStop(
                     Kind.THEIRS,
                     f"Azure stops it every day at {found.shown}, by a schedule that is not ours.",
-                    following(found.time, now) if found.zone == UTC_ZONE and found.time else None,
+                    theirs_at(found.time, found.zone, now),
                 )
             )
         return _leave(_none(f"its own auto-shutdown schedule ({found.shown}) is switched off, and is left alone."))
@@ -174,6 +175,14 @@ def following(time: str, now: datetime) -> datetime:
     """The next moment after ``now`` at which it is ``HHMM`` in UTC."""
     at = now.replace(hour=int(time[:2]), minute=int(time[2:]), second=0, microsecond=0)
     return at if at > now else at + timedelta(days=1)
+
+
+def theirs_at(time: str, zone: str, now: datetime) -> datetime | None:
+    """The same in a time zone that Azure names; None where it is not known, or there is no daily time."""
+    if not time or zone == UTC_ZONE:
+        return following(time, now) if time else None
+    place = zone_of(zone)
+    return next_moment(int(time[:2]), int(time[2:]), place, now) if place is not None else None
 
 
 def whole_minute(moment: datetime) -> datetime:

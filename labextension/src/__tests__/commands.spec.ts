@@ -305,6 +305,21 @@ describe('the commands', () => {
     }
   });
 
+  it('name what is lost with the temporary disk before a machine is stopped, also where no notebook runs', async () => {
+    model.computes = [{ ...fixtures.cpu, idle: fixtures.idleStop }];
+    const done = commands.execute(CommandIDs.stop, { compute: 'cpu-vm' });
+    await waitFor(() =>
+      expect(document.querySelector('.jp-Dialog-content')?.textContent).toContain(
+        'Lost with its temporary disk: /mnt/scratch/model.bin.'
+      )
+    );
+    await press('Cancel');
+    await done;
+    const restart = commands.execute(CommandIDs.restart, { compute: 'cpu-vm' });
+    await restart; // its disk stays: nothing to ask
+    expect(model.done).toEqual([['change', fixtures.cpu.id, 'restart']]);
+  });
+
   it('synchronize the files of the notebook in front', async () => {
     const [workspace] = fixtures.workspaceList.workspaces;
     const enabled = () => commands.isEnabled(CommandIDs.sync);

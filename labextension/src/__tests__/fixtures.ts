@@ -424,6 +424,7 @@ export const outputs: ICellRunList = {
       started: '2026-03-01T12:00:00.000000Z',
       ended: null,
       kept: 0,
+      kept_text: 0,
       outputs: [{ output_type: 'stream', name: 'stdout', text: '1\n' }],
       cut: { messages: 2, bytes: 20_000_000 }
     }

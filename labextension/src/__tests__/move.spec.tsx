@@ -104,6 +104,15 @@ describe('the move dialog', () => {
     expect(await known.has(fixtures.gpu.id)).toBe(false);
   });
 
+  it('says when a machine that is on is stopped by itself', async () => {
+    await open({ ...fixtures.cpu, idle: fixtures.idleStop });
+    expect(body()).toContain('It stops by itself after 30 min in which nobody uses it.');
+    await press('Cancel');
+    await open({ ...fixtures.gpu, idle: null });
+    expect(body()).not.toContain('by itself');
+    await press('Cancel');
+  });
+
   it('says whether a GPU is worth it, of the code as it is in the page', async () => {
     model.advised = fixtures.advice;
     await open(fixtures.gpu);

@@ -26,6 +26,8 @@ export interface ICellRun {
   ended: string | null;
   /** So many of its first outputs are as they were in the state that was named. */
   kept: number;
+  /** So much of the text of the first of `outputs`, a stream, is as it was, and not in it. */
+  kept_text: number;
   /** The others. */
   outputs: IOutput[];
   cut: ICutOutputs | null;
