@@ -2,7 +2,6 @@
 import { cutOff, DIALOG, faultsInBothThemes, leave, PANEL, TOAST } from './accessibility';
 import { ComputePanel } from './compute-panel';
 import { expect, test } from './fixtures';
-import { picture } from './pictures';
 import { DEAR } from './scenarios';
 
 /** Dollars: spent in half a minute. */
@@ -38,7 +37,6 @@ test('what is spent, and a budget', async ({ page, startEmulator, startServer })
     await expect(line).toContainText(/^Budget for today: ~\$\d+(\.\d\d)? of \$3 is spent, \d+\s%\./, { timeout: 150_000 });
     const toast = page.locator(TOAST).filter({ hasText: 'nothing is started that costs money' });
     await expect(toast).toBeVisible();
-    await picture(page, compute.panel, 'budget');
     expect(await faultsInBothThemes(page, PANEL, TOAST)).toEqual([]);
     await page.reload();
     await expect(line).toBeVisible();
