@@ -72,7 +72,7 @@ class DSVMExtension(ExtensionApp):
 
     @default("load_early")
     def _default_load_early(self) -> bool:
-        return not os.environ.get("JUPYTERHUB_API_TOKEN")
+        return not os.environ.get("JUPYTERHUB_USER")
 
     def _config_file_name_default(self) -> str:
         # ExtensionApp's would be jupyter_jupyter_dsvm_config.

@@ -239,7 +239,8 @@ def test_a_pod_s_identity_is_nobody_s_by_accident(hub: Hub, identities: list[str
     assert tried(identities, "") == ["Environment", "AzureCli"]
     assert tried(identities, "workload") == ["Environment", "WorkloadIdentity", "AzureCli"]
     assert tried(identities, "system") == ["Environment", "ManagedIdentity", "AzureCli"]
-    monkeypatch.delenv("JUPYTERHUB_API_TOKEN")
+    # A service of the hub, the broker for one, and any other server.
+    monkeypatch.delenv("JUPYTERHUB_USER")
     assert tried(identities, "") == ["Environment", "WorkloadIdentity", "AzureCli"]
 
 

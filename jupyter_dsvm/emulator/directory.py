@@ -320,7 +320,8 @@ class Directory:
         }
 
     def _access_token(self, who: Json, tenant: str, scope: str, issuer: str) -> tuple[str, int]:
-        audience = next((s for s in scope.split() if "/" in s), "").removesuffix("/.default")
+        audience = next((s for s in scope.split() if "/" in s), "")
+        audience = audience.removesuffix("/.default").removesuffix("/user_impersonation")
         now = self._clock()
         expires = now + self.behaviour.token_lifetime
         claims = {

@@ -14,7 +14,7 @@ import yaml
 import jupyter_dsvm
 from jupyter_dsvm.emulator import Emulator
 from support.emulated import HERE, WHERE
-from support.hub import Hub, Person, cell, compute, needs_proxy
+from support.hub import TRY, Hub, Person, cell, compute, needs_proxy
 from support.restarted import attach
 from support.served import Events, RestError, Served
 from support.tab import Tab
@@ -135,23 +135,6 @@ def test_events_are_the_user_s_own(hub: Hub, kernels: None):
         attach(bob, kernel_id, compute(bob, "cpu-vm"))
         assert [e for e in his.of_ours() if e["what"] == "kernels"]
         assert not [e for e in hers.of_ours() if e["what"] in ("kernels", "operations")]
-
-
-TRY = """
-import json, os, socket, sys
-found = {}
-for path in json.loads(sys.stdin.read()):
-    try:
-        if path.endswith(".sock") or "socket" in path:
-            socket.socket(socket.AF_UNIX).connect(path)
-        else:
-            os.listdir(path) if os.path.isdir(path) else open(path).read()
-        found[path] = "open"
-    except OSError as e:
-        found[path] = type(e).__name__
-print(json.dumps(found))
-"""
-"""What an account can open of these files, folders and sockets."""
 
 
 def tried(tab: Tab, paths: list[str]) -> dict[str, str]:

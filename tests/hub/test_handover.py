@@ -52,7 +52,7 @@ c.AzureAdOAuthenticator.authorize_url = f"{{entra}}/organizations/oauth2/v2.0/au
 c.AzureAdOAuthenticator.token_url = f"{{entra}}/organizations/oauth2/v2.0/token"
 c.AzureAdOAuthenticator.oauth_callback_url = {callback!r}
 c.AzureAdOAuthenticator.username_claim = "preferred_username"
-c.AzureAdOAuthenticator.scope = ["openid", "profile", "offline_access"]
+c.AzureAdOAuthenticator.scope = ["openid", "profile", "offline_access", {arm!r} + "/user_impersonation"]
 c.AzureAdOAuthenticator.http_request_kwargs = {{"ca_certs": {ca!r}}}
 """
 
@@ -242,6 +242,7 @@ def test_a_sign_in_that_has_ended_says_to_log_in_to_the_hub(
     kernel_id = bob.open("nb.ipynb")["kernel"]["id"]
     with Tab(bob, kernel_id) as tab:
         secret = cell(tab, "import os; print(os.environ['JUPYTERHUB_API_TOKEN'])")
+        emulator.set_entra(token_lifetime=2.0)  # so that the login's own has to be renewed at once
         browsers["bob"].log_in(NAMES["bob"])
         emulator.set_entra(at_refresh=50173)
         status, answer = asked(hub, secret, "bob")

@@ -37,8 +37,8 @@ STILL_GOOD = 300.0
 
 
 def under_hub() -> bool:
-    """Whether this process belongs to a user's server of a hub."""
-    return bool(os.environ.get("JUPYTERHUB_API_TOKEN"))
+    """Whether this process belongs to a user's server of a hub; a service of the hub has no user."""
+    return bool(os.environ.get("JUPYTERHUB_USER"))
 
 
 def announced() -> bool:
