@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jupyter_dsvm.kernels import streamtext
-from jupyter_dsvm.kernels.cellbook import CellBook, State
+from jupyter_dsvm.kernels.cellbook import CellBook
+from jupyter_dsvm.kernels.cellruns import State
 from jupyter_dsvm.kernels.messages import Message
 from jupyter_dsvm.kernels.outputrows import output, row
 from jupyter_dsvm.kernels.outputstore import OutputStore
@@ -342,3 +343,60 @@ def test_the_file_outlives_its_process_and_belongs_to_one_at_a_time(tmp_path: Pa
     assert notebook(again) == {"a": [{"output_type": "stream", "name": "stdout", "text": "b"}]}
     again.remove()
     assert list(path.parent.iterdir()) == []
+
+
+# Widgets
+
+
+def comm(kind: str, run: str = "r1", **content: Any) -> dict[str, Any]:
+    return says(f"comm_{kind}", {"comm_id": "w1", **content}, run)
+
+
+def output_widget(msg_id: str = "") -> dict[str, Any]:
+    state = {"_model_name": "OutputModel", "_model_module": "@jupyter-widgets/output", "msg_id": msg_id, "outputs": []}
+    return comm("open", target_name="jupyter.widget", data={"state": state})
+
+
+def takes(msg_id: str) -> dict[str, Any]:
+    return comm("msg", data={"method": "update", "state": {"msg_id": msg_id}, "buffer_paths": []})
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_a_widget_captures_is_the_widgets(again: bool) -> None:
+    events = [
+        execute(),
+        printed("before\n"),
+        output_widget(),
+        takes("r1"),
+        printed("one\n"),
+        says("clear_output", {"wait": True}),
+        printed("two\n"),
+        says("display_data", {"data": {"text/plain": "shown"}, "metadata": {}, "transient": {"display_id": "p"}}),
+        says("error", {"ename": "E", "evalue": "v", "traceback": []}),
+        printed("of a callback\n", "somebody"),
+        takes(""),
+        printed("after\n"),
+        replied(execution_count=1),
+        status("idle"),
+    ]
+    with contextlib.closing(OutputStore(None)) as store:
+        book = store.read(2**30)
+        for event in events:
+            tell(book, event)
+            if again:
+                store.write(book, "", 0)
+                book = store.read(2**30)
+        store.write(book, "", 0)
+        found, _ = store.since(0, 0, 2**40, 2**30)
+        cell, widget = sorted(map(row, found), key=lambda r: r["widget"] or "")
+        assert (cell["cell"], cell["widget"], widget["cell"], widget["widget"]) == ("a", None, "", "w1")
+        assert [o["text"] for o in cell["outputs"]] == ["before\nafter\n"]
+        assert [o["output_type"] for o in widget["outputs"]] == ["stream", "display_data", "error"]
+        assert widget["outputs"][0]["text"] == "two\n"
+        tell(book, takes("a comm's message"))
+        tell(book, printed("moved\n", "a comm's message"))
+        tell(book, comm("close"))
+        tell(book, printed("late\n", "a comm's message"))
+        store.write(book, "", 0)
+        assert list(rows(store)) == ["a"]
+        assert book.captures == {}

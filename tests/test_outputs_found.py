@@ -92,6 +92,26 @@ def test_a_kernel_here_in_all_that_cells_can_put_out(server: JupyterServer) -> N
         assert all(s.endswith("Z") and s <= r["ended"] for s, r in zip(started, found.values(), strict=True))
 
 
+WIDGET = """
+from ipywidgets import Output
+o = Output(); display(o)
+with o: print("captured")
+print("not captured")
+"""
+
+
+def test_what_an_output_widget_captures_is_not_the_cells(server: JupyterServer) -> None:
+    pytest.importorskip("ipywidgets")
+    kernel_id = server.open("widget.ipynb")["kernel"]["id"]
+    with Watcher(server, kernel_id) as tab:
+        tab.wait(tab.run_cell("a", WIDGET), timeout=PATIENCE)
+        found = rows(server, kernel_id)
+        shown, printed = found["a"]["outputs"]
+        assert printed["text"] == "not captured\n"
+        assert found[""]["widget"] == shown["data"]["application/vnd.jupyter.widget-view+json"]["model_id"]
+        assert [o["text"] for o in found[""]["outputs"]] == ["captured\n"]
+
+
 def test_a_page_that_leaves_in_the_middle_is_told_the_rest(server: JupyterServer) -> None:
     kernel_id = server.open("leaves.ipynb")["kernel"]["id"]
     with Watcher(server, kernel_id) as stays:

@@ -4,31 +4,31 @@ A cell is whatever the request's metadata name: JupyterLab, Notebook 7 and VS Co
 names none is not kept: requests of a console and of nbclient, and those of jupyter_server_nbmodel, which writes into the shared
 document itself.
 
-A run's life::
-
-    QUEUED --busy or execute_input--> RUNNING      any --reply and idle--> DONE, or ABORTED where the reply says so
-
 The latest request of a cell takes the place of the one before, also while that runs, as its output area takes the latest
 future. What a thread still puts out after the end is added, as the front end does for a future that it still has. Updates of
 displays go to every cell that shows that display, as @jupyterlab/services passes them round (``_handleDisplayId`` in
 src/kernel/default.ts): also a new ``display_data`` updates those that were shown under its id before. With a
 restart of the kernel they let go of all that: what comes late is not shown, and no display is known any more.
 
+What an ``Output`` widget of ipywidgets captures is not the cell's: while the widget's ``msg_id`` names a request, its front end
+(``OutputModel`` of @jupyter-widgets/output) takes all that is said about that. It has a run of its own here, as long as its comm.
+
 A reply with a page of help (``?``) and the echo of what was typed for ``input()`` are outputs too: the front end makes them.
 """
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
-from .cellouts import DISPLAY, ERROR, OVERHEAD, RESULT, CellOutputs
+from .cellouts import DISPLAY, ERROR, RESULT, CellOutputs
+from .cellruns import WIDGET, Run, State
 from .hearing import OUTPUTS
 from .messages import MAX_CONTENT, Message
+
+COMMS = {"comm_open", "comm_msg", "comm_close"}
 
 MAX_RUNS = 10_000
 """Cells of one kernel."""
@@ -51,51 +51,6 @@ _NO_ID = re.compile(rb'"transient"\s*:\s*(\{\s*\}|null)\s*\}\s*$')
 """The content of a display that has no id, seen from its end: nothing but its own last member can look like this."""
 
 
-class State(str, enum.Enum):
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    ABORTED = "aborted"
-
-
-@dataclass(eq=False)
-class Run:
-    """One execution of a cell."""
-
-    cell: str
-    msg_id: str
-    session: str
-    """The client's."""
-    source: str | None
-    """None where it is too long."""
-    sha256: str
-    outputs: CellOutputs
-    version: int
-    state: State = State.QUEUED
-    status: str | None = None
-    """As its reply says: ``ok``, ``error``, ``aborted``."""
-    count: int | None = None
-    started: str | None = None
-    """As the kernel says when."""
-    ended: str | None = None
-    idle: bool = False
-    replied: bool = False
-    let_go: bool = False
-    """The kernel was restarted since: front ends take no more outputs of it."""
-    number: int = 0
-    """Where it is written; 0: not yet."""
-    prompts: list[tuple[str, str, bool]] = field(default_factory=list)
-    """What ``input()`` asks for now: the request's id, its prompt, and whether that is a password."""
-
-    @property
-    def over(self) -> bool:
-        return self.state in (State.DONE, State.ABORTED)
-
-    @property
-    def size(self) -> int:
-        return self.outputs.size + len(self.source or "") + OVERHEAD
-
-
 class CellBook:
     def __init__(self, version: int = 0, limit: int = LIMIT) -> None:
         """``version``: where its versions begin."""
@@ -111,6 +66,8 @@ class CellBook:
         """By display id, the requests that showed it."""
         self.displays_forgotten = False
         """Since it was written."""
+        self.captures: dict[str, str] = {}
+        """By the comm of an Output widget, the request of whose outputs it takes now. The latest last."""
         self._limit = limit
         self._per_cell = limit // CELL_PART
         self._size = 0
@@ -148,8 +105,16 @@ class CellBook:
     def published(self, message: Message) -> None:
         """On IOPub, on its way to clients."""
         kind, run = message.type, self.runs.get(message.parent_id)
+        if kind in COMMS:
+            self._comm(kind, message)
+            return
         if run is not None and run.let_go and kind in OUTPUTS:
             return
+        if self.captures and kind in OUTPUTS:
+            taker = next((c for c, m in reversed(self.captures.items()) if m == message.parent_id), None)
+            if taker is not None:
+                self._captured(self.runs[WIDGET + taker], kind, message)
+                return
         if kind in (DISPLAY, RESULT, "update_display_data"):
             self._display(kind, run, message)
         elif run is not None:
@@ -166,7 +131,7 @@ class CellBook:
         run.status = status if status in ("ok", "error", "aborted") else None
         run.count = _count(content)
         run.ended = _date(message)
-        if status == "ok":
+        if status == "ok" and not run.let_go:
             self._page(run, content.get("payload"))
         self._may_be_over(run)
         self._now(run)
@@ -205,6 +170,7 @@ class CellBook:
         """The kernel begins anew: front ends forget what they were told of displays."""
         self.displays.clear()
         self.displays_forgotten = True
+        self.captures.clear()
         for run in self.runs.values():
             run.outputs.forget_displays()
             if not run.let_go:
@@ -212,6 +178,46 @@ class CellBook:
                 self.dirty[run.msg_id] = run
 
     # Messages of a kernel
+
+    def _comm(self, kind: str, message: Message) -> None:
+        body = message.parts[message.at + 5]
+        if kind == "comm_open" and b"OutputModel" in body:
+            content = message.content
+            state = _state(content)
+            comm = content.get("comm_id")
+            if state.get("_model_name") == "OutputModel" and isinstance(comm, str) and 0 < len(comm) <= MAX_NAME:
+                name = WIDGET + comm
+                if name not in self.runs:
+                    run = Run(name, name, "", None, "", CellOutputs(self._per_cell), self.version, State.DONE)
+                    self.cells[name] = self.runs[name] = run
+                    self._now(run)
+                    self._grown(run, 0)
+                self._captures(comm, state)
+        elif kind == "comm_msg" and b'"msg_id"' in body:
+            comm = message.content.get("comm_id")
+            if isinstance(comm, str) and WIDGET + comm in self.runs:
+                self._captures(comm, _state(message.content))
+        elif kind == "comm_close":
+            closed = self.runs.get(WIDGET + str(message.content.get("comm_id")))
+            if closed is not None:
+                self._drop(closed)
+
+    def _captures(self, comm: str, state: dict[str, Any]) -> None:
+        if "msg_id" in state:
+            self.captures.pop(comm, None)
+            if isinstance(state["msg_id"], str) and state["msg_id"]:
+                self.captures[comm] = state["msg_id"]
+            self.dirty[WIDGET + comm] = self.runs[WIDGET + comm]
+
+    def _captured(self, run: Run, kind: str, message: Message) -> None:
+        if kind in (DISPLAY, RESULT, "update_display_data"):
+            self._display(kind, None, message)  # first they go round, whoever takes them
+        if kind in (DISPLAY, RESULT):
+            size = run.size
+            run.outputs.add(kind, bytes(message.parts[message.at + 5]), self._now(run))
+            self._grown(run, size)
+        elif kind != "update_display_data":
+            self._about(run, kind, message)
 
     def _about(self, run: Run, kind: str, message: Message) -> None:
         size = run.size
@@ -336,16 +342,26 @@ class CellBook:
     def _drop(self, run: Run) -> None:
         self._size -= run.size
         del self.runs[run.msg_id], self.cells[run.cell]
+        if run.cell.startswith(WIDGET):
+            self.captures.pop(run.cell[1:], None)
         self.dirty.pop(run.msg_id, None)
         if run.number:
             self.dropped.append(run.number)
 
-    def restore(self, runs: list[Run], displays: dict[str, list[str]]) -> None:
+    def restore(self, runs: list[Run], displays: dict[str, list[str]], captures: dict[str, str]) -> None:
         """As they were written."""
         for run in runs:
             self.cells[run.cell] = self.runs[run.msg_id] = run
             self._size += run.size
         self.displays = displays
+        self.captures = {comm: msg_id for comm, msg_id in captures.items() if WIDGET + comm in self.runs}
+
+
+def _state(content: dict[str, Any]) -> dict[str, Any]:
+    """Of a widget, as a comm's message says it."""
+    data = content.get("data")
+    state = data.get("state") if isinstance(data, dict) else None
+    return state if isinstance(state, dict) else {}
 
 
 def _display_id(message: Message, body: bytes) -> str:

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .cellouts import DISPLAY, NOTE, RESULT, STREAM, Cut
+from .cellruns import WIDGET
 
 if TYPE_CHECKING:
     from .outputstore import Found
@@ -20,9 +21,11 @@ MAX_VALUES = 2_000_000
 
 def row(found: Found) -> dict[str, Any]:
     run, cut = found.run, found.run.outputs.cut
+    widget = run.cell[1:] if run.cell.startswith(WIDGET) else None
     return {
-        "cell": run.cell,
-        "msg_id": run.msg_id,
+        "cell": run.cell if widget is None else "",
+        "widget": widget,
+        "msg_id": run.msg_id if widget is None else "",
         "session": run.session,
         "version": run.version,
         "source": run.source,

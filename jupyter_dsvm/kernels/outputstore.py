@@ -23,8 +23,9 @@ from urllib.parse import quote
 
 from jupyter_core.paths import jupyter_data_dir
 
-from .cellbook import CELL_PART, CellBook, Run, State
+from .cellbook import CELL_PART, CellBook
 from .cellouts import OVERHEAD, STREAM, CellOutputs, Cut, Output
+from .cellruns import Run, State
 from .keptfiles import folder_of, kept_folder, take
 from .streamtext import StreamText
 
@@ -135,6 +136,7 @@ class OutputStore:
             self.source: str = found.get("source", "")
             """Whose messages ``number`` counts."""
             self.number: int = found.get("number", 0)
+            self._captures: str = found.get("captures", "{}")
             # Versions go on where a file has been lost, as far as anybody can tell.
             self.version: int = found.get("version", 0) or int(time.time() * 1000)
             db.execute("INSERT OR REPLACE INTO about VALUES ('format', ?)", (FORMAT,))
@@ -156,7 +158,8 @@ class OutputStore:
             if book.displays_forgotten:
                 db.execute("UPDATE outputs SET ids = '[]' WHERE ids != '[]'")
             numbers = [self._write_run(run) for run in runs]
-            values = {"source": source, "number": number, "version": book.version}
+            captures = json.dumps(book.captures)
+            values = {"source": source, "number": number, "version": book.version, "captures": captures}
             db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", values.items())
             db.execute("COMMIT")
         except BaseException:
@@ -164,6 +167,7 @@ class OutputStore:
                 db.execute("ROLLBACK")
             raise
         self.source, self.number, self.version = source, number, book.version
+        self._captures = captures
         if self.is_torn and self._path is not None:
             _mark_of(self._path).unlink(missing_ok=True)
             self.is_torn = False
@@ -220,7 +224,7 @@ class OutputStore:
             run.outputs.restore(outputs, cut)
             for display_id in {i for o in outputs for i in o.ids}:
                 displays.setdefault(display_id, []).append(run.msg_id)
-        book.restore(runs, displays)
+        book.restore(runs, displays, json.loads(self._captures))
         return book
 
     def _runs(self, query: str, limit: int, version: int) -> Iterator[Run]:

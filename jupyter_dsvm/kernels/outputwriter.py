@@ -6,7 +6,7 @@ import threading
 import time
 from typing import ClassVar, Protocol
 
-INTERVAL = 0.05
+INTERVAL = 0.1
 """Seconds in which outputs are collected before they are written."""
 LONGEST = 2.0
 """Seconds; at most so long where writing takes long, since it should be doing something else nine tenths of the time."""

@@ -1,7 +1,7 @@
 """What a kernel's cells put out, as it goes to clients, on its way into a file.
 
 The proxy's executor hands over all that one event has brought (``put``), on the I/O thread, which costs it a few appends. One
-thread for all kernels (``outputwriter``) takes what has come in a twentieth of a second, works it into the kernel's book
+thread for all kernels (``outputwriter``) takes what has come in a tenth of a second, works it into the kernel's book
 (``cellbook``) and writes what has changed (``outputstore``). Whoever asks for outputs has that done at once.
 
 **Exactly once, also after kill -9.** A relay sends again what was not acknowledged. So the relay hears of a message only once it is

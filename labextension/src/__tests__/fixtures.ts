@@ -413,6 +413,7 @@ export const outputs: ICellRunList = {
   rows: [
     {
       cell: 'a1b2c3',
+      widget: null,
       msg_id: 'm1',
       session: 's1',
       version: 1_795_000_000_012,

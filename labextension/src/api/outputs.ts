@@ -8,8 +8,10 @@ export interface ICutOutputs {
 
 /** The last execution of a cell, and what it has put out. */
 export interface ICellRun {
-  /** The cell's id, as the request named it. */
+  /** The cell's id, as the request named it; empty for a widget. */
   cell: string;
+  /** The id of an Output widget's comm, where this is what it has captured, which is no cell's. */
+  widget: string | null;
   /** The request's id. */
   msg_id: string;
   /** Of the client that sent it. */
