@@ -129,7 +129,9 @@ def ssh(service: DSVMService, arguments: argparse.Namespace) -> int:
     if client is None:
         raise ConfigurationError("OpenSSH's client is not installed here.", advice="Install it (openssh-client).")
     row = service.known.find(arguments.name)
-    target = service.known.ssh_target(row.id)
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    # Without a command ssh asks for a terminal.
+    target = service.known.ssh_target(row.id) if command else service.known.terminal_target(row.id)
     keys = [key.line for key in service.connections.host_keys.known(target)]
     if target.pinned_key_id and not keys:
         raise HostKeyError(
@@ -137,7 +139,6 @@ def ssh(service: DSVMService, arguments: argparse.Namespace) -> int:
             advice=f"Set SSH up first: `jupyter dsvm access {row.name}`.",
             code="HostKeyUnknown",
         )
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     with tempfile.TemporaryDirectory(prefix="jupyter-dsvm-ssh-") as folder:
         words = arguments_of(target, keys, Path(folder))
         # A child, since the file with the host keys goes when it ends. Ctrl-C at the terminal is for what runs there.

@@ -68,9 +68,11 @@ def _sentence(one: Budget, currency: str | None) -> str:
 
 def in_words(one: Budget) -> str:
     """What follows from its state, as the end of a sentence that has said the numbers."""
-    if one.state is BudgetState.EXCEEDED:
-        return "; nothing that costs more is started." if one.refuses else "; it only warns."
-    return "."
+    if one.state is not BudgetState.EXCEEDED:
+        return "."
+    if not one.refuses:
+        return "; it only warns."
+    return "; it is not started any more." if one.name else "; nothing more is started."
 
 
 def refusal(one: Budget, tried: str, currency: str | None, again: datetime.date) -> BudgetExceeded:

@@ -288,6 +288,12 @@ class Computes:
     def ssh_target(self, compute_id: str) -> SSHTarget:
         return self.provider(compute_id).ssh_target(compute_id)
 
+    def terminal_target(self, compute_id: str) -> SSHTarget:
+        """The same for a terminal, where the provider makes a difference."""
+        provider = self.provider(compute_id)
+        found: SSHTarget = getattr(provider, "terminal_target", provider.ssh_target)(compute_id)
+        return found
+
     def is_gone(self, compute_id: str, by_us: bool = False) -> DSVMError | None:
         """Asked by a pipe whose connection broke: why nothing can run there any more, or None where that is not known.
         Blocks. No answer is not "gone". ``by_us``: we have stopped it, or are about to."""

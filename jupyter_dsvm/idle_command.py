@@ -41,7 +41,7 @@ def run(service: DSVMService, arguments: argparse.Namespace, say: Callable[[str]
     else:
         said = autostop(service, arguments.name, arguments.minutes, arguments.hard)
     settled = service.idle_stops.settle(arguments.name)
-    if settled is not None and settled.safety is not None and settled.safety.kind != "ours":
+    if settled is not None and settled.safety is not None and settled.safety.kind == "theirs":
         said += f" {settled.safety.text}"
     say(said)
     return 0

@@ -6,6 +6,7 @@ The VM is not trusted: lengths and numbers are bounded, and what makes no sense 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,8 @@ CLAIM = "stopping"
 
 SAME = 5.0
 """Seconds by which the end of a countdown may move before that is worth telling: clocks tick, requests take time."""
+
+FIGURES = re.compile(r"\d[\d.,]*")
 
 UNREACHABLE = "It cannot be asked what it does, so it stays on"
 
@@ -93,7 +96,8 @@ def steadied(new: IdleStop, before: IdleStop | None, seconds: float) -> IdleStop
 
 
 def is_news(new: IdleStop | None, before: IdleStop | None) -> bool:
-    """Whether a page must be told: not of the words for what keeps it busy, which change from minute to minute."""
+    """Whether a page must be told: of other words for what keeps it busy too, which it shows, but not of other figures in them,
+    which change from minute to minute."""
     if new is None or before is None:
         return new is not before
-    return replace(new, text="") != replace(before, text="")
+    return replace(new, text=FIGURES.sub("", new.text)) != replace(before, text=FIGURES.sub("", before.text))

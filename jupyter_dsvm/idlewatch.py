@@ -491,6 +491,9 @@ class IdleWatch:
         if self._watched.kept_until is not None and self._watched.kept_until > house.clock():
             until.append(self._watched.kept_until + ahead)
         known = house.safety.known(self.id)
+        ours = settings.started_by_us or settings.opted_in
+        if known is not None and known.record.kind == "none" and not ours:
+            known = None  # nobody has promised one
         new = record(
             decision,
             settings,

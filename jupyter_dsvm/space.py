@@ -83,7 +83,7 @@ class Left:
     goes_on: bool
     """It runs elsewhere now."""
     unsure: bool
-    """Something was still to be fetched when it left."""
+    """Something was still to be fetched when it left, or nobody could know."""
     tell: Callable[[str], object]
     """Called with a sentence where that does not come. Any thread; must not block."""
 
@@ -253,8 +253,8 @@ class Space:
     def advice(self) -> str:
         """For who misses files."""
         return (
-            f"They are still in ~/notebooks/{self.place.root} there. They come by themselves when {self.name} is reached from here "
-            "again, with a notebook of that folder that is moved there, or with Sync now."
+            f"They are still in ~/notebooks/{self.place.root} there, and come by themselves when {self.name} is reached from here "
+            "again."
         )
 
     def record(self, folder: str) -> WorkspaceRecord:

@@ -7,9 +7,9 @@ Between two looks nobody knows. What is made of that follows from this table, wh
 operation on the VM (``Compute.unchanged_since``), after which it was neither started nor stopped::
 
     before     now    the gap                      is taken as
-    on         on     short, or Azure's word       on
-                      older than the gap
-                      Azure's word in the gap      on since then; before that, not known and not counted
+    on         on     short, or Azure's word no    on
+                      later than a short gap
+                      Azure's word later           on since then; before that, not known and not counted
                       no word, up to a day         on, as a guess
                       no word, longer              not known and not counted
     on         off    Azure's word in the gap      on until then
@@ -61,7 +61,7 @@ UNSEEN_SECONDS = 3 * HOUR
 seen any more, after as long (docs/idle.md)."""
 
 SKEW_SECONDS = 120.0
-"""By which this computer's clock and Azure's may differ."""
+"""How far in the future what was seen may lie before the clock counts as set back: clocks of two computers differ."""
 
 KEPT_SECONDS = 400 * DAY
 """How long an interval is kept after its end."""
@@ -175,7 +175,8 @@ def _is_vague(seen: Observation, word: float | None) -> bool:
 def _still_on(before: Interval, ended: float, seen: Observation, word: float | None) -> Outcome:
     gap = seen.at - before.seen
     watched = gap <= (START_SECONDS if before.starting else WATCHED_SECONDS)
-    sure = watched or (word is not None and word <= before.seen + SKEW_SECONDS)
+    # An operation soon after it was last seen is hardly ever a stop and a start: setting up SSH is one, too.
+    sure = watched or (word is not None and word <= before.seen + WATCHED_SECONDS)
     if not sure and word is None and not seen.asked:
         return Outcome(before, ask=True)
     if not sure and (word is not None or gap > GUESS_SECONDS):

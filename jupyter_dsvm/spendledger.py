@@ -36,6 +36,9 @@ VERSION = 1
 BUSY_SECONDS = 5.0
 """For another process that writes just now."""
 
+MOST_LOCKED = 5
+"""As often it may be locked, one time after the other. Then no other process is in the way: some file systems have no locks."""
+
 SCHEMA = """
 CREATE TABLE intervals (
     id INTEGER PRIMARY KEY,
@@ -76,6 +79,8 @@ class SpendLedger:
         self._lock = threading.Lock()
         self._memory: sqlite3.Connection | None = None
         """In the file's place, where that cannot be used."""
+        self._locked = 0
+        """How often it was locked, one time after the other."""
 
     def observe(self, observations: Sequence[Observation]) -> Taken:
         """Put in what was seen, in that order."""
@@ -141,9 +146,12 @@ class SpendLedger:
         with self._lock:
             if self._memory is None:
                 try:
-                    return self._on_file(work)
+                    done = self._on_file(work)
+                    self._locked = 0
+                    return done
                 except sqlite3.OperationalError as e:
-                    if "locked" in str(e) or "busy" in str(e):
+                    self._locked += "locked" in str(e)
+                    if "locked" in str(e) and self._locked < MOST_LOCKED:
                         log.warning(
                             "What machines cost is not noted just now: %s is in use by another process.", self._file
                         )

@@ -59,7 +59,7 @@ class Terminals:
             )
         row = self._enterable(compute)
         self._connections.let_in(row, Cancel())
-        target = self._computes.ssh_target(row.id)
+        target = self._computes.terminal_target(row.id)
         folder = self._new_folder()
         try:
             words = arguments_of(target, self._keys(row, target), folder)

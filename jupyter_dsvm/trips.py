@@ -114,7 +114,7 @@ class Trip:
     def arrived(self, tell: Callable[[str], object] | None = None) -> None:
         """``tell``: who is to know if what it has left where it was does not come; None: the page. Any thread; does not block."""
         told = _nobody if self._said else tell
-        self._workspaces.arrived(self._kernel_id, self._compute, self._space, self._folder, self._why, told)
+        self._workspaces.arrived(self._kernel_id, self._compute, self._space, self._folder, self._why, told, self._said)
 
     def gave_up(self) -> None:
         self._workspaces.gave_up(self._kernel_id, self._space)

@@ -73,7 +73,7 @@ class Workspaces:
         self._off: dict[str, _Off] = {}
         self._arriving: dict[str, str] = {}
         """By kernel that is moving: the compute that it is moving to; what ``kernel_changed`` hears of that is not news."""
-        self._linked: dict[str, bool] = {}
+        self._links: dict[str, LinkPhase] = {}
         self._looked: set[str] = set()
         self.folders = NotebookFolders(service, folder, self._kept)
         self._due = DueSyncs(service, self._spaces, self._lock, self._expected, clock)
@@ -162,16 +162,17 @@ class Workspaces:
         folder: str,
         why: str,
         tell: Callable[[str], object] | None = None,
+        unsure: bool = False,
     ) -> None:
         """The kernel runs there now, in that space, or ``why`` not. ``tell``: who is to know if what it has left where it was does
-        not come; None: the page. On any thread; does not block."""
+        not come; None: the page. ``unsure``: not everything could be brought before. On any thread; does not block."""
         with self._lock:
             self._arriving.pop(kernel_id, None)
             if self._due.over:
                 return
             before = self._of.get(kernel_id)
             if before is not None and (space is None or before != space.id):
-                self._leaves(kernel_id, tell)
+                self._leaves(kernel_id, tell, unsure=unsure)
             if self._off.pop(kernel_id, None) is not None:
                 self._due.later(f"keep {kernel_id}", lambda: self._kept.forget(kernel_id))
                 self.touch(None)
@@ -209,18 +210,19 @@ class Workspaces:
             off = self._off.get(kernel_id)
             if row is None:
                 self._arriving.pop(kernel_id, None)
-                self._linked.pop(kernel_id, None)
+                unsure = self._links.pop(kernel_id, None) is LinkPhase.RECONNECTING
                 self._looked.discard(kernel_id)
                 self._forget_behind(kernel_id)
                 if known is not None or off is not None:
-                    self._leaves(kernel_id, goes_on=False)
+                    self._leaves(kernel_id, goes_on=False, unsure=unsure)
                 return
-            linked, before = row.link.state is LinkPhase.CONNECTED, self._linked.get(kernel_id)
-            self._linked[kernel_id] = linked
+            before = self._links.get(kernel_id)
+            self._links[kernel_id] = row.link.state
+            is_back = row.link.state is LinkPhase.CONNECTED and before not in (None, LinkPhase.CONNECTED)
             if self._arriving.get(kernel_id) == row.compute:
                 return  # ``arrived`` comes in a moment
             if known is not None and compute == row.compute:
-                if linked and before is False:
+                if is_back:
                     self._due.ask(self._spaces[known], "both")
             elif known is not None or (off is not None and off.compute != row.compute):
                 self._leaves(kernel_id)
@@ -247,7 +249,13 @@ class Workspaces:
         self.touch(space.id)
         self._due.ask(space, "both")
 
-    def _leaves(self, kernel_id: str, tell: Callable[[str], object] | None = None, goes_on: bool = True) -> None:
+    def _leaves(
+        self,
+        kernel_id: str,
+        tell: Callable[[str], object] | None = None,
+        goes_on: bool = True,
+        unsure: bool = False,
+    ) -> None:
         """With the lock. What it has written there at its end comes here once more; ``tell`` is told if not."""
         self._off.pop(kernel_id, None)
         space = self._spaces.get(self._of.pop(kernel_id, ""))
@@ -256,7 +264,7 @@ class Workspaces:
         if space is not None:
             space.kernels.discard(kernel_id)
             told = tell or partial(self._tell_missing, space, kernel_id)
-            space.left[kernel_id] = Left(goes_on, space.unsure, told)
+            space.left[kernel_id] = Left(goes_on, unsure or space.unsure, told)
             self._due.ask(space, "pull")
 
     def _tell_missing(self, space: Space, kernel_id: str, text: str) -> None:

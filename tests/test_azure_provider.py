@@ -12,6 +12,7 @@ from traitlets.config import Config
 
 from jupyter_dsvm.compute.azure import AzureCompute
 from jupyter_dsvm.compute.azure.graph import PAGE, query
+from jupyter_dsvm.compute.azure.machine import unchanged_since
 from jupyter_dsvm.compute.provider import ComputeProvider
 from jupyter_dsvm.errors import ComputeError, ComputeNotRunning, Forbidden, SignInRequired, Throttled, UnknownCompute
 from jupyter_dsvm.models import OS, ComputeKind, PowerState
@@ -348,3 +349,22 @@ def test_workers_share_it(tmp_path: Path) -> None:
         provider.close()
         provider.close()
     assert failed == []
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "since"),
+    [
+        ("ProvisioningState/succeeded", "2018-07-20T16:00:24.4511706+00:00", 1532102424.0),
+        ("ProvisioningState/failed/AllocationFailed", "2018-07-20T16:00:24Z", 1532102424.0),
+        ("ProvisioningState/succeeded", "2018-07-20T16:00:24", 1532102424.0),
+        ("ProvisioningState/succeeded", "0001-01-01T00:00:00+00:00", -62135596800.0),  # which who uses it knows
+        ("ProvisioningState/updating", "2018-07-20T16:00:24.4511706+00:00", None),
+        ("ProvisioningState/succeeded", "yesterday", None),
+        ("ProvisioningState/succeeded", None, None),
+        ("OSState/generalized", "2018-07-20T16:00:24Z", None),
+    ],
+)
+def test_since_when_a_vm_is_as_it_is(code: str, said: str | None, since: float | None):
+    status = {"code": code, **({"time": said} if said is not None else {})}
+    assert unchanged_since({"statuses": [{"code": "PowerState/running"}, status]}) == since
+    assert unchanged_since(None) is None

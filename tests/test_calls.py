@@ -397,6 +397,9 @@ def test_completion_offers_what_may_come_next():
         assert complete(s, "signin --tenant ") == []
         assert complete(s, "resize cpu-vm nc") == ["NC4as_T4_v3"]  # no A100, whose quota is 0
         assert complete(s, "resize cpu-vm NC4as_T4_v3 ") == ["--yes"]
+        assert complete(s, "keep cpu-vm ") == ["1", "2", "4", "8"]
+        assert complete(s, "autostop cpu-vm o") == ["off"]
+        assert complete(s, "autostop cpu-vm 30 ") == ["--hard"]
         for nonsense in ("no ", "x" * 5000, "attach a\nb", "list x y z "):
             assert complete(s, nonsense) == []
         assert s.cloud.asked == ["list", f"sizes {CPU.id}"]

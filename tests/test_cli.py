@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +74,29 @@ def test_start_and_stop_wait_until_it_is_done(terminal: Terminal, emulator: Emul
     assert terminal.json("stop", "gpu-vm")["power_state"] == "deallocated"
     assert emulator.vm("gpu-vm")["power_state"] == "deallocated"
     assert terminal.json("restart", "cpu-vm")["power_state"] == "running"
+
+
+def test_keep_on_and_autostop(terminal: Terminal, emulator: Emulator):
+    assert terminal.run("keep", "cpu-vm", "2") == ("", "cpu-vm is kept on for 2 h.\n")
+    # For the servers of others: a lease on the VM itself, whose /tmp is this computer's here.
+    data = Path(emulator.vm("cpu-vm")["home"]) / ".local/share/jupyter-dsvm"
+    short = Path(
+        f"/tmp/jupyter-dsvm-{os.getuid()}-{hashlib.sha256(os.fsencode(data / 'kernels')).hexdigest()[:8]}-leases"
+    )
+    leases = next(folder for folder in (data / "leases", short) if folder.is_dir())
+    (lease,) = leases.glob("*[0-9a-f]")
+    assert json.loads(lease.read_text())["why"] == "Keep on 2 h"
+    assert terminal.run("keep", "cpu-vm", "0")[1].startswith("cpu-vm is not kept on any more.")
+    assert not lease.exists()
+    shutil.rmtree(leases)
+    said = terminal.run("autostop", "cpu-vm", "45", "--hard", "8")[1]
+    assert said == (
+        "cpu-vm is stopped after 45 idle minutes. 8 hours after its start it is stopped whatever runs there.\n"
+    )
+    assert terminal.run("autostop", "cpu-vm", "off", "--hard", "off")[1] == "cpu-vm is not stopped for being idle.\n"
+    assert "It is a number, or off." in terminal.run("autostop", "cpu-vm", "soon", status=1)[1]
+    assert "gpu-vm is off" in terminal.run("keep", "gpu-vm", status=1)[1]
+    assert "no VM that could be stopped" in terminal.run("keep", "free", status=1)[1]
 
 
 def test_what_fails_is_one_sentence_and_an_exit_status(terminal: Terminal, emulator: Emulator):

@@ -259,6 +259,30 @@ def test_a_trap_in_the_way_of_root(hub: Hub, emulator: Emulator):
         (folder / f"jd-{ADA}").unlink()
 
 
+@isolated
+def test_limits_where_there_is_systemd(hub: Hub, emulator: Emulator):
+    """What systemd reads; there is none on an emulated VM, so only its folders are."""
+    hub.apply(users=[ADA])
+    hub.azure.run_script(
+        f"azure:{hub.vm_id}",
+        "rm -f /etc/systemd; mkdir -p /etc/systemd/system /run/systemd/system",
+        {},
+        what="",
+        doing="",
+        report=lambda text, fraction: None,
+        cancel=Cancel(),
+    )
+    try:
+        assert hub.apply(users=[ADA], limits=Limits("50%", "200%", 512)).present == {ADA}
+        read = "cat /etc/systemd/system/user-$(id -u).slice.d/50-jupyter-dsvm.conf"
+        assert hub.run("ada", read) == "0 [Slice]\nTasksMax=512\nMemoryMax=50%\nCPUQuota=200%"
+        assert hub.apply(users=[ADA], limits=Limits("8G")).present == {ADA}
+        assert hub.run("ada", read) == "0 [Slice]\nTasksMax=2048\nMemoryMax=8G"
+    finally:
+        emulator.power("cpu-vm", "deallocate")
+        emulator.power("cpu-vm", "start")
+
+
 def test_parameters_are_words_and_bounded():
     ids = [user_id(str(n)) for n in range(MOST)]
     serials = range(2**62, 2**62 + MOST_REVOKED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from jupyter_dsvm.compute.azure.schedules import Use
 from jupyter_dsvm.compute.brokershapes import compute_of
 from jupyter_dsvm.compute.creating import NewCompute
 from jupyter_dsvm.compute.provider import Cancel, Memo
@@ -30,6 +32,7 @@ from jupyter_dsvm.hub.vmaccounts import MOST
 from jupyter_dsvm.models import PowerState
 from jupyter_dsvm.ssh.connection import SSHConnection
 from jupyter_dsvm.ssh.hostkeys import HostKeys
+from jupyter_dsvm.ssh.openssh import arguments_of
 from support.broker import FakeHub, Running, as_server_of, broker, vm
 from support.emulated import writes
 from support.kernels import until
@@ -381,6 +384,15 @@ def test_two_students_work_on_one_vm_without_any_azure_credential(running: Runni
         first = SSHConnection(target)
         first.connect(HostKeys(tmp_path / "ada/jupyter-dsvm/known_hosts"), agent=False)
         assert first.run("id -un; echo x > mine; echo ok")[1].decode() == f"{account('ada')}\nok\n"
+        with pytest.raises(RefusedByPolicy, match="HubPolicy"):
+            ada.terminal_target(row.id)
+        running.broker.policy.terminals = True
+        folder = tmp_path / "terminal"
+        folder.mkdir(mode=0o700)
+        keys = [key.line for key in HostKeys(tmp_path / "ada/jupyter-dsvm/known_hosts").known(target)]
+        words = arguments_of(ada.terminal_target(row.id), keys, folder)
+        shown = subprocess.run(["ssh", "-tt", *words, "tty"], capture_output=True, text=True, timeout=30)
+        assert shown.stdout.startswith("/dev/pts/"), shown.stderr
     with as_server_of("bob", running.address, tmp_path / "bob") as bob:
         bob.set_up_access(row.id, said, Cancel())
         target = bob.ssh_target(row.id)
@@ -424,6 +436,13 @@ def test_a_user_s_server_starts_and_stops(running: Running, azure: Emulator, tmp
             "gone on with, not asked again"
         )
         assert len(running.said("start", outcome="begun")) == 1
+        safety = ada.safety(row.id)
+        safety.check()
+        stop = safety.keep(Use.USED)
+        assert "The hub stops it at" in stop.text
+        assert stop.at is not None
+        assert stop.at.timestamp() == pytest.approx(time.time() + 8 * 3600, abs=120)
+        assert [who for _, who, _ in running.broker.state.presence()] == ["ada"]
         assert ada.stop(row.id, said, Cancel()).power_state is PowerState.DEALLOCATED
         with pytest.raises(RefusedByPolicy, match="HubPolicy"):
             ada.resize(row.id, "standard_d4s_v5", said, Cancel())

@@ -290,6 +290,7 @@ def test_the_teacher_s_page(school: School, emulator: Emulator):
     assert student.go("/services/dsvm/", {"vm": stop[1], "_xsrf": xsrf[1]})[0] == 403
     status, page = grace.go("/services/dsvm/", {"vm": stop[1], "_xsrf": xsrf[1]})
     assert (status, "is being stopped." in page) == (200, True)
-    until(lambda: emulator.vm("class-vm")["power_state"] == "deallocated", 30)
+    until(lambda: grace.go("/services/dsvm/")[1].count(">deallocated<") == 2, 30)
+    assert emulator.vm("class-vm")["power_state"] == "deallocated"
     status, page = grace.go("/services/dsvm/", {"vm": "*", "_xsrf": xsrf[1]})
     assert (status, "None of them is on." in page) == (200, True)

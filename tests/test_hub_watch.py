@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
+import logging
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jupyter_events import EventLogger
 from prometheus_client.parser import text_string_to_metric_families
 from traitlets import TraitError
 
@@ -301,3 +305,21 @@ def test_it_is_time_for_a_lesson_just_before_it_begins(now: datetime, before: in
 def test_lessons_that_cannot_be_meant(lesson: Any):
     with pytest.raises(TraitError, match="HubPolicy"):
         HubPolicy(lessons=[lesson])
+
+
+def test_the_audit_s_events_are_of_their_schema():
+    lines = io.StringIO()
+    events = EventLogger(handlers=[logging.StreamHandler(lines)])
+    audit = Audit(events)
+    audit.record("start", "ada", "vm1", "gpu-vm", "RefusedByPolicy", rule="hours")
+    audit.record("certificate", "ada", "vm1", "gpu-vm", serial=7, until=1_800_000_000)
+    events.handlers[0].flush()
+    first, second = (json.loads(line) for line in lines.getvalue().splitlines())
+    assert (first["action"], first["person"], first["outcome"], first["rule"]) == (
+        "start",
+        "ada",
+        "RefusedByPolicy",
+        "hours",
+    )
+    assert second["serial"] == 7
+    assert first["__schema__"] == "https://events.jupyter.org/jupyter_dsvm/hub_action"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from datetime import datetime, timedelta, timezone
@@ -19,8 +20,10 @@ from jupyter_dsvm.errors import BadRequest, ComputeError, DSVMError, OperationRe
 from jupyter_dsvm.idlesettings import KeptIdle, KeptIdles
 from jupyter_dsvm.idlestops import tag_value
 from jupyter_dsvm.idlewatch import IdleWatch
-from jupyter_dsvm.models import Compute, IdleState, IdleStop, OperationState, PowerState
+from jupyter_dsvm.idlewords import stop_words
+from jupyter_dsvm.models import Compute, IdleState, IdleStop, OperationState, PowerState, utc_at
 from jupyter_dsvm.service import DSVMService
+from jupyter_dsvm.tables import computes_text
 from support.fakes import FakeCompute, FakeConnections, FakeFree, FakePipe, FakeProxy, FakeRegistry, dsvm, windows
 from support.kernels import until
 
@@ -245,6 +248,9 @@ def test_events_come_with_news_and_not_each_minute(tmp_path: Path) -> None:
         s.pass_time(watch, 1)
         assert s.shown().text == "In use: the CPU is busy (1.1 cores)."
         assert len(s.events) == before + 1
+        s.vm.busy = [{"kind": "kernel", "text": "a cell runs"}]  # what a page shows would be wrong from here on
+        s.pass_time(watch, 1)
+        assert len(s.events) == before + 2
 
 
 def test_the_notebook_comes_back_with_a_sentence(tmp_path: Path) -> None:
@@ -420,31 +426,6 @@ def test_a_lease_that_is_taken_at_the_last_moment(tmp_path: Path) -> None:
         assert (s.state, s.shown().state) == (PowerState.RUNNING, IdleState.KEPT)
 
 
-def test_what_a_person_has_chosen_holds_for_other_servers_too(tmp_path: Path) -> None:
-    """While notebooks of ours are there, and not longer than our own count."""
-    with stage(tmp_path) as s:
-        watch = s.started()
-        s.stops.configure("gpu-vm", idle_minutes=None)
-        s.pass_time(watch, 10)
-        assert s.vm.held() == []  # nobody of ours is there
-        s.proxy.status = dataclasses.replace(s.proxy.status, compute=GPU.id)
-        s.pass_time(watch, 10)
-        assert s.vm.held() == [{"holder": "us", "left": 300.0, "why": "somebody has chosen that it stays on"}]
-        s.stops.configure("gpu-vm", idle_minutes=60)
-        s.pass_time(watch, 20)
-        assert [(one["holder"], one["left"]) for one in s.vm.held()] == [("us", 40 * MINUTE)]
-        s.vm.busy = [{"kind": "kernel", "text": "a cell runs"}]
-        s.pass_time(watch, 1)
-        assert s.vm.held() == []
-        # Two such servers: each goes by its own count, and then by the other's lease.
-        s.vm.busy = []
-        s.vm.leases["other"] = s.time.mono + 90 * MINUTE, "somebody has chosen that it stays on"
-        s.pass_time(watch, 30)
-        assert s.shown().text == "Kept on: somebody has chosen that it stays on."
-        assert [one["left"] for one in s.vm.held("other")] == [30 * MINUTE]
-        assert s.pass_time(watch, 66) is None
-
-
 def test_keep_on_and_its_end(tmp_path: Path) -> None:
     with stage(tmp_path) as s:
         watch = s.started()
@@ -502,6 +483,9 @@ def test_whose_vm_may_be_stopped(tmp_path: Path) -> None:
         assert (s.shown(theirs.id).state, s.cloud.rows[theirs.id].power_state) == (IdleState.NEVER, PowerState.RUNNING)
         assert s.vm.opened == []
         assert {use for use, _ in s.cloud.schedule.uses} == {Use.IDLE}  # only looked at
+        s.cloud.schedule.result = SafetyStop(Kind.NONE, "No safety stop: none is set.")
+        s.pass_time(watch, 11)
+        assert s.shown(theirs.id).safety is None  # nor was one promised
         tagged = s.watch(TAGGED.id)
         assert s.pass_time(tagged, 11) is None
         assert s.cloud.rows[TAGGED.id].power_state is PowerState.DEALLOCATED
@@ -706,6 +690,31 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     nowhere = KeptIdles(tmp_path / "file")
     assert nowhere.change("azure:a", lambda one: dataclasses.replace(one, started=5.0)).started == 5.0
+
+
+@pytest.mark.parametrize(
+    ("stop", "words"),
+    [
+        (None, ""),
+        (IdleStop(IdleState.BUSY, "In use: a cell runs."), ""),
+        (IdleStop(IdleState.IDLE, "Nobody uses it.", moment(1500)), "Stops in 25 min."),
+        (IdleStop(IdleState.STOPS_SOON, "Nobody uses it.", moment(50)), "Stops in 50 s."),
+        (IdleStop(IdleState.BUSY, "In use: a cell runs.", moment(7200), hard=True), "Stops in 2 h."),
+        (IdleStop(IdleState.KEPT, "Kept on.", None, moment(3300)), "Kept on for 55 min."),
+        (IdleStop(IdleState.STOP, "Nobody uses it.", moment(0)), "It is being stopped."),
+        (IdleStop(IdleState.STOP, "It could not be stopped.", moment(90)), "Its stop is tried again in 2 min."),
+        (IdleStop(IdleState.IDLE, "Nobody uses it.", "soon"), ""),
+    ],
+)
+def test_words(stop: IdleStop | None, words: str) -> None:
+    assert stop_words(stop, START.timestamp()) == words
+
+
+def test_tables_have_the_countdown() -> None:
+    running = dataclasses.replace(GPU, power_state=PowerState.RUNNING)
+    kept = IdleStop(IdleState.KEPT, "Kept on.", None, utc_at(time.time() + 3300))
+    assert "running, kept on for 55 min" in computes_text([dataclasses.replace(running, idle=kept)], ())
+    assert "running, stops" not in computes_text([running], ())
 
 
 def test_the_last_word_is_for_the_command_line(tmp_path: Path) -> None:

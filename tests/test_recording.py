@@ -20,9 +20,10 @@ from jupyter_dsvm.kernels.actions import Arrived, KeptRequest, ToBackend, ToClie
 from jupyter_dsvm.kernels.keptfiles import folder_of
 from jupyter_dsvm.kernels.outputstore import OutputStore, outputs_folder, path_of, remove_orphans
 from jupyter_dsvm.kernels.recording import Recording
-from jupyter_dsvm.kernels.registry import registry
+from jupyter_dsvm.kernels.registry import PROVISIONER, registry
 from jupyter_dsvm.relay.wire import Channel
-from support.kernels import until
+from support import frontend
+from support.kernels import Notebook, default_provisioner, until
 from support.outputarea import Event, FrontEnd, messages, sequence
 
 KERNEL = "7c7d5b58-4f6a-4b5e-9d3e-000000000001"
@@ -71,32 +72,45 @@ def outputs(recording: Recording) -> dict[str, Any]:
 
 
 class Life:
-    """Server processes, one after another, and a relay that has what none of them has acknowledged."""
+    """Server processes, one after another, and relays, each of which has what none of the servers has acknowledged."""
 
     def __init__(self) -> None:
+        self.side = SIDE
         self.acked = 0
         self.said: list[Event] = []
-        """By a kernel there: numbered from 1."""
+        """By the kernel of the present side: numbered from 1."""
         self.requests: list[tuple[Event, int]] = []
-        """And how much had been said before."""
+        """Those that went there, and how much had been said before."""
+        self.ran_there: set[str] = set()
         self.begin()
 
     def begin(self) -> None:
-        self.recording = Recording(
-            KERNEL, IO(), lambda side: (False, "relay" if side == SIDE else ""), self._acknowledge
-        )  # type: ignore[arg-type]
+        self.recording = Recording(KERNEL, IO(), self._whose, self._acknowledge)  # type: ignore[arg-type]
+
+    def _whose(self, side: int) -> tuple[bool, str]:
+        return False, f"relay {side}" if side == self.side else ""
 
     def _acknowledge(self, side: int, number: int) -> None:
-        assert side == SIDE
+        assert side == self.side
         self.acked = max(self.acked, number)
 
     def happens(self, event: Event) -> None:
         if event["do"] == "execute":
             self.requests.append((event, len(self.said)))
+            self.ran_there.add(event["run"])
             tell(self.recording, event)
-        else:
+        elif event["run"] in self.ran_there:
             self.said.append(event)
-            tell(self.recording, event, SIDE, len(self.said))
+            tell(self.recording, event, self.side, len(self.said))
+        else:  # by a kernel that the notebook has left
+            tell(self.recording, event, self.side - 1, 7)
+            self.recording.flush()
+
+    def moves(self) -> None:
+        """The notebook gets another kernel."""
+        self.recording.settle(self.side, len(self.said))
+        self.side += 1
+        self.acked, self.said, self.requests, self.ran_there = 0, [], [], set()
 
     def killed(self) -> None:
         """And the next one adopts the kernel, and is told again what was not acknowledged."""
@@ -111,7 +125,7 @@ class Life:
         ]
         self.recording.adopt(kept)
         for number in range(self.acked + 1, len(self.said) + 1):
-            tell(self.recording, self.said[number - 1], SIDE, number)
+            tell(self.recording, self.said[number - 1], self.side, number)
 
 
 @given(st.integers(0, 2**32), st.randoms(use_true_random=False))
@@ -130,9 +144,11 @@ def test_wherever_servers_are_killed_the_outputs_are_those_of_a_page_that_watche
                 if rng.random() < 0.3:
                     life.recording.flush()
                 if rng.random() < 0.3:
-                    life.recording.handed_on(SIDE, rng.randint(life.acked, len(life.said)))
+                    life.recording.handed_on(life.side, rng.randint(life.acked, len(life.said)))
                 if rng.random() < 0.15:
                     life.killed()
+                if rng.random() < 0.05:
+                    life.moves()
             assert outputs(life.recording) == page.notebook()
         finally:
             life.recording.close(leave=False)
@@ -320,3 +336,33 @@ def test_the_thread_that_writes_ends_with_the_last_kernel(recording: Recording) 
     assert "jupyter-dsvm-outputs" in {t.name for t in threading.enumerate()}
     recording.close(leave=False)
     until(lambda: "jupyter-dsvm-outputs" not in {t.name for t in threading.enumerate()})
+
+
+def run_cell(notebook: Notebook, cell: str, code: str) -> str:
+    message = notebook.kc.session.msg("execute_request", frontend.cell(code), metadata={"cellId": cell})
+    notebook.kc.shell_channel.send(message)
+    return str(message["header"]["msg_id"])
+
+
+def test_a_notebook_that_moves_keeps_what_its_cells_have() -> None:
+    """Also what the kernel that it has left still says, and what a restart leaves."""
+    with default_provisioner(PROVISIONER), Notebook() as notebook:
+        late = "import threading; threading.Timer(1, lambda: print('late')).start(); print('before')"
+        before = run_cell(notebook, "a", late)
+        notebook.wait(before)
+        notebook.move()
+        notebook.wait(run_cell(notebook, "b", "print('after'); 1/0"))
+        notebook.until(lambda: any("late" in str(m["content"].get("text")) for m in notebook.messages))
+        recording = notebook.proxy.recording
+        found = outputs(recording)
+        assert found["a"] == [{"output_type": "stream", "name": "stdout", "text": "before\nlate\n"}]
+        assert [o["output_type"] for o in found["b"]] == ["stream", "error"]
+        notebook.km.restart_kernel(now=True)
+        notebook.kc.wait_for_ready(timeout=30)
+        notebook.wait(run_cell(notebook, "c", "print('restarted')"))
+        assert outputs(recording) == {
+            **found,
+            "c": [{"output_type": "stream", "name": "stdout", "text": "restarted\n"}],
+        }
+        assert list(outputs_folder().glob("*.sqlite3"))
+    assert list(outputs_folder().glob("*")) == []

@@ -15,7 +15,7 @@ from traitlets import TraitError
 from traitlets.config import Config
 
 from jupyter_dsvm import spending
-from jupyter_dsvm.budgets import BudgetRules, budget, refusal, remark, state_of
+from jupyter_dsvm.budgets import BudgetRules, budget, in_words, refusal, remark, state_of
 from jupyter_dsvm.calls import handle
 from jupyter_dsvm.compute.creating import NewCompute
 from jupyter_dsvm.errors import BudgetExceeded, ComputeError, ConfigurationError, UnknownCompute
@@ -416,6 +416,16 @@ def test_midnight_and_budgets_are_news_by_themselves(stage: Make):
 )
 def test_the_states_of_a_budget(spent: float, limit: float, state: BudgetState):
     assert state_of(spent, limit) is state
+
+
+def test_what_follows_from_a_budget():
+    for spent, name, refuses, said in (
+        (9, "", True, "."),
+        (10, "", True, "; nothing more is started."),
+        (10, "gpu-vm", True, "; it is not started any more."),
+        (10, "gpu-vm", False, "; it only warns."),
+    ):
+        assert in_words(budget(BudgetRules(refuses=refuses), 10, spent, "azure:1" if name else None, name)) == said
 
 
 def test_the_first_name_that_fits_counts():

@@ -152,6 +152,11 @@ def test_over_a_gap_it_was_on_if_azure_says_that_nothing_happened():
     assert (book.closed, book.open.seen, book.open.unseen) == ([], NOON + 9 * HOUR + 1, False)
 
 
+def test_what_was_done_to_it_soon_after_is_no_stop():
+    book = seen_so(seen(NOON), seen(NOON + 9 * HOUR, word=NOON + 300))
+    assert [(i.since, i.seen, i.unseen) for i in book.all] == [(NOON, NOON + 9 * HOUR, False)]
+
+
 def test_over_a_gap_in_which_something_happened_nobody_knows():
     book = seen_so(seen(NOON), seen(NOON + 9 * HOUR, word=NOON + 8 * HOUR))
     assert [(i.since, i.seen, i.unseen) for i in book.all] == [

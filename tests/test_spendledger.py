@@ -191,9 +191,16 @@ def test_another_process_that_does_not_let_go(
     assert ledger.see(600) == spendledger.Taken()
     assert ledger.intervals(0.0) == []
     assert "in use by another process" in caplog.text
-    other.close()
+    other.execute("ROLLBACK")
     ledger.see(700)
     assert ledger.spans() == [(0, 700, True)]
+    other.execute("BEGIN EXCLUSIVE")
+    for n in range(spendledger.MOST_LOCKED):  # a file system without locks
+        ledger.see(800 + n)
+    assert ledger.spans() == [(804, 804, True)]
+    assert caplog.text.count("It is counted until this process ends") == 1
+    other.close()
+    ledger.close()
 
 
 # Files that are none

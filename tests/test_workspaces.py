@@ -146,6 +146,16 @@ def test_whoever_shuts_a_kernel_down_hears_that_its_last_files_did_not_come(stag
     assert stage.workspaces.find(record.id) is there, "and so can a person"
 
 
+def test_of_a_machine_out_of_reach_nobody_can_know_whether_all_is_back(stage: Stage):
+    stage.arrive()
+    space(stage).due.take()
+    stage.workspaces.kernel_changed(KERNEL, row("azure:1", LinkPhase.RECONNECTING))
+    stage.workspaces.kernel_changed(KERNEL, None)
+    until(lambda: stage.service.operations_store.all())
+    (record,) = stage.workspaces.records()[0]
+    assert record.state is WorkspaceState.FAILED
+
+
 def test_a_notebook_that_has_come_back_keeps_the_row_until_its_files_are_back(stage: Stage):
     stage.arrive()
     there = space(stage)

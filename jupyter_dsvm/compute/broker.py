@@ -11,7 +11,6 @@ else: no proxy, no redirect. Standard library only, until something is attached 
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import os
 import threading
@@ -21,7 +20,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from traitlets import Float, Unicode, default
@@ -40,6 +38,7 @@ from ..errors import (
 )
 from ..models import Compute, Operation, OperationState, SizeOffer, SSHTarget, StepState
 from .brokermaking import Making
+from .brokerpresence import Presence
 from .brokershapes import PREFIX, compute_of, ended, error_of, offer_of, operation_of, problem_of, rows_of, text_of
 from .provider import Cancel, Listing, Memo, Report, reach
 
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     import paramiko
 
     from ..ssh.hostkeys import HostKeys
-    from .azure.schedules import SafetyStop, Use
 
 ADDRESS = "JUPYTER_DSVM_BROKER"
 TOKEN = "JUPYTERHUB_API_TOKEN"  # noqa: S105 - the name of a variable
@@ -97,7 +95,7 @@ class BrokerCompute(Making, Configurable):
         super().__init__(**kwargs)
         self._lock = threading.Lock()
         self._private: Any = None
-        self._certificates: dict[str, _Certificate] = {}
+        self._certificates: dict[tuple[str, bool], _Certificate] = {}
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
         self.token = ""
         """Another token than the hub's for this server: of whoever teaches, on the command line."""
@@ -133,7 +131,14 @@ class BrokerCompute(Making, Configurable):
     def ssh_target(self, compute_id: str) -> SSHTarget:
         """Where the VM is now, with a certificate that is good for some minutes. Raises ``AuthenticationError``
         (``AccountNeeded``) where the account is not made yet, which ``set_up_access`` does."""
-        found = self._certificate(compute_id)
+        return self._target(compute_id, terminal=False)
+
+    def terminal_target(self, compute_id: str) -> SSHTarget:
+        """The same with a certificate that allows a terminal. Raises ``RefusedByPolicy`` where the hub's rules do not."""
+        return self._target(compute_id, terminal=True)
+
+    def _target(self, compute_id: str, terminal: bool) -> SSHTarget:
+        found = self._certificate(compute_id, terminal)
         facts = found.facts
         return SSHTarget(
             compute=compute_id,
@@ -162,8 +167,7 @@ class BrokerCompute(Making, Configurable):
             raise OperationRefused(
                 "On a VM of the hub your account has a name that the hub gives it.", advice="Leave --user out."
             )
-        with self._lock:
-            self._certificates.pop(compute_id, None)
+        self._forget(compute_id)
         ended = self._follow("access", f"{self._path(compute_id)}/access", {}, report, cancel, None)
         return ended.notice or "Your account is there."
 
@@ -185,8 +189,7 @@ class BrokerCompute(Making, Configurable):
         self, kind: str, compute_id: str, body: Mapping[str, Any], report: Report, cancel: Cancel, memo: Memo | None
     ) -> Compute:
         self._follow(kind, f"{self._path(compute_id)}/{kind}", body, report, cancel, memo)
-        with self._lock:
-            self._certificates.pop(compute_id, None)  # its address is another one now
+        self._forget(compute_id)  # its address is another one now
         return self.get(compute_id)
 
     def _follow(
@@ -242,9 +245,9 @@ class BrokerCompute(Making, Configurable):
 
     # Certificates
 
-    def _certificate(self, compute_id: str) -> _Certificate:
+    def _certificate(self, compute_id: str, terminal: bool) -> _Certificate:
         with self._lock:
-            known = self._certificates.get(compute_id)
+            known = self._certificates.get((compute_id, terminal))
             if known is not None and known.until - SOON > time.monotonic():
                 return known
             if self._private is None:
@@ -252,14 +255,21 @@ class BrokerCompute(Making, Configurable):
 
                 self._private = Ed25519PrivateKey.generate()
             private = self._private
-        made = self._new(compute_id, private)
+        made = self._new(compute_id, private, terminal)
         with self._lock:
-            self._certificates[compute_id] = made
+            self._certificates[compute_id, terminal] = made
         return made
 
-    def _new(self, compute_id: str, private: Any) -> _Certificate:
+    def _forget(self, compute_id: str) -> None:
+        with self._lock:
+            for terminal in (False, True):
+                self._certificates.pop((compute_id, terminal), None)
+
+    def _new(self, compute_id: str, private: Any, terminal: bool) -> _Certificate:
         import paramiko
         from cryptography.hazmat.primitives import serialization
+
+        from ..ssh.certified import ed25519
 
         public = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         asked = time.monotonic()
@@ -267,7 +277,7 @@ class BrokerCompute(Making, Configurable):
             facts = self.ask(
                 "POST",
                 f"{self._path(compute_id)}/certificate",
-                {"public_key": public.decode()},
+                {"public_key": public.decode(), "terminal": terminal},
                 what="get a certificate for the VM",
             )
         except OperationRefused as e:
@@ -275,11 +285,7 @@ class BrokerCompute(Making, Configurable):
                 raise
             raise AuthenticationError(e.message, advice="Attach to it once more.", code=e.code) from None
         try:
-            text = private.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-            )
-            key = paramiko.Ed25519Key(file_obj=io.StringIO(text.decode()))
-            key.load_certificate(str(facts["certificate"]))
+            key = ed25519(private, str(facts["certificate"]))
             until = asked + float(facts["seconds"])
             host_keys = [str(line) for line in facts["host_keys"]]
             vm_id, _, _, _ = str(facts["vm_id"]), str(facts["host"]), int(facts["port"]), str(facts["user"])
@@ -375,29 +381,3 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *arguments: Any) -> None:
         return None
-
-
-class Presence:
-    """``azure.schedules.Schedules`` for a VM of the hub: whoever keeps Azure's schedule ahead tells the broker instead."""
-
-    def __init__(self, broker: BrokerCompute, compute_id: str) -> None:
-        self._broker, self._compute_id = broker, compute_id
-
-    def check(self) -> None:
-        """The broker keeps the schedule: nothing has to be looked at before a start."""
-
-    def keep(self, use: Use, *arguments: Any, **others: Any) -> SafetyStop:
-        from .azure.schedules import Kind, SafetyStop, Use
-
-        if use is Use.OFF:
-            return SafetyStop(Kind.NONE, "The hub stops it where nobody uses it.")
-        try:
-            # Used or not: whoever asks is attached there, or has started it.
-            said = self._broker.present(self._compute_id, True)
-        except DSVMError as e:
-            return SafetyStop(Kind.NONE, f"No safety stop: {e}", error=e)
-        at = said.get("hard_limit_at")
-        if not isinstance(at, (int, float)):
-            return SafetyStop(Kind.THEIRS, "The hub stops it where nobody uses it.")
-        moment = datetime.fromtimestamp(at, timezone.utc)
-        return SafetyStop(Kind.THEIRS, f"The hub stops it at {moment:%H:%M} UTC at the latest.", moment, averted=True)

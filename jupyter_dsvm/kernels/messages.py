@@ -143,6 +143,12 @@ class Message:
     def parent_id(self) -> str:
         return self.parent_key[1]
 
+    def compare_parent(self, other: Message) -> None:
+        """Most messages are about the same request as the one before: what was read of that one's parent header need not be read
+        again where the two are the same bytes."""
+        if other._parent_key is not None and self.parts[self.at + 3] == other.parts[other.at + 3]:
+            self._parent_key = other._parent_key
+
 
 def _depth(part: bytes) -> int:
     """How deep JSON is nested; where it has few brackets, as most outputs do, no deeper than they are many."""

@@ -10,6 +10,7 @@ have, are off. Not thread-safe: ``recording.Recording`` has the lock.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from urllib.parse import quote
 
 from jupyter_core.paths import jupyter_data_dir
 
-from .cellbook import CellBook, Run, State
+from .cellbook import CELL_PART, CellBook, Run, State
 from .cellouts import OVERHEAD, STREAM, CellOutputs, Cut, Output
 from .keptfiles import folder_of, kept_folder, take
 from .streamtext import StreamText
@@ -226,7 +227,7 @@ class OutputStore:
         for row in self._db.execute(query, (version,)):
             cell, msg_id, session, source, sha256, state, status, count, started, ended, version, *rest = row
             idle, replied, let_go, prompts, clear_next, last_stream, full, cut_messages, cut_bytes, number = rest
-            outputs = CellOutputs(limit // 4)
+            outputs = CellOutputs(limit // CELL_PART)
             outputs.clear_next, outputs.last_stream, outputs.full = bool(clear_next), last_stream, bool(full)
             outputs.cut = Cut(cut_messages, cut_bytes) if cut_messages else None
             yield Run(
@@ -340,12 +341,21 @@ def remove_orphans() -> int:
 
 
 def _take(path: Path) -> int:
+    """The descriptor that holds it. Where the file system knows no locks, it counts as ours. Raises ``OSError``."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for _ in range(3):  # who cleans up may just have removed it
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-        lock = take(path)
-        if lock is not None:
+    for tried in range(10):
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            time.sleep(0.01 * tried)  # who cleans up may have it, for a moment
+            continue
+        except OSError:
             return lock
+        if os.fstat(lock).st_nlink:
+            return lock
+        os.close(lock)  # and has just removed it
     raise OSError(f"another process has {path}")
 
 

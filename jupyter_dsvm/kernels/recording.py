@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jupyter_dsvm.outputs")
 
-HURRY = 8 * 1024 * 1024
+HURRY = 4 * 1024 * 1024
 """Bytes that are written at once."""
-TOO_MUCH = 128 * 1024 * 1024
+TOO_MUCH = 64 * 1024 * 1024
 """Bytes that may wait to be written; what comes then is left out."""
 UNWRITTEN = 16 * 1024 * 1024
 """Bytes that are kept in memory while they cannot be written."""
@@ -101,6 +101,7 @@ class Recording:
         self._skip = ("", 0)
         self._number = ("", 0)
         self._adopted: list[KeptRequest] | None = None
+        self._before: Message | None = None
         self._retry_at = 0.0
         self._warned = self._failing = self._useless = self._closed = False
         self._writer = Writer.acquire()
@@ -259,6 +260,7 @@ class Recording:
             log.exception("What this notebook's cells put out is not kept any more")
             self._useless = True
         self._kept += count
+        self._before = None
         self._io.call_soon(self._written, self._kept, size)
 
     def _open(self) -> bool:
@@ -311,7 +313,11 @@ class Recording:
                 elif kind[0].isdigit():
                     book.lost(Message(parts, bounded=True), *map(int, kind.split()))
                 else:
-                    _told(getattr(book, kind), Message(parts, bounded=not item.trusted))
+                    message = Message(parts, bounded=not item.trusted)
+                    if self._before is not None:
+                        message.compare_parent(self._before)
+                    self._before = message
+                    _told(getattr(book, kind), message)
             except MalformedMessage:
                 continue
             except Exception:

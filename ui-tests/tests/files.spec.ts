@@ -12,7 +12,8 @@ import { NotebookPage } from './notebook-page';
 const CELLS = [
   'import helpers, pathlib\nprint(helpers.double(pathlib.Path("data.csv").read_text()), pathlib.Path.cwd().parent.name)',
   'written = pathlib.Path("result.txt").write_text("made there")',
-  'written = pathlib.Path("data.csv").write_text("x,100\\n")'
+  'written = pathlib.Path("data.csv").write_text("x,100\\n")',
+  'import threading\nthreading.Timer(5, lambda: pathlib.Path("late.txt").write_text("late")).start()'
 ];
 
 /** A notebook beside a table and a helper, in a folder of the server. */
@@ -111,4 +112,36 @@ test('a notebook takes its folder along, and what changes there comes back', asy
     await expect(compute.thisNotebook).toContainText('analysis.ipynb runs on Free tier', { timeout: 60_000 });
     await expect(files).toHaveCount(0);
   });
+});
+
+test('files that have not come back with the notebook are shown until they have', async ({ page, server, emulator }) => {
+  const folder = addFolder(server);
+  const notebook = new NotebookPage(page, server);
+  const compute = new ComputePanel(page);
+  await notebook.open('work/analysis.ipynb');
+  await compute.open();
+  const files = compute.thisNotebook.getByRole('group', { name: 'Files of this notebook' });
+  await compute.move('cpu-vm', 'Attach this notebook');
+  await notebook.untilOn('cpu-vm');
+  await expect(files.getByRole('status')).toHaveText(/, in step\.$/);
+  await notebook.run(0);
+  await notebook.run(3);
+
+  await emulator.control('POST', 'vms/cpu-vm/kill-ssh');
+  try {
+    await expect(notebook.chip).toContainText('cpu-vm · reconnecting');
+    await compute.choose('cpu-vm', /^Return Notebook/);
+    await compute.dialog.getByRole('button', { name: 'Move' }).click();
+    await expect(compute.thisNotebook).toContainText('analysis.ipynb runs on Free tier', { timeout: 60_000 });
+    await expect(files.getByRole('alert')).toContainText('come by themselves when cpu-vm is reached');
+    expect(fs.existsSync(path.join(folder, 'late.txt'))).toBe(false);
+    expect(await faultsInBothThemes(page, PANEL)).toEqual([]);
+  } finally {
+    await emulator.control('POST', 'vms/cpu-vm/start-ssh');
+  }
+
+  await compute.move('cpu-vm', 'Attach this notebook');
+  await notebook.untilOn('cpu-vm');
+  await expect.poll(() => fs.existsSync(path.join(folder, 'late.txt')), { timeout: 60_000 }).toBe(true);
+  await expect(files.getByRole('status')).toHaveText(/, in step\.$/);
 });

@@ -35,7 +35,7 @@ test('the sample notebook moves to a machine that was off, and back', async ({ p
   await test.step('the panel says where the notebook runs, and shows the machines', async () => {
     await expect(compute.thisNotebook).toContainText('digits.ipynb runs on Free tier');
     await expect(notebook.chip).toContainText('Free tier');
-    await expect(compute.state('cpu-vm')).toHaveText('On. Nothing attached.');
+    await expect(compute.state('cpu-vm')).toHaveText(/^On\. Nothing attached\./);
     await expect(compute.state('gpu-vm')).toHaveText('Off. Disk and static address still cost a little.');
     await expect(compute.card('gpu-vm')).toContainText('4 CPU · 28 GB · 1 × T4');
     await expect(compute.state('old-vm')).toContainText('still billed');
@@ -104,7 +104,7 @@ test('the sample notebook moves to a machine that was off, and back', async ({ p
   await test.step('return to the free tier', async () => {
     await compute.move('gpu-vm', 'Return to free tier');
     await notebook.untilOn('Free tier');
-    await expect(compute.state('gpu-vm')).toHaveText('On. Nothing attached.');
+    await expect(compute.state('gpu-vm')).toHaveText(/^On\. Nothing attached\./);
     await notebook.runAll();
     expect(place(await notebook.output(2))).toBe(here);
   });

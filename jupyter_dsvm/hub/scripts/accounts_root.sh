@@ -62,6 +62,8 @@ Match User jd-????????????????
     AuthenticationMethods publickey
     DisableForwarding yes
 END
+# Where a socket starts sshd, its folder may not be there yet, and without it sshd takes no configuration at all.
+if [ ! -d /run/sshd ]; then mkdir -m 755 /run/sshd 2>/dev/null; fi
 sshd -t 2>/dev/null || {
     said=$(sshd -t 2>&1 | tail -n 1 | tr -c '[:print:]' ' ' | cut -c1-160)
     rm -f /etc/ssh/sshd_config.d/10-jupyter-dsvm.conf
@@ -71,7 +73,9 @@ sees=$(sshd -T -C user=jd-0000000000000000,host=localhost,addr=127.0.0.1 2>/dev/
 case $sees in *" $base/ca.pub") ;; *) no SshdIgnores ;; esac
 if [ -n "$changed" ]; then
     if [ -d /run/systemd/system ]; then
-        systemctl reload ssh.service 2>/dev/null || systemctl reload sshd.service 2>/dev/null || no SshdReload
+        # Nothing to do for one that does not run: it reads its configuration when it starts.
+        systemctl try-reload-or-restart ssh.service 2>/dev/null ||
+            systemctl try-reload-or-restart sshd.service 2>/dev/null || no SshdReload
     else
         pkill -HUP -o -x sshd || no SshdReload
     fi
