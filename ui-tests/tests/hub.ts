@@ -137,6 +137,12 @@ export class Hub {
   /** It stops its users' servers and its proxy, too. */
   async end(): Promise<void> {
     await this.program.end(60);
+    try {
+      // A hub that failed itself leaves its proxy, which has a session of its own.
+      process.kill(Number(fs.readFileSync(path.join(this._folder, 'jupyterhub-proxy.pid'), 'utf-8')));
+    } catch {
+      // It has ended it, as it should.
+    }
     fs.rmSync(this._folder, { recursive: true, force: true });
   }
 
