@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -97,6 +98,7 @@ class Hub:
         """``extra`` is appended to the hub's configuration, ``environment`` is every server's. ``login=False``: ``extra`` says
         how people log in; otherwise everybody may, with any password."""
         folder.mkdir()
+        self._folder = folder
         self.people = {person.name: person for person in people}
         self.port = port or free_port()
         self.base = base
@@ -203,12 +205,19 @@ class Hub:
         try:
             until(self._answers, 120)
         except BaseException:
-            end(self._process, 40)  # killed, it would leave its proxy
+            if self._process.poll() is None:
+                end(self._process, 40)  # killed, it would leave its proxy
+            self._end_proxy()
             raise
         for person in self.people.values():
             with contextlib.suppress(RestError):  # the configuration has made the administrator
                 self.api.rest("POST", f"users/{person.name}")
         return self
+
+    def _end_proxy(self) -> None:
+        """Of a hub that failed itself: the proxy has a session of its own."""
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int((self._folder / "jupyterhub-proxy.pid").read_text()), signal.SIGTERM)
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, self.log.read_text(errors="replace")

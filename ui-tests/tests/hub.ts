@@ -137,6 +137,12 @@ export class Hub {
   /** It stops its users' servers and its proxy, too. */
   async end(): Promise<void> {
     await this.program.end(60);
+    try {
+      // A hub that failed itself leaves its proxy, which has a session of its own.
+      process.kill(Number(fs.readFileSync(path.join(this._folder, 'jupyterhub-proxy.pid'), 'utf-8')));
+    } catch {
+      // It has ended it, as it should.
+    }
     fs.rmSync(this._folder, { recursive: true, force: true });
   }
 
@@ -169,14 +175,17 @@ async function ask<T>(url: string, token: string, init: RequestInit): Promise<T>
   return (text ? JSON.parse(text) : undefined) as T;
 }
 
-/** One that nobody listens on. */
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = net.createServer();
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as net.AddressInfo;
-      probe.close(() => resolve(port));
+/** One that nobody listens on, and not one of those that the system gives out by itself: a kernel could get such a one first. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = crypto.randomInt(20_000, 32_000);
+    const free = await new Promise<boolean>(resolve => {
+      const probe = net.createServer();
+      probe.once('error', () => resolve(false));
+      probe.listen(port, () => probe.close(() => resolve(true)));
     });
-  });
+    if (free) {
+      return port;
+    }
+  }
 }
