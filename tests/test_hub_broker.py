@@ -22,6 +22,7 @@ from jupyter_dsvm.errors import (
     Cancelled,
     ComputeError,
     ComputeNotRunning,
+    NotFound,
     RefusedByPolicy,
     SignInRequired,
     UnknownCompute,
@@ -188,6 +189,16 @@ def test_who_starts_what_is_being_started_joins(running: Running, azure: Emulato
     assert (status, answer["code"]) == (403, "NotAllowed")
 
 
+def test_several_starts_at_once_count_too(running: Running, azure: Emulator):
+    azure.set_timings(start=2.0)
+    azure.power("class-vm", "deallocate")
+    rows = running.rows("ada")
+    first = running.ask("ada", "POST", f"computes/{rows['ada-vm']['id']}/start")[1]
+    status, answer = running.ask("ada", "POST", f"computes/{rows['class-vm']['id']}/start")
+    assert (status, "(rule HubPolicy.running_per_user)" in answer["message"]) == (403, True)
+    assert running.ended("ada", first)["state"] == "done"
+
+
 def test_refusals_name_their_rule(running: Running, azure: Emulator):
     rows = running.rows("ada")
     policy = running.broker.policy
@@ -235,6 +246,11 @@ def test_a_pool(running: Running, azure: Emulator):
     """A VM is somebody's at the first start, not when it is looked at; and there is an end to it."""
     assert running.rows("carl")["gpu"]["power_state"] == "deallocated"
     assert running.rows("ada")["gpu"]["id"] == "hub:pool-gpu"
+    running.broker.policy.sizes = []
+    status, answer = running.ask("carl", "POST", "computes/hub:pool-gpu/start")
+    assert (status, answer["code"]) == (403, "RefusedByPolicy")
+    assert running.ask("carl", "POST", "computes/hub:pool-gpu/access")[0] == 409
+    running.broker.policy.sizes = ["*"]
     assert running.broker.state.assignments() == {}
     for name in ("carl", "ada"):
         operation = running.ask(name, "POST", "computes/hub:pool-gpu/start")[1]
@@ -244,6 +260,8 @@ def test_a_pool(running: Running, azure: Emulator):
     assert set(taken) == {("gpu", "carl"), ("gpu", "ada")}
     assert set(taken.values()) == {vm_id(azure, "pool-1"), vm_id(azure, "pool-2")}
     assert running.rows("carl")["gpu"]["power_state"] == "running"
+    status, answer = running.ask("ada", "POST", f"computes/{running.rows('ada')['ada-vm']['id']}/start")
+    assert (status, "(rule HubPolicy.running_per_user)" in answer["message"]) == (403, True)
     status, answer = running.ask("bob", "POST", "computes/hub:pool-gpu/start")
     assert (status, answer["code"]) == (403, "RefusedByPolicy")
     assert "Each of its 2 VMs is taken" in answer["message"]
@@ -436,6 +454,10 @@ def test_a_user_s_server_starts_and_stops(running: Running, azure: Emulator, tmp
             "gone on with, not asked again"
         )
         assert len(running.said("start", outcome="begun")) == 1
+        forgotten = Memo({"start_operation": "0" * 32})
+        assert ada.start(row.id, said, Cancel(), forgotten).power_state is PowerState.RUNNING
+        with pytest.raises(NotFound):
+            ada.stop(row.id, said, Cancel(), Memo({"stop_operation": "0" * 32}))
         safety = ada.safety(row.id)
         safety.check()
         stop = safety.keep(Use.USED)

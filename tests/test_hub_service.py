@@ -271,6 +271,8 @@ def signed_in(school: School, name: str) -> Browser:
 @pytest.mark.timeout(180)
 def test_the_teacher_s_page(school: School, emulator: Emulator):
     emulator.set_timings(start=0.3, deallocate=0.3)
+    if emulator.vm("ada-vm")["power_state"] == "running":  # an earlier test has left it on
+        emulator.power("ada-vm", "deallocate")
     emulator.power("class-vm", "start")
     student = signed_in(school, "ada")
     status, page = student.go("/services/dsvm/")

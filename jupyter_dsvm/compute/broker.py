@@ -31,12 +31,13 @@ from ..errors import (
     ComputeError,
     ConfigurationError,
     DSVMError,
+    NotFound,
     OperationRefused,
     SignInRequired,
     printable,
     reason,
 )
-from ..models import Compute, Operation, OperationState, SizeOffer, SSHTarget, StepState
+from ..models import Compute, Operation, OperationState, PowerState, SizeOffer, SSHTarget, StepState
 from .brokermaking import Making
 from .brokerpresence import Presence
 from .brokershapes import PREFIX, compute_of, ended, error_of, offer_of, operation_of, problem_of, rows_of, text_of
@@ -53,6 +54,8 @@ TOKEN = "JUPYTERHUB_API_TOKEN"  # noqa: S105 - the name of a variable
 LONGEST_ANSWER = 4 * 1024 * 1024
 WAIT_SECONDS = 2.0
 """How long the broker may hold back an answer to a question how far something is: a cancel is noticed after that."""
+
+REACHED = {"start": PowerState.RUNNING, "restart": PowerState.RUNNING, "stop": PowerState.DEALLOCATED}
 
 GIVEN_UP_SECONDS = 120.0
 """How long a broker that does not answer is waited for in the midst of a change: it may be restarting."""
@@ -188,7 +191,12 @@ class BrokerCompute(Making, Configurable):
     def _change(
         self, kind: str, compute_id: str, body: Mapping[str, Any], report: Report, cancel: Cancel, memo: Memo | None
     ) -> Compute:
-        self._follow(kind, f"{self._path(compute_id)}/{kind}", body, report, cancel, memo)
+        try:
+            self._follow(kind, f"{self._path(compute_id)}/{kind}", body, report, cancel, memo)
+        except NotFound:
+            # Of one that an earlier server had asked for: the broker forgets it an hour after its end. What it was about tells.
+            if self.get(compute_id).power_state is not REACHED.get(kind):
+                raise
         self._forget(compute_id)  # its address is another one now
         return self.get(compute_id)
 

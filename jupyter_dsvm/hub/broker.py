@@ -104,6 +104,7 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         """Go on with what an earlier broker had begun. Blocks for small files."""
         self.resuming.claim()
         under_way = {running.id for running in self.operations.running()}
+        self.state.lost(under_way)
         for operation_id, person, kind, vm in self.state.queued():
             if operation_id in under_way:
                 continue
@@ -191,15 +192,13 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
 
     def start(self, person: Person, shown_id: str) -> Operation:
         """In its turn. One that is under way already is joined."""
-        meant = self._meant(person, shown_id, settle=True)
+        meant = self._meant(person, shown_id)
         vm = vm_of(meant.row)
         with self._audited("start", person, vm, meant.row.name):
-            row = self.snapshots.one(meant.row.id)
-            under_way = self._under_way("start", row.id)
-            if under_way is not None:
-                return self.operation(person, under_way.id)
-            self.policy.check_start(person, machine_of(row), self.views.facts(person, row, time.time()), time.time())
-            running = self._queue_start(row, person.name)
+            row, now = self.snapshots.one(meant.row.id), time.time()
+            self.policy.check_start(person, machine_of(row), self.views.facts(person, row, now), now)
+            row = self._settled(person, meant, row)
+            running = self._under_way("start", row.id) or self._queue_start(row, person.name)
         return self.operation(person, running.id)
 
     def start_for_lesson(self, rows: Sequence[Compute], lesson: str) -> None:
@@ -312,6 +311,13 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
             meant = self.views.meant(person, shown_id, settle=True)
             self.audit.record("assign", person.name, vm_of(meant.row), meant.row.name)
         return meant
+
+    def _settled(self, person: Person, meant: Meant, row: Compute) -> Compute:
+        """What was looked at is theirs from now on; of a pool it may be another one by now, which is looked at then."""
+        if meant.settled:
+            return row
+        settled = self._meant(person, meant.shown, settle=True)
+        return row if settled.row.id == row.id else self.snapshots.one(settled.row.id)
 
     def _audited(self, action: str, person: Person, vm: str, name: str, quiet: bool = False, **more: Any) -> Audited:
         return Audited(self.audit, action, person.name, vm, name, quiet, more)

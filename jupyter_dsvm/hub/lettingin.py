@@ -38,16 +38,19 @@ class LettingIn:
     views: Views
     setups: Setups
     _meant: Callable[..., Meant]
+    _settled: Callable[[Person, Meant, Compute], Compute]
     _audited: Callable[..., Audited]
     operation: Callable[[Person, str], Operation]
 
     def access(self, person: Person, shown_id: str) -> Operation:
         """Make the person's account on the VM. The operation ends at once where it is there and the VM was set up just now."""
-        meant = self._meant(person, shown_id, settle=True)
+        meant = self._meant(person, shown_id)
         vm = vm_of(meant.row)
         with self._audited("access", person, vm, meant.row.name):
             row = self._running_row(meant)
             self._check_attach(person, row)
+            row = self._settled(person, meant, row)
+            vm = vm_of(row)
             text = f"Make your account on {row.name}"
             running = self.operations.begin(
                 "access", compute=row.id, steps=[("access", text)], arguments={"person": person.name}
@@ -65,11 +68,13 @@ class LettingIn:
     def certificate(self, person: Person, shown_id: str, public_line: str, terminal: bool) -> dict[str, Any]:
         """A certificate for the key of ``public_line``, and where the VM is. Raises ``OperationRefused`` (``AccountNeeded``) where
         ``access`` comes first."""
-        meant = self._meant(person, shown_id, settle=True)
+        meant = self._meant(person, shown_id)
         vm = vm_of(meant.row)
         with self._audited("certificate", person, vm, meant.row.name, quiet=True):
             row = self._running_row(meant)
             self._check_attach(person, row)
+            row = self._settled(person, meant, row)
+            vm = vm_of(row)
             if terminal and not self.policy.terminals:
                 raise RefusedByPolicy(
                     f"No terminal may be opened on {row.name} (rule HubPolicy.terminals).",

@@ -67,7 +67,7 @@ class Facts:
     attached: frozenset[str] = frozenset()
     """Names of those who are attached to the VM."""
     running: frozenset[str] = frozenset()
-    """Ids of the VMs that are on because this person has started them, without the one that is asked for."""
+    """Ids of the VMs that are on, or will be, because this person has started them, without the one that is asked for."""
     spent: float = 0.0
     """In this month, by this person."""
     spent_by_all: float = 0.0

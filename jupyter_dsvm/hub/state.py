@@ -234,6 +234,16 @@ class State:
         rows = self._do("select person from operations where id = ?", operation_id)
         return str(rows[0][0]) if rows else ""
 
+    def under_way(self, kind: str) -> list[tuple[str, str, str]]:
+        """(id, person, VM) of those that have not ended, those that wait included."""
+        return self._do("select id, person, vm from operations where kind = ? and state != 'ended'", kind)
+
+    def lost(self, but: Collection[str]) -> None:
+        """An earlier broker had begun them and left nothing to go on with: all that are begun and not among ``but``."""
+        for (one,) in self._do("select id from operations where state = 'begun'"):
+            if one not in but:
+                self.operation_ended(one)
+
     def queued(self) -> list[tuple[str, str, str, str]]:
         """(id, person, kind, VM) in the order in which they were asked for."""
         return self._do("select id, person, kind, vm from operations where state = 'queued' order by at, rowid")

@@ -132,13 +132,13 @@ class Views:
         vm = vm_of(row)
         states = {vm_of(r): r.power_state for r in self._rows()}
         spend = self._state.spend(month_of(now))
+        on = {
+            where for where, (who, _) in self._state.starts().items() if who == person.name and states.get(where) in ON
+        }
+        asked = {where for _, who, where in self._state.under_way("start") if who == person.name}
         return Facts(
             attached=frozenset(who for where, who, until in self._state.presence() if where == vm and until > now),
-            running=frozenset(
-                where
-                for where, (who, _) in self._state.starts().items()
-                if who == person.name and where != vm and states.get(where) in ON
-            ),
+            running=frozenset((on | asked) - {vm}),
             spent=sum(amount for (who, _), amount in spend.items() if who == person.name),
             spent_by_all=sum(spend.values()),
         )
