@@ -76,7 +76,13 @@ def test_a_page_keeps_its_kernel(configured: Emulator, server: JupyterServer):
         assert (row["compute"], row["link"]["state"], row["moving_to"]) == (ids["gpu-vm"], "connected", None)
         (gpu,) = [c for c in server.rest("GET", "jupyter-dsvm/computes")["computes"] if c["name"] == "gpu-vm"]
         assert (gpu["attached"], gpu["power_state"]) == (["digits.ipynb"], "running")
-        assert {e["what"] for e in events.of_ours()} == {"computes", "kernels", "operations", "workspaces"}
+        assert {e["what"] for e in events.of_ours()} == {
+            "computes",
+            "kernels",
+            "operations",
+            "spend",
+            "workspaces",
+        }
         assert set().union(*events.of_ours()) <= {"schema_id", "what", "revision", "id"} | {
             k for e in events.seen for k in e if k.startswith("__")
         }
