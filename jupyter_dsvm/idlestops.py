@@ -137,6 +137,12 @@ class IdleStops:
             found = self._watches.get(compute_id)
         return found[0].shown if found is not None else None
 
+    def expected(self, row: Compute) -> IdleStop | None:
+        """Of one that is off: what will hold once it is started from here. Blocks for a small file."""
+        if row.power_state is not PowerState.DEALLOCATED or not self._may_be_stopped(row):
+            return None
+        return IdleWatch(self.house, row.id).preview(row)
+
     def last_of(self, row: Compute) -> IdleStop | None:
         """What a server of this account has last written down of it, and when: for the command line. Blocks for a small file."""
         shown = self._kept.read(row.id).shown

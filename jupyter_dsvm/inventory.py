@@ -138,7 +138,11 @@ class Inventory:
                 attached.setdefault(row.compute, []).append(row.notebook)
         return ComputeList(
             tuple(
-                dataclasses.replace(c, attached=tuple(sorted(attached.get(c.id, ()))), idle=self.idle_stops.of(c.id))
+                dataclasses.replace(
+                    c,
+                    attached=tuple(sorted(attached.get(c.id, ()))),
+                    idle=self.idle_stops.of(c.id) or self.idle_stops.expected(c),
+                )
                 for c in snapshot.computes
             ),
             snapshot.problems,

@@ -352,7 +352,7 @@ def test_arguments_given_at_the_beginning_are_kept(folder: Path):
             return GPU
 
         s.service.spawn(running, lambda: s.service.changes.run(running, act, lambda row: ""))
-        until(lambda: files(folder) != [])
+        until(lambda: [f.suffix for f in files(folder)] == [".json"])  # and not while it is being written
         assert '"size": "Standard_D8s_v3"' in files(folder)[0].read_text()
         release.set()
         s.ended(running.value)

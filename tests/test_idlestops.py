@@ -209,6 +209,17 @@ def moment(seconds: float) -> str:
     return (START + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def test_of_one_that_is_off_the_list_says_what_will_hold(tmp_path: Path) -> None:
+    with stage(tmp_path) as s:
+        (row,) = [c for c in s.service.computes().computes if c.id == GPU.id]
+        assert row.idle is not None
+        assert (row.idle.state, row.idle.text, row.idle.idle_minutes) == (IdleState.NEVER, "It is off.", 30.0)
+        assert s.stops.configure("gpu-vm", idle_minutes=None, hard_limit_hours=8.0).idle_minutes is None
+        (row,) = [c for c in s.service.computes().computes if c.id == GPU.id]
+        assert row.idle is not None
+        assert (row.idle.idle_minutes, row.idle.hard_limit_hours, row.idle.stops_at) == (None, 8.0, None)
+
+
 def test_idle_for_half_an_hour_and_it_is_off(tmp_path: Path) -> None:
     with stage(tmp_path) as s:
         watch = s.started()

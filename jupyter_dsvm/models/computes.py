@@ -110,7 +110,8 @@ class Compute(Shape):
     not_allowed: tuple[str, ...] = ()
     """What this account was told that it may not do with it (``start``, ``stop``, ``resize``), until somebody else signs in."""
     idle: IdleStop | None = None
-    """Whether and when it is stopped for being idle; None where it is off, or nobody watches it. Filled in by the service."""
+    """Whether and when it is stopped for being idle; of one that is off, what will hold once it is started from here. None where
+    nobody watches it. Filled in by the service."""
 
     @property
     def long_name(self) -> str:

@@ -54,15 +54,18 @@ export function stayText(compute: ICompute, trans: TranslationBundle): string {
 
 /** When it is stopped by itself, for who is about to use it. */
 export function autoStopText(compute: ICompute, trans: TranslationBundle): string {
-  const idle = idleOf(compute);
+  const { idle, power_state } = compute;
   if (!idle) {
     return '';
   }
   const { state, text, idle_minutes, hard_limit_hours } = idle;
+  const isOff = power_state !== 'running';
   return [
-    state === 'never' || idle_minutes === null
-      ? withPoint(text)
-      : trans.__('It stops by itself after %1 min in which nobody uses it.', idle_minutes),
+    isOff && idle_minutes === null
+      ? trans.__('It does not stop by itself: stop it when you are done.')
+      : idle_minutes === null || (state === 'never' && !isOff)
+        ? withPoint(text)
+        : trans.__('It stops by itself after %1 min in which nobody uses it.', idle_minutes),
     hard_limit_hours === null
       ? ''
       : trans.__('%1 h after its start it stops whatever runs.', hard_limit_hours)

@@ -53,4 +53,16 @@ describe('when a machine is stopped by itself', () => {
     );
     expect(autoStopText(fixtures.cpu, trans)).toBe('');
   });
+
+  it('says it of one that is off, where the move starts it', () => {
+    const off = (idle: Partial<IIdleStop>): string =>
+      autoStopText(
+        { ...compute({ state: 'never', text: 'It is off.', ...idle }), power_state: 'deallocated' },
+        trans
+      );
+    expect(off({})).toBe('It stops by itself after 30 min in which nobody uses it.');
+    expect(off({ idle_minutes: null })).toBe(
+      'It does not stop by itself: stop it when you are done.'
+    );
+  });
 });

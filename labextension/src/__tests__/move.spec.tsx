@@ -108,6 +108,12 @@ describe('the move dialog', () => {
     await open({ ...fixtures.cpu, idle: fixtures.idleStop });
     expect(body()).toContain('It stops by itself after 30 min in which nobody uses it.');
     await press('Cancel');
+    await open({
+      ...fixtures.gpu,
+      idle: { ...fixtures.idleStop, state: 'never', text: 'It is off.' }
+    });
+    expect(body()).toContain('It stops by itself after 30 min in which nobody uses it.');
+    await press('Cancel');
     await open({ ...fixtures.gpu, idle: null });
     expect(body()).not.toContain('by itself');
     await press('Cancel');

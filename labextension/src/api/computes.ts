@@ -49,7 +49,7 @@ export interface ICompute {
   problem: IProblem | null;
   /** What this account was told that it may not do with it. */
   not_allowed: ('start' | 'stop' | 'resize')[];
-  /** Null where it is off, or nobody watches it. */
+  /** Of one that is off, what will hold once it is started from here. Null where nobody watches it. */
   idle: IIdleStop | null;
 }
 

@@ -2,7 +2,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { IAdvice, ICompute, IKernelspec, IWorkspaceEstimate } from '../api';
-import { autoStopText, idleOf } from '../idlewords';
+import { autoStopText } from '../idlewords';
 import { h } from '../jsx';
 import { asProblem } from '../request';
 import { nameOf, priceText, withPoint } from '../words';
@@ -54,12 +54,13 @@ export function MoveSummary(props: IMoveSummaryProps): React.ReactElement {
   const [kernelspec, setKernelspec] = React.useState('');
   const name = nameOf(compute, compute.id, trans);
   const starts = startsMachine(compute);
+  const autoStop = autoStopText(compute, trans);
   const isOff = compute.kind === 'dsvm' && compute.power_state !== 'running';
   return (
     <div className="jp-Dsvm-moveSummary">
       <ul>
         {starts && <Billed compute={compute} name={name} trans={trans} />}
-        {idleOf(compute) && <li>{autoStopText(compute, trans)}</li>}
+        {autoStop && <li>{autoStop}</li>}
         <li>
           {trans.__('Variables stay behind on %1: run the cells that make them again.', from)}
         </li>
