@@ -40,16 +40,13 @@ from .compute.provider import Cancel
 from .compute.sizing import canonical, chosen
 from .computes import OFF, PowerKind
 from .errors import BadRequest, Cancelled, DSVMError, NotAllowed, OperationRefused
-from .filewords import force_lines, state_lines, todo_lines
+from .filewords import force_lines, todo_lines
 from .idle_calls import autostop, keep
-from .idlewords import stop_words
 from .kernels.registry import Call
 from .livesteps import LiveSteps, as_html, moved_text, said, waiting_for_answer
 from .models import (
     FREE,
     Compute,
-    IdleStop,
-    LinkPhase,
     Operation,
     OperationState,
     PowerState,
@@ -60,6 +57,7 @@ from .models import (
 from .operations import Running, problem_of
 from .questions import question_of
 from .spendwords import spend_html, spend_text
+from .statuswords import full_status
 from .tables import about_words, computes_html, computes_text, place, size_words, state_words
 from .verbs import VERBS, brief_text, check_version, help_text, parse
 
@@ -194,55 +192,7 @@ def _as_seen_from(kernel_id: str, service: DSVMService, compute: Compute) -> tup
 
 
 def _status(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:
-    return {"text": _full_status(service, call)}
-
-
-def _full_status(service: DSVMService, call: Call) -> str:
-    """With what all machines cost today, which is no business of a VM's."""
-    today = service.spending.today() if call.trusted else ""
-    return status_text(service, call.proxy) + (f"\nYour machines: {today}, an estimate." if today else "")
-
-
-def status_text(service: DSVMService, proxy: Any) -> str:
-    """Where a notebook runs, whether it is reached, and what is under way for it."""
-    status = proxy.status
-    row = service.known.known(status.compute)
-    kernel = f" with the kernel {status.kernelspec}" if status.kernelspec else ""
-    lines = [f"This notebook runs on {place(status.compute, status.compute_name)}{kernel}."]
-    if row is not None and row.id != FREE and row.power_state is not PowerState.UNKNOWN:
-        lines.append(f"{row.name} is {state_words(row)}. {_idle_words(service.idle_stops.of(row.id))}".strip())
-    link = status.link
-    if link.state in (LinkPhase.CONNECTING, LinkPhase.RECONNECTING, LinkPhase.GONE):
-        words = {
-            LinkPhase.CONNECTING: "It is being connected to",
-            LinkPhase.RECONNECTING: f"It is out of reach and being reconnected to (try {link.attempt})",
-            LinkPhase.GONE: "Its kernel there has ended",
-        }[link.state]
-        lines.append(f"{words}{': ' + link.reason if link.reason else '.'}")
-    record = service.workspaces.of_kernel(proxy.kernel_id)
-    if record is not None:
-        lines += state_lines(record)
-    operations = [o for o in service.operations()[0] if o.kernel == proxy.kernel_id and o.kind != "sync"]
-    for operation in operations:
-        if operation.ended is None and operation.compute is not None:
-            step = next((s.text for s in operation.steps if s.state.value == "running"), "")
-            target = place(operation.compute, service.known.name(operation.compute))
-            lines.append(f"It is moving to {target}{': ' + step if step else ''}.")
-    if operations and operations[0].error is not None and operations[0].ended is not None:
-        lines.append(
-            f"The last move did not happen: {operations[0].error.message} {operations[0].error.advice}".strip()
-        )
-    lines += service.advising.fallen_back(proxy.kernel_id, status.compute)
-    return "\n".join(lines)
-
-
-def _idle_words(stop: IdleStop | None) -> str:
-    if stop is None:
-        return ""
-    safety = "" if stop.safety is None or (stop.safety.kind == "ours" and stop.safety.averted) else stop.safety.text
-    lost = f"A stop loses files on its temporary disk: {', '.join(stop.lost)}." if stop.lost else ""
-    counted = stop_words(stop)
-    return " ".join(text for text in (counted or stop.text, lost, safety) if text)
+    return {"text": full_status(service, call.proxy, private=not call.trusted)}
 
 
 def _advise(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:
@@ -263,7 +213,11 @@ def _help(_service: DSVMService, _call: Call, arguments: argparse.Namespace) -> 
 
 def _bare(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
     """Where it runs, what there is, and what can be said: rich where the front end shows HTML."""
-    status, listed, verbs = _full_status(service, call), _list(service, call, arguments), brief_text()
+    status, listed, verbs = (
+        full_status(service, call.proxy, private=not call.trusted),
+        _list(service, call, arguments),
+        brief_text(),
+    )
     return {
         "text": f"{status}\n\n{listed['text']}\n\n{verbs}",
         "html": as_html(*status.splitlines()) + listed["html"] + as_html(*verbs.splitlines()),

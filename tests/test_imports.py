@@ -51,6 +51,7 @@ LAYERS: list[tuple[int, list[str]]] = [
             "revisions",
             "machines",
             "calls",
+            "statuswords",
             "terminals",
             "offers",
             "questions",
