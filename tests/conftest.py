@@ -122,10 +122,12 @@ def leaves_nothing(request: pytest.FixtureRequest, jupyter_folders: Path) -> Ite
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_spent(jupyter_folders: Path) -> None:
-    """What an earlier test has had on costs nothing in this one."""
-    for file in (jupyter_folders / "data" / "jupyter-dsvm").glob("spend.sqlite*"):
-        file.unlink()
+def nothing_goes_on(jupyter_folders: Path) -> None:
+    """What an earlier test has had on costs nothing in this one, and what it was changing when it ended is not gone on with."""
+    kept = jupyter_folders / "data" / "jupyter-dsvm"
+    for file in (*kept.glob("spend.sqlite*"), *kept.glob("changes/*"), *kept.glob("idle/*")):
+        if file.is_file():
+            file.unlink()
 
 
 @pytest.fixture

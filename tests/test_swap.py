@@ -33,6 +33,21 @@ def pid(notebook: Notebook) -> int:
     return int(notebook.run(WHERE).text)
 
 
+OTHERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """What other tests of this run share may have children here: a hub, for one."""
+    OTHERS.clear()
+    OTHERS.update(c.pid for c in psutil.Process().children())
+
+
+def children() -> list[int]:
+    """Processes that the test has started and not yet ended."""
+    return [c.pid for c in psutil.Process().children() if c.pid not in OTHERS]
+
+
 def ends(process: int) -> bool:
     until(lambda: not psutil.pid_exists(process), 10)
     return True
@@ -153,8 +168,7 @@ def test_of_two_attaches_in_one_cell_the_last_counts(notebook: Notebook, attache
     assert second.result(TIMEOUT) is None
     assert int(there.text) != old
     assert ends(old)
-    me = psutil.Process()
-    until(lambda: [c.pid for c in me.children()] == [int(there.text)], 10)
+    until(lambda: children() == [int(there.text)], 10)
 
 
 def test_an_attach_in_a_cell_that_kills_its_kernel_still_counts(notebook: Notebook, attacher: Attacher) -> None:
@@ -350,8 +364,7 @@ def test_interrupt_and_restart_cancel_a_swap_that_waits(notebook: Notebook, mind
     else:
         assert notebook.run("print('x' in dir())").text == "False\n"
         assert ends(old)
-    me = psutil.Process()
-    until(lambda: len(me.children()) == 1, 10)
+    until(lambda: len(children()) == 1, 10)
 
 
 def test_a_shutdown_while_a_swap_waits_ends_both_kernels(notebook: Notebook) -> None:
@@ -361,14 +374,14 @@ def test_a_shutdown_while_a_swap_waits_ends_both_kernels(notebook: Notebook) -> 
     swapped = notebook.proxy.swap(there)
     notebook.km.shutdown_kernel()
     assert isinstance(swapped.exception(TIMEOUT), DSVMError)
-    assert psutil.Process().children() == []
+    assert children() == []
     assert registry.all() == []
 
 
 def test_a_shutdown_right_after_a_swap_ends_the_old_kernel_as_well(notebook: Notebook) -> None:
     notebook.move()
     notebook.km.shutdown_kernel(now=True)
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 # An attach that fails loses nothing
@@ -398,8 +411,7 @@ def test_after_each_failed_attach_the_variables_are_there(notebook: Notebook) ->
     assert "It took too long." in str(silent.exception(TIMEOUT))
 
     assert notebook.run("print(x + 1)").text == "42\n"
-    me = psutil.Process()
-    until(lambda: len(me.children()) == 1, 10)
+    until(lambda: len(children()) == 1, 10)
     until(lambda: len(proxy._sides.backends) == 1)
 
 
