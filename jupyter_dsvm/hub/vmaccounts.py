@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ..compute.azure.access_answer import said, take_host_key
 from ..errors import BadRequest, ComputeError, OperationRefused, printable
-from ..ssh.hostkeys import ALGORITHMS, HostKey
+from ..ssh.hostkeys import HostKey
 
 PER_LIST = 35
 """Ids in one parameter: Azure takes 600 characters of ours, and an id has 16 and a dot."""
@@ -27,8 +28,6 @@ MOST = PER_LIST * len(LISTS)
 PART = 600
 MOST_REVOKED = 90
 """Serial numbers that fit into the two parameters for the revocation list."""
-
-MOST_KEYS = 16
 
 _ID = re.compile(r"[0-9a-f]{16}")
 _MEMORY = re.compile(r"[0-9]{1,6}[KMGT%]")
@@ -141,18 +140,9 @@ def parse(text: str, nonce: str, name: str, stderr: str = "") -> Done:
     lists: dict[str, frozenset[str]] = {}
     failed: dict[str, str] = {}
     done = complete = False
-    for line in text.splitlines():
-        found, _, rest = line.partition(" ")
-        if found != nonce:
-            continue
-        word, _, value = rest.strip().partition(" ")
-        if word == "host" and len(keys) < MOST_KEYS:
-            try:
-                key = HostKey.parse(value)
-            except ValueError:
-                continue
-            if key.type in ALGORITHMS:
-                keys[key] = None
+    for word, value in said(text, nonce):
+        if word == "host":
+            take_host_key(keys, value)
         elif word in ("present", "ended", "removed"):
             lists[word] = frozenset(one for one in value.split(".")[:MOST] if _ID.fullmatch(one))
         elif word == "failed" and len(failed) < 3 * MOST:
@@ -166,10 +156,10 @@ def parse(text: str, nonce: str, name: str, stderr: str = "") -> Done:
         elif word == "end":
             complete = True
     if not (done and complete):
-        said = printable(stderr, 300)
+        printed = printable(stderr, 300)
         raise OperationRefused(
             f"{name} was not set up for the hub: the command there did not answer as it should."
-            + (f" It printed: {said}" if said else ""),
+            + (f" It printed: {printed}" if printed else ""),
             advice="Try again. If it stays so, look at the VM's agent in the Azure portal.",
             code="BadAnswer",
         )

@@ -6,6 +6,7 @@ The VM is not trusted: only lines that begin with the nonce of this very command
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,23 +45,34 @@ class Answer:
     complete: bool = False
 
 
+def said(text: str, nonce: str) -> Iterator[tuple[str, str]]:
+    """The words that a script of ours said, each with its value, from what its run command printed."""
+    for line in text.splitlines():
+        found, _, rest = line.partition(" ")
+        if found == nonce:
+            word, _, value = rest.strip().partition(" ")
+            yield word, value
+
+
+def take_host_key(keys: dict[HostKey, None], value: str) -> None:
+    """Add the key of a line that begins with ``host``. What is none, or of a kind that nobody asks for, is left out."""
+    if len(keys) < MOST_KEYS:
+        try:
+            key = HostKey.parse(value)
+        except ValueError:
+            return
+        if key.type in ALGORITHMS:
+            keys[key] = None
+
+
 def parse(text: str, nonce: str) -> Answer:
     keys: dict[HostKey, None] = {}
     people: dict[str, None] = {}
     user = refused = detail = ""
     done = complete = False
-    for line in text.splitlines():
-        found, _, rest = line.partition(" ")
-        if found != nonce:
-            continue
-        word, _, value = rest.strip().partition(" ")
-        if word == "host" and len(keys) < MOST_KEYS:
-            try:
-                key = HostKey.parse(value)
-            except ValueError:
-                continue
-            if key.type in ALGORITHMS:
-                keys[key] = None
+    for word, value in said(text, nonce):
+        if word == "host":
+            take_host_key(keys, value)
         elif word == "person" and USER.fullmatch(value) and len(people) < MOST_PEOPLE:
             people[value] = None
         elif word == "user" and USER.fullmatch(value):

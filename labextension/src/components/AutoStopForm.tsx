@@ -55,18 +55,13 @@ export function AutoStopForm(props: IAutoStopFormProps): React.ReactElement {
           />
           <span>{trans.__('Stop it after a while')}</span>
         </label>
-        <label className="jp-Dsvm-number">
-          <span>{trans.__('Minutes')}</span>
-          <input
-            className="jp-mod-styled"
-            type="number"
-            step="any"
-            list="jp-dsvm-minutes"
-            value={choice.minutes}
-            disabled={!choice.whenIdle}
-            onChange={event => onChange({ minutes: event.target.value })}
-          />
-        </label>
+        <NumberField
+          label={trans.__('Minutes')}
+          value={choice.minutes}
+          list="jp-dsvm-minutes"
+          disabled={!choice.whenIdle}
+          onChange={minutes => onChange({ minutes })}
+        />
         <datalist id="jp-dsvm-minutes">
           {MINUTES.map(minutes => (
             <option key={minutes} value={minutes} />
@@ -92,17 +87,12 @@ export function AutoStopForm(props: IAutoStopFormProps): React.ReactElement {
           />
           <span>{trans.__('Stop it some hours after it was started, also while a cell runs')}</span>
         </label>
-        <label className="jp-Dsvm-number">
-          <span>{trans.__('Hours')}</span>
-          <input
-            className="jp-mod-styled"
-            type="number"
-            step="any"
-            value={choice.hours}
-            disabled={!choice.hasLimit}
-            onChange={event => onChange({ hours: event.target.value })}
-          />
-        </label>
+        <NumberField
+          label={trans.__('Hours')}
+          value={choice.hours}
+          disabled={!choice.hasLimit}
+          onChange={hours => onChange({ hours })}
+        />
       </fieldset>
       {idle?.kept_until && (
         <label className="jp-Dsvm-check">
@@ -119,5 +109,30 @@ export function AutoStopForm(props: IAutoStopFormProps): React.ReactElement {
         {props.said}
       </p>
     </div>
+  );
+}
+
+interface INumberFieldProps {
+  label: string;
+  value: string;
+  disabled: boolean;
+  /** The id of the `datalist` with what is often chosen. */
+  list?: string;
+  onChange: (value: string) => void;
+}
+
+function NumberField(props: INumberFieldProps): React.ReactElement {
+  const { label, onChange, ...rest } = props;
+  return (
+    <label className="jp-Dsvm-number">
+      <span>{label}</span>
+      <input
+        className="jp-mod-styled"
+        type="number"
+        step="any"
+        {...rest}
+        onChange={event => onChange(event.target.value)}
+      />
+    </label>
   );
 }
