@@ -146,19 +146,17 @@ class Changes:
 
         def act(report: Report, cancel: Cancel, memo: Memo) -> Compute:
             nonlocal remark, missing, lost, unsafe, back
-            if kind != "start":
-                missing = self._trips.bring_back(running)
-            if kind == "stop":
-                there = self._lost(compute_id)
-                if there is not None and there.count:
-                    running.mention(sentence(there))
-                    lost = sentence(there, past=True)
-            if kind != "start":
-                running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
             if kind == "start":
                 unsafe = self.before_start(self._computes.known(compute_id))
                 if unsafe:
                     running.mention(unsafe)
+            else:
+                missing = self._trips.bring_back(running)
+                there = self._lost(compute_id) if kind == "stop" else None
+                if there is not None and there.count:
+                    running.mention(sentence(there))
+                    lost = sentence(there, past=True)
+                running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
             if before is not None:
                 before()
             row = self._computes.change_power(kind, compute_id, report, cancel, memo)
