@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 
 from ..errors import RefusedByPolicy, UnknownCompute
 from ..models import Compute, ComputeKind, Operation, PowerState, Problem
+from ..spending_rules import BILLED
 from .policy import Facts, HubPolicy, Machine, Person
 from .pool import choose
 from .setups import vm_of
@@ -23,7 +24,7 @@ from .state import State
 PREFIX = "hub:"
 POOL = "hub:pool-"
 
-ON = frozenset({PowerState.RUNNING, PowerState.STARTING, PowerState.STOPPING, PowerState.STOPPED})
+ON = frozenset(state for state, billed in BILLED.items() if billed)
 """What is billed, or about to be."""
 
 

@@ -37,13 +37,11 @@ PRUNE_SECONDS = 3600.0
 PEOPLE_SECONDS = 120.0
 """Between two looks at the hub's list of people."""
 
-BILLED = frozenset({PowerState.STARTING, PowerState.RUNNING, PowerState.STOPPING, PowerState.STOPPED})
-
 
 def shares(row: Compute, seconds: float, attached: list[str], started_by: str) -> list[tuple[str, str, float]]:
     """(person, VM, amount): what it has cost in that time is shared by those who are attached, and is of whoever started it where
     nobody is. Pure. Nothing where its price is not known or it is not billed."""
-    if row.price is None or row.power_state not in BILLED or seconds <= 0:
+    if row.price is None or row.power_state not in ON or seconds <= 0:
         return []
     amount = row.price.amount * seconds / 3600.0
     whose = attached or ([started_by] if started_by else [])
