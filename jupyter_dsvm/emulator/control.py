@@ -96,7 +96,7 @@ class ControlRoutes:
         if vm is None:
             raise Refusal(409, "OperationNotAllowed", f"{name} has no SSH server.")
         if action == "kill-ssh":
-            vm.kill_ssh()
+            await vm.kill_ssh()
         elif action == "start-ssh":
             await vm.start_ssh()
         elif action == "new-host-key":

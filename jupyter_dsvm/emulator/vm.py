@@ -258,10 +258,19 @@ class VirtualMachine:
 
     # -- SSH ----------------------------------------------------------------------------------------------------------
 
-    def kill_ssh(self) -> None:
-        """End the SSH server and its sessions; daemons of the VM go on, as on a VM whose sshd has crashed."""
+    async def kill_ssh(self) -> None:
+        """End the SSH server and its sessions, and return when nothing answers there any more; daemons of the VM go on, as on
+        a VM whose sshd has crashed. (Of a signal to end it and one to start it, the first process would take the start first
+        if it found both.)"""
         if self.pid is not None:
             os.kill(self.pid, signal.SIGUSR2)
+        while self.pid is not None and self.address is not None:
+            try:
+                _, writer = await asyncio.open_connection(self.address.host, self.address.port)
+            except OSError:
+                return
+            writer.close()
+            await asyncio.sleep(0.02)
 
     async def start_ssh(self) -> None:
         if self.pid is not None and self.address is not None:
@@ -299,14 +308,7 @@ class VirtualMachine:
             await self._renew_ssh()
 
     async def _renew_ssh(self) -> None:
-        self.kill_ssh()
-        while self.pid is not None and self.address is not None:
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection(self.address.host, self.address.port)
-                writer.close()
-                await asyncio.sleep(0.02)
-                continue
-            break
+        await self.kill_ssh()
         await self.start_ssh()
 
     def processes(self) -> list[dict[str, Any]]:

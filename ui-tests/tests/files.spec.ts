@@ -13,7 +13,8 @@ const CELLS = [
   'import helpers, pathlib\nprint(helpers.double(pathlib.Path("data.csv").read_text()), pathlib.Path.cwd().parent.name)',
   'written = pathlib.Path("result.txt").write_text("made there")',
   'written = pathlib.Path("data.csv").write_text("x,100\\n")',
-  'import threading\nthreading.Timer(5, lambda: pathlib.Path("late.txt").write_text("late")).start()'
+  // It goes on after the link is gone, and after its kernel's end.
+  `import subprocess\nlate = subprocess.Popen(["sh", "-c", "until [ -e ~/go ]; do sleep 0.1; done; printf late > late.txt"], start_new_session=True)`
 ];
 
 /** A notebook beside a table and a helper, in a folder of the server. */
@@ -130,6 +131,10 @@ test('files that have not come back with the notebook are shown until they have'
   await emulator.control('POST', 'vms/cpu-vm/kill-ssh');
   try {
     await expect(notebook.chip).toContainText('cpu-vm · reconnecting');
+    const home = path.join(emulator.disk('cpu-vm'), 'home', 'azureuser');
+    fs.writeFileSync(path.join(home, 'go'), '');
+    const [there] = fs.readdirSync(path.join(home, 'notebooks'));
+    await expect.poll(() => fs.existsSync(path.join(home, 'notebooks', there, 'late.txt'))).toBe(true);
     await compute.choose('cpu-vm', /^Return Notebook/);
     await compute.dialog.getByRole('button', { name: 'Move' }).click();
     await expect(compute.thisNotebook).toContainText('analysis.ipynb runs on Free tier', { timeout: 60_000 });
