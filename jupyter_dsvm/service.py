@@ -165,6 +165,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             attached=self._in_use,
             busy_here=self._busy_on,
             changed=lambda i: self.revisions.bump("computes", i),
+            returned=self.returns.begin,
         )
         self.known.on_ended.append(self.idle_stops.changed)
         self.changes.before_start = self.moves.before_start = safety.before_start
