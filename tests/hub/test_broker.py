@@ -5,45 +5,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from jupyter_dsvm.emulator import Emulator
 from support.broker import vm
 from support.emulated import HERE, WHERE
-from support.hub import TRY, Hub, accounts_possible, bare, cell, compute, homes, needs_proxy
-from support.kernels import until
+from support.hub import TRY, Hub, cell, compute, needs_proxy
 from support.restarted import attach
-from support.served import RestError, Served
-from support.sshd import free_port
+from support.school import asked
+from support.school import school as started
+from support.served import Served
 from support.tab import Tab
 
 pytestmark = [needs_proxy, pytest.mark.timeout(300)]
-
-CONFIGURATION = """
-import sys
-
-c.JupyterHub.load_groups = {{"vision": {{"users": ["ada", "bob"]}}}}
-c.JupyterHub.services = [
-    *c.JupyterHub.services,
-    {{
-        "name": "dsvm",
-        "url": {broker!r},
-        "command": [sys.executable, "-m", "jupyter_dsvm.hub", "--config", {config!r}],
-        "environment": given["environment"],
-        "oauth_no_confirm": True,
-    }},
-]
-c.JupyterHub.load_roles = [
-    *c.JupyterHub.load_roles,
-    {{"name": "user", "scopes": ["self", "access:services!service=dsvm"]}},
-    {{"name": "server", "scopes": ["users:activity!user", "access:servers!server", "access:services!service=dsvm"]}},
-    {{"name": "dsvm", "services": ["dsvm"], "scopes": ["list:users", "read:users:groups"]}},
-]
-"""
-
-SERVICE = "services/dsvm/"
 
 
 @pytest.fixture(scope="module")
@@ -57,36 +32,8 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="module")
 def school(azure: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    folder = tmp_path_factory.mktemp("school")
-    of_azure = json.loads((azure.config_dir / "jupyter_dsvm_config.json").read_text())["AzureCompute"]
-    config = folder / "dsvm_broker.py"
-    config.write_text(
-        "c = get_config()\n"
-        + "".join(f"c.AzureCompute.{name} = {value!r}\n" for name, value in of_azure.items())
-        + f"c.AzureCompute.polling_interval = 0.2\nc.DSVMBroker.state_dir = {str(folder / 'state')!r}\n"
-        + f"c.DSVMBroker.audit_file = {str(folder / 'audit.jsonl')!r}\nc.HubPolicy.teachers = ['teacher']\n"
-    )
-    port, own = free_port(), f"http://127.0.0.1:{free_port()}"
-    with homes({"ada": False, "bob": False, "teacher": True}, accounts_possible()) as people:
-        for person in people:
-            bare(person)
-        with Hub(
-            folder / "hub",
-            people,
-            base="/class/",
-            port=port,
-            accounts=accounts_possible(),
-            extra=CONFIGURATION.format(broker=own, config=str(config)),
-            environment={"JUPYTER_DSVM_BROKER": f"http://127.0.0.1:{port}/class/{SERVICE}"},
-        ) as hub:
-            until(lambda: _answers(hub), 60)
-            for name in ("ada", "bob"):
-                hub.spawn(name)
-            yield hub
-
-
-def _answers(hub: Hub) -> bool:
-    return asked(hub, "", "computes")[0] == 401
+    with started(azure, tmp_path_factory.mktemp("school")) as hub:
+        yield hub
 
 
 @pytest.fixture(autouse=True)
@@ -94,14 +41,6 @@ def kernels_end(school: Hub) -> Iterator[None]:
     yield
     for name in ("ada", "bob"):
         school.as_user(name).end_kernels()
-
-
-def asked(hub: Hub, token: str, path: str, method: str = "GET", body: Any = None) -> tuple[int, Any]:
-    """The broker, through the hub's proxy."""
-    try:
-        return 200, Served(hub.port, token, f"{hub.base}{SERVICE}").rest(method, path, body)
-    except RestError as error:
-        return error.status, error.answer
 
 
 def names(server: Served) -> set[str]:
