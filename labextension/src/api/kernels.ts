@@ -52,4 +52,8 @@ export interface IMoveRequest {
   interrupt?: boolean;
   /** Whether the notebook's folder goes along; true also is the yes for a large one. As the server is set when absent. */
   sync?: boolean;
+  /** Which variables go along: all that can, or these. None when absent or false. */
+  carry?: boolean | string[];
+  /** The yes to `IVariables.needs_yes`; it is kept for that VM. */
+  allow_carry?: boolean;
 }
