@@ -231,7 +231,11 @@ async def test_every_operation_of_the_file(
     running = await ask("changeCompute", 202, "POST", f"computes/{GPU.id}/start")
     released = await ask("cancelOperation", 202, "DELETE", f"operations/{running['id']}", release="true")
     assert (released["kind"], released["compute"]) == ("stop", GPU.id)
+    refused = await checked(409, "DELETE", f"operations/{released['id']}", dismiss="true")
+    assert refused["code"] == "OperationRunning"
     cloud.gate.set()
+    await ask("cancelOperation", 204, "DELETE", f"operations/{operation['id']}", dismiss="true")
+    assert (await checked(404, "GET", f"operations/{operation['id']}"))["code"] == "UnknownOperation"
     assert (await ask("listQuestions", 200, "GET", "questions"))["questions"] == []
     service: DSVMService = jp_serverapp.web_app.settings["jupyter_dsvm_service"]
     for answer, code in (("no", "SaidNo"), ("yes", None)):

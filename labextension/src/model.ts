@@ -191,6 +191,7 @@ export class ComputeModel extends ComputeRequests implements IComputeModel {
   dismiss(operation: string): void {
     this._dismissed.add(operation);
     this._changed();
+    void this.forgetOperation(operation);
   }
 
   isAskedHere(operation: string): boolean {

@@ -104,6 +104,13 @@ export abstract class ComputeRequests {
     this.renew('operations');
   }
 
+  /** It has been seen how it ended: no page shows it any more. Of one that the server has forgotten itself nothing is asked. */
+  protected forgetOperation(operation: string): Promise<void> {
+    return this.ask<void>(at('operations', operation) + '?dismiss=true', sent('DELETE')).catch(
+      () => undefined
+    );
+  }
+
   async setIdle(compute: string, body: IIdleRequest): Promise<IIdleStop> {
     const idle = await this.ask<IIdleStop>(at('computes', compute, 'idle'), sent('PUT', body));
     this.takeIdle(compute, idle);

@@ -272,6 +272,7 @@ describe('ComputeModel', () => {
     expect(model.failedOn(fixtures.gpu.id)).toEqual(failed);
     model.dismiss(failed.id);
     expect(model.failedOn(fixtures.gpu.id)).toBeUndefined();
+    expect(server.count(`DELETE operations/${failed.id}?dismiss=true`)).toBe(1);
   });
 
   it('asks once for each account whether it may have machines made', async () => {
