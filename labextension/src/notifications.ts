@@ -99,8 +99,7 @@ export class OperationNotifications implements IDisposable {
             ]
           : []),
         // The other kinds have their button on the machine's card.
-        ...((operation.kind === 'install' || operation.kind === 'sync') &&
-        operation.state === 'running'
+        ...(['install', 'sync', 'load'].includes(operation.kind) && operation.state === 'running'
           ? [{ label: this._trans.__('Cancel'), callback: () => this._cancel(operation) }]
           : [])
       ]
@@ -178,13 +177,13 @@ export function describeOperation(
         access: trans.__('Setting up access to %1.', name),
         forget: trans.__('Taking the access to %1 away.', name),
         install: trans.__('Installing on %1.', name),
-        sync: trans.__('Copying files of %1.', notebook)
+        sync: trans.__('Copying files of %1.', notebook),
+        load: trans.__('Loading the saved variables of %1.', notebook)
       }[operation.kind];
       // pip's words, or how many files, where those alone are the news.
-      const said =
-        operation.kind === 'install' || operation.kind === 'sync'
-          ? currentStep(operation)?.step.text
-          : undefined;
+      const said = ['install', 'sync', 'load'].includes(operation.kind)
+        ? currentStep(operation)?.step.text
+        : undefined;
       const how = operation.elsewhere
         ? elsewhereText(trans)
         : said
@@ -205,7 +204,8 @@ export function describeOperation(
         access: trans.__('Access to %1 is set up.', name),
         forget: trans.__('The access to %1 was taken away.', name),
         install: trans.__('Installed on %1 in %2.', name, time),
-        sync: trans.__('The files of %1 are in step.', notebook)
+        sync: trans.__('The files of %1 are in step.', notebook),
+        load: trans.__('The saved variables of %1 are there again.', notebook)
       }[operation.kind];
       const notice = operation.notice ? withPoint(operation.notice) : '';
       if (operation.elsewhere && notice) {
@@ -216,7 +216,7 @@ export function describeOperation(
         // Nobody here asked for it: why, and where its notebooks are, is the news. It stays until it is read.
         return sentences(notice, 'warning');
       }
-      if ((operation.kind === 'install' || operation.kind === 'sync') && notice) {
+      if (['install', 'sync', 'load'].includes(operation.kind) && notice) {
         return fitted(notice, [], 'success'); // which says what was installed, or copied
       }
       return fitted(done, notice ? [notice] : [], 'success');
@@ -234,7 +234,8 @@ export function describeOperation(
         access: trans.__('Setting up access to %1 was cancelled.', name),
         forget: trans.__('Taking the access to %1 away was cancelled.', name),
         install: trans.__('Installing on %1 was cancelled.', name),
-        sync: trans.__('Copying files of %1 was cancelled.', notebook)
+        sync: trans.__('Copying files of %1 was cancelled.', notebook),
+        load: trans.__('Loading the saved variables of %1 was cancelled.', notebook)
       }[operation.kind];
       const { error } = operation;
       const more = error && !isMove ? [withPoint(error.message), error.advice].filter(Boolean) : [];
@@ -253,7 +254,8 @@ export function describeOperation(
         access: trans.__('Could not set up access to %1.', name),
         forget: trans.__('Could not take the access to %1 away.', name),
         install: trans.__('Could not install on %1.', name),
-        sync: trans.__('Could not copy the files of %1.', notebook)
+        sync: trans.__('Could not copy the files of %1.', notebook),
+        load: trans.__('Could not load the saved variables of %1.', notebook)
       }[operation.kind];
       const { error } = operation;
       const why = error ? [withPoint(error.message), error.advice].filter(Boolean) : [];
