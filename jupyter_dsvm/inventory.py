@@ -15,6 +15,7 @@ from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, 
 
 if TYPE_CHECKING:
     from .advising import Advising
+    from .carrying import Carrying
     from .compute.free_tier import FreeTier
     from .computes import Computes
     from .connections import Connections
@@ -66,6 +67,7 @@ class Inventory:
     measured: ComputeMetrics
     moves: Moves
     advising: Advising
+    carrying: Carrying
     _in_background: Callable[[Callable[[], object]], None]
     _note_where: Callable[[KernelRecord], None]
     _renamed: Callable[[Mapping[str, str], Mapping[str, str]], None]
@@ -87,7 +89,16 @@ class Inventory:
         shown = (
             None
             if row is None
-            else (row.compute, row.kernelspec, row.link, row.moving_to, row.path, row.last_compute, row.problem)
+            else (
+                row.compute,
+                row.kernelspec,
+                row.link,
+                row.moving_to,
+                row.path,
+                row.last_compute,
+                row.problem,
+                row.saved,
+            )
         )
         self.deaths.kernels_changed(any(p.status.compute == FREE for p in self.registry.all()))
         with self._lock:
@@ -172,6 +183,7 @@ class Inventory:
             moving_to=proxy.moving,
             last_compute=self._last_compute(self._paths.get(kernel_id), status.compute),
             problem=self.deaths.problem(kernel_id, proxy.death),
+            saved=self.carrying.saved(kernel_id),
         )
 
     def _busy_on(self, compute_id: str) -> list[str]:
@@ -229,6 +241,10 @@ class Inventory:
         """What code wants to do and a person has to allow, and the list's revision. For pages: these count as seen now."""
         revision = self.revisions.of("questions")
         return self.questions.open(), revision
+
+    def variables_changed(self, kernel_id: str) -> None:
+        """Those that were saved of its notebook."""
+        self._kernel_changed(kernel_id)
 
     def workspaces_changed(self, workspace_id: str | None) -> None:
         self.revisions.bump("workspaces", workspace_id)

@@ -230,7 +230,7 @@ export function describeOperation(
         forget: trans.__('Taking the access to %1 away.', name),
         install: trans.__('Installing on %1.', name),
         sync: trans.__('Copying files of %1.', notebook),
-        load: trans.__('Loading variables of %1.', notebook)
+        load: trans.__('Loading the saved variables of %1.', notebook)
       }[operation.kind];
       // pip's words, or how many files, where those alone are the news.
       const said = hasNoCard(operation) ? currentStep(operation)?.step.text : undefined;
@@ -255,7 +255,7 @@ export function describeOperation(
         forget: trans.__('The access to %1 was taken away.', name),
         install: trans.__('Installed on %1 in %2.', name, time),
         sync: trans.__('The files of %1 are in step.', notebook),
-        load: trans.__('The saved variables of %1 are back.', notebook)
+        load: trans.__('The saved variables of %1 are there again.', notebook)
       }[operation.kind];
       const notice = operation.notice ? withPoint(operation.notice) : '';
       if (operation.elsewhere && notice) {
@@ -288,7 +288,7 @@ export function describeOperation(
         forget: trans.__('Taking the access to %1 away was cancelled.', name),
         install: trans.__('Installing on %1 was cancelled.', name),
         sync: trans.__('Copying files of %1 was cancelled.', notebook),
-        load: trans.__('Loading variables of %1 was cancelled.', notebook)
+        load: trans.__('Loading the saved variables of %1 was cancelled.', notebook)
       }[operation.kind];
       const { error } = operation;
       const more =
@@ -309,7 +309,7 @@ export function describeOperation(
         forget: trans.__('Could not take the access to %1 away.', name),
         install: trans.__('Could not install on %1.', name),
         sync: trans.__('Could not copy the files of %1.', notebook),
-        load: trans.__('Could not load the variables of %1.', notebook)
+        load: trans.__('Could not load the saved variables of %1.', notebook)
       }[operation.kind];
       const { error } = operation;
       const why = error ? [withPoint(error.message), error.advice].filter(Boolean) : [];

@@ -216,7 +216,7 @@ describe('notifications of operations', () => {
     start();
     model.set({ operations: [fixtures.load] });
     expect(shown()[0].message).toBe(
-      'Loading variables of analysis.ipynb. Loading variables (340 MB of 1.2 GB).'
+      'Loading the saved variables of analysis.ipynb. Loading variables (340 MB of 1.2 GB).'
     );
     expect(shown()[0].options.actions?.map(({ label }) => label)).toEqual(['Cancel']);
     const notice = '12 variables are back.';
