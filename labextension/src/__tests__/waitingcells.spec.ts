@@ -9,24 +9,27 @@ import * as fixtures from './fixtures';
 
 /** As much of a session context as is listened to. */
 function fakeContext() {
-  const kernel = { id: fixtures.kernel.id };
-  const session: any = { kernel };
-  session.anyMessage = new Signal<any, any>(session);
-  const context: any = { session: null };
-  for (const name of ['sessionChanged', 'kernelChanged', 'statusChanged']) {
-    context[name] = new Signal<any, any>(context);
-  }
+  const session = { kernel: { id: fixtures.kernel.id } };
+  const anyMessage = new Signal<object, object>(session);
+  Object.assign(session, { anyMessage });
+  const context: { session: object | null } = { session: null };
+  const signals = {
+    sessionChanged: new Signal<object, object>(context),
+    kernelChanged: new Signal<object, object>(context),
+    statusChanged: new Signal<object, string>(context)
+  };
+  Object.assign(context, signals);
   const begin = () => {
     context.session = session;
-    context.sessionChanged.emit({ oldValue: null, newValue: session });
+    signals.sessionChanged.emit({ oldValue: null, newValue: session });
   };
   const send = (id: string, metadata: object = { cellId: 'c' }) =>
-    session.anyMessage.emit({
+    anyMessage.emit({
       direction: 'send',
       msg: { header: { msg_type: 'execute_request', msg_id: id }, metadata, parent_header: {} }
     });
   const receive = (type: string, parent: string) =>
-    session.anyMessage.emit({
+    anyMessage.emit({
       direction: 'recv',
       msg: {
         header: { msg_type: type, msg_id: 'x' },
@@ -34,7 +37,7 @@ function fakeContext() {
         parent_header: { msg_id: parent }
       }
     });
-  return { context: context as ISessionContext, signals: context, begin, send, receive };
+  return { context: context as unknown as ISessionContext, signals, begin, send, receive };
 }
 
 describe('cells that wait', () => {
