@@ -16,6 +16,7 @@ ROOT = Path(jupyter_dsvm.__file__).parent
 
 LAYERS: list[tuple[int, list[str]]] = [
     (0, ["errors", "models", "relay", "sync.entries", "sync.names", "sync.base", "sync.plan", "sync.halts"]),
+    (0, ["variables"]),
     (0, ["sync.told", "sync.ordering", "sync.reconcile", "sync.ignore", "sync.arrivals"]),
     (1, ["compute", "ssh", "ownfolder"]),
     (2, ["kernels", "sync"]),
