@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .advice import bytes_words
 from .carrypermits import CarryPermits
 from .carrywords import failed_words, needs_yes, unsupported, variables_words
 from .errors import Cancelled, DSVMError, KernelStartError, NotAllowed, NotFound, OperationRefused, SSHError, SwapError
@@ -25,6 +26,8 @@ from .savedvariables import Save, SavedStore
 from .tables import place
 
 if TYPE_CHECKING:
+    from .carryends import LocalEnd, RemoteEnd
+    from .carryjob import CarryJob
     from .operations import OperationStore
     from .service import DSVMService
 
@@ -32,6 +35,9 @@ log = logging.getLogger("jupyter_dsvm.carrying")
 
 LOAD_SECONDS = 3600.0
 MAX_RATES = 1000
+SHARED_BYTES = 8 * 1024 * 1024
+"""What goes over the connection that kernels of a machine share; more has one of its own, half a second later."""
+STAND_SECONDS = 10.0
 
 Carry = bool | Sequence[str]
 """Which variables: all that can, none, or these."""
@@ -133,6 +139,72 @@ class Carrying:
                 advice="Say yes to it, or move the notebook without its variables.",
             )
 
+    def job(self, running: Running, proxy: Any, row: Compute, carry: Carry, tell: bool = False) -> CarryJob | None:
+        """What ``Moves.run`` is given to carry them with; None where none go along. ``tell``: also in the notebook's output."""
+        if not carry:
+            return None
+        from .carryjob import CarryJob  # late, as all that only an attach needs
+
+        status = proxy.status
+        source, target = status.compute, row.id
+
+        def ends(size: int) -> tuple[LocalEnd | RemoteEnd, LocalEnd | RemoteEnd]:
+            own = size > SHARED_BYTES
+            at_old = self._end(source, own)
+            try:
+                return at_old, self._end(target, own)
+            except BaseException:
+                at_old.release()
+                raise
+
+        def met(old: Hello, new: Hello) -> None:
+            with self._lock:
+                self._hellos |= {source: old, target: new}
+                while len(self._hellos) > MAX_RATES:
+                    del self._hellos[next(iter(self._hellos))]
+
+        return CarryJob(
+            proxy,
+            running,
+            None if carry is True else list(carry),
+            place(source, status.compute_name),
+            ends,
+            met=met,
+            measured=lambda size, seconds: self._measured(source, target, size, seconds),
+            check=lambda size: self._check_room(target, size),
+            tell=tell,
+        )
+
+    def _end(self, compute_id: str, own: bool) -> LocalEnd | RemoteEnd:
+        """Where a kernel on that compute can connect to. ``own``: over a connection of its own, since so much would hold up what
+        other notebooks there say."""
+        from .carryends import LocalEnd, RemoteEnd
+
+        if compute_id == FREE:
+            return LocalEnd("the free tier")
+        connections = self._service.connections
+        if not own:
+            return RemoteEnd(connections.standing(compute_id, STAND_SECONDS), connections.pythons, own=False)
+        connection = connections.signed_in(compute_id)
+        try:
+            return RemoteEnd(connection, connections.pythons, own=True)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _check_room(self, target: str, size: int) -> None:
+        """This server's memory is small: a kernel that takes more than there is would end, and others with it."""
+        if target != FREE or not size:
+            return
+        memory = self._service.memory_here()
+        if memory is not None and size > memory.total - memory.used:
+            left = bytes_words(max(0, memory.total - memory.used))
+            raise OperationRefused(
+                f"The variables take {bytes_words(size)}, and the free tier has {left} of memory left.",
+                advice="Carry only some of them by name, or write what is large to a file.",
+                code="TooLarge",
+            )
+
     # How fast, and what the other end was last time
 
     def seconds(self, source: str, target: str, size: int) -> float | None:
@@ -141,7 +213,7 @@ class Carrying:
             rate = self._rates.get(_way(source, target))
         return None if rate is None else round(size / rate + 1.0, 1)
 
-    def measured(self, source: str, target: str, size: int, seconds: float) -> None:
+    def _measured(self, source: str, target: str, size: int, seconds: float) -> None:
         """So much has just gone over there in that time. What is too small says nothing."""
         if size < 1 << 20 or seconds <= 0:
             return
@@ -149,13 +221,6 @@ class Carrying:
             self._rates[_way(source, target)] = size / seconds
             while len(self._rates) > MAX_RATES:
                 del self._rates[next(iter(self._rates))]
-
-    def met(self, compute_id: str, hello: Hello) -> None:
-        """A kernel there has said what it can do."""
-        with self._lock:
-            self._hellos[compute_id] = hello
-            while len(self._hellos) > MAX_RATES:
-                del self._hellos[next(iter(self._hellos))]
 
     # What waits on a VM
 

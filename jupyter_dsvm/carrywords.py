@@ -38,8 +38,8 @@ def came_along(moved: Moved, failed: Sequence[Failed]) -> str:
 
 
 def stayed(left: str, why: str) -> str:
-    """The move took place, but without them."""
-    return f"Variables stayed on {left}: {why} Run the cells that make them."
+    """The move took place without them: nobody had asked for it, or ``why``, a sentence."""
+    return f"Variables stayed on {left}{f': {why} Run' if why else '; run'} the cells that make them."
 
 
 def progress_text(done: int, of: int) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .operations import OperationStore
     from .questions import Questions
     from .relay.deaths import Look
+    from .relay.usage import Memory
     from .revisions import Revisions
     from .workspaces import Workspaces
 
@@ -217,6 +218,10 @@ class Inventory:
 
     def _look_at_memory(self) -> Look:
         return self._this_server().memory_look()
+
+    def memory_here(self) -> Memory | None:
+        """Of this server, where it is known. Blocks for a moment."""
+        return self._look_at_memory().memory
 
     def data_use(self) -> Usage | None:
         """How much of the data that a user may keep here is kept; None where there is no limit, or it has not been counted yet.

@@ -81,12 +81,9 @@ class VariablesIn:
     def begin(self, function: str, **arguments: Any) -> Future[dict[str, Any]]:
         source = variables_source()
         code, expression = source.source(), source.call(function, **arguments)
-        asked: Future[dict[str, Any]] = self._proxy.asking.ask(code, {"x": expression}, self._side)
+        expressions = {source.EXPRESSION: expression}
+        asked: Future[dict[str, Any]] = self._proxy.asking.ask(code, expressions, self._side)
         return asked
-
-    def hello(self, cancel: Cancel | None = None) -> Hello:
-        said = wait(self.begin("hello"), PUT_IN_SECONDS, cancel)
-        return hello_of(said)
 
     def plan(
         self,
@@ -95,11 +92,12 @@ class VariablesIn:
         seconds: float = PLAN_SECONDS,
         cancel: Cancel | None = None,
     ) -> Planned:
-        raw = None if there is None else there.raw
-        said = wait(
-            self.begin("plan", names=_list(names), there=raw, seconds=seconds), PUT_IN_SECONDS + 2 * seconds, cancel
-        )
+        said = wait(self.begin_plan(names, there, seconds), PUT_IN_SECONDS + 2 * seconds, cancel)
         return planned_of(said)
+
+    def begin_plan(self, names: Sequence[str] | None, there: Hello | None, seconds: float) -> Future[dict[str, Any]]:
+        raw = None if there is None else there.raw
+        return self.begin("plan", names=_list(names), there=raw, seconds=seconds)
 
     def begin_send(self, path: str, names: Sequence[str] | None, there: Hello) -> Future[dict[str, Any]]:
         return self.begin("send", path=path, names=_list(names), there=there.raw, compress="auto")

@@ -253,10 +253,11 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         if row.power_state in OFF:
             self.spending.check_start(row)
         self.carrying.check(proxy, row, carry, allow_carry)
-        running = self.moves.begin(proxy, row)
+        running = self.moves.begin(proxy, row, carry=bool(carry))
 
         def move() -> None:
-            swapped = self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt, sync=sync)
+            job = self.carrying.job(running, proxy, row, carry)
+            swapped = self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt, sync=sync, carry=job)
             swapped.add_done_callback(lambda f: self._in_background(lambda: self._note_missing(running, kernelspec)))
 
         self.spawn(running, move)
