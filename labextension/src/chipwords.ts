@@ -38,15 +38,16 @@ export function chipText(
       step === 'start'
         ? trans.__('starting')
         : step === VARIABLES_STEP
-          ? trans.__('carrying variables')
+          ? trans.__('carrying')
           : trans.__('moving');
+    const to = nameOf(moving.target, kernel.moving_to, trans);
+    const how = at ? trans.__('%1 %2 of %3', verb, at.number, at.of) : verb;
+    const wait = waitText(moving.waiting ?? 0, trans);
     return {
       tone: 'busy',
-      text: dotted(
-        nameOf(moving.target, kernel.moving_to, trans),
-        at ? trans.__('%1 %2 of %3', verb, at.number, at.of) : verb,
-        waitText(moving.waiting ?? 0, trans)
-      )
+      // There is no room for all of it.
+      text: dotted(to, wait ? verb : how, wait),
+      ...(wait && { label: dotted(to, how, wait) })
     };
   }
   const name = nameOf(compute, kernel.compute, trans);

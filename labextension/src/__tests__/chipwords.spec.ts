@@ -57,10 +57,14 @@ describe('chipText', () => {
       target: fixtures.gpu
     };
     const said = (waiting?: number) =>
-      chipText(kernel, fixtures.free, { ...carrying, waiting }, NOW, trans).text;
-    expect(said()).toBe('gpu-vm · carrying variables 4 of 5');
-    expect(said(1)).toBe('gpu-vm · carrying variables 4 of 5 · 1 cell waits');
-    expect(said(2)).toBe('gpu-vm · carrying variables 4 of 5 · 2 cells wait');
+      chipText(kernel, fixtures.free, { ...carrying, waiting }, NOW, trans);
+    expect(said()).toEqual({ tone: 'busy', text: 'gpu-vm · carrying 4 of 5' });
+    expect(said(1)).toEqual({
+      tone: 'busy',
+      text: 'gpu-vm · carrying · 1 cell waits',
+      label: 'gpu-vm · carrying 4 of 5 · 1 cell waits'
+    });
+    expect(said(2).text).toBe('gpu-vm · carrying · 2 cells wait');
   });
 
   it.each<[LinkPhase, string, string]>([

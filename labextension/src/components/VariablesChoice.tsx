@@ -188,7 +188,7 @@ function Names({ plan, left, isOn, onLeft, trans }: INamesProps): React.ReactEle
       <summary>{moving.length > 0 ? trans.__('Choose which') : trans.__('Why not')}</summary>
       {/* It scrolls where there are many, and so the keyboard must come by. */}
       <ul tabIndex={0} aria-label={trans.__('Variables')}>
-        {plan.variables.map(variable => (
+        {[...moving, ...plan.variables.filter(({ moves }) => !moves)].map(variable => (
           <li key={variable.name}>
             {variable.moves ? (
               <Tick
