@@ -106,7 +106,7 @@ class Carrying:
             planned.variables,
             planned.more,
             planned.bytes,
-            self.seconds(status.compute, row.id, planned.bytes),
+            None if planned.size is None else self.seconds(status.compute, row.id, planned.size),
             self.needs_yes(status.compute, row.id),
         )
 
@@ -148,8 +148,8 @@ class Carrying:
         status = proxy.status
         source, target = status.compute, row.id
 
-        def ends(size: int) -> tuple[LocalEnd | RemoteEnd, LocalEnd | RemoteEnd]:
-            own = size > SHARED_BYTES
+        def ends(size: int | None) -> tuple[LocalEnd | RemoteEnd, LocalEnd | RemoteEnd]:
+            own = size is None or size > SHARED_BYTES
             at_old = self._end(source, own)
             try:
                 return at_old, self._end(target, own)

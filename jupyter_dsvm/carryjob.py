@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .carrywords import came_along, progress_text, stayed
@@ -52,8 +53,9 @@ GRACE_SECONDS = 3.0
 """After the first thing that went wrong: what comes next may say more about why."""
 SAY_SECONDS = 0.2
 
-Ends = Callable[[int], "tuple[LocalEnd | RemoteEnd, LocalEnd | RemoteEnd]"]
-"""Opens the end beside the old kernel and the one beside the new one, for so many bytes. Blocks; raises ``DSVMError``."""
+Ends = Callable[[int | None], "tuple[LocalEnd | RemoteEnd, LocalEnd | RemoteEnd]"]
+"""Opens the end beside the old kernel and the one beside the new one, for so many bytes, where that is known. Blocks; raises
+``DSVMError``."""
 
 
 class CarryFailed(SwapError):
@@ -143,8 +145,9 @@ class CarryJob:
         asked = here.begin("hello"), there.begin("hello")
         about_old, about_new = (hello_of(self._wait(a)) for a in asked)
         self._met(about_old, about_new)
-        size = planned_of(self._wait(here.begin_plan(self._names, about_new, LOOK_SECONDS))).bytes
-        self._check(size)
+        planned = planned_of(self._wait(here.begin_plan(self._names, about_new, LOOK_SECONDS)))
+        size = planned.size
+        self._check(planned.bytes)
         began = time.monotonic()
         from .carryends import Pumps  # late, as all that only an attach needs
 
@@ -152,9 +155,11 @@ class CarryJob:
         self._pumps = Pumps(at_old, at_new)
         received = there.begin_receive(at_new.path)
         sent = here.begin_send(at_old.path, self._names, about_new)
-        went, came = self._both(sent, received, size)
+        went, came = self._both(sent, received, size or 0)
         self._failed = tuple({f.name: f for f in (*went.failed, *came.failed)}.values())
-        self._moved = came
+        # What is imported there anew is no variable that came along, unless it was asked for by name.
+        counted = None if self._names is not None or planned.more else {v.name for v in planned.variables}
+        self._moved = came if counted is None else replace(came, count=len(counted.intersection(came.names)))
         self._measured(self._pumps.moved, time.monotonic() - began)
 
     def _wait(self, asked: Future[dict[str, Any]]) -> dict[str, Any]:
@@ -200,7 +205,7 @@ class CarryJob:
             return broken
         said = [e for f in (sent, received) if f.done() and (e := _went_wrong(f)) is not None]
         # A kernel that lost the other one only says so; the other one knows why.
-        telling = [e for e in said if e.code not in ("ConnectionLost", "Broken", "Truncated")] or said
+        telling = [e for e in said if e.code != "LinkLost"] or said
         why = telling[0] if telling else KernelStartError("A kernel did not answer.")
         return CarryFailed(
             f"The variables were not carried. {why.message}",

@@ -6,7 +6,6 @@ cut to bounds here, and nothing of it is a path or code for this server.
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -59,6 +58,13 @@ class Planned:
     variables: tuple[Variable, ...]
     more: int
     bytes: int
+    """At least, of those that move."""
+
+    @property
+    def size(self) -> int | None:
+        """Of those that move; None where some had no time to be counted."""
+        whole = not self.more and all(v.bytes is not None for v in self.variables if v.moves)
+        return self.bytes if whole else None
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,10 @@ class VariablesIn:
         self._side = side
 
     def begin(self, function: str, **arguments: Any) -> Future[dict[str, Any]]:
-        source = variables_source()
-        code, expression = source.source(), source.call(function, **arguments)
-        expressions = {source.EXPRESSION: expression}
-        asked: Future[dict[str, Any]] = self._proxy.asking.ask(code, expressions, self._side)
+        from .kernels.variables_source import EXPRESSION, call, source  # late: of use only to who carries
+
+        expressions = {EXPRESSION: call(function, **arguments)}
+        asked: Future[dict[str, Any]] = self._proxy.asking.ask(source(), expressions, self._side)
         return asked
 
     def plan(
@@ -133,7 +139,9 @@ def wait(asked: Future[dict[str, Any]], seconds: float, cancel: Cancel | None = 
 
 def read(content: dict[str, Any]) -> dict[str, Any]:
     """The content of an ``execute_reply`` as the function's answer. Raises ``VariablesError``."""
-    said: dict[str, Any] = variables_source().parse(content)
+    from .kernels.variables_source import parse
+
+    said = parse(content)
     error = said.get("error")
     if error is None:
         return said
@@ -143,10 +151,6 @@ def read(content: dict[str, Any]) -> dict[str, Any]:
     raise VariablesError(
         f"The kernel could not do it: {message}.", code=code if code.isalnum() and len(code) < 50 else None
     )
-
-
-def variables_source() -> Any:
-    return importlib.import_module(f"{__package__}.kernels.variables_source")  # late: of use only to who carries
 
 
 def hello_of(said: Mapping[str, Any]) -> Hello:

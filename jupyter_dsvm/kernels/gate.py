@@ -246,6 +246,8 @@ class Gate:
         side.reachable = reachable
         if not reachable:
             self._swapping.out_of_reach(side)
+        elif side.stopping:
+            self._state.own.interrupt(side)  # a signal is dropped while the link is down
         if side is self.current:
             self._refusing = False
             if not reachable:
