@@ -173,6 +173,9 @@ function shorten(text: string): string {
   return text.length <= LONGEST ? text : `${text.slice(0, LONGEST - 1)}…`;
 }
 
+/** The first sentence of a move's notice, where the headline has just said that. */
+const WHERE = /^The notebook runs on .+?\. (?=\S)/;
+
 function isMove({ kind }: IOperation): boolean {
   return kind === 'attach' || kind === 'detach';
 }
@@ -270,7 +273,7 @@ export function describeOperation(
         return sentences(notice, 'success'); // which says what was installed, copied or loaded
       }
       if (notice && hasCarried(operation)) {
-        return sentences(`${done} ${notice}`, 'success');
+        return sentences(`${done} ${notice.replace(WHERE, '')}`, 'success');
       }
       return fitted(done, notice ? [notice] : [], 'success');
     }

@@ -141,7 +141,11 @@ describe('notifications of operations', () => {
 
   describe('of a move that carried variables', () => {
     const steps = [{ name: 'variables', text: 'Carrying variables', state: 'done' as const }];
-    const carried: IOperation = { ...done, steps, notice: '12 variables came along (1.2 GB).' };
+    const carried: IOperation = {
+      ...done,
+      steps,
+      notice: 'The notebook runs on gpu-vm. 12 variables came along (1.2 GB).'
+    };
     const there = { ...fixtures.kernel, compute: fixtures.gpu.id };
     const labels = () => shown()[0].options.actions?.map(({ label }) => label);
     let executed: unknown[];
