@@ -25,6 +25,7 @@ import {
   IStopLoss,
   ISyncRequest,
   ITerminal,
+  IVariables,
   IWorkspaceEstimate,
   Keep
 } from './api';
@@ -60,20 +61,21 @@ export abstract class ComputeRequests {
     return this._begin(at('computes', compute, action), sent('POST'));
   }
 
-  async move(
-    kernel: string,
-    compute: string,
-    kernelspec?: string,
-    interrupt = false,
-    sync?: boolean
-  ): Promise<IOperation> {
-    const body: IMoveRequest = {
-      compute,
-      ...(kernelspec === undefined ? {} : { kernelspec }),
-      ...(interrupt ? { interrupt } : {}),
-      ...(sync === undefined ? {} : { sync })
-    };
+  async move(kernel: string, body: IMoveRequest): Promise<IOperation> {
     return this._begin(at('kernels', kernel, 'compute'), sent('PUT', body));
+  }
+
+  async variables(kernel: string, compute: string): Promise<IVariables> {
+    return this.ask(`${at('kernels', kernel, 'variables')}?to=${encodeURIComponent(compute)}`);
+  }
+
+  async loadVariables(kernel: string): Promise<IOperation> {
+    return this._begin(at('kernels', kernel, 'variables', 'load'), sent('POST'));
+  }
+
+  async forgetVariables(kernel: string): Promise<void> {
+    await this.ask(at('kernels', kernel, 'variables', 'saved'), sent('DELETE'));
+    this.renew('kernels');
   }
 
   async estimate(kernel: string, compute: string): Promise<IWorkspaceEstimate> {

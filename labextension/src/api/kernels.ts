@@ -1,5 +1,6 @@
 /** Kernels, and where they run. */
 import { IProblem } from './problems';
+import { ISavedVariables } from './variables';
 
 export type LinkPhase = 'local' | 'connecting' | 'connected' | 'reconnecting' | 'gone';
 
@@ -27,6 +28,8 @@ export interface IKernel {
   last_compute: string | null;
   /** Why its process ended without anybody's asking; `OutOfMemory` is one code. */
   problem: IProblem | null;
+  /** Variables of its notebook that wait on a VM's disk. */
+  saved: ISavedVariables | null;
 }
 
 export interface IKernelList {
