@@ -424,6 +424,8 @@ export const outputs: ICellRunList = {
       execution_count: 3,
       started: '2026-03-01T12:00:00.000000Z',
       ended: null,
+      watched: false,
+      prompts: [{ id: 'p1', prompt: 'name: ', password: false }],
       kept: 0,
       kept_text: 0,
       outputs: [{ output_type: 'stream', name: 'stdout', text: '1\n' }],
