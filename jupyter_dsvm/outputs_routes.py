@@ -37,10 +37,7 @@ class OutputsHandler(DSVMHandler):
     def _read(self, kernel_id: str, since: int, after: int) -> str:
         proxy = self.service.proxy(kernel_id)
         answer = proxy.recording.since(since, after)
-        connected = proxy.clients.connected()
-        for row in answer["rows"]:
-            row["watched"] = row["session"] in connected
-        return json.dumps(answer)
+        return json.dumps({**answer, "sessions": sorted(proxy.clients.connected())})
 
     def _version(self, name: str) -> int:
         value = self.get_query_argument(name, "0")

@@ -212,7 +212,7 @@ async def test_every_operation_of_the_file(
     recording.answer = asks_for_a_name(ran_and_was_cut())
     found = await ask("listOutputs", 200, "GET", "kernels/k1/outputs", since="7", after="9")
     assert (found["rows"][0]["cell"], found["rows"][0]["cut"]["messages"]) == ("a", 1)
-    assert found["rows"][0]["watched"] is False
+    assert found["sessions"] == ["s1"]
     assert recording.asked == [(0, 0), (7, 9)]
     await ask("forgetOutputs", 204, "DELETE", "kernels/k1/outputs", msg_id="m-1")
     assert recording.forgotten == ["m-1"]

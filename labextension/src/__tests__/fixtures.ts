@@ -424,7 +424,6 @@ export const outputs: ICellRunList = {
       execution_count: 3,
       started: '2026-03-01T12:00:00.000000Z',
       ended: null,
-      watched: false,
       prompts: [{ id: 'p1', prompt: 'name: ', password: false }],
       kept: 0,
       kept_text: 0,
@@ -432,7 +431,8 @@ export const outputs: ICellRunList = {
       cut: { messages: 2, bytes: 20_000_000 }
     }
   ],
-  next: null
+  next: null,
+  sessions: ['s2']
 };
 
 export const modules: IModuleList = {

@@ -34,8 +34,6 @@ export interface ICellRun {
   execution_count: number | null;
   started: string | null;
   ended: string | null;
-  /** The client that sent it is connected now. */
-  watched: boolean;
   prompts: IInputRequest[];
   /** So many of its first outputs are as they were in the state that was named. */
   kept: number;
@@ -52,4 +50,6 @@ export interface ICellRunList {
   rows: ICellRun[];
   /** Asks for the next part, as `after`; null in the last one. */
   next: number | null;
+  /** The pages that are connected now: those see what they have run themselves. */
+  sessions: string[];
 }
