@@ -63,7 +63,9 @@ class KeptState:
 
         here = self.here and self.answered is not None
         heard = self.reply is not None
-        return KeptRequest(self.parts, self.channel, self.sent is not None, has(self.reply), has(self.idle), here, heard)
+        return KeptRequest(
+            self.parts, self.channel, self.sent is not None, has(self.reply), has(self.idle), here, heard
+        )
 
 
 Event = tuple[Any, ...]

@@ -18,7 +18,13 @@ import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
 import { openedIn } from './opened';
 import { ComputePanel } from './panel';
-import { kernelspecPlugin, runningPlugin, settingsPlugin, statusPlugin } from './plugins';
+import {
+  fillPlugin,
+  kernelspecPlugin,
+  runningPlugin,
+  settingsPlugin,
+  statusPlugin
+} from './plugins';
 import { questionsPlugin } from './questions';
 import { watchForMissedEvents } from './reconnect';
 import { ISettings } from './settings';
@@ -226,5 +232,6 @@ export default [
   notificationPlugin,
   moneyPlugin,
   memoryPlugin,
-  questionsPlugin
+  questionsPlugin,
+  fillPlugin
 ];

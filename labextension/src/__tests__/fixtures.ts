@@ -479,13 +479,15 @@ export const outputs: ICellRunList = {
       execution_count: 3,
       started: '2026-03-01T12:00:00.000000Z',
       ended: null,
+      prompts: [{ id: 'p1', prompt: 'name: ', password: false }],
       kept: 0,
       kept_text: 0,
       outputs: [{ output_type: 'stream', name: 'stdout', text: '1\n' }],
       cut: { messages: 2, bytes: 20_000_000 }
     }
   ],
-  next: null
+  next: null,
+  sessions: ['s2']
 };
 
 export const modules: IModuleList = {
