@@ -22,7 +22,7 @@ MAX_ANSWER = 4 * 1024 * 1024
 """Characters of an answer that are read: a thousand variables with their reasons."""
 
 ORDER = (
-    "reasons", "names", "stream", "sourcecode", "forms", "cloudpickle", "pickling", "survey",
+    "reasons", "names", "stream", "sourcecode", "forms", "frames", "tensors", "cloudpickle", "pickling", "survey",
     "outgoing", "incoming", "sending", "receiving", "files", "call",
 )  # fmt: skip
 """Each module after those that it imports."""

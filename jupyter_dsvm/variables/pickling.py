@@ -79,10 +79,10 @@ class There:
         return module in self.modules and self.modules[module] is None
 
     def same_release(self, module: str) -> bool:
-        """Whether a library is there in the same release line (major version), as far as is known."""
+        """Whether a library is there in the same release (but for patches), as far as is known."""
         ours = getattr(sys.modules.get(module), "__version__", "")
         theirs = self.modules.get(module)
-        return theirs is None or theirs.split(".")[0] == str(ours).split(".")[0]
+        return theirs is None or theirs.split(".")[:2] == str(ours).split(".")[:2]
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
@@ -98,9 +98,19 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
         self._cells: Dict[int, Any] = {}
         """Cells of functions, whose contents come with the function."""
         self._sources: Dict[str, str] = {}
-        self.kept: List[Any] = []
-        """Lives as long as the pickler, since it knows objects by their addresses."""
         self.storages: Dict[int, Any] = {}
+        """Memory of tensors, by its address: see ``tensors``."""
+        self.notes: List[str] = []
+
+    def saw_array(self, array: Any, root: Any) -> None:
+        """For the dry run: an array and the one whose memory it is."""
+
+    def shares(self, key: Any) -> None:
+        """For the dry run: what others may share, such as the memory of tensors."""
+
+    def note(self, text: str) -> None:
+        """Something is not quite the same there."""
+        self.notes.append(text)
 
     def _buffer(self, buffer: pickle.PickleBuffer) -> bool:
         """Called by pickle for memory that an object offers. False: it goes beside the pickle."""
@@ -214,6 +224,19 @@ class Loading:
         _Place.names = _Place.take = None
 
 
+class _Unpickler(pickle.Unpickler):
+    """Knows that NumPy's modules have another name before version 2 (1.26 at the earliest) than since."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except (ModuleNotFoundError, AttributeError):
+            for before, after in (("numpy._core", "numpy.core"), ("numpy.core", "numpy._core"), ("numpy.rec", "numpy")):
+                if module.startswith(before):
+                    return super().find_class(after + module[len(before) :], name)
+            raise
+
+
 def load(file: Any, buffers: Iterator[Any]) -> Any:
     """One pickle. ``file`` gives its bytes as they come, ``buffers`` the memory beside it."""
-    return pickle.Unpickler(file, buffers=buffers).load()
+    return _Unpickler(file, buffers=buffers).load()

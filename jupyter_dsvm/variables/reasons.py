@@ -178,7 +178,9 @@ def why(error: BaseException, there: str = "") -> str:
         return sentence(str(error))
     if isinstance(error, ModuleNotFoundError):
         module = (error.name or "").partition(".")[0]
-        return sentence(f"{module} is not installed there" if module else str(error))
+        if module and module not in sys.modules:
+            return sentence(f"{module} is not installed there")
+        return sentence(f"The libraries differ there: {error}")
     if isinstance(error, RecursionError):
         return "It is nested too deeply."
     if isinstance(error, MemoryError):

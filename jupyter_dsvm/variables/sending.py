@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 from .names import Namespace
 from .outgoing import Outgoing
 from .pickling import Pickler, There
 from .reasons import why
 from .stream import VERSION, Kind, Reader, StreamError
-from .survey import Look, grouped, look_at
+from .survey import Look, grouped, look_at, roots_of
 
 MAX_NAMES = 100_000
 LOOK_SECONDS = 60.0
@@ -39,6 +39,8 @@ class Sending:
         self._out = out
         self._back = back
         self._looks: Dict[str, Look] = {}
+        self._roots: Set[int] = set()
+        """Arrays that are sent whole; alive, since views of them are among the variables."""
         self.result = Result()
 
     def send(self, names: Optional[Sequence[str]], fits: Optional[Callable[[Look], str]] = None) -> None:
@@ -59,6 +61,7 @@ class Sending:
         for name in wanted[MAX_NAMES:]:
             self._fail(name, "There are too many variables.")
         self._looks = {look.name: look for look in looks}
+        self._roots = roots_of(looks)
         self._head(looks)
         groups = grouped([look for look in looks if look.imported is None])
         for look in looks:
@@ -93,7 +96,7 @@ class Sending:
         self._out.begin(names, sum(size or 0 for size in sizes))
         try:
             values = [self._namespace.names[name] for name in names]
-            Pickler(self._out, self._namespace, self._there).dump(values)
+            Pickler(self._out, self._namespace, self._there, self._roots).dump(values)
         except StreamError:
             raise
         except Exception as e:

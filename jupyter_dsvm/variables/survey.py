@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 import types
-from typing import Any, Dict, Iterator, List, Optional, Set
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from .names import Import, Namespace, import_of
 from .pickling import Pickler, There
@@ -58,9 +58,13 @@ class Look:
         self.reason = ""
         self.complete = True
         """False where the look ended early: its size is a lower bound, what it shares is not all known."""
-        self.shares: Set[int] = set()
+        self.shares: Set[Any] = set()
         """Addresses of what can be shared; valid as long as it is ``kept``, since others may be at them later."""
         self.kept: List[Any] = []
+        self.arrays: Dict[int, Tuple[Any, int]] = {}
+        """Address of each array: the one whose memory it is, and its bytes."""
+        self.note = ""
+        """What is not quite the same there."""
         self.modules: Set[str] = set()
         """Packages that its pickle names."""
 
@@ -100,6 +104,16 @@ class _Watching(Pickler):
         self._deadline = deadline
         self._seen = 0
         self._safe: Dict[type, bool] = dict.fromkeys(_SHARED_SAFELY, True)
+
+    def saw_array(self, array: Any, root: Any) -> None:
+        self._look.kept.append(array)
+        self._look.arrays[id(array)] = (root, array.nbytes)
+
+    def shares(self, key: Any) -> None:
+        self._look.shares.add(key)
+
+    def note(self, text: str) -> None:
+        self._look.note = text
 
     def persistent_id(self, obj: Any) -> None:
         kind = type(obj)
@@ -167,6 +181,30 @@ def look_at(namespace: Namespace, name: str, there: There, deadline: float, limi
     if lacking:
         look.reason = f"{lacking[0]} is not installed there."
     return look
+
+
+def roots_of(looks: List[Look]) -> Set[int]:
+    """Addresses of the arrays that are sent whole, since others that are sent are views of them: they are sent too, or are most of
+    what the views see. Those who have such views then share it, and its bytes count once."""
+    seen: Dict[int, Dict[int, int]] = {}
+    found: Dict[int, Any] = {}
+    for look in looks:
+        for address, (root, size) in look.arrays.items():
+            seen.setdefault(id(root), {})[address] = size
+            found[id(root)] = root
+    whole: Set[int] = set()
+    for address, arrays in seen.items():
+        views = sum(size for array, size in arrays.items() if array != address)
+        if views and (address in arrays or (len(arrays) > 1 and views >= found[address].nbytes)):
+            whole.add(address)
+    counted: Set[int] = set()
+    for look in looks:
+        for _, (root, size) in look.arrays.items():
+            if id(root) in whole:
+                look.shares.add(id(root))
+                look.bytes = (look.bytes or 0) - size + (0 if id(root) in counted else root.nbytes)
+                counted.add(id(root))
+    return whole
 
 
 def grouped(looks: List[Look]) -> List[List[Look]]:
