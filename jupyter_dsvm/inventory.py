@@ -268,6 +268,10 @@ class Inventory:
     def cancel(self, operation_id: str) -> None:
         self.operations_store.cancel(operation_id)
 
+    def dismiss(self, operation_id: str) -> None:
+        self.operations_store.dismiss(operation_id)
+        self.revisions.bump("operations", operation_id)
+
     def _notebook_name(self, kernel_id: str) -> str:
         row = self._row(kernel_id)
         return row.notebook if row is not None else kernel_id

@@ -277,7 +277,10 @@ class OperationHandler(DSVMHandler):
         if release:
             self.begun(await self.run(self.service.release, operation))
             return
-        self.service.cancel(operation)
+        if self.flag("dismiss"):
+            self.service.dismiss(operation)
+        else:
+            self.service.cancel(operation)
         self.set_status(204)
         self.finish()
 

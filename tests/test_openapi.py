@@ -155,6 +155,11 @@ def ran_and_was_cut() -> dict[str, Any]:
     return {"version": book.version, "rows": [row(f) for f in found], "next": book.version}
 
 
+def asks_for_a_name(answer: dict[str, Any]) -> dict[str, Any]:
+    answer["rows"][0]["prompts"] = [{"id": "p", "prompt": "name: ", "password": False}]
+    return answer
+
+
 async def test_every_operation_of_the_file(
     checked: Callable[..., Awaitable[Any]],
     cloud: FakeCompute,
@@ -227,10 +232,13 @@ async def test_every_operation_of_the_file(
     assert (await ask("listKernels", 200, "GET", "kernels"))["kernels"][0]["saved"] is None
     assert (await ask("listOutputs", 200, "GET", "kernels/k1/outputs"))["rows"] == []
     recording = jp_serverapp.web_app.settings["jupyter_dsvm_service"].proxy("k1").recording
-    recording.answer = ran_and_was_cut()
+    recording.answer = asks_for_a_name(ran_and_was_cut())
     found = await ask("listOutputs", 200, "GET", "kernels/k1/outputs", since="7", after="9")
     assert (found["rows"][0]["cell"], found["rows"][0]["cut"]["messages"]) == ("a", 1)
+    assert found["sessions"] == ["s1"]
     assert recording.asked == [(0, 0), (7, 9)]
+    await ask("forgetOutputs", 204, "DELETE", "kernels/k1/outputs", msg_id="m-1")
+    assert recording.forgotten == ["m-1"]
     await ask("reconnectKernel", 204, "POST", "kernels/k1/reconnect")
     advice = await ask("adviseKernel", 200, "POST", "kernels/k1/advice", {"sources": ["import torch", "x.cuda()"]})
     assert (advice["gpu"], advice["evidence"][1]["call"]) == ("needed", ".cuda()")
@@ -254,7 +262,11 @@ async def test_every_operation_of_the_file(
     running = await ask("changeCompute", 202, "POST", f"computes/{GPU.id}/start")
     released = await ask("cancelOperation", 202, "DELETE", f"operations/{running['id']}", release="true")
     assert (released["kind"], released["compute"]) == ("stop", GPU.id)
+    refused = await checked(409, "DELETE", f"operations/{released['id']}", dismiss="true")
+    assert refused["code"] == "OperationRunning"
     cloud.gate.set()
+    await ask("cancelOperation", 204, "DELETE", f"operations/{operation['id']}", dismiss="true")
+    assert (await checked(404, "GET", f"operations/{operation['id']}"))["code"] == "UnknownOperation"
     assert (await ask("listQuestions", 200, "GET", "questions"))["questions"] == []
     for answer, code in (("no", "SaidNo"), ("yes", None)):
         price = replace(RICH.price, amount=1.0 if code else 2.0) if RICH.price else None
@@ -308,6 +320,8 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     assert (await checked(404, "GET", "kernels/nobody/outputs"))["code"] == "UnknownKernel"
     for wrong in ("-1", "x", "1.5", "٣", "1" * 17):
         await checked(400, "GET", "kernels/k1/outputs", since=wrong)
+    assert (await checked(404, "DELETE", "kernels/nobody/outputs", msg_id="m"))["code"] == "UnknownKernel"
+    await checked(400, "DELETE", "kernels/k1/outputs")
     await checked(400, "PUT", "kernels/k1/compute", {"compute": 1})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": None})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "interrupt": "yes"})

@@ -88,6 +88,8 @@ class Request:
     """The front id of the subshell that it was sent to; empty for the main shell."""
     over: bool = False
     """``Answered`` has been said of it."""
+    heard: bool = False
+    """An earlier server process has had its reply."""
 
     @property
     def answered(self) -> bool:
@@ -247,6 +249,8 @@ class KeptRequest:
     """The same with ``"idle"``."""
     here: bool = False
     """``Answered(key, here=True)`` came, and the answer may not have reached who asked: it is aborted (once more)."""
+    heard: bool = False
+    """Its reply came to that process, and may come again: if it failed, no cell of a later time was waiting behind it."""
 
 
 def outline(parts: list[bytes]) -> list[bytes]:

@@ -449,7 +449,7 @@ class Gate:
     def _finish(self, request: Request, what: str) -> None:
         """The kernel's ``reply`` or ``idle`` has been passed on."""
         if what == "reply" and request is self._flow.running and request.stop_on_error and request.failed:
-            self._flow.abort_waiting()
+            self._flow.abort_behind(request)
         if not self._flow.finished(request, what):
             return
         self._forget_inputs()

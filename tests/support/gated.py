@@ -241,8 +241,9 @@ class Gated:
         of_kernel = Message(action.parts).id == Message(journal[self._number - 1][1]).id
         return self._number - 1 if of_kernel else self._number
 
-    def die(self, reads: int = 0) -> Kernel:
-        """The gate's process is killed when the clients have read so many more messages; another one adopts the kernel."""
+    def die(self, reads: int = 0, before_it_is_heard: Callable[[], object] = lambda: None) -> Kernel:
+        """The gate's process is killed when the clients have read so many more messages; another one adopts the kernel.
+        ``before_it_is_heard``: what happens then before the kernel is heard again."""
         old = self.gate.current
         assert old is not None
         for _ in range(min(reads, len(self.unread))):
@@ -259,6 +260,7 @@ class Gated:
         kept = [r.request(handed) for r in self.log.requests.values() if not r.done(handed)]
         self.do(self.gate.adopt, number, info, kept, list(self.log.finished))
         self._adopting = False
+        before_it_is_heard()
         for at, (channel, parts) in enumerate(kernel.journal[handed:], handed + 1):
             self._hear(kernel, at, channel, parts)
         return kernel

@@ -122,6 +122,7 @@ describe('the types of the REST API', () => {
       WorkspaceEstimate: fixtures.workspaceEstimate,
       CellRunList: fixtures.outputs,
       CellRun: fixtures.outputs.rows[0],
+      InputRequest: fixtures.outputs.rows[0].prompts[0],
       CutOutputs: fixtures.outputs.rows[0].cut!,
       Metrics: fixtures.metrics,
       Usage: fixtures.metrics.memory!,

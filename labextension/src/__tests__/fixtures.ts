@@ -314,6 +314,13 @@ export const sync: IOperation = {
   progress: 0.04
 };
 
+export const load: IOperation = {
+  ...attach,
+  id: 'op-load',
+  kind: 'load',
+  steps: [{ name: 'variables', text: 'Loading variables (340 MB of 1.2 GB)', state: 'running' }]
+};
+
 export const sizeOffer: ISizeOffer = {
   size: { name: 'Standard_NC8as_T4_v3', vcpus: 8, memory_gib: 56, gpus: 1, gpu_model: 'T4' },
   price: { amount: 0.94, currency: 'USD', as_of: '2026-11-01' },
@@ -472,13 +479,15 @@ export const outputs: ICellRunList = {
       execution_count: 3,
       started: '2026-03-01T12:00:00.000000Z',
       ended: null,
+      prompts: [{ id: 'p1', prompt: 'name: ', password: false }],
       kept: 0,
       kept_text: 0,
       outputs: [{ output_type: 'stream', name: 'stdout', text: '1\n' }],
       cut: { messages: 2, bytes: 20_000_000 }
     }
   ],
-  next: null
+  next: null,
+  sessions: ['s2']
 };
 
 export const modules: IModuleList = {
