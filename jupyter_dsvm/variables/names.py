@@ -7,11 +7,8 @@ import sys
 import types
 from typing import Any, Dict, List, NamedTuple, Optional
 
-SHELLS_OWN = re.compile(
-    r"_{1,3}|_i{1,3}|_i?\d+|_(ih|oh|dh|exit_code)|__\w+__|In|Out|exit|quit|open|get_ipython|display"
-)
-"""What IPython puts into the namespace. Of these, ``In`` and the following count only where they are IPython's still."""
 NEVER = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_(ih|oh|dh|exit_code)|__\w+__")
+"""What IPython and Python keep in the namespace under names of their own."""
 
 
 class Namespace:
@@ -37,6 +34,10 @@ class Namespace:
             return False
         missing = object()
         return self.names[name] is not self.hidden.get(name, missing)
+
+    def may_have(self, name: str) -> bool:
+        """Whether something that comes may be made under this name."""
+        return name.isidentifier() and not NEVER.fullmatch(name)
 
     def users(self) -> List[str]:
         """All of them, in the order in which they were made."""

@@ -60,8 +60,12 @@ class Outgoing:
 
     def abandon(self, reason: str) -> None:
         """Also in the middle of a part."""
-        self._pickle, self._gathered = [], 0
+        self.forget()
         self.writer.json(Kind.ABANDON, {"reason": reason})
+
+    def forget(self) -> None:
+        """What has not been written of the item."""
+        self._pickle, self._gathered = [], 0
 
     def write(self, data: Any) -> int:
         """For the pickler."""

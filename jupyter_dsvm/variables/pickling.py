@@ -16,6 +16,7 @@ A pickle is made while it is sent and loaded while it arrives, so neither end ha
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pickle
 import sys
@@ -94,6 +95,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
         self.there = there
         self.roots = roots if roots is not None else set()
         self._namespace = namespace.names
+        installed = sys.modules.get("cloudpickle.cloudpickle")
+        if installed is not None:  # modules that the user wants to travel by value
+            cloudpickle._PICKLE_BY_VALUE_MODULES.update(installed._PICKLE_BY_VALUE_MODULES)
         self._known: Dict[type, Optional[forms.Reducer]] = {}
         self._cells: Dict[int, Any] = {}
         """Cells of functions, whose contents come with the function."""
@@ -126,7 +130,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
             reason = unmovable(kind)
             if reason is not None:
                 raise CannotMove(reason)
-            reducer = self._known[kind] = forms.reducer_of(kind)
+            reducer = self._known[kind] = _cached if kind is functools._lru_cache_wrapper else forms.reducer_of(kind)
         if reducer is not None:
             reduced = reducer(self, obj)
             return super().reducer_override(obj) if reduced is NotImplemented else reduced
@@ -164,6 +168,19 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
         return (
             _function, (func.__code__, func.__name__, cells), (state, dict(func.__dict__), contents), None, None, _finish_function,
         )  # fmt: skip
+
+
+def _cached(_pickler: Pickler, function: Any) -> Any:
+    """A function of the notebook under ``functools.lru_cache``: pickle would only name it, and there it is not yet."""
+    if function.__module__ != "__main__":
+        return NotImplemented
+    parameters = getattr(function, "cache_parameters", None)  # since Python 3.9
+    kept = parameters() if parameters is not None else {"maxsize": function.cache_info().maxsize}
+    return made_cached, (function.__wrapped__, kept)
+
+
+def made_cached(function: Any, parameters: Dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
 
 
 def _full(cell: Any) -> bool:
