@@ -19,7 +19,7 @@ from .advice import bytes_words
 from .carrypermits import CarryPermits
 from .carrywords import failed_words, needs_yes, unsupported, variables_words
 from .errors import Cancelled, DSVMError, KernelStartError, NotAllowed, NotFound, OperationRefused, SSHError, SwapError
-from .kernelvariables import Hello, VariablesIn, moved_of, wait
+from .kernelvariables import Hello, Moved, VariablesIn, moved_of, wait
 from .models import FREE, CarryState, Compute, LinkPhase, Operation, SavedVariables, Variables
 from .operations import Running
 from .savedvariables import Save, SavedStore
@@ -90,10 +90,8 @@ class Carrying:
             return nothing(CarryState.UNREACHABLE, f"The kernel on {here} has ended, and its variables with it.")
         if status.running is not None or status.execution_state != "idle":
             return nothing(CarryState.BUSY, busy)
-        with self._lock:
-            there = self._hellos.get(row.id)
         try:
-            planned = VariablesIn(proxy).plan(None, there)
+            planned = VariablesIn(proxy).plan(None, self.hello_of(row.id))
         except DSVMError as e:
             if e.code in ("KernelBusy", "KernelTimeout"):
                 return nothing(CarryState.BUSY, busy)
@@ -237,7 +235,17 @@ class Carrying:
 
     def load(self, kernel_id: str, names: Sequence[str] | None = None) -> Operation:
         """Put saved variables into the kernel, which runs on their VM and is idle. Does not wait for it."""
-        proxy, save = self._service.proxy(kernel_id), self.saves.of(self.notebook_of(kernel_id))
+        proxy = self._service.proxy(kernel_id)
+        save = self.loadable(proxy)
+        running = self._operations.begin(
+            "load", compute=save.compute, kernel=kernel_id, steps=[("load", "Load the saved variables")]
+        )
+        self._service.spawn(running, lambda: self.run_load(running, proxy, save, names))
+        return running.value
+
+    def loadable(self, proxy: Any) -> Save:
+        """What was saved of its notebook, on the machine that its kernel runs on. Raises where there is no such."""
+        save = self.saves.of(self.notebook_of(proxy.kernel_id))
         if save is None:
             raise NotFound(
                 "No variables of this notebook were saved.",
@@ -251,11 +259,7 @@ class Carrying:
                 advice=f"Attach it to {name}, then load them.",
                 code="SavedElsewhere",
             )
-        running = self._operations.begin(
-            "load", compute=save.compute, kernel=kernel_id, steps=[("load", "Load the saved variables")]
-        )
-        self._service.spawn(running, lambda: self.run_load(running, proxy, save, names))
-        return running.value
+        return save
 
     @property
     def _operations(self) -> OperationStore:
@@ -274,12 +278,21 @@ class Carrying:
         except BaseException as e:
             running.failed(e)
             raise
+        running.done(self.loaded(proxy.kernel_id, moved, forget=names is None))
+
+    def loaded(self, kernel_id: str, moved: Moved, forget: bool) -> str:
+        """What is said of it; the save is not needed any more where all of it was to be loaded. Blocks for a small file."""
         said = f"{variables_words(moved.count)} loaded."
         if moved.failed:
             said += f" {len(moved.failed)} could not be: {failed_words(moved.failed)}."
-        if names is None and moved.count:
-            self.forget(proxy.kernel_id)
-        running.done(said)
+        if forget and moved.count:
+            self.forget(kernel_id)
+        return said
+
+    def hello_of(self, compute_id: str) -> Hello | None:
+        """What a kernel on that compute last said of itself; None where none has."""
+        with self._lock:
+            return self._hellos.get(compute_id)
 
     def forget(self, kernel_id: str) -> None:
         """They are not wanted any more. The file is removed there now or when its machine is connected to next."""

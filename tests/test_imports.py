@@ -41,7 +41,7 @@ LAYERS: list[tuple[int, list[str]]] = [
     (4, ["idlestops", "idlewatch", "idleasking", "idlesettings", "safetystops", "idle_calls"]),
     (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
     (3, ["kernelvariables"]),
-    (4, ["carrying", "carryends", "carryjob", "carrypermits", "carrywords", "savedvariables"]),
+    (4, ["carry_calls", "carrying", "carryends", "carryjob", "carrypermits", "carrywords", "savedvariables"]),
     (4, ["spending"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "advising", "workspaces", "space", "travelling", "trips", "keptplaces"]),

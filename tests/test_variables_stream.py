@@ -19,9 +19,10 @@ from jupyter_dsvm.variables.incoming import SLACK
 from jupyter_dsvm.variables.names import Namespace
 from jupyter_dsvm.variables.outgoing import Outgoing
 from jupyter_dsvm.variables.pickling import There
-from jupyter_dsvm.variables.receiving import TAKEN, Receiving
-from jupyter_dsvm.variables.sending import Result, Sending
+from jupyter_dsvm.variables.receiving import TAKEN
+from jupyter_dsvm.variables.sending import Sending
 from jupyter_dsvm.variables.stream import HEAD_SIZE, Kind, Order, Reader, StreamEnded, StreamError, Writer
+from support.streamed import received, stream_of
 
 PLAIN = (
     st.none()
@@ -42,24 +43,6 @@ VALUES = st.recursive(
     max_leaves=20,
 )
 NAMES = st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True)
-
-
-def stream_of(names: dict[str, Any], compress: str | bool = False) -> bytes:
-    stream = io.BytesIO()
-    out = Outgoing(stream.write, compress)
-    Sending(Namespace(names), There(), out).send(None)
-    out.close()
-    return stream.getvalue()
-
-
-def received(stream: bytes, into: dict[str, Any] | None = None) -> tuple[dict[str, Any], Result, Exception | None]:
-    names: dict[str, Any] = {} if into is None else into
-    receiving = Receiving(Namespace(names), io.BytesIO(stream).readinto)
-    try:
-        receiving.receive()
-    except StreamError as e:
-        return names, receiving.result, e
-    return names, receiving.result, None
 
 
 def frames_of(stream: bytes) -> list[bytes]:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from jupyter_dsvm.emulator import Emulator
-from support.emulated import HERE, PATIENCE, configured, emulator, ours, settings, where
-from support.kernels import until
+from support.emulated import HERE, PATIENCE, configured, emulator, ours, refused, settings, where
+from support.kernels import Execution, Notebook, until
 from support.served import JupyterServer, RestError
 from support.tab import Tab
 
@@ -205,7 +205,72 @@ def test_what_cannot_be_carried_is_said(configured: Emulator, tmp_path: Path):
             planned = plan(server, kernel_id, "free")
             assert (planned["state"], planned["variables"]) == ("unsupported", [])
             assert planned["reason"] == "This server is set so that variables stay on cpu-vm."
-            with pytest.raises(RestError) as refused:
+            with pytest.raises(RestError) as forbidden:
                 begin(server, kernel_id, "free", allow_carry=True)
-            assert (refused.value.status, refused.value.answer["code"]) == (403, "CarryForbidden")
+            assert (forbidden.value.status, forbidden.value.answer["code"]) == (403, "CarryForbidden")
             assert where(page) == "cpu-vm"
+
+
+def answered(server: JupyterServer, page: Tab, said: str) -> dict[str, Any]:
+    """The question that a cell has asked, and is answered with that."""
+    found: list[dict[str, Any]] = []
+    page.until(lambda: found.extend(server.rest("GET", "jupyter-dsvm/questions")["questions"]) or found, PATIENCE)
+    server.rest("PUT", f"jupyter-dsvm/questions/{found[0]['id']}", {"answer": said}, 204)
+    return found[0]
+
+
+def stderr(execution: Execution) -> str:
+    return "".join(m["content"]["text"] for m in execution.outputs("stream") if m["content"]["name"] == "stderr")
+
+
+def test_a_cell_carries_looks_and_asks(configured: Emulator, server: JupyterServer):
+    kernel_id = server.open("magic.ipynb")["kernel"]["id"]
+    with Tab(server, kernel_id) as page:
+        page.run("import threading\nx = 41\nlock = threading.Lock()")
+        (looked,) = page.run("%dsvm carry cpu-vm").outputs("display_data")
+        assert "1 of 2 variables could go along to cpu-vm (" in looked["content"]["data"]["text/html"]
+        assert "no: A lock cannot move." in looked["content"]["data"]["text/html"]
+        done = page.run("%dsvm attach cpu-vm --carry", timeout=PATIENCE)
+        assert (done.status, "Variables go along when it has ended." in done.text) == ("ok", True), done.text
+        first = page.run("print(x)", timeout=PATIENCE)
+        assert (first.text, where(page)) == ("41\n", "cpu-vm")
+        assert stderr(first).startswith("1 variable came along (")
+        assert "1 stayed behind: lock (a lock cannot move)." in stderr(first)
+
+        (looked,) = page.run("%dsvm carry").outputs("display_data")
+        assert "1 variable could go along to the free tier (" in looked["content"]["data"]["text/html"]
+        assert "A person is asked first" in looked["content"]["data"]["text/html"]
+        cell = page.send("x += 1\n%dsvm detach --carry x")
+        question = answered(server, page, "no")
+        assert (question["kind"], question["price"]) == ("carry", None)
+        assert question["text"].startswith(
+            "A cell of magic.ipynb wants to bring its variables from cpu-vm to the free tier."
+        )
+        (refused_cell,) = page.wait(cell, timeout=PATIENCE)
+        assert refused_cell.status == "error"
+        assert "so the notebook stays where it is" in refused_cell.content["evalue"]
+        assert where(page) == "cpu-vm"
+        time.sleep(10.5)  # until when a no counts for a loop
+        cell = page.send("%dsvm detach --carry x")
+        answered(server, page, "yes")
+        assert page.wait(cell, timeout=PATIENCE)[0].status == "ok"
+        assert page.run("print(x)", timeout=PATIENCE).text == "42\n"
+        assert where(page) == HERE
+        # It was asked for that VM, and for all notebooks.
+        page.run("%dsvm attach cpu-vm --carry", timeout=PATIENCE)
+        assert page.run("%dsvm detach --carry", timeout=PATIENCE).status == "ok"
+        assert (page.run("print(x)", timeout=PATIENCE).text, where(page)) == ("42\n", HERE)
+        assert page.run("%dsvm load").content["evalue"].startswith("No variables of this notebook were saved.")
+
+
+def test_without_a_page_nobody_can_allow_it(configured: Emulator):
+    with Notebook() as notebook:
+        notebook.run("x = 1")
+        assert notebook.run("%dsvm attach cpu-vm --carry x", timeout=PATIENCE).status == "ok"
+        assert notebook.run("print(x)", timeout=PATIENCE).text == "1\n"
+        said, _ = refused(notebook, "%dsvm detach --carry")
+        assert "which a person has to allow in the page first." in said
+        assert "leave out --carry" in said
+        assert where(notebook) == "cpu-vm"
+        assert notebook.run("%dsvm detach", timeout=PATIENCE).status == "ok"
+        assert where(notebook) == HERE

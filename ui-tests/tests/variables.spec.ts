@@ -86,7 +86,7 @@ const FIRST = 'order.append(1)\nprint(order, os.getpid() == here)';
 const SECOND = 'order.append(2)\nprint(order, os.getpid() == here)';
 
 test('cells wait for a move, in order, and run where it ends', async ({ page, server }) => {
-  server.write('slow.ipynb', [SLOW, FIRST, SECOND, 'del slow\ntime.sleep(8)']);
+  server.write('slow.ipynb', [SLOW, FIRST, SECOND, 'del slow\ntime.sleep(8)', '%dsvm detach --carry']);
   const notebook = new NotebookPage(page, server);
   const compute = new ComputePanel(page);
   await notebook.open('slow.ipynb');
@@ -127,5 +127,18 @@ test('cells wait for a move, in order, and run where it ends', async ({ page, se
     await notebook.untilOn('cpu-vm');
     await expect(notebook.cell(2)).toContainText('[1, 2, 1, 2] False');
     expect(await notebook.output(1)).toBe('[1, 2, 1] False');
+  });
+
+  await test.step('back by code, which asks in the page', async () => {
+    await notebook.start(4);
+    await expect(compute.dialog).toContainText('Carry variables from cpu-vm?');
+    await expect(compute.dialog).toContainText('Your yes is kept for this machine.');
+    await expect(compute.dialog.getByRole('button', { name: 'Not now' })).toBeFocused();
+    expect(await faultsInBothThemes(page, DIALOG)).toEqual([]);
+    await picture(page, compute.dialog.locator('.jp-Dialog-content'), 'carry-question');
+    await compute.dialog.getByRole('button', { name: 'Carry them' }).click();
+    await notebook.untilOn('Free tier');
+    await notebook.run(2);
+    expect(await notebook.output(2)).toContain('[1, 2, 1, 2, 2] False');
   });
 });
