@@ -11,7 +11,8 @@ import logging
 import shlex
 import signal
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from .kernelvariables import Hello, Moved, VariablesIn, moved_of, wait
 from .models import FREE, CarryState, Compute, LinkPhase, Operation, SavedVariables, Variables
 from .operations import Running
 from .savedvariables import Save, SavedStore
+from .savingvariables import SavingVariables
 from .tables import place
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ MAX_RATES = 1000
 SHARED_BYTES = 8 * 1024 * 1024
 """What goes over the connection that kernels of a machine share; more has one of its own, half a second later."""
 STAND_SECONDS = 10.0
+JUST_SECONDS = 1800.0
+"""A stop takes minutes. What was saved before that was saved for another one."""
 
 Carry = bool | Sequence[str]
 """Which variables: all that can, none, or these."""
@@ -63,6 +67,14 @@ class Carrying:
         self._in_background = in_background
         self.permits = CarryPermits(folder / "carry-from.json")
         self.saves = SavedStore(folder / "saved-variables.json")
+        self._saving = SavingVariables(
+            self.saves,
+            service.connections,
+            service.registry.all,
+            self.notebook_of,
+            lambda: int(service.save_variables_gib * (1 << 30)),
+            service.variables_changed,
+        )
         self._lock = threading.Lock()
         self._rates: dict[str, float] = {}
         self._hellos: dict[str, Hello] = {}
@@ -282,7 +294,10 @@ class Carrying:
 
     def loaded(self, kernel_id: str, moved: Moved, forget: bool) -> str:
         """What is said of it; the save is not needed any more where all of it was to be loaded. Blocks for a small file."""
-        said = f"{variables_words(moved.count)} loaded."
+        save = self.saves.of(self.notebook_of(kernel_id))
+        # What is imported there anew is not counted among them.
+        count = len(set(save.names).intersection(moved.names)) if save is not None else moved.count
+        said = f"{variables_words(count)} loaded."
         if moved.failed:
             said += f" {len(moved.failed)} could not be: {failed_words(moved.failed)}."
         if forget and moved.count:
@@ -301,6 +316,43 @@ class Carrying:
         if save is not None:
             self._service.variables_changed(kernel_id)
             self._in_background(lambda: self.tidy(save.compute))
+
+    def save_before_stop(self, compute_id: str, running: Running) -> list[str]:
+        """A VM is about to be stopped because nobody uses it; what was saved, in sentences. Blocks; raises ``Cancelled`` only."""
+        if not self._saving.wanted(compute_id):
+            return []
+        running.report("Saving the notebooks’ variables")
+        return self._saving.save(compute_id, running.cancel)
+
+    def just_saved(self, kernel_id: str, compute_id: str) -> str:
+        """For a notebook that comes back from there without its kernel. Does not block."""
+        save = self.saves.of(self.notebook_of(kernel_id))
+        if save is None or save.compute != compute_id or time.time() - save.at > JUST_SECONDS:
+            return ""
+        name = self._service.known.name(compute_id)
+        count = "1 of its variables was" if save.count == 1 else f"{save.count} of its variables were"
+        return f"{count} saved on {name}: attach it there again, and %dsvm load brings them back."
+
+    def arrived(self, kernel_id: str, compute_id: str) -> str:
+        """A notebook runs on that machine now: what is to be said of variables that wait there. Blocks for a moment."""
+        self.tidy(compute_id)
+        save = self.saves.of(self.notebook_of(kernel_id))
+        if save is None or save.compute != compute_id:
+            return ""
+        wait_there = (
+            "was saved there when the machine was" if save.count == 1 else "were saved there when the machine was"
+        )
+        return f"{variables_words(save.count)} {wait_there} stopped ({bytes_words(save.bytes)}): %dsvm load brings them back."
+
+    def machine_changed(self, kind: str, row: Compute, before: object) -> None:
+        """A change of a machine by this process has succeeded (``Computes.on_ended``). Blocks for a small file."""
+        if kind == "forget":
+            self.permits.revoke(row.id)
+
+    def renamed(self, notebooks: Mapping[str, str]) -> None:
+        """Notebooks' files have other names, by their old ones."""
+        if notebooks:
+            self._in_background(lambda: self.saves.renamed(notebooks))
 
     def tidy(self, compute_id: str) -> None:
         """Remove saves from that VM which nobody wants any more, if it is connected to. Blocks for a moment."""

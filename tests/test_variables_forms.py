@@ -198,6 +198,16 @@ def test_models_of_scikit_learn():
     np.testing.assert_array_equal(there.predict(x), model.predict(x))
 
 
+def test_arrays_of_jax():
+    jax = pytest.importorskip("jax")
+    array, small = jax.numpy.arange(20_000.0).reshape(100, 200), jax.numpy.arange(3000, dtype=jax.numpy.bfloat16)
+    there, _ = carried({"a": array, "s": small})
+    assert isinstance(there["a"], jax.Array)
+    assert bool((there["a"] == array).all())
+    assert there["s"].dtype == small.dtype
+    assert bool((there["s"] == small).all())
+
+
 def test_tensors_of_torch():
     torch = pytest.importorskip("torch")
     whole = torch.arange(20_000.0).reshape(100, 200)

@@ -87,7 +87,8 @@ class Receiving:
                 or self._namespace.names[name] is value
                 or import_of(self._namespace.names[name]) == found
             ):
-                self._make(name, value)
+                self._namespace.names[name] = value
+                self.result.imported[name] = None
             else:
                 self.result.fail(name, TAKEN)
 

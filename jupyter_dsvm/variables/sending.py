@@ -30,6 +30,8 @@ class Result:
     def __init__(self) -> None:
         self.done: Dict[str, None] = {}
         """In their order."""
+        self.imported: Dict[str, None] = {}
+        """What an import brought there; not counted among the variables."""
         self.failed: Dict[str, str] = {}
         self.notes: Dict[str, str] = {}
         """What is not quite the same there."""
@@ -42,6 +44,7 @@ class Result:
             key: list(self.done)[:MAX_TOGETHER],
             "failed": self.failures(),
             "bytes": self.bytes,
+            "imported": list(self.imported)[:MAX_TOGETHER],
             "count": len(self.done),
             "failed_count": len(self.failed),
             "notes": notes[:MAX_FAILED],
@@ -56,6 +59,7 @@ class Result:
 
     def fail(self, name: str, reason: str) -> None:
         self.done.pop(name, None)
+        self.imported.pop(name, None)
         self.failed[name] = reason
 
 
@@ -136,8 +140,7 @@ class Sending:
                 if look.imported is not None
             ]
             self._out.writer.json(Kind.IMPORTS, entries)
-        for look in imports:
-            self.result.succeed(look.name)
+        self.result.imported = dict.fromkeys(look.name for look in imports)
 
     def _item(self, names: List[str]) -> bool:
         """False where it could not be pickled; then, if it is one name, that is noted as failed."""
@@ -172,5 +175,7 @@ class Sending:
         said = back.json()
         failed = said.get("failed") if isinstance(said, dict) else None
         for entry in failed if isinstance(failed, list) else ():
-            if isinstance(entry, dict) and entry.get("name") in self.result.done:
+            if isinstance(entry, dict) and (
+                entry.get("name") in self.result.done or entry.get("name") in self.result.imported
+            ):
                 self.result.fail(entry["name"], sentence(str(entry.get("reason"))))
