@@ -42,9 +42,20 @@ export const prompt = (notebook: NotebookPage, index = 0): Locator => notebook.c
 export const isDirty = (notebook: NotebookPage): Promise<boolean> =>
   notebook.page.evaluate(() => {
     // eslint-disable-next-line @typescript-eslint/no-explicit-any
-    return (window as any).jupyterapp.shell.currentWidget.context.model.dirty;
+    return [...(window as any).jupyterapp.shell.widgets('main')].find(widget => widget.context?.model.cells).context.model
+      .dirty;
   });
 
-/** All text that the cell holds. */
-export const text = async (notebook: NotebookPage, index = 0): Promise<string> =>
-  (await notebook.outputsInModel(index)).join('');
+/** What the cell holds, one text for each output. */
+export const outputs = (notebook: NotebookPage, index = 0): Promise<string[]> =>
+  notebook.page.evaluate(index => {
+    // eslint-disable-next-line @typescript-eslint/no-explicit-any
+    const panels = [...(window as any).jupyterapp.shell.widgets('main')];
+    const held = panels.find(widget => widget.context?.model.cells)?.context.model.cells.get(index)?.outputs.toJSON() ?? [];
+    return held.map((output: { text?: string; data?: Record<string, string>; ename?: string }) =>
+      [output.text ?? output.data?.['text/plain'] ?? output.ename].flat().join('')
+    );
+  }, index);
+
+/** All of its text. */
+export const text = async (notebook: NotebookPage, index = 0): Promise<string> => (await outputs(notebook, index)).join('');

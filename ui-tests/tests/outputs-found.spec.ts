@@ -5,7 +5,7 @@ import * as path from 'path';
 import { expect, test } from './fixtures';
 import { JupyterServer } from './jupyter-server';
 import { NotebookPage } from './notebook-page';
-import { bytes, closed, isDirty, opened, prompt, saved, text } from './openings';
+import { bytes, closed, isDirty, opened, outputs, prompt, saved, text } from './openings';
 import { pause } from './processes';
 
 test.use({ serverOptions: { args: ['--expose-app-in-browser'] } });
@@ -201,7 +201,7 @@ test('what input() asks is answered in the page that is there', async ({ browser
     await expect(back.cell(0)).toContainText(`hello ${name}`);
   }
   await expect(prompt(back)).toHaveText('[1]:');
-  expect(await back.outputsInModel(0)).toEqual(['name:  Ada\n', 'hello Ada\n', 'name:  Grace\n', 'hello Grace\n']);
+  expect(await outputs(back)).toEqual(['name:  Ada\n', 'hello Ada\n', 'name:  Grace\n', 'hello Grace\n']);
   await expect(back.cell(0).locator('.jp-Stdin-input')).toHaveCount(0);
   await closed(back);
 });

@@ -41,6 +41,8 @@ export const HEADER = {
 /** The kernel's end of a websocket, without a network. */
 export class FakeSocket {
   static last: FakeSocket;
+  /** Messages of the page. */
+  readonly sent: string[] = [];
   readyState: number = WebSocket.OPEN;
   protocol = '';
   binaryType = '';
@@ -55,6 +57,7 @@ export class FakeSocket {
   }
 
   send(data: string): void {
+    this.sent.push(data);
     const { header } = JSON.parse(data);
     if (header.msg_type === 'kernel_info_request') {
       const about = { parent_header: header, metadata: {} };

@@ -5,6 +5,7 @@ import { IDisposable } from '@lumino/disposable';
 import * as React from 'react';
 
 import { ICellRun } from '../api';
+import { ToneIcon } from '../components/ToneIcon';
 import { h } from '../jsx';
 import { Stray } from './stray';
 
@@ -16,6 +17,25 @@ class Rendered extends ReactWidget {
 
   protected render(): React.ReactElement {
     return this._render();
+  }
+}
+
+/** Enter is for the buttons in its body, too. */
+class ListDialog extends Dialog<void> {
+  constructor(
+    title: string,
+    private readonly _shown: Rendered,
+    close: string
+  ) {
+    super({ title, body: _shown, buttons: [Dialog.okButton({ label: close })] });
+    this.node.setAttribute('aria-label', title);
+  }
+
+  handleEvent(event: Event): void {
+    const isEnter = event.type === 'keydown' && (event as KeyboardEvent).key === 'Enter';
+    if (!(isEnter && this._shown.node.contains(event.target as Node))) {
+      super.handleEvent(event);
+    }
   }
 }
 
@@ -62,11 +82,8 @@ export class Offers implements IDisposable {
   private async _open(): Promise<void> {
     const trans = this._trans;
     this._list = new Rendered(() => this._renderList());
-    this._dialog = new Dialog({
-      title: trans.__('Outputs that found no cell'),
-      body: this._list,
-      buttons: [Dialog.okButton({ label: trans.__('Close') })]
-    });
+    const title = trans.__('Outputs that found no cell');
+    this._dialog = new ListDialog(title, this._list, trans.__('Close'));
     try {
       await this._dialog.launch();
     } finally {
@@ -78,6 +95,7 @@ export class Offers implements IDisposable {
     const trans = this._trans;
     return (
       <>
+        <ToneIcon tone="warn" />
         <span role="status">{trans.__('Outputs that found no cell (%1)', this._runs.length)}</span>
         <button className="jp-mod-styled" onClick={() => void this._open()}>
           {trans.__('Show…')}
@@ -126,6 +144,6 @@ export class Offers implements IDisposable {
   private _runs: readonly ICellRun[] = [];
   private _line: Rendered | null = null;
   private _list: Rendered | null = null;
-  private _dialog: Dialog<unknown> | null = null;
+  private _dialog: ListDialog | null = null;
   private _isDisposed = false;
 }
