@@ -1,4 +1,5 @@
 import { Dialog, ReactWidget } from '@jupyterlab/apputils';
+import { ICellModel } from '@jupyterlab/cells';
 import { NotebookPanel } from '@jupyterlab/notebook';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { IDisposable } from '@lumino/disposable';
@@ -111,7 +112,7 @@ export class Offers implements IDisposable {
           <Stray
             key={run.msg_id}
             run={run}
-            isEdited={this._indexOf(run.cell) >= 0}
+            source={this._cellOf(run)?.sharedModel.getSource() ?? null}
             rendermime={this._panel.content.rendermime}
             onInsert={() => this._insert(run)}
             onDismiss={() => this._settle(run)}
@@ -124,9 +125,10 @@ export class Offers implements IDisposable {
 
   private _insert(run: ICellRun): void {
     const { content, context } = this._panel;
-    const own = this._indexOf(run.cell);
+    const { model } = context;
+    const own = [...model.cells].indexOf(this._cellOf(run)!);
     const index = 1 + (own >= 0 ? own : content.activeCellIndex);
-    context.model.sharedModel.insertCell(index, {
+    model.sharedModel.insertCell(index, {
       cell_type: 'code',
       source: run.source ?? '',
       metadata: { trusted: true },
@@ -137,8 +139,8 @@ export class Offers implements IDisposable {
     this._settle(run);
   }
 
-  private _indexOf(cell: string): number {
-    return [...this._panel.context.model.cells].findIndex(({ id }) => id === cell);
+  private _cellOf(run: ICellRun): ICellModel | undefined {
+    return [...this._panel.context.model.cells].find(({ id }) => id === run.cell);
   }
 
   private _runs: readonly ICellRun[] = [];
