@@ -224,9 +224,9 @@ class FakeProxy:
             self.preparing = (backend, future)
         return future
 
-    def swap(self, backend: FakeBackend, interrupt: bool = False) -> Future[None]:
+    def swap(self, backend: FakeBackend, interrupt: bool = False, carry: Any = None) -> Future[None]:
         future: Future[None] = Future()
-        self.log.append(f"swap {backend.compute}{', interrupting' if interrupt else ''}")
+        self.log.append(f"swap {backend.compute}{', interrupting' if interrupt else ''}{', carrying' if carry else ''}")
         earlier, self.waiting = self.waiting, (backend, future)
         if earlier is not None:
             earlier[1].set_exception(Cancelled("A later attach took the place of this one."))
