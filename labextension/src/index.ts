@@ -14,6 +14,7 @@ import { BudgetNotices, IdleNotices } from './idlenotices';
 import { memoryPlugin, metricsPlugin } from './memoryPlugins';
 import { ComputeModel } from './model';
 import { KnownComputes } from './move';
+import { notebooksPlugin } from './notebooksPlugin';
 import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
 import { openedIn } from './opened';
@@ -213,5 +214,6 @@ export default [
   notificationPlugin,
   moneyPlugin,
   memoryPlugin,
-  questionsPlugin
+  questionsPlugin,
+  notebooksPlugin
 ];

@@ -8,7 +8,8 @@ import files from './files.raw.css';
 import gauge from './gauge.raw.css';
 import idle from './idle.raw.css';
 import status from './status.raw.css';
+import widgets from './widgets.raw.css';
 
 const style = document.createElement('style');
-style.textContent = [base, status, gauge, files, advice, idle].join('\n');
+style.textContent = [base, status, gauge, files, advice, idle, widgets].join('\n');
 document.head.append(style);
