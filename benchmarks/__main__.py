@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import (
     browser,
+    hub_crowd,
     hub_memory,
     imports,
     launch,
@@ -37,6 +38,7 @@ GROUPS = {
     "browser": browser,
     "memory": memory,
     "hub": hub_memory,
+    "crowd": hub_crowd,
     "imports": imports,
     "privacy": privacy,
     "loss": loss,
