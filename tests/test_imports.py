@@ -16,6 +16,7 @@ ROOT = Path(jupyter_dsvm.__file__).parent
 
 LAYERS: list[tuple[int, list[str]]] = [
     (0, ["errors", "models", "relay", "sync.entries", "sync.names", "sync.base", "sync.plan", "sync.halts"]),
+    (0, ["variables"]),
     (0, ["sync.told", "sync.ordering", "sync.reconcile", "sync.ignore", "sync.arrivals"]),
     (1, ["compute", "ssh", "ownfolder"]),
     (2, ["kernels", "sync"]),
@@ -39,6 +40,8 @@ LAYERS: list[tuple[int, list[str]]] = [
     (3, ["spending_rules", "budgets", "spendledger", "spendwords"]),
     (4, ["idlestops", "idlewatch", "idleasking", "idlesettings", "safetystops", "idle_calls"]),
     (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
+    (3, ["kernelvariables"]),
+    (4, ["carrying", "carryends", "carryjob", "carrypermits", "carrywords", "savedvariables"]),
     (4, ["spending"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "advising", "workspaces", "space", "travelling", "trips", "keptplaces"]),
@@ -59,7 +62,7 @@ LAYERS: list[tuple[int, list[str]]] = [
             "filewords",
         ],
     ),
-    (5, ["routes", "handlers", "workspace_routes", "outputs_routes", "websocket", "frames"]),
+    (5, ["routes", "handlers", "workspace_routes", "outputs_routes", "variables_routes", "websocket", "frames"]),
     (5, ["cli", "access_command", "signin_command", "create_command", "remote_access", "remote_accounts"]),
     (
         5,

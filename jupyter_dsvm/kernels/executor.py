@@ -10,8 +10,10 @@ from .actions import (
     Action,
     Answered,
     Arrived,
+    Carry,
     Failed,
     Heard,
+    OwnReply,
     Ready,
     Signal,
     Swapped,
@@ -19,6 +21,7 @@ from .actions import (
     ToClient,
     UserCancelled,
 )
+from .asking import Asking
 from .clients import Clients
 from .front import Front
 from .gate import Gate
@@ -44,6 +47,7 @@ class Executor:
         clients: Clients,
         keeper: Keeper,
         recording: Recording,
+        asking: Asking,
         changed: Callable[[], None],
         cancelled: Callable[[str], None],
     ) -> None:
@@ -57,6 +61,7 @@ class Executor:
         self._clients = clients
         self._keeper = keeper
         self._recording = recording
+        self._asking = asking
         self._changed = changed
         self._cancelled = cancelled
         self._running = False
@@ -109,8 +114,13 @@ class Executor:
         elif isinstance(action, Ready):
             self._promises.keep(self._promises.prepared, action.side)
         elif isinstance(action, Failed):
+            self._asking.forget(action.side)
             self._promises.fail(action.side, action.error)
             self._sides.let_go(action.side)
+        elif isinstance(action, Carry):
+            self._asking.carry(action)
+        elif isinstance(action, OwnReply):
+            self._asking.replied(action)
         elif isinstance(action, Swapped):
             self._swapped(action.old, action.new)
         elif isinstance(action, UserCancelled):
@@ -127,6 +137,7 @@ class Executor:
 
     def _swapped(self, old: int, new: int) -> None:
         had_ended = self._promises.exit_code is not None
+        self._asking.forget(new)
         self._recording.settle(*self._came)
         self._promises.launched()
         self._sides.deaths.forget()

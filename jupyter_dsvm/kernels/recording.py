@@ -211,6 +211,7 @@ class Recording:
 
     def since(self, version: int, after: int = 0, max_bytes: int = PAGE) -> dict[str, Any]:
         """What ``GET kernels/{id}/outputs`` answers. Blocks."""
+        from .cellruns import GONE
         from .outputrows import row
 
         with self._lock:
@@ -221,8 +222,16 @@ class Recording:
             if version > now:  # of a file that was lost
                 version = 0
             found, more = self._store.since(version, after, max_bytes, self._limit)
-        rows = [row(f) for f in found]
-        return {"version": now, "rows": rows, "next": rows[-1]["version"] if more else None}
+        rows = [row(f) for f in found if not f.run.cell.startswith(GONE)]
+        return {"version": now, "rows": rows, "next": found[-1].run.version if more else None}
+
+    def forget(self, msg_id: str) -> None:
+        """What ``DELETE kernels/{id}/outputs`` asks for. Blocks."""
+        with self._lock:
+            self._flush()
+            if self._store is not None and self._book is not None and not (self._closed or self._useless):
+                self._book.forget(msg_id)
+                self._write()
 
     def close(self, leave: bool) -> None:
         """Nothing is put any more. ``leave``: a later process goes on with the kernel."""
