@@ -11,10 +11,10 @@ import pytest
 from jupyter_dsvm.emulator import Emulator
 from support.broker import vm
 from support.emulated import HERE, WHERE
-from support.hub import TRY, Hub, cell, compute, needs_proxy
+from support.hub import TRY, Hub, accounts_possible, bare, cell, compute, homes, needs_proxy
 from support.restarted import attach
-from support.school import asked
-from support.school import school as started
+from support.school import School
+from support.school import school as school_of
 from support.served import Served
 from support.tab import Tab
 
@@ -31,9 +31,26 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="module")
-def school(azure: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with started(azure, tmp_path_factory.mktemp("school")) as hub:
-        yield hub
+def made(azure: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[School]:
+    with homes({"ada": False, "bob": False, "teacher": True}, accounts_possible()) as people:
+        for person in people:
+            bare(person)
+        with school_of(
+            azure,
+            tmp_path_factory.mktemp("school"),
+            people,
+            {"vision": ["ada", "bob"]},
+            accounts=accounts_possible(),
+            HubPolicy={"teachers": ["teacher"]},
+        ) as one:
+            for name in ("ada", "bob"):
+                one.hub.spawn(name)
+            yield one
+
+
+@pytest.fixture(scope="module")
+def school(made: School) -> Hub:
+    return made.hub
 
 
 @pytest.fixture(autouse=True)
@@ -81,10 +98,10 @@ def test_each_has_an_account_of_their_own_on_the_class_s_machine(school: Hub):
             tab.close()
 
 
-def test_no_token_does_what_is_another_s(school: Hub):
+def test_no_token_does_what_is_another_s(made: School, school: Hub):
     hers, his, teachers = (school.token(name) for name in ("ada", "bob", "teacher"))
     rows = {
-        name: {r["name"]: r["id"] for r in asked(school, t, "computes")[1]["computes"]}
+        name: {r["name"]: r["id"] for r in made.ask(t, "computes")[1]["computes"]}
         for name, t in (("ada", hers), ("bob", his), ("teacher", teachers))
     }
     assert set(rows["ada"]) == {"class-vm", "ada-vm"}
@@ -99,17 +116,17 @@ def test_no_token_does_what_is_another_s(school: Hub):
         ("POST", f"computes/{her_vm}/certificate", certificate),
         ("POST", f"computes/{her_vm}/access", {}),
     ):
-        status, answer = asked(school, his, path, method, body)
+        status, answer = made.ask(his, path, method, body)
         assert status in (403, 404), (path, answer)
         assert "certificate" not in answer
-        assert asked(school, "0" * 32, path, method, body)[0] == 401
-        assert asked(school, school.token("ada", scopes=["read:users!user"]), path, method, body)[0] == 403
+        assert made.ask("0" * 32, path, method, body)[0] == 401
+        assert made.ask(school.token("ada", scopes=["read:users!user"]), path, method, body)[0] == 403
     for path in ("admin/overview", "metrics"):
-        assert asked(school, hers, path)[0] == 403, path
-        assert asked(school, teachers, path)[0] == 200, path
-    assert asked(school, hers, "admin/stop", "POST", {})[0] == 403
+        assert made.ask(hers, path)[0] == 403, path
+        assert made.ask(teachers, path)[0] == 200, path
+    assert made.ask(hers, "admin/stop", "POST", {})[0] == 403
     # Making and resizing are for nobody, and the rule is named.
-    status, answer = asked(school, hers, f"computes/{her_vm}/resize", "POST", {"size": "Standard_D8ds_v5"})
+    status, answer = made.ask(hers, f"computes/{her_vm}/resize", "POST", {"size": "Standard_D8ds_v5"})
     assert status == 403
     assert "HubPolicy.may_resize" in answer["message"]
 

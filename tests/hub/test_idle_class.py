@@ -17,11 +17,11 @@ import pytest
 from jupyter_dsvm.emulator import Emulator
 from support.broker import vm
 from support.emulated import HERE, WHERE
-from support.hub import Hub, cell, compute, give, needs_proxy
+from support.hub import accounts_possible, bare, cell, compute, give, homes, needs_proxy
 from support.kernels import until
 from support.restarted import attach
-from support.school import asked
-from support.school import school as started
+from support.school import School
+from support.school import school as school_of
 from support.served import Served
 from support.tab import Tab
 
@@ -44,17 +44,18 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("school")
-
-
-@pytest.fixture
-def school(azure: Emulator, folder: Path) -> Iterator[Hub]:
-    rules = "c.HubPolicy.idle_minutes = 1\nc.HubPolicy.running_per_user = 2\n"
-    with started(azure, folder, rules, DSVMService=WATCHING) as hub:
-        yield hub
-        for name in ("ada", "bob"):
-            hub.as_user(name).end_kernels()
+def made(azure: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[School]:
+    rules = {"teachers": ["teacher"], "idle_minutes": 1, "running_per_user": 2}
+    folder, vision = tmp_path_factory.mktemp("school"), {"vision": ["ada", "bob"]}
+    with homes({"ada": False, "bob": False, "teacher": True}, accounts_possible()) as people:
+        for person in people:
+            bare(person, DSVMService=WATCHING)
+        with school_of(azure, folder, people, vision, accounts=accounts_possible(), HubPolicy=rules) as one:
+            for name in ("ada", "bob"):
+                one.hub.spawn(name)
+            yield one
+            for name in ("ada", "bob"):
+                one.hub.as_user(name).end_kernels()
 
 
 def row(server: Served, name: str) -> dict[str, Any]:
@@ -67,9 +68,10 @@ def lines(audit: Path, **facts: Any) -> list[dict[str, Any]]:
     return [line for line in read if all(line.get(k) == v for k, v in facts.items())]
 
 
-def test_idle_vms_stop_and_notebooks_come_back(school: Hub, azure: Emulator, folder: Path):
+def test_idle_vms_stop_and_notebooks_come_back(made: School, azure: Emulator):
     """Ada works on the class's VM and on her own, Bob on the class's. Then nobody does anything."""
-    ada, bob, audit = school.as_user("ada"), school.as_user("bob"), folder / "audit.jsonl"
+    school, audit = made.hub, made.folder / "audit.jsonl"
+    ada, bob = school.as_user("ada"), school.as_user("bob")
     for server, name in ((ada, "class-vm"), (ada, "ada-vm")):
         until(lambda server=server, name=name: row(server, name)["power_state"] == "deallocated", 20)  # type: ignore[misc]
     lesson = school.people["ada"].home / "hers"
@@ -105,6 +107,9 @@ def test_idle_vms_stop_and_notebooks_come_back(school: Hub, azure: Emulator, fol
         assert lines(audit, action="stop", person="the hub") == []
 
         first = {"ada": ada, "bob": bob}[left["person"]]
+        by_others = "class-vm was stopped, since none of those who share it used it any more"
+        why = dict.fromkeys(tabs, "was stopped after 1 idle minute")
+        why["hers" if first is ada else "his"] = by_others
         ended = [o for o in first.rest("GET", "jupyter-dsvm/operations")["operations"] if o["kind"] == "stop"]
         (said,) = [o for o in ended if "stays on" in o["notice"]]
         assert said["state"] == "done"
@@ -116,19 +121,21 @@ def test_idle_vms_stop_and_notebooks_come_back(school: Hub, azure: Emulator, fol
         for key, server in (("hers", ada), ("his", bob), ("her own", ada)):
             until(lambda key=key, server=server: server.row(tabs[key].kernel_id)["compute"] == "free", 60)  # type: ignore[misc]
             done = tabs[key].run(WHERE, timeout=60)
-            assert done.text.strip().endswith(HERE), done.text
-            assert "this notebook is back on the free tier with a new kernel" in done.text, done.text
+            assert done.text.strip() == HERE
+            said_first = done.outputs("stream")[0]["content"]["text"]
+            assert "this notebook is back on the free tier with a new kernel" in said_first
+            assert why[key] in said_first
 
         # And nothing is spent any more.
         teacher, hers = school.token("teacher"), school.token("ada")
         until(
-            lambda: {v["power_state"] for v in asked(school, teacher, "admin/overview")[1]["vms"]} == {"deallocated"},
+            lambda: {v["power_state"] for v in made.ask(teacher, "admin/overview")[1]["vms"]} == {"deallocated"},
             60,
         )
-        before = asked(school, hers, "spend")[1]["amount"]
+        before = made.ask(hers, "spend")[1]["amount"]
         assert before > 0
         time.sleep(35)  # a round of the broker's watch, which counts
-        assert asked(school, hers, "spend")[1]["amount"] == before
+        assert made.ask(hers, "spend")[1]["amount"] == before
     finally:
         for tab in tabs.values():
             tab.close()
