@@ -134,7 +134,8 @@ class IdleWatch(Asking):
         known = house.safety.known(self.id)
         short = known is not None and known.left is not None and left > known.left - (house.clock() - known.at)
         shared, since = house.rule(self.id) is not None, decision.idle_since
-        idle = max(0.0, house.clock() - since) if shared and since is not None and not left else 0.0
+        # The first quiet reading is no use: it is idle for a moment.
+        idle = max(0.001, house.clock() - since) if shared and since is not None and not left else 0.0
         # Who shares it is told at once that something goes on again, and, as unknown is busy, also while it is out of reach.
         known_now = self._watched.reading is not None and self._watched.reading.reachable
         turned = shared and known_now and (self.said_idle is None or (self.said_idle and not idle))

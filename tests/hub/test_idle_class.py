@@ -101,17 +101,18 @@ def test_idle_vms_stop_and_notebooks_come_back(made: School, azure: Emulator):
         until(lambda: len(lines(audit, action="stop", outcome="ok")) == 2, 30)
         stops = lines(audit, action="stop", name="class-vm", outcome="ok")
         assert [line["person"] for line in stops] in (["ada"], ["bob"])
-        (left,) = lines(audit, action="leave", name="class-vm") or pytest.fail(audit.read_text())
-        assert {left["person"], stops[0]["person"]} == {"ada", "bob"}
+        # A VM that did not answer in time is in use, so on a slow computer one may have asked twice.
+        (left,) = {"ada", "bob"} - {stops[0]["person"]}
+        assert lines(audit, action="leave", name="class-vm", person=left, outcome="ok")
         assert [line["person"] for line in lines(audit, action="stop", name="ada-vm", outcome="ok")] == ["ada"]
         assert lines(audit, action="stop", person="the hub") == []
 
-        first = {"ada": ada, "bob": bob}[left["person"]]
+        first = {"ada": ada, "bob": bob}[left]
         by_others = "class-vm was stopped, since none of those who share it used it any more"
         why = dict.fromkeys(tabs, "was stopped after 1 idle minute")
         why["hers" if first is ada else "his"] = by_others
         ended = [o for o in first.rest("GET", "jupyter-dsvm/operations")["operations"] if o["kind"] == "stop"]
-        (said,) = [o for o in ended if "stays on" in o["notice"]]
+        said = next(o for o in ended if "stays on" in o["notice"])
         assert said["state"] == "done"
         assert said["notice"].startswith("class-vm stays on: 1 other person uses it.")
         assert [o for o in ended if o["state"] == "failed"] == []
