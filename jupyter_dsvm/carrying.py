@@ -93,6 +93,10 @@ class Carrying:
 
         if status.language and status.language.lower() != "python":
             return nothing(CarryState.UNSUPPORTED, unsupported(status.language))
+        if status.compute not in (FREE, row.id) and not self._service.carry_from_vms:
+            return nothing(
+                CarryState.UNSUPPORTED, f"This server is set so that variables stay on {status.compute_name}."
+            )
         if status.link.state not in (LinkPhase.LOCAL, LinkPhase.CONNECTED):
             return nothing(CarryState.UNREACHABLE, f"{status.compute_name} is out of reach, and with it the variables.")
         busy = "A cell runs; which variables can go along is seen when it has ended."

@@ -94,6 +94,11 @@ class ServiceSettings(LoggingConfigurable):
         there, so that a page which is opened later finds it all; one cell may take a quarter of that. What is beyond it is
         left out, and the cell says how much. 0: nothing is kept.""",
     ).tag(config=True)
+    save_outputs_without_page = Bool(
+        True,
+        help="""Whether what cells have put out while no page was open is saved into their notebook's file when they have ended,
+        so that whoever reads the file finds it. What is saved so is not trusted by the page that opens it next.""",
+    ).tag(config=True)
     sync_files = Bool(
         True,
         help="""Whether a notebook's folder travels with it to a VM and what is written there comes back, where who attaches says

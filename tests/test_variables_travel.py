@@ -202,6 +202,9 @@ def test_what_cannot_be_carried_is_said(configured: Emulator, tmp_path: Path):
         with Tab(server, kernel_id) as page:
             page.run("x = 1")
             carried(server, kernel_id, "cpu-vm")
+            planned = plan(server, kernel_id, "free")
+            assert (planned["state"], planned["variables"]) == ("unsupported", [])
+            assert planned["reason"] == "This server is set so that variables stay on cpu-vm."
             with pytest.raises(RestError) as forbidden:
                 begin(server, kernel_id, "free", allow_carry=True)
             assert (forbidden.value.status, forbidden.value.answer["code"]) == (403, "CarryForbidden")
