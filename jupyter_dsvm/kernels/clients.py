@@ -181,6 +181,12 @@ class Clients:
         with self._lock:
             return set(self._connections)
 
+    @property
+    def behind(self) -> bool:
+        """Whether a page that is open was not given all that there is."""
+        with self._lock:
+            return any(map(self._outbox.waiting, self._connections))
+
     def receive(self, channel: Channel, parts: list[bytes]) -> None:
         """A connection's ``send``."""
         self._io.call_soon(self._events.from_client, channel, parts)

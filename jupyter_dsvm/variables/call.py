@@ -11,7 +11,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Union
 
 from . import files
-from .names import Namespace
+from .names import Namespace, import_of
 from .outgoing import Outgoing
 from .pickling import There
 from .receiving import Receiving
@@ -127,7 +127,7 @@ def send(
         out = Outgoing(_raising(connection.sendall), compress)
         try:
             sending = Sending(namespace, end, out, Reader(_raising(connection.recv_into), back=True))
-            sending.send(names)
+            sending.send(None if names is None else [*names, *_imports(namespace)])
         finally:
             out.close()
     return sending.result.as_json("sent")
@@ -165,6 +165,11 @@ FUNCTIONS: Dict[str, Callable[..., Json]] = {
 
 def _error(code: str, message: str) -> Json:
     return {"error": {"code": code, "message": message[:500]}}
+
+
+def _imports(namespace: Namespace) -> List[str]:
+    """Of a move these come along whichever names are chosen: cells there need them, and nobody chooses among them."""
+    return [name for name in namespace.users() if import_of(namespace.names[name]) is not None]
 
 
 def _connected(path: str) -> socket.socket:
