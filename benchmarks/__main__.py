@@ -14,6 +14,7 @@ from pathlib import Path
 from . import (
     browser,
     carry,
+    hub_crowd,
     hub_memory,
     imports,
     launch,
@@ -38,6 +39,7 @@ GROUPS = {
     "browser": browser,
     "memory": memory,
     "hub": hub_memory,
+    "crowd": hub_crowd,
     "imports": imports,
     "privacy": privacy,
     "loss": loss,

@@ -168,12 +168,8 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             attached=self._in_use,
             busy_here=self._busy_on,
             changed=lambda i: self.revisions.bump("computes", i),
-<<<<<<< HEAD
             save=lambda compute_id, running: self.carrying.save_before_stop(compute_id, running),
-||||||| c75cb0f
-=======
             returned=self.returns.begin,
->>>>>>> hubrtc
         )
         self.known.on_ended += [self.idle_stops.changed, self.carrying.machine_changed]
         self.changes.before_start = self.moves.before_start = safety.before_start

@@ -300,6 +300,28 @@ def test_the_queue_lets_in_no_more_than_its_limit_and_in_order(limit: int, steps
         assert [queue.place(k) for k in waiting] == list(range(1, len(waiting) + 1))
 
 
+def test_who_waits_hears_of_a_place_that_is_another_and_far_behind_less_often():
+    queue, heard = StartQueue(5), dict[str, list[int]]()
+    for number in range(205):
+        queue.enter(str(number))
+        for key, place in queue.news():
+            heard.setdefault(key, []).append(place)
+    assert all(heard[str(number)] == [number - 4] for number in range(5, 205))  # each once, as they come
+    told = 0
+    for number in range(200):
+        queue.leave(str(number))
+        for key, place in queue.news():
+            heard[key].append(place)
+            told += 1
+            assert place == queue.place(key)
+        for key in queue.waiting:
+            last = heard[key][-1]
+            assert 0 <= last - queue.place(key) < max(1, queue.place(key) // 20), "nobody is told what is long past"
+    assert not queue.waiting
+    assert heard["204"][-40:] == list(range(40, 0, -1))
+    assert told < 200 * 200 / 2 / 1.7
+
+
 def test_a_log_that_fails_stops_nobody():
     class Broken:
         def register_event_schema(self, path: Path) -> None:

@@ -28,8 +28,10 @@ docs/hub.md has an example of each. ``SIGTERM`` ends it; what was under way is g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any, ClassVar
@@ -122,6 +124,7 @@ class DSVMBroker(Application):
                 advice="Set c.DSVMBroker.state_dir to a folder of its account alone, such as /var/lib/jupyter-dsvm.",
             )
         self._log_audit()
+        _allow_many_files()
         folder = Path(self.state_dir).expanduser()
         asyncio.run(self._serve(Broker(folder, Audit(EventLogger(parent=self)), parent=self), self.people()))
 
@@ -159,6 +162,14 @@ class DSVMBroker(Application):
         finally:
             await asyncio.to_thread(watch.close)
             await asyncio.to_thread(broker.close)
+
+
+def _allow_many_files() -> None:
+    """Everybody who waits for a start has a connection here: as many files as this account may have open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main(argv: Any = None) -> int:

@@ -50,8 +50,6 @@ LONGEST_WAIT = 25.0
 
 LONGEST_IDLE = 30 * 86400.0
 
-LOOK_SECONDS = 0.25
-
 
 class HubHandler(web.RequestHandler):
     person: Person
@@ -201,15 +199,19 @@ class OperationHandler(HubHandler):
         except ValueError:
             raise BadRequest("wait is no number.", advice="It is seconds.") from None
         deadline = asyncio.get_running_loop().time() + wait
+        known = self.request.headers.get("If-None-Match")
         while True:
-            shown = self.broker.operation(self.person, operation)
-            data = shown.to_json()
-            tag = f'"{hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]}"'
-            known = self.request.headers.get("If-None-Match") == tag
-            over = shown.state is not OperationState.RUNNING or asyncio.get_running_loop().time() >= deadline
-            if over or not known:
-                break
-            await asyncio.sleep(LOOK_SECONDS)
+            change = self.broker.followers.next(operation)
+            try:
+                shown = self.broker.operation(self.person, operation)
+                data = shown.to_json()
+                tag = f'"{hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]}"'
+                left = deadline - asyncio.get_running_loop().time()
+                if known != tag or shown.state is not OperationState.RUNNING or left <= 0:
+                    break
+                await asyncio.wait({change}, timeout=left)
+            finally:
+                self.broker.followers.forget(operation, change)
         self.set_header("Etag", tag)
         self.answer(data)
 
