@@ -52,6 +52,15 @@ def size_words(size: Size | None) -> str:
     return " · ".join(words) or size.name
 
 
+def gib_words(gib: float) -> str:
+    """``2.9 GB``, as the page says it; less than a tenth in MB."""
+    return f"{gib:.0f} GB" if gib >= 10 else f"{gib:.1f} GB" if gib >= 0.1 else f"{max(1, round(gib * 1024))} MB"
+
+
+def bytes_words(size: int) -> str:
+    return gib_words(size / 1024**3) if size >= 1024 * 1024 else f"{max(1, size // 1024)} KB"
+
+
 def money(amount: float, currency: str | None, cents: bool = False) -> str:
     """``$1.12``, ``1.12 CHF``; whole amounts without their ``cents``, unless they are wanted."""
     number = f"{amount:.0f}" if amount == round(amount) and not cents else f"{amount:.2f}"

@@ -57,17 +57,19 @@ def _memory_of(held: Storage) -> Iterator[Any]:
 
     size = held.storage.nbytes()
     if held.device.type == "cpu":
-        yield _at(held.storage.data_ptr(), size)
+        yield _at(held.storage.data_ptr(), size, held.storage)
         return
     flat = torch.empty(0, dtype=torch.uint8, device=held.device).set_(held.storage)
     for start in range(0, size, PIECE):
         piece = flat[start : start + PIECE].cpu()
-        yield _at(piece.data_ptr(), piece.numel())
+        yield _at(piece.data_ptr(), piece.numel(), piece)
 
 
-def _at(address: int, size: int) -> memoryview:
-    """Memory that lives at least as long as it is used; without NumPy, which torch can be without."""
-    return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
+def _at(address: int, size: int, owner: Any) -> memoryview:
+    """Memory of torch's, which lives as long as this does. Without NumPy, which torch can be without."""
+    memory: Any = (ctypes.c_ubyte * size).from_address(address)
+    memory.owner = owner
+    return memoryview(memory).cast("B")
 
 
 def made_storage(ticket: int) -> Any:
