@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import (
     browser,
+    carry,
     hub_memory,
     imports,
     launch,
@@ -42,6 +43,7 @@ GROUPS = {
     "loss": loss,
     "sync": sync,
     "outputs": outputs,
+    "carry": carry,
 }
 
 ROUND_TRIP = 0.04

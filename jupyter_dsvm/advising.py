@@ -13,19 +13,19 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .advice import GIB, MemoryKnown, advise
 from .compute.usage import peak_memory
-from .datafiles import sized
 from .errors import BadRequest, DSVMError, NotFound
-from .gpufallback import fallback_notes, has_nvidia, looked_at, uses_gpu
 from .kerneldeaths import OUT_OF_MEMORY
 from .models import FREE, Advice, Compute, GPUGrade, SizeOffer
 from .modules import is_local
-from .notebookfacts import NotebookFacts, facts_of
 from .notebooks import MAX_NOTEBOOK, MAX_SOURCES, code_of, language_of
 
 if TYPE_CHECKING:
+    from .advice import MemoryKnown
+    from .notebookfacts import NotebookFacts
     from .service import DSVMService
+
+# What judges a notebook is imported when one is judged: 0.4 MB in every server otherwise.
 
 log = logging.getLogger("jupyter_dsvm.advising")
 
@@ -51,6 +51,8 @@ class Advising:
     def of_kernel(self, kernel_id: str, sources: Sequence[str] | None = None, private: bool = False) -> Advice:
         """``sources``: the code cells as they are now; None: those of the notebook's file. ``private``: without the sizes of files
         here, and of what lies beside the notebook. Raises ``NotFound``, and ``BadRequest`` for what is too long or no Python."""
+        from .advice import advise
+
         proxy = self._service.proxy(kernel_id)
         file = self._service.notebook_file(kernel_id)
         if sources is None:
@@ -66,11 +68,16 @@ class Advising:
 
     def of_file(self, file: Path) -> Advice:
         """For the command line. Raises ``NotFound``, ``BadRequest``."""
+        from .advice import advise
+
         facts = self.facts(self._code(file), file.parent)
         return advise(facts, self._service.known.snapshot().computes, offers=self._offers(FREE))
 
     def facts(self, sources: Sequence[str], folder: Path | None) -> NotebookFacts:
         """``folder``: the notebook's; None: nothing is looked for on this disk."""
+        from .datafiles import sized
+        from .notebookfacts import NotebookFacts, facts_of
+
         if sum(map(len, sources)) > MAX_SOURCES:
             raise BadRequest(
                 f"There is more code than can be looked through ({MAX_SOURCES} characters).",
@@ -119,6 +126,8 @@ class Advising:
         return known.get(compute) or next(iter(known.values()), ())
 
     def _memory(self, proxy: Any) -> MemoryKnown:
+        from .advice import GIB, MemoryKnown
+
         compute, pid = proxy.status.compute, getattr(proxy, "pid", None)
         peak = peak_memory(PROC, pid) if compute == FREE and pid else None
         death = getattr(proxy, "death", None)
@@ -154,7 +163,9 @@ class Advising:
         try:
             proxy = self._service.registry.get(kernel_id)
             row = self._service.known.known(proxy.moving or proxy.status.compute) if proxy is not None else None
-            if proxy is None or row is None or not has_nvidia(row) or proxy.status.language.lower() != "python":
+            if proxy is None or row is None or proxy.status.language.lower() != "python":
+                return []
+            if row.size is None or not row.size.gpus:
                 return []
             notes = self._ask(row, kernel_id, kernelspec, proxy)
         except DSVMError as e:
@@ -168,8 +179,10 @@ class Advising:
         return notes
 
     def _ask(self, row: Compute, kernel_id: str, kernelspec: str | None, proxy: Any) -> list[str]:
+        from .gpufallback import fallback_notes, has_nvidia, looked_at, uses_gpu
+
         file = self._service.notebook_file(kernel_id)
-        if file is None:
+        if file is None or not has_nvidia(row):
             return []
         facts = self.facts(self._code(file), None)
         if not uses_gpu(facts):

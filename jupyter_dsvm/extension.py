@@ -17,6 +17,7 @@ from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, default
 
+from . import heap
 from .kernels.promises import in_thread
 from .kernels.registry import PROVISIONER, registry
 from .models import FREE
@@ -38,6 +39,9 @@ WEBSOCKET_CLASS = "kernel_websocket_connection_class"
 
 WARM_UP_SECONDS = 5.0
 """After the server's start; a page that is opened at once has its first requests answered by then."""
+
+GIVE_BACK_SECONDS = 1.0
+"""Between a change and giving back what it has left free: at most once in that time, however much changes."""
 
 COALESCE_SECONDS = 0.05
 """Changes within this time are one event: a page fetches a list once for all of them."""
@@ -65,14 +69,23 @@ class DSVMExtension(ExtensionApp):
         `jupyter dsvm kernelspec install` run on VMs.""",
     ).tag(config=True)
 
+    save_memory = Bool(
+        help="""Whether this server shares its computer with many others, so that a megabyte counts: the default is True on a hub.
+        Then what is freed goes back to the system (on Linux), and `load_early` is off.""",
+    ).tag(config=True)
+
     load_early = Bool(
         help="""Whether what an attach needs is loaded some seconds after the server's start, rather than with the first attach,
-        which then takes some 0.4 s longer. It takes some 10 MB of memory; so the default is True, and False on a hub.""",
+        which then takes some 0.4 s longer. It takes some 10 MB of memory; so the default is True, and False with `save_memory`.""",
     ).tag(config=True)
+
+    @default("save_memory")
+    def _default_save_memory(self) -> bool:
+        return bool(os.environ.get("JUPYTERHUB_USER"))
 
     @default("load_early")
     def _default_load_early(self) -> bool:
-        return not os.environ.get("JUPYTERHUB_USER")
+        return not self.save_memory
 
     def _config_file_name_default(self) -> str:
         # ExtensionApp's would be jupyter_jupyter_dsvm_config.
@@ -84,6 +97,9 @@ class DSVMExtension(ExtensionApp):
         return self.serverapp
 
     def initialize_settings(self) -> None:
+        if self.save_memory:
+            heap.keep_small()
+        self._giving_back: asyncio.Task[None] | None = None
         self.service = DSVMService(parent=self, log=self.log)
         registry.service = self.service
         self.service.use_root(str(self.server.root_dir or ""))
@@ -245,6 +261,13 @@ class DSVMExtension(ExtensionApp):
         if "kernels" in pending:
             # For %dsvm list, which comes from a thread and cannot ask the session manager.
             self._refreshing = asyncio.ensure_future(self.refresh_paths())
+        if self.save_memory and (self._giving_back is None or self._giving_back.done()):
+            self._giving_back = asyncio.ensure_future(self._give_back())
+
+    async def _give_back(self) -> None:
+        """Machines were listed, or a kernel has moved: what that took is free now."""
+        await asyncio.sleep(GIVE_BACK_SECONDS)
+        await in_thread(heap.give_back)
 
     async def refresh_paths(self, seconds: float = PATHS_SECONDS) -> None:
         """Read the notebooks' paths from the session manager, on its own loop, so that renames follow."""
@@ -332,7 +355,7 @@ class DSVMExtension(ExtensionApp):
         await self._saver.close()
         self.service.workspaces.leave()
         self._unwatch_contents()
-        for task in (self._looking, self._warming):
+        for task in (self._looking, self._warming, self._giving_back):
             if task is not None:
                 task.cancel()
         if self._any_away:

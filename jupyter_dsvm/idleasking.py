@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .computes import Computes
     from .connections import Connections
     from .idlesettings import KeptIdle, KeptIdles
+    from .operations import Running
     from .safetystops import SafetyStops
 
 ANSWER_SECONDS = 30.0
@@ -67,6 +68,8 @@ class House:
     """Whoever shows it must be told."""
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
+    save: Callable[[str, Running], list[str]] = lambda compute_id, running: []
+    """Has what notebooks have in memory there saved on its disk, and says what was. Blocks; raises ``Cancelled`` only."""
 
 
 class Asking:

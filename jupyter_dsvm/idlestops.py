@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .changes import Changes
     from .computes import Computes
     from .connections import Connections
+    from .operations import Running
     from .safetystops import SafetyStops
 
 log = logging.getLogger("jupyter_dsvm.idle")
@@ -87,6 +88,7 @@ class IdleStops:
         changed: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        save: Callable[[str, Running], list[str]] = lambda compute_id, running: [],
     ) -> None:
         """``attached`` gives the ids of computes that notebooks of this process are on; the rest as in ``idleasking.House``."""
         self.safety = safety
@@ -112,6 +114,7 @@ class IdleStops:
             changed,
             clock,
             wall,
+            save,
         )
         self._lock = threading.RLock()
         self._watches: dict[str, tuple[IdleWatch, threading.Thread]] = {}

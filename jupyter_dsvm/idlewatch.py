@@ -254,7 +254,11 @@ class IdleWatch(Asking):
         why = self._why(row, decision, settings)
         running = self._running = house.changes.begin_power("stop", self.id, reason=why, quiet=self._told)
 
+        saved: list[str] = []
+
         def still_idle() -> None:
+            if row.power_state is not PowerState.STOPPED:
+                saved.extend(house.save(self.id, running))
             if decision.hard or row.power_state is PowerState.STOPPED:
                 return
             reading = self._read(row, OURS_TO_COPY)
@@ -281,6 +285,7 @@ class IdleWatch(Asking):
                 raise
             return False
         log.info("%s %s.", row.name, why)
+        running.add_notice(" ".join(saved))
         self.off()
         return True
 

@@ -15,6 +15,7 @@ from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, 
 
 if TYPE_CHECKING:
     from .advising import Advising
+    from .carrying import Carrying
     from .compute.free_tier import FreeTier
     from .computes import Computes
     from .connections import Connections
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .operations import OperationStore
     from .questions import Questions
     from .relay.deaths import Look
+    from .relay.usage import Memory
     from .revisions import Revisions
     from .workspaces import Workspaces
 
@@ -66,6 +68,7 @@ class Inventory:
     measured: ComputeMetrics
     moves: Moves
     advising: Advising
+    carrying: Carrying
     _in_background: Callable[[Callable[[], object]], None]
     _note_where: Callable[[KernelRecord], None]
     _renamed: Callable[[Mapping[str, str], Mapping[str, str]], None]
@@ -87,7 +90,16 @@ class Inventory:
         shown = (
             None
             if row is None
-            else (row.compute, row.kernelspec, row.link, row.moving_to, row.path, row.last_compute, row.problem)
+            else (
+                row.compute,
+                row.kernelspec,
+                row.link,
+                row.moving_to,
+                row.path,
+                row.last_compute,
+                row.problem,
+                row.saved,
+            )
         )
         self.deaths.kernels_changed(any(p.status.compute == FREE for p in self.registry.all()))
         with self._lock:
@@ -172,6 +184,7 @@ class Inventory:
             moving_to=proxy.moving,
             last_compute=self._last_compute(self._paths.get(kernel_id), status.compute),
             problem=self.deaths.problem(kernel_id, proxy.death),
+            saved=self.carrying.saved(kernel_id),
         )
 
     def _busy_on(self, compute_id: str) -> list[str]:
@@ -206,6 +219,10 @@ class Inventory:
     def _look_at_memory(self) -> Look:
         return self._this_server().memory_look()
 
+    def memory_here(self) -> Memory | None:
+        """Of this server, where it is known. Blocks for a moment."""
+        return self._look_at_memory().memory
+
     def data_use(self) -> Usage | None:
         """How much of the data that a user may keep here is kept; None where there is no limit, or it has not been counted yet.
         Blocks for a moment."""
@@ -230,6 +247,10 @@ class Inventory:
         revision = self.revisions.of("questions")
         return self.questions.open(), revision
 
+    def variables_changed(self, kernel_id: str) -> None:
+        """Those that were saved of its notebook."""
+        self._kernel_changed(kernel_id)
+
     def workspaces_changed(self, workspace_id: str | None) -> None:
         self.revisions.bump("workspaces", workspace_id)
 
@@ -246,6 +267,10 @@ class Inventory:
 
     def cancel(self, operation_id: str) -> None:
         self.operations_store.cancel(operation_id)
+
+    def dismiss(self, operation_id: str) -> None:
+        self.operations_store.dismiss(operation_id)
+        self.revisions.bump("operations", operation_id)
 
     def _notebook_name(self, kernel_id: str) -> str:
         row = self._row(kernel_id)

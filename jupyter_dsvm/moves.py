@@ -9,6 +9,7 @@ asked to change anything, so a failure anywhere leaves the notebook on the kerne
     files     the notebook's folder; back from the VM that it runs on now, if any (``trips``)
     kernel    choose the kernelspec, start the kernel, wait until it has answered
     wait      the proxy changes over once nothing of the user's runs
+    variables where they go along: then they do (``carryjob``), and after that it changes over
 
 ``Moves.run`` blocks until the change is queued; the operation ends when the proxy reports it done.
 """
@@ -25,6 +26,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from .carrywords import stayed
 from .compute.provider import Cancel, Memo, Report
 from .computes import OFF, Computes
 from .connections import Connections
@@ -36,6 +38,7 @@ from .trips import Trip, Trips
 from .workspaces import reporting
 
 if TYPE_CHECKING:
+    from .carryjob import CarryJob
     from .kernels.backends import Backend
     from .kernels.kernelspecs import RemoteSpec
     from .kernels.vmpipe import VMPipe
@@ -101,11 +104,17 @@ class Moves:
         self._preparing: dict[str, Running] = {}
 
     def begin(
-        self, proxy: Any, compute: Compute, cancel: Cancel | None = None, operations: OperationStore | None = None
+        self,
+        proxy: Any,
+        compute: Compute,
+        cancel: Cancel | None = None,
+        operations: OperationStore | None = None,
+        carry: bool = False,
     ) -> Running:
         """The operation, with its steps announced. ``run`` does the work. A move of the same kernel that is still being
         prepared is cancelled: the last one counts. One that only waits for its cell keeps its place until ``run`` has
-        queued this one. ``operations``: another list than everybody's, for what nobody has to follow."""
+        queued this one. ``operations``: another list than everybody's, for what nobody has to follow. ``carry``: variables go
+        along, with the job that ``run`` is given."""
         if compute.os is OS.WINDOWS:
             raise OperationRefused(
                 f"{compute.name} runs Windows, and notebooks cannot run there yet.",
@@ -119,7 +128,11 @@ class Moves:
             steps.append(("connect", f"Connect to {compute.name}"))
         steps += self._trips.steps(proxy, compute)
         where = place(compute.id, compute.name)
-        steps += [("kernel", f"Start the kernel on {where}"), ("wait", "Wait for what is running, then change over")]
+        steps.append(("kernel", f"Start the kernel on {where}"))
+        if carry:
+            steps += [("wait", "Wait for what is running"), ("variables", "Carry variables, then change over")]
+        else:
+            steps.append(("wait", "Wait for what is running, then change over"))
         running = (operations or self._operations).begin(
             "detach" if compute.id == FREE else "attach",
             compute=compute.id,
@@ -147,10 +160,12 @@ class Moves:
         interrupt: bool = False,
         sync: bool | None = None,
         machine_is_off: bool = False,
+        carry: CarryJob | None = None,
     ) -> Future[None]:
         """Prepare and queue. ``set_up``: SSH may be set up there (``connections``). ``interrupt``: the running cell is interrupted
         rather than waited for, but not before the new kernel has answered: a move that fails has cost nothing. ``sync``: whether
         the notebook's files go along (``Trips.of``). ``machine_is_off``: of the one that it leaves nothing can be brought back.
+        ``carry``: its variables go along, once nothing runs.
 
         On failure the operation has ended with the error, which is raised as well. The future is the
         swap's own: it resolves when the notebook runs over there."""
@@ -185,16 +200,15 @@ class Moves:
                     trip=trip,
                 )
             self._wait(proxy, proxy.prepare(backend), running, backend.compute_name)
-            notice = _notice(compute, place(proxy.status.compute, proxy.status.compute_name))
-            if backend.notice:
-                notice += " " + backend.notice
-                running.mention(backend.notice)
-            for each in (*trip.notices, *self._spent(running, compute)):
-                notice += " " + each
+            left = place(proxy.status.compute, proxy.status.compute_name)
+            notices = [n for n in (backend.notice, *trip.notices, *self._spent(running, compute)) if n]
+            for each in notices:
                 running.mention(each)
             running.step("wait")
             running.on_cancel = partial(self._call_off, proxy)
-            swapped: Future[None] = proxy.swap(backend, interrupt)
+            swapped: Future[None] = proxy.swap(backend, interrupt, carry.begin if carry is not None else None)
+            if carry is not None:
+                carry.watch(swapped)
         except BaseException as e:
             if trip is not None:
                 trip.gave_up()
@@ -205,7 +219,12 @@ class Moves:
             with self._lock:
                 if self._preparing.get(proxy.kernel_id) is running:
                     del self._preparing[proxy.kernel_id]
-        swapped.add_done_callback(partial(self._swapped, running, proxy, trip, notice))
+
+        def notice() -> str:
+            variables = carry.notice() if carry is not None else stayed(left, "")
+            return " ".join([f"The notebook runs on {place(compute.id, compute.name)}.", variables, *notices])
+
+        swapped.add_done_callback(partial(self._swapped, running, proxy, trip, notice, carry))
         if running.cancel.is_set():
             self._call_off(proxy, running.cancel_reason)
         return swapped
@@ -214,14 +233,24 @@ class Moves:
         """What is to be said of budgets where the move has started its machine."""
         return [said] if running.starts and (said := self._spending.remark(compute)) else []
 
-    def _swapped(self, running: Running, proxy: Any, trip: Trip, notice: str, swapped: Future[None]) -> None:
+    def _swapped(
+        self,
+        running: Running,
+        proxy: Any,
+        trip: Trip,
+        notice: Callable[[], str],
+        carry: CarryJob | None,
+        swapped: Future[None],
+    ) -> None:
         """On the I/O thread."""
         error = swapped.exception()
+        if carry is not None:
+            carry.ended(error)
         if error is None:
             trip.arrived(running.add_notice)
         else:
             trip.gave_up()
-        self._end(running, proxy, error, notice)
+        self._end(running, proxy, error, notice() if error is None else "")
 
     @staticmethod
     def _leave(trip: Trip, running: Running) -> None:
@@ -443,8 +472,3 @@ def refuse_to_start(compute: Compute) -> None:
 def _has_started(running: Running) -> bool:
     """Whether the move has had its machine started, which goes on when the move does not."""
     return any(s.name == "boot" and s.state is not StepState.PENDING for s in running.value.steps)
-
-
-def _notice(compute: Compute, left: str) -> str:
-    """What the user is told when it is done."""
-    return f"The notebook runs on {place(compute.id, compute.name)}. Variables stayed on {left}; run the cells that make them."

@@ -288,6 +288,17 @@ class OperationStore:
         if callback is not None:
             callback(reason)
 
+    def dismiss(self, operation_id: str) -> None:
+        """A person has seen how it ended, and nobody is shown it again. Raises where it goes on."""
+        running = self.get(operation_id)
+        with self.lock:
+            if running.value.state is OperationState.RUNNING:
+                raise OperationRefused(
+                    "The operation goes on.", advice="Cancel it, or wait for its end.", code="OperationRunning"
+                )
+            self._ended.pop(operation_id, None)
+            self._operations.pop(operation_id, None)
+
     @staticmethod
     def check_cancel(running: Running) -> None:
         """Raises ``OperationRefused`` for what nobody here can cancel."""

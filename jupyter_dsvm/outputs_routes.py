@@ -9,11 +9,13 @@ from tornado import web
 
 from .errors import BadRequest
 from .handlers import DSVMHandler
+from .kernels.cellbook import MAX_NAME
 from .kernels.savemarks import marks_of
 
 
 class OutputsHandler(DSVMHandler):
-    """For a page that opens a notebook whose kernel ran meanwhile. Who asks must be allowed to see kernels, too."""
+    """For a page that opens a notebook whose kernel ran meanwhile. Who asks must be allowed to see kernels, too, and to use them
+    where outputs are not to be kept any more: those of a cell that was deleted or cleared in the page."""
 
     @web.authenticated
     @authorized
@@ -23,8 +25,20 @@ class OutputsHandler(DSVMHandler):
         self.set_header("Content-Type", "application/json")
         self.finish(await self.run(self._read, kernel_id, since, after))
 
+    @web.authenticated
+    @authorized
+    @authorized("write", "kernels")  # type: ignore[untyped-decorator]
+    async def delete(self, kernel_id: str) -> None:
+        msg_id = self.get_query_argument("msg_id", "")
+        if not 0 < len(msg_id) <= MAX_NAME:
+            raise BadRequest("No msg_id says which outputs.", advice="It is that of a row of an earlier answer.")
+        await self.run(self.service.proxy(kernel_id).recording.forget, msg_id)
+        self.set_status(204)
+
     def _read(self, kernel_id: str, since: int, after: int) -> str:
-        return json.dumps(self.service.proxy(kernel_id).recording.since(since, after))
+        proxy = self.service.proxy(kernel_id)
+        answer = proxy.recording.since(since, after)
+        return json.dumps({**answer, "sessions": sorted(proxy.clients.connected())})
 
     def _version(self, name: str) -> int:
         value = self.get_query_argument(name, "0")

@@ -25,6 +25,7 @@ from .outputs_routes import OUTPUTS_ROUTES
 from .service import DSVMService
 from .spend_routes import SPEND_ROUTES
 from .terminals import open_terminal
+from .variables_routes import VARIABLES_ROUTES, is_names
 from .workspace_routes import WORKSPACE_ROUTES
 
 
@@ -208,17 +209,21 @@ class KernelComputeHandler(DSVMHandler):
     async def put(self, kernel_id: str) -> None:
         data = self.body()
         interrupt, sync = data.pop("interrupt", False), data.pop("sync", None)
+        carry, allow_carry = data.pop("carry", False), data.pop("allow_carry", None)
         compute = data.get("compute")
         unknown = set(data) - {"compute", "kernelspec"}
         texts = all(isinstance(v, str) for v in data.values())
-        flags = isinstance(interrupt, bool) and (sync is None or isinstance(sync, bool))
+        flags = isinstance(interrupt, bool) and all(v is None or isinstance(v, bool) for v in (sync, allow_carry))
+        flags = flags and (isinstance(carry, bool) or is_names(carry))
         if unknown or not compute or not texts or not flags:
             raise BadRequest(
                 "The request's body does not say where the kernel is to run.",
                 advice='Send {"compute": ID OR NAME}, "kernelspec" where another than the usual one is wanted, '
-                '"interrupt": true where a running cell is not to be waited for, and "sync": whether its files go along.',
+                '"interrupt": true where a running cell is not to be waited for, "sync": whether its files go along, "carry": true '
+                'or names for its variables, and "allow_carry": true to allow those of a VM.',
             )
-        self.begun(await self.run(self.service.attach, kernel_id, compute, data.get("kernelspec"), interrupt, sync))
+        asked = (data.get("kernelspec"), interrupt, sync, carry, allow_carry)
+        self.begun(await self.run(self.service.attach, kernel_id, compute, *asked))
 
 
 class ReconnectHandler(DSVMHandler):
@@ -272,7 +277,10 @@ class OperationHandler(DSVMHandler):
         if release:
             self.begun(await self.run(self.service.release, operation))
             return
-        self.service.cancel(operation)
+        if self.flag("dismiss"):
+            self.service.dismiss(operation)
+        else:
+            self.service.cancel(operation)
         self.set_status(204)
         self.finish()
 
@@ -367,6 +375,7 @@ ROUTES: list[tuple[str, type[DSVMHandler]]] = [
     *IDLE_ROUTES,
     *SPEND_ROUTES,
     *OUTPUTS_ROUTES,
+    *VARIABLES_ROUTES,
     *WORKSPACE_ROUTES,
     (r"(.*)", UnknownHandler),
 ]

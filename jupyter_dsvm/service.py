@@ -22,6 +22,7 @@ from traitlets.config import Config
 from .accounts import Accounts
 from .advising import Advising
 from .allowance import Allowance
+from .carrying import Carry, Carrying
 from .completion import Completion
 from .compute.provider import Cancel, ComputeProvider, Report
 from .computes import OFF, Computes
@@ -113,6 +114,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         self.measured = ComputeMetrics(self.known, self.connections)
         self.deaths = KernelDeaths(self._look_at_memory)
         self.workspaces = Workspaces(self, Path(jupyter_data_dir()) / "jupyter-dsvm")
+        self.carrying = Carrying(self, Path(jupyter_data_dir()) / "jupyter-dsvm", self._in_background)
         self.trips = Trips(self.workspaces, lambda: self.sync_files)
         self.moves = Moves(
             self.operations_store,
@@ -127,6 +129,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             lambda row: self.changes.keeping_start(row),
         )
         self.returns = Returns(self.moves, self.known, registry.all, self._notebook_name, self._work.submit)
+        self.returns.saved = self.carrying.just_saved
         self._join_changes(KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes"))
         self._join_idle_stops(Path(jupyter_data_dir()) / "jupyter-dsvm")
         self._join_notebooks(Path(jupyter_data_dir()) / "jupyter-dsvm" / "last-ran.json")
@@ -165,8 +168,9 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             attached=self._in_use,
             busy_here=self._busy_on,
             changed=lambda i: self.revisions.bump("computes", i),
+            save=lambda compute_id, running: self.carrying.save_before_stop(compute_id, running),
         )
-        self.known.on_ended.append(self.idle_stops.changed)
+        self.known.on_ended += [self.idle_stops.changed, self.carrying.machine_changed]
         self.changes.before_start = self.moves.before_start = safety.before_start
 
     def _make_providers(self) -> list[ComputeProvider]:
@@ -232,11 +236,14 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         kernelspec: str | None = None,
         interrupt: bool = False,
         sync: bool | None = None,
+        carry: Carry = False,
+        allow_carry: bool | None = None,
     ) -> Operation:
         """Move a kernel; ``free`` brings it back. Blocks only to find the compute. The page's way: it may start machines,
         or raises ``BudgetExceeded``.
         ``interrupt``: what still runs when the new kernel has answered is interrupted rather than waited for. ``sync``: whether the
-        notebook's files go along; None: as it is configured, True also where they are many."""
+        notebook's files go along; None: as it is configured, True also where they are many. ``carry``: which variables do, and
+        ``allow_carry`` a person's yes to those of a VM (``Carrying.check``)."""
         proxy = self.proxy(kernel_id)
         row = self.known.find(compute)
         if self.stays(proxy, row, kernelspec):
@@ -247,10 +254,12 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             return running.value
         if row.power_state in OFF:
             self.spending.check_start(row)
-        running = self.moves.begin(proxy, row)
+        self.carrying.check(proxy, row, carry, allow_carry)
+        running = self.moves.begin(proxy, row, carry=bool(carry))
 
         def move() -> None:
-            swapped = self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt, sync=sync)
+            job = self.carrying.job(running, proxy, row, carry)
+            swapped = self.moves.run(running, proxy, row, kernelspec, None, interrupt=interrupt, sync=sync, carry=job)
             swapped.add_done_callback(lambda f: self._in_background(lambda: self._note_missing(running, kernelspec)))
 
         self.spawn(running, move)
@@ -261,6 +270,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         is listed. Of a machine that was on, the page has looked before what is missing."""
         kernel = running.value.kernel
         if running.value.state is OperationState.DONE and kernel is not None:
+            running.add_notice(self.carrying.arrived(kernel, running.value.compute or ""))
             attach_notes = self.attach_notes if running.starts else self.advising.look_at_gpu
             running.add_notice(" ".join(attach_notes(kernel, kernelspec)))
 

@@ -48,6 +48,19 @@ class ServiceSettings(LoggingConfigurable):
         Collaborators with whom the server is shared, and administrators who look in, act with the owner's account and on
         their bill, so by default they see everything and change nothing. For an account that a group shares, set this to True.""",
     ).tag(config=True)
+    carry_from_vms = Bool(
+        True,
+        help="""Whether variables may be carried from a VM, to this server or to another VM. Loading them runs what the VM
+        sends, beside this server's token, so a person is asked once for each VM; with False it cannot be done at all.
+        Variables that go from this server to a VM are not meant.""",
+    ).tag(config=True)
+    save_variables_gib = Float(
+        8.0,
+        min=0,
+        help="""GiB that the variables of one notebook may take on a VM's OS disk when it is stopped because nobody uses it, and
+        at most four fifths of what is free there. They are offered when the notebook is attached to that VM again, and removed
+        after 30 days. 0: nothing is saved.""",
+    ).tag(config=True)
     start_timeout = Float(
         120.0, help="Seconds that a new kernel may take to answer before an attach gives up and the old one stays."
     ).tag(config=True)

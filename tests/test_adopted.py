@@ -84,6 +84,30 @@ def test_what_was_aborted_and_not_heard_of_is_aborted_once_more_and_never_run() 
         assert g.gate.execution_state == "idle"
 
 
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_cell_that_comes_after_an_error_was_heard_is_run(heard: bool) -> None:
+    """The error comes again after the adoption, when a page has sent the next cell already."""
+    g, kernel = attached()
+    g.lagging = True
+    g.cell("cell 1")
+    waited, later = g.cell("cell 2"), ""
+    failure = {"status": "error", "ename": "E", "evalue": "", "traceback": []}
+
+    def send() -> None:
+        nonlocal later
+        later = g.cell("cell 3")
+
+    if heard:
+        kernel.answer(kernel.requests()[0], **failure)
+    g.lagging = False
+    g.die(before_it_is_heard=send)
+    if not heard:
+        kernel.answer(kernel.requests()[0], **failure)
+    assert g.about(waited)[-3:] == ABORTED
+    assert kernel.code == (["cell 1", "cell 3"] if heard else ["cell 1"])
+    assert g.about(later) == ([] if heard else ABORTED)
+
+
 def test_a_second_death_changes_nothing() -> None:
     g, kernel = attached()
     first, second = g.cell("cell 1"), g.cell("cell 2")

@@ -148,6 +148,23 @@ def test_who_asks_now_and_then_for_what_is_new_has_all_of_it(
         assert held == page.notebook()
 
 
+def test_what_is_forgotten_is_not_announced_again_and_nothing_is_added() -> None:
+    with contextlib.closing(OutputStore(None)) as store:
+        book = store.read(2**30)
+        for event in (execute(), printed("x")):
+            tell(book, event)
+        (run,) = book.runs
+        book.forget(run)
+        tell(book, printed("y"))
+        store.write(book, "", 0)
+        again = store.read(2**30)
+        assert not any(cell in again.cells for cell in "a")
+        assert list(again.runs) == [run]
+        tell(again, execute())  # as an adopter does it with each request that it finds
+        assert list(again.runs) == [run]
+        assert [o.kind for o in again.runs[run].outputs.outputs] in ([], ["note"])
+
+
 def test_of_a_long_text_that_grows_only_its_end_is_sent() -> None:
     with contextlib.closing(OutputStore(None)) as store:
         book = store.read(2**30)

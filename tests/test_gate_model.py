@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from jupyter_dsvm.errors import Cancelled
-from jupyter_dsvm.kernels.actions import Phase
+from jupyter_dsvm.kernels.actions import Carrying, Phase
 from jupyter_dsvm.kernels.messages import Message
 from jupyter_dsvm.relay.wire import Channel
 from support.gated import FRONT, GONE, Gated, Kernel, info
@@ -130,6 +130,8 @@ class GateMachine(RuleBasedStateMachine):
         self.lost: set[str] = set()
         """Requests that a server which was killed had not passed on, other than cells."""
         self.preparing: set[int] = set()
+        self.questions: set[str] = set()
+        """Of the gate's owner to kernels, by id."""
         self.launch()
 
     # Helpers
@@ -248,11 +250,29 @@ class GateMachine(RuleBasedStateMachine):
         if at_once:
             process.run()
 
-    @rule(data=st.data())
-    def a_swap(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), carry=st.booleans())
+    def a_swap(self, data: st.DataObject, carry: bool) -> None:
         candidates = sorted(self.preparing - self.g.failed.keys() - {old for old, _new in self.g.swapped})
         if candidates:
-            self.g.swap(self.processes[data.draw(st.sampled_from(candidates))].kernel)
+            self.g.swap(self.processes[data.draw(st.sampled_from(candidates))].kernel, carry)
+
+    @rule(data=st.data(), here=st.booleans())
+    def something_is_asked_of_a_kernel(self, data: st.DataObject, here: bool) -> None:
+        """As for its variables: of the notebook's kernel, or of any."""
+        process = self.current if here else self.processes[data.draw(st.sampled_from(sorted(self.processes)))]
+        asked = self.g.do(self.g.gate.ask, process.kernel.number, "code of ours", {"x": "1"})
+        if asked is not None:
+            self.questions.add(asked)
+
+    @rule()
+    def seconds_go_by(self) -> None:
+        self.g.insist()
+
+    @rule(data=st.data(), the_one=st.booleans())
+    def variables_are_carried(self, data: st.DataObject, the_one: bool) -> None:
+        number = data.draw(st.sampled_from(sorted(self.processes)))
+        target = self.g.gate.target
+        self.g.do(self.g.gate.carried, target if the_one and target is not None else number)
 
     @rule(data=st.data())
     def a_cancelled_swap(self, data: st.DataObject) -> None:
@@ -280,6 +300,10 @@ class GateMachine(RuleBasedStateMachine):
     @rule(reachable=st.booleans())
     def the_link_changes(self, reachable: bool) -> None:
         self.g.do(self.g.gate.link, self.current.kernel.number, reachable)
+
+    @rule(data=st.data(), reachable=st.booleans())
+    def another_link_changes(self, data: st.DataObject, reachable: bool) -> None:
+        self.g.do(self.g.gate.link, data.draw(st.sampled_from(sorted(self.processes))), reachable)
 
     @rule()
     def an_interrupt(self) -> None:
@@ -349,6 +373,8 @@ class GateMachine(RuleBasedStateMachine):
         self.excused |= {text for p in self.everyone if p is not process for text in p.outputs}
         self.processes = {process.kernel.number: process}
         self.preparing.clear()
+        self.questions.clear()
+        self.g.own_replies.clear()
         self.g.failed.clear()
         self.g.swapped.clear()
         kept = {key[1] for key in self.g.log.requests}
@@ -362,6 +388,25 @@ class GateMachine(RuleBasedStateMachine):
     def at_most_one_cell_is_with_a_kernel(self) -> None:
         self.current.receive()
         assert not self.current.alive or len(self.current.outstanding) <= 1
+
+    @invariant()
+    def no_cell_is_with_a_kernel_that_sends_its_variables_or_is_interrupted_in_that(self) -> None:
+        side = self.g.gate.current
+        under_way = self.g.gate._state.carrying is Carrying.UNDER_WAY
+        if side is not None and self.current.alive and (under_way or side.stopping):
+            assert self.current.outstanding == []
+            assert not under_way or self.g.gate.target is not None
+
+    @invariant()
+    def nothing_waits_for_nothing(self) -> None:
+        state = self.g.gate._state
+        side = self.g.gate.current
+        if side is not None and side.phase is Phase.READY and side.reachable and not side.stopping and not state.target:
+            assert not state.flow.waiting or state.flow.running or state.flow.must_wait(state.flow.waiting.first)
+
+    @invariant()
+    def each_question_is_answered_once_at_most(self) -> None:
+        assert self.g.own_replies.keys() <= self.questions
 
     @invariant()
     def each_request_has_at_most_one_reply_which_goes_to_who_asked_and_nothing_is_said_about_anything_else(
@@ -404,10 +449,13 @@ class GateMachine(RuleBasedStateMachine):
             while [p for p in self.living if p.run()]:
                 pass
             self.g.do(self.g.gate.hurry)
+            if self.g.gate.target is not None:
+                self.g.do(self.g.gate.carried, self.g.gate.target)
             if not self.current.alive and self.g.gate.gone_error is None:
                 self.launch()
         self.hear()
         assert set(self.g.answered) == set(self.g.asked)
+        assert self.g.own_replies.keys() == self.questions, "every question is answered, or given up"
         for text in [t for p in self.everyone for t in p.outputs if t.split()[-1] in self.asked]:
             assert text in self.outputs | self.excused
         for msg_id, (kind, _channel, _ident) in self.asked.items():

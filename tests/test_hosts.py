@@ -143,6 +143,19 @@ def test_without_a_file_there_is_nothing_and_paramiko_stays_out(tmp_path: Path) 
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_match_exec_loads_what_paramiko_needs_for_it_and_nothing_else_does(home: Path) -> None:
+    (home / ".ssh/config").write_text('Match exec "test -d /"\n  User matched\nHost lab\n  HostName 10.0.0.1\n')
+    plain = home / "plain"
+    plain.write_text("Host lab\n  HostName 10.0.0.1\n")
+    code = (
+        "import sys; from jupyter_dsvm.compute.hosts import SSHHosts;"
+        f"assert SSHHosts(config_file={str(plain)!r}).ssh_target('host:lab').user != 'matched';"
+        "assert 'paramiko' in sys.modules and 'invoke' not in sys.modules;"
+        "assert SSHHosts().ssh_target('host:lab').user == 'matched'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_where_host_keys_are_looked_up(home: Path) -> None:
     (home / ".ssh/config").write_text(
         "Host lab\n  HostKeyAlias lab-key\n  UserKnownHostsFile ~/.ssh/lab_hosts /etc/lab_hosts\n"

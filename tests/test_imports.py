@@ -16,6 +16,7 @@ ROOT = Path(jupyter_dsvm.__file__).parent
 
 LAYERS: list[tuple[int, list[str]]] = [
     (0, ["errors", "models", "relay", "sync.entries", "sync.names", "sync.base", "sync.plan", "sync.halts"]),
+    (0, ["variables"]),
     (0, ["sync.told", "sync.ordering", "sync.reconcile", "sync.ignore", "sync.arrivals"]),
     (1, ["compute", "ssh", "ownfolder"]),
     (2, ["kernels", "sync"]),
@@ -40,6 +41,20 @@ LAYERS: list[tuple[int, list[str]]] = [
     (3, ["spending_rules", "budgets", "spendledger", "spendwords"]),
     (4, ["idlestops", "idlewatch", "idleasking", "idlesettings", "safetystops", "idle_calls"]),
     (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
+    (3, ["kernelvariables"]),
+    (
+        4,
+        [
+            "carry_calls",
+            "carrying",
+            "carryends",
+            "carryjob",
+            "carrypermits",
+            "carrywords",
+            "savedvariables",
+            "savingvariables",
+        ],
+    ),
     (4, ["spending"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "advising", "workspaces", "space", "travelling", "trips", "keptplaces"]),
@@ -60,14 +75,14 @@ LAYERS: list[tuple[int, list[str]]] = [
             "filewords",
         ],
     ),
-    (5, ["routes", "handlers", "workspace_routes", "outputs_routes", "websocket", "frames"]),
+    (5, ["routes", "handlers", "workspace_routes", "outputs_routes", "variables_routes", "websocket", "frames"]),
     (5, ["cli", "access_command", "signin_command", "create_command", "remote_access", "remote_accounts"]),
     (
         5,
         ["demo", "doctor", "install", "advise_command", "idle_command", "idle_routes", "spend_command", "spend_routes"],
     ),
     (5, ["hub", "hub_command"]),
-    (6, ["activity", "adoption", "extension", "outputsaver", "sharedrooms"]),
+    (6, ["activity", "adoption", "extension", "heap", "outputsaver", "sharedrooms"]),
 ]
 """A module belongs to the longest name here that is its own or its package's. Within a layer modules may import each other."""
 
@@ -192,6 +207,41 @@ def test_a_server_that_starts_loads_nothing_of_a_cloud(module: str):
     extra = loaded_by(f"import {module}", "import jupyter_server.serverapp, jupyter_server.extension.application")
     assert not extra & {"azure", "msal", "paramiko", "cryptography", "asyncssh", "requests"}
     assert {m for m in extra if m not in sys.stdlib_module_names} <= {"jupyter_dsvm", "jupyter_server"}
+
+
+def test_a_connection_loads_paramiko_alone():
+    extra = loaded_by("import jupyter_dsvm.ssh.connection, jupyter_dsvm.ssh.transport")
+    assert "paramiko" in extra
+    assert not extra & {"invoke", "unittest"}
+    # So whoever uses it has to get it from there.
+    first = {"ssh.library", "ssh.packets"}
+    for name, path in modules().items():
+        if name not in first and not name.startswith("emulator"):
+            assert "paramiko" not in {target.partition(".")[0] for target in foreign(path)}, name
+
+
+def test_a_server_that_nobody_asks_loads_nothing_that_judges_notebooks():
+    statement = "import jupyter_dsvm.extension, jupyter_dsvm.routes"
+    code = f"import json, sys; {statement}; print(json.dumps(sorted(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    late = {f"jupyter_dsvm.{name}" for name in ("advice", "libraries", "notebookfacts", "datafiles", "gpufallback")}
+    assert not late & set(json.loads(shown.stdout))
+
+
+def foreign(path: Path) -> set[str]:
+    """Modules of others that ``path`` imports at run time, also inside functions."""
+    tree = ast.parse(path.read_text())
+    typing = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    skipped = {id(n) for block in typing for child in block.body for n in ast.walk(child)}
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module or "")
+    return found
 
 
 def test_a_kernel_that_imports_the_package_gets_no_server():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +26,11 @@ from jupyter_dsvm.kernels import savemarks
 from jupyter_dsvm.kernels.messages import Message
 from jupyter_dsvm.kernels.outputrows import row
 from jupyter_dsvm.kernels.outputstore import OutputStore
-from jupyter_dsvm.models import Compute, ComputeKind, PowerState, Price, Problem, Size
+from jupyter_dsvm.kernelvariables import Planned, VariablesIn
+from jupyter_dsvm.models import Compute, ComputeKind, PowerState, Price, Problem, Size, Variable
 from jupyter_dsvm.questions import question_of
 from jupyter_dsvm.routes import ROUTES
+from jupyter_dsvm.savedvariables import Save
 from jupyter_dsvm.service import DSVMService
 from support.entra import Entra, entra_server
 from support.fakes import (
@@ -153,12 +156,18 @@ def ran_and_was_cut() -> dict[str, Any]:
     return {"version": book.version, "rows": [row(f) for f in found], "next": book.version}
 
 
+def asks_for_a_name(answer: dict[str, Any]) -> dict[str, Any]:
+    answer["rows"][0]["prompts"] = [{"id": "p", "prompt": "name: ", "password": False}]
+    return answer
+
+
 async def test_every_operation_of_the_file(
     checked: Callable[..., Awaitable[Any]],
     cloud: FakeCompute,
     entra: Entra,
     jp_fetch: Callable[..., Awaitable[Any]],
     jp_serverapp: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     asked = set()
 
@@ -203,11 +212,31 @@ async def test_every_operation_of_the_file(
     await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich", "interrupt": True, "sync": False})
     await asyncio.sleep(0.3)
     assert (await ask("listKernels", 200, "GET", "kernels"))["kernels"][0]["compute"] == "azure:rich"
+    service: DSVMService = jp_serverapp.web_app.settings["jupyter_dsvm_service"]
+    planned = Planned((Variable("df", "pandas.DataFrame", 10, True), Variable("c", "C", None, False, "No.")), 3, 10)
+    monkeypatch.setattr(VariablesIn, "plan", lambda *_: planned)
+    plan = await ask("planVariables", 200, "GET", "kernels/k1/variables", to="free")
+    assert (plan["state"], plan["needs_yes"], plan["seconds"], plan["more"]) == ("ready", True, None, 3)
+    assert [(v["name"], v["moves"]) for v in plan["variables"]] == [("df", True), ("c", False)]
+    back = {"compute": "free", "carry": ["df"]}
+    assert (await ask("moveKernel", 409, "PUT", "kernels/k1/compute", back))["code"] == "CarryNeedsYes"
+    await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {**back, "allow_carry": True})
+    await asyncio.sleep(0.3)
+    await ask("moveKernel", 202, "PUT", "kernels/k1/compute", {"compute": "rich", "carry": True})
+    await asyncio.sleep(0.3)
+    assert not (await ask("planVariables", 200, "GET", "kernels/k1/variables", to="free"))["needs_yes"], "it is kept"
+    service.carrying.saves.put(Save("kernel:k1", "azure:rich", "/saved", time.time(), ("df",), 1, 10, ("c",)))
+    saved = (await ask("listKernels", 200, "GET", "kernels"))["kernels"][0]["saved"]
+    assert (saved["compute"], saved["names"], saved["left"]) == ("azure:rich", ["df"], ["c"])
+    assert (await ask("loadVariables", 202, "POST", "kernels/k1/variables/load", {"names": ["df"]}))["kind"] == "load"
+    await ask("forgetVariables", 204, "DELETE", "kernels/k1/variables/saved")
+    assert (await ask("listKernels", 200, "GET", "kernels"))["kernels"][0]["saved"] is None
     assert (await ask("listOutputs", 200, "GET", "kernels/k1/outputs"))["rows"] == []
     recording = jp_serverapp.web_app.settings["jupyter_dsvm_service"].proxy("k1").recording
-    recording.answer = ran_and_was_cut()
+    recording.answer = asks_for_a_name(ran_and_was_cut())
     found = await ask("listOutputs", 200, "GET", "kernels/k1/outputs", since="7", after="9")
     assert (found["rows"][0]["cell"], found["rows"][0]["cut"]["messages"]) == ("a", 1)
+    assert found["sessions"] == ["s1"]
     assert recording.asked == [(0, 0), (7, 9)]
     assert (await ask("listSavedOutputs", 200, "GET", "kernels/k1/saved"))["files"] == []
     recording.store = OutputStore(None)
@@ -217,6 +246,8 @@ async def test_every_operation_of_the_file(
     (saved,) = (await ask("listSavedOutputs", 200, "GET", "kernels/k1/saved"))["files"]
     assert (saved["path"], [s["hash"] for s in saved["states"]]) == ("a.ipynb", ["1111", None])
     recording.store.close()
+    await ask("forgetOutputs", 204, "DELETE", "kernels/k1/outputs", msg_id="m-1")
+    assert recording.forgotten == ["m-1"]
     await ask("reconnectKernel", 204, "POST", "kernels/k1/reconnect")
     advice = await ask("adviseKernel", 200, "POST", "kernels/k1/advice", {"sources": ["import torch", "x.cuda()"]})
     assert (advice["gpu"], advice["evidence"][1]["call"]) == ("needed", ".cuda()")
@@ -240,9 +271,12 @@ async def test_every_operation_of_the_file(
     running = await ask("changeCompute", 202, "POST", f"computes/{GPU.id}/start")
     released = await ask("cancelOperation", 202, "DELETE", f"operations/{running['id']}", release="true")
     assert (released["kind"], released["compute"]) == ("stop", GPU.id)
+    refused = await checked(409, "DELETE", f"operations/{released['id']}", dismiss="true")
+    assert refused["code"] == "OperationRunning"
     cloud.gate.set()
+    await ask("cancelOperation", 204, "DELETE", f"operations/{operation['id']}", dismiss="true")
+    assert (await checked(404, "GET", f"operations/{operation['id']}"))["code"] == "UnknownOperation"
     assert (await ask("listQuestions", 200, "GET", "questions"))["questions"] == []
-    service: DSVMService = jp_serverapp.web_app.settings["jupyter_dsvm_service"]
     for answer, code in (("no", "SaidNo"), ("yes", None)):
         price = replace(RICH.price, amount=1.0 if code else 2.0) if RICH.price else None
         question = question_of("start", replace(RICH, price=price), f"k-{answer}", "a.ipynb", True, "to start rich")
@@ -295,9 +329,21 @@ async def test_errors_are_in_the_file_too(checked: Callable[..., Awaitable[Any]]
     assert (await checked(404, "GET", "kernels/nobody/outputs"))["code"] == "UnknownKernel"
     for wrong in ("-1", "x", "1.5", "٣", "1" * 17):
         await checked(400, "GET", "kernels/k1/outputs", since=wrong)
+    assert (await checked(404, "DELETE", "kernels/nobody/outputs", msg_id="m"))["code"] == "UnknownKernel"
+    await checked(400, "DELETE", "kernels/k1/outputs")
     await checked(400, "PUT", "kernels/k1/compute", {"compute": 1})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "kernelspec": None})
     await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "interrupt": "yes"})
+    for carry in ("df", [1], [""], None, ["x"] * 1001):
+        await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "carry": carry})
+    await checked(400, "PUT", "kernels/k1/compute", {"compute": "rich", "carry": True, "allow_carry": "yes"})
+    await checked(400, "GET", "kernels/k1/variables")
+    await checked(404, "GET", "kernels/k1/variables", to="nothing")
+    await checked(404, "GET", "kernels/nobody/variables", to="free")
+    assert (await checked(404, "POST", "kernels/k1/variables/load"))["code"] == "NothingSaved"
+    for wrong in ({"names": []}, {"names": "df"}, {"all": True}):
+        await checked(400, "POST", "kernels/k1/variables/load", wrong)
+    await checked(404, "DELETE", "kernels/nobody/variables/saved")
     for wrong in ({}, {"sources": "import a"}, {"sources": [1]}, {"sources": [], "path": 1}, {"sources": [], "x": 1}):
         await checked(400, "POST", "computes/azure:rich/modules", wrong)
     for wrong in ({"sources": "import a"}, {"sources": [1]}, {"x": 1}):

@@ -128,6 +128,39 @@ def test_a_page_that_leaves_in_the_middle_is_told_the_rest(server: JupyterServer
         assert rows(server, kernel_id, last["version"]) == {}
 
 
+def test_what_is_not_wanted_any_more_stays_away(server: JupyterServer) -> None:
+    kernel_id = server.open("forgotten.ipynb")["kernel"]["id"]
+    with Watcher(server, kernel_id) as tab:
+        runs = [tab.run_cell(cell, "print(1)") for cell in "ab"]
+        tab.wait(*runs, timeout=PATIENCE)
+        server.rest("DELETE", f"jupyter-dsvm/kernels/{kernel_id}/outputs?msg_id={runs[0]}")
+        server.rest("DELETE", f"jupyter-dsvm/kernels/{kernel_id}/outputs?msg_id=unknown")
+        found = rows(server, kernel_id)
+        assert list(found) == ["b"]
+        tab.wait(tab.run_cell("a", "print(2)"))
+        assert outputs(server, kernel_id)["a"] == tab.notebook["a"]
+        assert server.rest("GET", f"jupyter-dsvm/kernels/{kernel_id}/outputs")["sessions"] == [tab.session]
+    until(lambda: not server.rest("GET", f"jupyter-dsvm/kernels/{kernel_id}/outputs")["sessions"])
+
+
+def test_whoever_is_there_may_answer_what_input_asks(server: JupyterServer) -> None:
+    kernel_id = server.open("asks.ipynb")["kernel"]["id"]
+    with Watcher(server, kernel_id) as tab:
+        before = "import time; time.sleep(1); print(input('name: '))"
+        run = tab.run_cell("a", before, allow_stdin=True)
+        tab.until(lambda: rows(server, kernel_id)["a"]["state"] == "running")
+    with Watcher(server, kernel_id) as later:
+        later.until(lambda: later.requests_for_input, timeout=PATIENCE)
+        (asked,) = rows(server, kernel_id)["a"]["prompts"]
+        assert asked == {"id": later.requests_for_input[0]["header"]["msg_id"], "prompt": "name: ", "password": False}
+        later.type("somebody")
+        until(lambda: rows(server, kernel_id)["a"]["state"] == "done")
+        found = rows(server, kernel_id)["a"]
+        assert found["msg_id"] == run
+        assert not found["prompts"]
+        assert [o["text"] for o in found["outputs"]] == ["name:  somebody\n", "somebody\n"]
+
+
 def test_a_restart_of_the_kernel_leaves_what_cells_have_and_forgets_displays(server: JupyterServer) -> None:
     kernel_id = server.open("restart.ipynb")["kernel"]["id"]
     shows = "display({'text/plain': '%s'}, raw=True, display_id='p')"

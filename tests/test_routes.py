@@ -340,6 +340,9 @@ async def test_who_may_not_see_kernels_is_told_nothing_of_their_outputs(
     for resource in ("kernels", "jupyter_dsvm"):
         refused = {("read", resource)}
         assert (await api("GET", "kernels", "k", "outputs"))[0] == 403
+    for resource in ("kernels", "jupyter_dsvm"):
+        refused = {("write", resource)}
+        assert (await api("DELETE", "kernels", "k", "outputs", params={"msg_id": "m"}))[0] == 403
 
 
 # Kernels, events, and the provisioner

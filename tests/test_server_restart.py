@@ -299,7 +299,8 @@ def test_restart_interrupt_and_return_after_a_restart(where: Place, server: Jupy
         assert tab.run("%dsvm status").text.startswith("This notebook runs on vm")
         kill(server)
         back(server, tab)
-        assert tab.run(WHERE).text.strip() == where.machine.mark
+        there = tab.run(WHERE)
+        assert there.text.strip() == where.machine.mark, [m["content"] for m in (*there.replies, *there.published)]
         attach(server, kernel_id, "free")
         assert tab.run(WHERE).text == "here\n"
         assert not where.kept

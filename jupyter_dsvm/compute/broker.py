@@ -274,10 +274,10 @@ class BrokerCompute(Making, Configurable):
                 self._certificates.pop((compute_id, terminal), None)
 
     def _new(self, compute_id: str, private: Any, terminal: bool) -> _Certificate:
-        import paramiko
         from cryptography.hazmat.primitives import serialization
 
         from ..ssh.certified import ed25519
+        from ..ssh.library import paramiko
 
         public = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         asked = time.monotonic()

@@ -168,21 +168,23 @@ class SSHHosts(Configurable):
         return self._parse(self._text() or "")
 
     def _parse(self, text: str) -> SSHConfig:
-        from paramiko import ConfigParseError, SSHConfig
+        from ..ssh.library import paramiko
 
         try:
-            return SSHConfig.from_text(text)
-        except (ConfigParseError, ValueError) as error:
+            return paramiko.SSHConfig.from_text(text)
+        except (paramiko.ConfigParseError, ValueError) as error:
             raise self._unusable(str(error)) from None
 
     def _lookup(self, config: SSHConfig, alias: str) -> dict[str, Any]:
-        from paramiko import SSHException
+        from ..ssh.library import paramiko, with_match_exec
 
         try:
             return dict(config.lookup(alias))
         except ImportError:
+            if with_match_exec():
+                return self._lookup(config, alias)
             raise self._unusable("`Match exec` is not supported") from None
-        except (SSHException, ValueError) as error:
+        except (paramiko.SSHException, ValueError) as error:
             raise self._unusable(str(error)) from None
 
     def _text(self) -> str | None:

@@ -22,6 +22,15 @@ class Phase(enum.Enum):
     GONE = "gone"
 
 
+class Carrying(enum.Enum):
+    """What becomes of the variables at the swap that waits (``swapping.py`` has the table)."""
+
+    NO = "no"
+    WANTED = "wanted"
+    UNDER_WAY = "under way"
+    DONE = "done"
+
+
 @dataclass
 class KernelSubshells:
     """The subshells of one kernel process (``subshells.py``). A side gets a new one whenever its kernel has come up anew."""
@@ -45,6 +54,10 @@ class Side:
     phase: Phase = Phase.STARTING
     own: dict[str, str] = field(default_factory=dict)
     """Ids of the gate's own requests, with their type."""
+    asked: dict[str, None] = field(default_factory=dict)
+    """Ids of own ``execute_request``s whose replies are wanted (``Gate.ask``)."""
+    stopping: str = ""
+    """The id of one of these that is to end: until it has, no cell is sent there, which a signal could hit instead."""
     info: dict[str, Any] | None = None
     iopub_seen: bool = False
     reachable: bool = True
@@ -75,6 +88,8 @@ class Request:
     """The front id of the subshell that it was sent to; empty for the main shell."""
     over: bool = False
     """``Answered`` has been said of it."""
+    heard: bool = False
+    """An earlier server process has had its reply."""
 
     @property
     def answered(self) -> bool:
@@ -139,6 +154,33 @@ class Answered:
 
 
 @dataclass(frozen=True)
+class OwnReply:
+    """A kernel's answer to code that ``Gate.ask`` gave it; ``content`` is None where none will come any more."""
+
+    side: int
+    msg_id: str
+    content: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Insist:
+    """Code that ``Gate.ask`` gave that kernel is not wanted any more, and has been given the chance to find out: where it runs on
+    for some seconds, ``Gate.insist`` is to be called."""
+
+    side: int
+    msg_id: str
+
+
+@dataclass(frozen=True)
+class Carry:
+    """Nothing of the user's is with the old kernel, the new one is ready, and what is sent waits: now variables can go from one to
+    the other. Said once for a swap that asked for it; ``Gate.carried`` or ``Gate.cancel_swap`` answers."""
+
+    old: int
+    new: int
+
+
+@dataclass(frozen=True)
 class Signal:
     side: int
     signum: int
@@ -172,7 +214,21 @@ class UserCancelled:
     reason: str
 
 
-Action = ToClient | ToBackend | Signal | Ready | Failed | Swapped | UserCancelled | Arrived | Heard | Answered
+Action = (
+    ToClient
+    | ToBackend
+    | Signal
+    | Ready
+    | Failed
+    | Carry
+    | Swapped
+    | UserCancelled
+    | Arrived
+    | Heard
+    | Answered
+    | OwnReply
+    | Insist
+)
 
 
 # Adoption
@@ -193,6 +249,8 @@ class KeptRequest:
     """The same with ``"idle"``."""
     here: bool = False
     """``Answered(key, here=True)`` came, and the answer may not have reached who asked: it is aborted (once more)."""
+    heard: bool = False
+    """Its reply came to that process, and may come again: if it failed, no cell of a later time was waiting behind it."""
 
 
 def outline(parts: list[bytes]) -> list[bytes]:

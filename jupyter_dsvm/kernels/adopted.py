@@ -66,7 +66,8 @@ class Adoption:
             subshell = subshell_of(message) if kept.channel is Channel.SHELL and offers_subshells(side) else ""
             request = state.flow.sent(message, kept.channel, subshell)
             request.replied, request.idle = request.replied or kept.replied, kept.idle
+            request.heard = kept.heard
         elif kept.channel is Channel.CONTROL:
             self._control.take(message)
         else:
-            state.flow.wait(message)
+            state.flow.wait(message, adopted=True)

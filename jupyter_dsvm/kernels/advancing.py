@@ -29,7 +29,9 @@ class Advancing:
     @property
     def at_leisure(self) -> bool:
         """A message on shell could go to the kernel now, and be answered soon."""
-        return self.in_touch and self._state.target is None and self._flow.occupied_by is None
+        side = self._state.current
+        idle = self._state.target is None and self._flow.occupied_by is None
+        return self.in_touch and idle and side is not None and not side.stopping
 
     def advance(self) -> None:
         """Also takes the place of the current kernel, for a side that waits, where nothing is with that one any more."""
@@ -38,7 +40,7 @@ class Advancing:
         side = self._state.current
         if side is not None and self.in_touch:
             self._to_subshells(side)
-            if self._state.target is None:
+            if self._state.target is None and not side.stopping:
                 for message in self._flow.next():
                     self._state.forward(side, Channel.SHELL, message)
         # Requests to a kernel that ended wait for its restart; one that is gone will not be restarted by itself.

@@ -24,7 +24,7 @@ import re
 from typing import Any
 
 from .cellouts import DISPLAY, ERROR, RESULT, CellOutputs
-from .cellruns import WIDGET, Run, State
+from .cellruns import GONE, WIDGET, Run, State
 from .hearing import OUTPUTS
 from .messages import MAX_CONTENT, Message
 
@@ -142,6 +142,7 @@ class CellBook:
         if run is not None:
             prompt = content.get("prompt")
             run.prompts.append((message.id, prompt if isinstance(prompt, str) else "", bool(content.get("password"))))
+            self._now(run)
 
     def answered(self, message: Message) -> None:
         """An ``input_reply`` goes to the kernel."""
@@ -157,6 +158,20 @@ class CellBook:
             size = run.size
             run.outputs.stream("stdin", f"{prompt} {HIDDEN if password else value}\n", self._now(run))
             self._grown(run, size)
+
+    def forget(self, msg_id: str) -> None:
+        """Nobody wants that run's outputs any more. It is remembered that there was one, or an adopter would announce it again."""
+        run = self.runs.get(msg_id)
+        if run is None or run.cell.startswith((WIDGET, GONE)):
+            return
+        size = run.size
+        del self.cells[run.cell]
+        run.cell, run.source = GONE + msg_id, None
+        self.cells[run.cell] = run
+        run.outputs.clear(wait=False)
+        run.outputs.full = True
+        self._now(run)
+        self._grown(run, size)
 
     def lost(self, message: Message, messages: int, length: int) -> None:
         """So many outputs about the same request as this message have not been looked at."""

@@ -14,6 +14,8 @@ from .cellouts import OVERHEAD, CellOutputs
 
 WIDGET = "\x01"
 """Before a comm's id in the place of a cell's: what the widget has captured."""
+GONE = "\x02"
+"""Before the request's id in the place of a cell's: nobody wants that run's outputs any more."""
 
 
 class State(str, enum.Enum):

@@ -182,6 +182,11 @@ class Clients:
         with self._lock:
             return any(map(self._outbox.waiting, self._connections))
 
+    def connected(self) -> set[str]:
+        """The clients that have a websocket now."""
+        with self._lock:
+            return set(self._connections)
+
     def receive(self, channel: Channel, parts: list[bytes]) -> None:
         """A connection's ``send``."""
         self._io.call_soon(self._events.from_client, channel, parts)
@@ -239,7 +244,8 @@ class Clients:
             self._outbox.count(source)
 
     def deliver(self, messages: Iterable[tuple[Channel, list[bytes]]], source: int = 0, number: int = 0) -> None:
-        """Messages for the clients, routing frames in front: on IOPub for all, else for the one that is named there.
+        """Messages for the clients, routing frames in front: on IOPub for all, else for the one that is named there. What
+        ``input()`` asks is for all where that one has no websocket now.
 
         They are all that the backend ``source`` brought with its message ``number``. 0: what they are about is kept
         nowhere else, so that outputs which find no room are left out.
@@ -254,6 +260,8 @@ class Clients:
                 whole = parts[parts.index(DELIM) :]
                 if to is None and source and not number:
                     self._put_within_limits(whole)
+                elif channel is Channel.STDIN and to not in self._connections:
+                    outbox.put(channel, whole, None, source, number)  # whoever is there may answer
                 else:
                     outbox.put(channel, whole, to, source, number)
             if self._connections:

@@ -10,8 +10,11 @@ from .actions import (
     Action,
     Answered,
     Arrived,
+    Carry,
     Failed,
     Heard,
+    Insist,
+    OwnReply,
     Ready,
     Signal,
     Swapped,
@@ -19,6 +22,7 @@ from .actions import (
     ToClient,
     UserCancelled,
 )
+from .asking import Asking
 from .clients import Clients
 from .front import Front
 from .gate import Gate
@@ -29,6 +33,9 @@ from .recording import Recording
 from .sides import Sides
 
 log = logging.getLogger("jupyter_dsvm.proxy")
+
+INSIST_AFTER = 2.0
+"""Seconds that code of ours may take to end by itself before it is interrupted."""
 
 FAREWELL = 2.0
 """Seconds in which a replaced kernel may end by itself before it is made to."""
@@ -44,6 +51,7 @@ class Executor:
         clients: Clients,
         keeper: Keeper,
         recording: Recording,
+        asking: Asking,
         changed: Callable[[], None],
         cancelled: Callable[[str], None],
     ) -> None:
@@ -57,6 +65,7 @@ class Executor:
         self._clients = clients
         self._keeper = keeper
         self._recording = recording
+        self._asking = asking
         self._changed = changed
         self._cancelled = cancelled
         self._running = False
@@ -109,8 +118,15 @@ class Executor:
         elif isinstance(action, Ready):
             self._promises.keep(self._promises.prepared, action.side)
         elif isinstance(action, Failed):
+            self._asking.forget(action.side)
             self._promises.fail(action.side, action.error)
             self._sides.let_go(action.side)
+        elif isinstance(action, Carry):
+            self._asking.carry(action)
+        elif isinstance(action, Insist):
+            self._io.call_later(INSIST_AFTER, lambda: self._insist(action))
+        elif isinstance(action, OwnReply):
+            self._asking.replied(action)
         elif isinstance(action, Swapped):
             self._swapped(action.old, action.new)
         elif isinstance(action, UserCancelled):
@@ -125,8 +141,13 @@ class Executor:
         if self.front is not None:
             self.front.send(channel, parts)
 
+    def _insist(self, action: Insist) -> None:
+        self._gate.insist(action.side, action.msg_id)
+        self.run()
+
     def _swapped(self, old: int, new: int) -> None:
         had_ended = self._promises.exit_code is not None
+        self._asking.forget(new)
         self._recording.settle(*self._came)
         self._promises.launched()
         self._sides.deaths.forget()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from itertools import islice
 from typing import Any
 
@@ -79,6 +79,8 @@ class Flow:
         # By type and id: a kernel manager and its clients share a session and count their messages each for itself, so
         # an id alone is not unique (jupyter_client's Session.clone).
         self._sent: dict[Key, Request] = {}
+        self._adopted: set[Key] = set()
+        """What waited when an earlier server process ended."""
         self._never_idle: deque[Request] = deque()
         """Control requests that were replied to; some kernels say nothing more."""
 
@@ -133,8 +135,10 @@ class Flow:
             self.track_comm(message)
         return request
 
-    def wait(self, message: Message) -> None:
-        """A client's message on shell, after all others."""
+    def wait(self, message: Message, adopted: bool = False) -> None:
+        """A client's message on shell, after all others. ``adopted``: it has come to an earlier server process."""
+        if adopted:
+            self._adopted.add(message.key)
         (self.aside if subshell_of(message) else self.waiting).append(message)
 
     def take_back(self, keys: Iterable[Key]) -> None:
@@ -182,10 +186,14 @@ class Flow:
             request.over = True
             self._actions.append(Answered(request.message.key, here))
 
-    def abort_waiting(self) -> None:
-        """After an error, the cells that wait are not run; what else waits still is."""
+    def abort_behind(self, request: Request) -> None:
+        """It has failed: the cells that wait are not run; what else waits still is. What an earlier server process has heard
+        already had failed when later cells came, and they are run."""
+        self._abort_waiting(self._adopted if request.heard else None)
+
+    def _abort_waiting(self, these: Set[Key] | None = None) -> None:
         for message in self.waiting.take_all():
-            if _is_cell(message):
+            if _is_cell(message) and (these is None or message.key in these):
                 self.abort(message)
             else:
                 self.waiting.append(message)
@@ -219,7 +227,7 @@ class Flow:
         for request in list(self._sent.values()):
             self.give_up(request, error)
         if error is None or (running is not None and running.stop_on_error):
-            self.abort_waiting()
+            self._abort_waiting()
             self.aside, beside = Waiting(), self.aside
             for message in beside:
                 if _is_cell(message):

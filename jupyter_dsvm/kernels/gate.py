@@ -34,8 +34,7 @@ Every method is one event; what is to be done about it is appended to ``actions`
 from __future__ import annotations
 
 import logging
-import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..errors import Cancelled, DSVMError, KernelStartError
@@ -43,13 +42,13 @@ from ..relay.wire import Channel
 from .actions import (
     Action,
     Arrived,
+    Carrying,
     KeptRequest,
     Key,
     Phase,
     Ready,
     Request,
     Side,
-    Signal,
     ToBackend,
     UserCancelled,
 )
@@ -143,6 +142,7 @@ class Gate:
         """The kernel manager starts this side as the kernel: at first, or after a restart. No swap, no closing of comms."""
         old = self.current
         if old is not None and old.number != number:
+            self._state.own.unanswered(old)
             if old.phase not in (Phase.ENDED, Phase.GONE):
                 old.phase = Phase.ENDED
                 self._settle(None)
@@ -210,6 +210,7 @@ class Gate:
         if side is None or side.phase is Phase.GONE:
             return
         was, side.phase = side.phase, Phase.ENDED
+        self._state.own.unanswered(side)
         side.asked_early = ""  # a process that takes this one's place has not heard the question
         if side.replaced:
             self._state.sides.pop(number)
@@ -220,6 +221,7 @@ class Gate:
             self._settle(None if self.ending else error)
         else:
             self._swapping.drop(side, error)
+            self._advancing.advance()
 
     def gone(self, number: int, error: DSVMError) -> None:
         """Confirmed: the machine no longer has that side's kernel. The front stays, and says so to whoever asks."""
@@ -227,10 +229,12 @@ class Gate:
         if side is None or side.phase is Phase.GONE:
             return
         side.phase = Phase.GONE
+        self._state.own.unanswered(side)
         if side.replaced:
             self._state.sides.pop(number)
         elif side is not self.current:
             self._swapping.drop(side, error)
+            self._advancing.advance()
         else:
             self._state.gone = error
             self._state.execution_state = "idle"
@@ -242,17 +246,44 @@ class Gate:
         if side is None or side.reachable is reachable:
             return
         side.reachable = reachable
+        if not reachable:
+            self._swapping.out_of_reach(side)
         if side is self.current:
             self._refusing = False
             if not reachable:
                 self._control.link_lost(side)
             self._control.release()
+        self._advancing.advance()
+
+    def swap(self, number: int, carry: bool = False) -> None:
+        """Make a READY side the current one as soon as all that was forwarded is answered. A later swap replaces an earlier.
+        ``carry``: not before its variables were (``swapping.py``); ``Carry`` says when that can begin."""
+        if self._swapping.ask(number, carry):
             self._advancing.advance()
 
-    def swap(self, number: int) -> None:
-        """Make a READY side the current one as soon as all that was forwarded is answered. A later swap replaces an earlier."""
-        if self._swapping.ask(number):
+    def carried(self, number: int) -> None:
+        """The variables for that side are there: it takes the place now."""
+        if self._swapping.carried(number):
             self._advancing.advance()
+
+    def ask(self, number: int, code: str, expressions: Mapping[str, str]) -> str | None:
+        """Have the kernel on a READY side run code silently and read expressions; clients hear nothing of it. ``OwnReply`` with
+        the id given here follows. None: nothing can be asked of that side. It goes behind a cell that runs: see ``idle``."""
+        side = self._state.sides.get(number)
+        if side is None or side.phase is not Phase.READY or side.replaced:
+            return None
+        return self._state.own.ask_code(side, code, expressions)
+
+    def insist(self, number: int, msg_id: str) -> None:
+        """Some seconds after an ``Insist``."""
+        side = self._state.sides.get(number)
+        if side is not None:
+            self._state.own.insist(side, msg_id)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is with the kernel, and a question would be answered at once."""
+        return self._advancing.at_leisure and not self._flow.with_kernel and not self._flow.waiting
 
     def say_next(self, text: str) -> None:
         """A sentence for the output of the next cell of a person that a kernel runs."""
@@ -327,15 +358,13 @@ class Gate:
     def interrupt_for_swap(self) -> None:
         """Whoever asked for the swap that waits would rather have what runs interrupted than wait for it. What is queued behind is
         aborted with it, as after any error."""
-        if self._state.target is not None:
+        if self._state.target is not None and self._state.carrying is not Carrying.UNDER_WAY:
             self._interrupt_current()
 
     def _interrupt_current(self) -> None:
         side = self.current
-        if side is not None and side.interrupt_mode != "message":
-            self.actions.append(Signal(side.number, signal.SIGINT))
-        elif side is not None and side.phase is Phase.READY and side.reachable:
-            self._state.own.ask(side, "interrupt_request", {}, Channel.CONTROL)
+        if side is not None and not side.stopping:  # else what runs there is ending already
+            self._state.own.interrupt(side)
 
     def user_ends(self, reason: str) -> None:
         """The kernel manager ends or restarts the kernel: its end is expected, and no attach may go on."""
@@ -357,7 +386,9 @@ class Gate:
     def forget(self, number: int) -> None:
         """A replaced backend has ended or been let go: nothing more comes from it."""
         if self.current is None or self.current.number != number:
-            self._state.sides.pop(number, None)
+            side = self._state.sides.pop(number, None)
+            if side is not None:
+                self._state.own.unanswered(side)
 
     # From backends
 
@@ -396,7 +427,7 @@ class Gate:
         if side is self.current:
             if side.phase is Phase.READY and self._state.info is None:
                 self._state.info = side.info
-            if self._state.subshells.heard(side, channel, message):
+            if self._state.subshells.heard(side, channel, message) or channel is Channel.SHELL:
                 self._advancing.advance()
 
     def _progress(self, side: Side) -> None:
@@ -404,6 +435,7 @@ class Gate:
         problem = language_problem(side, self.current)
         if problem is not None and not side.replaced:
             self._swapping.drop(side, problem)
+            self._advancing.advance()
         elif self._state.own.progress(side):
             self._state.actions.append(Ready(side.number))
             if side is self.current:
@@ -417,7 +449,7 @@ class Gate:
     def _finish(self, request: Request, what: str) -> None:
         """The kernel's ``reply`` or ``idle`` has been passed on."""
         if what == "reply" and request is self._flow.running and request.stop_on_error and request.failed:
-            self._flow.abort_waiting()
+            self._flow.abort_behind(request)
         if not self._flow.finished(request, what):
             return
         self._forget_inputs()

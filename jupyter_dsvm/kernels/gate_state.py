@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import DSVMError, KernelStartError
 from ..relay.wire import Channel
-from .actions import Action, Side, ToBackend
+from .actions import Action, Carrying, Side, ToBackend
 from .activity import Activity
 from .answers import Answers
 from .flow import Flow, size_of
@@ -33,6 +33,8 @@ class GateState:
         self.current: Side | None = None
         self.target: Side | None = None
         """The side that waits to be swapped in."""
+        self.carrying = Carrying.NO
+        """Whether variables go along with ``target``."""
         self.info: dict[str, Any] | None = None
         """What the kernel said to ``kernel_info_request``."""
         self.gone: DSVMError | None = None

@@ -35,6 +35,7 @@ def row(found: Found) -> dict[str, Any]:
         "execution_count": run.count,
         "started": run.started,
         "ended": run.ended,
+        "prompts": [{"id": i, "prompt": prompt, "password": password} for i, prompt, password in run.prompts],
         "kept": found.kept,
         "kept_text": found.kept_text,
         "outputs": [output(kind, name, body, cut) for kind, name, body in found.outputs],

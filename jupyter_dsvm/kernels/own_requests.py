@@ -11,12 +11,13 @@ Nothing that is said about these requests reaches a client. Pure, like the gate,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import LanguageMismatch
 from ..relay.wire import Channel
-from .actions import Action, KernelSubshells, Phase, Side, ToBackend
+from .actions import Action, Insist, KernelSubshells, OwnReply, Phase, Side, Signal, ToBackend
 from .answers import content_of, text_in
 from .messages import Message, Signer
 
@@ -40,6 +41,43 @@ class OwnRequests:
         self._actions.append(ToBackend(side.number, channel, parts))
         return msg_id
 
+    def ask_code(self, side: Side, code: str, expressions: Mapping[str, str]) -> str:
+        """Have it run silently and the expressions read after it; ``OwnReply`` follows, whatever becomes of the kernel."""
+        content = {
+            "code": code, "silent": True, "store_history": False,
+            "user_expressions": dict(expressions), "allow_stdin": False, "stop_on_error": False,
+        }  # fmt: skip
+        msg_id = self.ask(side, "execute_request", content)
+        side.asked[msg_id] = None
+        return msg_id
+
+    def interrupt(self, side: Side) -> None:
+        """What runs there; as the kernel wants it."""
+        if side.interrupt_mode != "message":
+            self._actions.append(Signal(side.number, signal.SIGINT))
+        elif side.phase is Phase.READY and side.reachable:
+            self.ask(side, "interrupt_request", {}, Channel.CONTROL)
+
+    def stop_asking(self, side: Side) -> None:
+        """What ``ask_code`` has running there, if anything, is to end. It does so by itself, as its sockets are closed: a signal
+        that comes just when it ends would hit the kernel's own code, of which ipykernel dies. Hence that comes late, if at all."""
+        if side.asked and not side.stopping:
+            side.stopping = next(reversed(side.asked))
+            self._actions.append(Insist(side.number, side.stopping))
+
+    def insist(self, side: Side, msg_id: str) -> None:
+        """It has had some seconds."""
+        if side.stopping == msg_id:
+            if side.reachable:
+                self.interrupt(side)
+            self._actions.append(Insist(side.number, msg_id))
+
+    def unanswered(self, side: Side) -> None:
+        """The kernel process on that side will answer nothing any more, or is not wanted any more."""
+        asked, side.asked, side.stopping = side.asked, {}, ""
+        for msg_id in asked:
+            self._actions.append(OwnReply(side.number, msg_id, None))
+
     def ask_early(self, side: Side) -> None:
         """A kernel process is being started on that side, and will find what is sent to it now."""
         side.asked_early = self.ask(side, "kernel_info_request", {})
@@ -48,6 +86,7 @@ class OwnRequests:
         """A kernel process has just come up on that side."""
         side.phase, side.info, side.iopub_seen = Phase.ASKING, None, False
         side.inputs.clear()
+        self.unanswered(side)
         side.own.clear()
         side.subshells = KernelSubshells()
         early, side.asked_early = side.asked_early, ""
@@ -70,7 +109,12 @@ class OwnRequests:
         if channel is Channel.IOPUB:
             side.iopub_seen = True
         elif message.type.endswith("_reply"):
-            if side.own[parent_id] == "kernel_info_request":
+            if parent_id in side.asked:
+                del side.asked[parent_id]
+                if side.stopping == parent_id:
+                    side.stopping = ""
+                self._actions.append(OwnReply(side.number, parent_id, content_of(message)))
+            elif side.own[parent_id] == "kernel_info_request":
                 side.info = content_of(message)
             elif side.own[parent_id] == "execute_request" and content_of(message).get("status") != "ok":
                 log.warning("%%dsvm could not be put into the kernel on %s.", side.compute_name)

@@ -20,6 +20,7 @@ from typing import Any
 from ..errors import Cancelled, DSVMError, KernelStartError, Unreachable
 from ..relay.wire import Channel
 from . import magic_source
+from .asking import Asking, Begin
 from .backends import Backend
 from .calls import Calls
 from .callsocket import CallSocket
@@ -92,6 +93,7 @@ class Proxy:
         deaths = Deaths(lambda death: registry.explain(kernel_id, death))
         self._sides = Sides(self._io, self._gate, self._promises, self._calls, deaths, self._carry_out)
         self.activity = self._gate.activity
+        self.asking = Asking(self._io, self._gate, self._carry_out)
         self.clients = Clients(self._io, signer, self, self.folder)
         self._keeper = self._sides.keeper = Keeper(self, self._gate, self._sides, keeping)
         self.recording = Recording(kernel_id, self._io, self._sides.whose, self._handed_on)
@@ -103,6 +105,7 @@ class Proxy:
             self.clients,
             self._keeper,
             self.recording,
+            self.asking,
             changed=self._update_status,
             cancelled=self._user_cancelled,
         )
@@ -148,10 +151,10 @@ class Proxy:
         """
         return self._ask(self._prepare, backend)
 
-    def swap(self, backend: Backend, interrupt: bool = False) -> Future[None]:
+    def swap(self, backend: Backend, interrupt: bool = False, carry: Begin | None = None) -> Future[None]:
         """Let a prepared backend take over: at once, or when what runs has ended. A later swap replaces one that waits.
-        ``interrupt``: what runs is interrupted for that, as by Jupyter's Interrupt."""
-        return self._ask(self._swap, backend, interrupt)
+        ``interrupt``: what runs is interrupted for that, as by Jupyter's Interrupt. ``carry``: variables go along (``asking``)."""
+        return self._ask(self._swap, backend, interrupt, carry)
 
     def _ask(self, function: Callable[..., None], *args: Any) -> Future[None]:
         """Have ``function(*args, done)`` run on the I/O thread. What it raises is the future's, never the thread's."""
@@ -327,7 +330,7 @@ class Proxy:
             self._sides.starting(number)
             self._carry_out()
 
-    def _swap(self, backend: Backend, interrupt: bool, done: Future[None]) -> None:
+    def _swap(self, backend: Backend, interrupt: bool, carry: Begin | None, done: Future[None]) -> None:
         number = self._sides.number_of(backend)
         if number is None:
             raise KernelStartError("The new kernel ended before the notebook could move to it.")
@@ -336,7 +339,7 @@ class Proxy:
             return
         self._promises.keep(self._promises.swapped, number, Cancelled("It was asked for once more."))
         self._promises.swapped[number] = done
-        self._gate.swap(number)
+        self._gate.swap(number, self.asking.expect(number, carry))
         if interrupt:
             self._gate.interrupt_for_swap()
         self._io.call_later(HURRY_AFTER, self._hurry)
@@ -381,6 +384,7 @@ class Proxy:
 
     def _release(self, leave: bool) -> None:
         self._promises.close(KernelStartError("The kernel has been shut down."))
+        self.asking.close()
         self._keeper.close(leave)
         self._sides.release(leave)
         self.clients.close()

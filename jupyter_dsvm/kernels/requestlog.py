@@ -62,7 +62,10 @@ class KeptState:
             return number is not None and (handed is None or number <= handed)
 
         here = self.here and self.answered is not None
-        return KeptRequest(self.parts, self.channel, self.sent is not None, has(self.reply), has(self.idle), here)
+        heard = self.reply is not None
+        return KeptRequest(
+            self.parts, self.channel, self.sent is not None, has(self.reply), has(self.idle), here, heard
+        )
 
 
 Event = tuple[Any, ...]

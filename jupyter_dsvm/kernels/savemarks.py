@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .cellruns import GONE
 from .outputrows import row
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def unsaved(recording: Recording, path: str) -> Unsaved | None:
     if found is None:
         return None
     version, runs, mark = found
-    return Unsaved(version, [row(f) for f in runs], mark)
+    return Unsaved(version, [row(f) for f in runs if not f.run.cell.startswith(GONE)], mark)
 
 
 def saved(recording: Recording, path: str, mark: Mark) -> None:

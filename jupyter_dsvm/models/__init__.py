@@ -15,6 +15,7 @@ from .operations import Operation, OperationState, Step, StepState
 from .shape import Shape, utc_at, utc_now
 from .signin import SignInState, SignInStatus
 from .spend import Budget, BudgetState, ComputeSpend, Spend
+from .variables import CarryState, SavedVariables, Variable, Variables
 from .workspaces import WorkspaceConflict, WorkspaceEstimate, WorkspaceFile, WorkspaceRecord, WorkspaceState
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Advice",
     "Budget",
     "BudgetState",
+    "CarryState",
     "Compute",
     "ComputeKind",
     "ComputeSpend",
@@ -45,6 +47,7 @@ __all__ = [
     "Question",
     "SSHTarget",
     "SafetyStopRecord",
+    "SavedVariables",
     "Shape",
     "SignInState",
     "SignInStatus",
@@ -55,6 +58,8 @@ __all__ = [
     "StepState",
     "StopLoss",
     "Usage",
+    "Variable",
+    "Variables",
     "WorkspaceConflict",
     "WorkspaceEstimate",
     "WorkspaceFile",

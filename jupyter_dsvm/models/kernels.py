@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from .computes import Price, Problem
 from .shape import Shape, utc_now
+from .variables import SavedVariables
 
 
 class LinkPhase(str, enum.Enum):
@@ -47,6 +48,8 @@ class KernelRecord(Shape):
     """Where the notebook last ran, if that is elsewhere and it was not brought back from there."""
     problem: Problem | None = None
     """Why its process ended without anybody's asking (``OutOfMemory``), until it has been moved or restarted by a person."""
+    saved: SavedVariables | None = None
+    """Variables of its notebook that wait on a VM's disk."""
 
     @property
     def notebook(self) -> str:
@@ -67,11 +70,12 @@ class Module(Shape):
 
 @dataclass(frozen=True)
 class Question(Shape):
-    """What code of a notebook wants to do and a person has to allow, in the page: to start something that is billed."""
+    """What code of a notebook wants to do and a person has to allow, in the page: to start something that is billed, or to load
+    what a VM sends."""
 
     id: str
     kind: str
-    """start or resize."""
+    """start, resize or carry."""
     kernel: str
     path: str | None
     compute: str

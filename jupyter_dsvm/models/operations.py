@@ -34,8 +34,8 @@ class Step(Shape):
 
 @dataclass(frozen=True)
 class Operation(Shape):
-    """A long change: start, stop, restart, resize, create, access, forget, attach, detach, install, sync; or update, which is one
-    that somebody else makes and of which no more can be told."""
+    """A long change: start, stop, restart, resize, create, access, forget, attach, detach, install, sync, load; or update, which is
+    one that somebody else makes and of which no more can be told."""
 
     id: str
     kind: str

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def ed25519(private: Any, certificate: str) -> paramiko.PKey:
     """``private``: cryptography's ``Ed25519PrivateKey``. ``certificate``: its line. Raises ``ValueError`` or paramiko's
     ``SSHException`` for what is none."""
-    import paramiko
     from cryptography.hazmat.primitives import serialization
+
+    from .library import paramiko
 
     text = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()

@@ -114,7 +114,7 @@ class SSHConnection:
         Not ``wait``: do not spend a round trip on the answer. Where the channel ends without having said anything, ``refused``
         says whether the command was.
         """
-        import paramiko
+        from .library import paramiko
 
         transport = self._transport
         if transport is None or not transport.is_active():
@@ -282,8 +282,7 @@ class SSHConnection:
     # SSH
 
     def _exchange_keys(self, host_keys: HostKeys, deadline: float) -> None:
-        import paramiko
-
+        from .library import paramiko
         from .transport import Transport
 
         assert self._socket is not None
@@ -335,7 +334,7 @@ class SSHConnection:
         )
 
     def _authenticate(self, deadline: float, password: str | None, passphrase: str | None, agent: bool) -> None:
-        import paramiko
+        from .library import paramiko
 
         transport = self._transport
         assert transport is not None
@@ -389,7 +388,7 @@ class SSHConnection:
 
 def _accepted(transport: paramiko.Transport, user: str) -> str:
     """The ways to sign in that the server names; asked after a failure only, so that a success costs no round trip."""
-    import paramiko
+    from .library import paramiko
 
     try:
         transport.auth_none(user)

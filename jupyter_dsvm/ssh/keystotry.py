@@ -63,8 +63,7 @@ class KeysToTry:
                 yield from self._from_file(name, named=False)
 
     def _from_file(self, name: str, named: bool) -> Iterator[tuple[str, paramiko.PKey]]:
-        import paramiko
-        from paramiko.pkey import UnknownKeyType
+        from .library import UnknownKeyType, paramiko
 
         path = Path(name).expanduser()
         try:
@@ -86,7 +85,7 @@ class KeysToTry:
         yield f"{path} ({_fingerprint(key)})", key
 
     def _from_agent(self) -> Iterator[tuple[str, paramiko.PKey]]:
-        import paramiko
+        from .library import paramiko
 
         try:
             self._agent = paramiko.Agent()

@@ -12,12 +12,7 @@ import socket
 import threading
 from typing import Any, ClassVar
 
-import paramiko
-from paramiko import common
-from paramiko.auth_handler import AuthHandler
-from paramiko.channel import Channel
-from paramiko.packet import Packetizer
-
+from .library import AuthHandler, Channel, Packetizer, common, paramiko
 from .packets import PacketQueue
 
 WINDOW = 32 * 1024 * 1024

@@ -18,3 +18,4 @@ export * from './api/questions';
 export * from './api/signin';
 export * from './api/sizes';
 export * from './api/spend';
+export * from './api/variables';

@@ -100,7 +100,11 @@ export class ComputeChip extends ReactWidget {
     if (!kernel) {
       return null;
     }
-    const moving = { operation: model.moving(kernel.id), target: model.compute(kernel.moving_to) };
+    const moving = {
+      operation: model.moving(kernel.id),
+      target: model.compute(kernel.moving_to),
+      waiting: model.waiting(kernel.id)
+    };
     return chipText(kernel, model.compute(kernel.compute), moving, now, trans);
   }
 

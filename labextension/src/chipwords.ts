@@ -3,7 +3,8 @@ import { TranslationBundle } from '@jupyterlab/translation';
 
 import { ICompute, IKernel, IOperation } from './api';
 import { idleOf, isStoppedSoon, shortCountdown } from './idlewords';
-import { currentStep, gpuText, memoryText, nameOf, priceText, Tone } from './words';
+import { VARIABLES_STEP, waitText } from './variablewords';
+import { currentStep, dotted, gpuText, memoryText, nameOf, priceText, Tone } from './words';
 
 export interface IChipText {
   tone: Tone;
@@ -20,25 +21,33 @@ const NEAR = 10 * 60_000;
  * `gpu-vm · stops in 8 min`, `gpu-vm · reconnecting`.
  *
  * @param compute where the kernel runs; undefined when the machine is no longer listed
- * @param moving the operation that moves it, and `target` where to
+ * @param moving the operation that moves it, `target` where to, and how many cells wait meanwhile
  * @param now by the server's clock, in milliseconds
  */
 export function chipText(
   kernel: IKernel,
   compute: ICompute | undefined,
-  moving: { operation?: IOperation; target?: ICompute } | undefined,
+  moving: { operation?: IOperation; target?: ICompute; waiting?: number } | undefined,
   now: number,
   trans: TranslationBundle
 ): IChipText {
   if (moving?.operation && kernel.moving_to !== null) {
     const at = currentStep(moving.operation);
-    const verb = at?.step.name === 'start' ? trans.__('starting') : trans.__('moving');
+    const step = at?.step.name;
+    const verb =
+      step === 'start'
+        ? trans.__('starting')
+        : step === VARIABLES_STEP
+          ? trans.__('carrying')
+          : trans.__('moving');
+    const to = nameOf(moving.target, kernel.moving_to, trans);
+    const how = at ? trans.__('%1 %2 of %3', verb, at.number, at.of) : verb;
+    const wait = waitText(moving.waiting ?? 0, trans);
     return {
       tone: 'busy',
-      text: dotted(
-        nameOf(moving.target, kernel.moving_to, trans),
-        at ? trans.__('%1 %2 of %3', verb, at.number, at.of) : verb
-      )
+      // There is no room for all of it.
+      text: dotted(to, wait ? verb : how, wait),
+      ...(wait && { label: dotted(to, how, wait) })
     };
   }
   const name = nameOf(compute, kernel.compute, trans);
@@ -65,9 +74,4 @@ export function chipText(
       };
     }
   }
-}
-
-/** What is known of it, with points between. */
-export function dotted(...parts: string[]): string {
-  return parts.filter(Boolean).join(' · ');
 }

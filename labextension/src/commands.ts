@@ -6,20 +6,22 @@ import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import { canAttach, canDetach, canSignOut, machinesOf } from './actions';
 import { FREE, ICompute, IKernel } from './api';
 import { chooseOne } from './choose';
-import { create } from './create';
 import { ICurrentNotebook } from './current';
 import { addFileCommands } from './files';
 import { IFolderChoices } from './folderchoices';
 import { computeIcon } from './icons';
+import { IKnownComputes } from './knowncomputes';
+import { loadDialogs } from './loaddialogs';
 import { addIdleCommands } from './idlecommands';
 import { addMachineCommands } from './machinecommands';
-import { askToMove, IKnownComputes } from './move';
+import type { IMoveAnswer } from './move';
 import { FindOpened } from './opened';
 import { addPowerCommands } from './powercommands';
 import { asProblem } from './request';
 import { ISettings } from './settings';
 import { showTexts } from './texts';
 import { IComputeModel } from './tokens';
+import { addVariableCommands } from './variablecommands';
 import { addWaitingCommands } from './waitingcommands';
 import { nameOf, qualifierOf, shortState, sizeText } from './words';
 
@@ -43,6 +45,8 @@ export namespace CommandIDs {
   export const sync = 'dsvm:sync';
   export const keepOn = 'dsvm:keep-on';
   export const autoStop = 'dsvm:auto-stop';
+  export const loadVariables = 'dsvm:load-variables';
+  export const forgetVariables = 'dsvm:forget-variables';
   export const openSettings = 'dsvm:open-settings';
 }
 
@@ -71,9 +75,14 @@ export const COMPUTE_ARGS = {
   }
 } as const;
 
-const KERNEL_ARG = {
+export const KERNEL_ARG = {
   type: 'string',
-  description: 'The id of the kernel to move; that of the current notebook when absent.'
+  description: 'The id of the kernel; that of the current notebook when absent.'
+} as const;
+
+const CARRY_ARG = {
+  type: 'boolean',
+  description: 'Whether its variables go along, without asking where nobody need be asked.'
 } as const;
 
 const MORE_ARG = {
@@ -134,31 +143,49 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     return chosen === null ? undefined : choices[labels.indexOf(chosen)];
   };
 
-  const move = async (kernel: IKernel, compute: ICompute): Promise<void> => {
+  const move = async (
+    kernel: IKernel,
+    compute: ICompute,
+    args: ReadonlyPartialJSONObject
+  ): Promise<void> => {
     const notebook = notebookName(kernel);
     const opened = context.opened?.(kernel.id) ?? null;
     const inFront = current.notebook?.kernelId === kernel.id ? current.notebook : null;
     // The server's list is not renewed for every cell; where the notebook is open, the page knows better.
     const busy = opened?.busy ?? (kernel.execution_state === 'busy' || !!inFront?.busy);
-    const answer = await askToMove({
-      model,
-      compute,
-      kernel,
-      notebook,
-      busy,
-      opened,
-      known,
-      folders,
-      confirm: settings.confirmMove,
-      trans
+    const what = trans.__('%1 was not moved to %2', notebook, nameOf(compute, compute.id, trans));
+    await attempt(what, async () => {
+      const { allowsCarrying, askToMove, CARRY_NEEDS_YES } = await loadDialogs(trans);
+      const answer = await askToMove({
+        model,
+        compute,
+        kernel,
+        notebook,
+        busy,
+        opened,
+        known,
+        folders,
+        confirm: settings.confirmMove && !args.carry,
+        ...(args.carry ? { carry: true } : {}),
+        trans
+      });
+      const send = (more?: IMoveAnswer) =>
+        model.move(kernel.id, { compute: compute.id, ...answer, ...more });
+      try {
+        if (answer) {
+          await send();
+        }
+      } catch (reason) {
+        const problem = asProblem(reason);
+        const from = nameOf(model.compute(kernel.compute), kernel.compute, trans);
+        if (problem.code !== CARRY_NEEDS_YES) {
+          throw reason;
+        }
+        if (await allowsCarrying(problem, from, trans)) {
+          await send({ allow_carry: true });
+        }
+      }
     });
-    if (!answer) {
-      return;
-    }
-    await attempt(
-      trans.__('%1 was not moved to %2', notebook, nameOf(compute, compute.id, trans)),
-      () => model.move(kernel.id, compute.id, answer.kernelspec, answer.interrupt, answer.sync)
-    );
   };
 
   commands.addCommand(CommandIDs.open, {
@@ -200,7 +227,10 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     isToggled: args => isWhere(args, computeOf(args)?.id),
     isToggleable: true,
     describedBy: {
-      args: { ...COMPUTE_ARGS, properties: { ...COMPUTE_ARGS.properties, kernel: KERNEL_ARG } }
+      args: {
+        ...COMPUTE_ARGS,
+        properties: { ...COMPUTE_ARGS.properties, kernel: KERNEL_ARG, carry: CARRY_ARG }
+      }
     },
     execute: async args => {
       const kernel = kernelOf(args);
@@ -208,7 +238,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
         canAttach(c, model.runningOn(c.id), kernel)
       );
       if (kernel && compute) {
-        await move(kernel, compute);
+        await move(kernel, compute, args);
       }
     }
   });
@@ -228,14 +258,14 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     describedBy: {
       args: {
         type: 'object',
-        properties: { menu: COMPUTE_ARGS.properties.menu, kernel: KERNEL_ARG }
+        properties: { menu: COMPUTE_ARGS.properties.menu, kernel: KERNEL_ARG, carry: CARRY_ARG }
       }
     },
     execute: async args => {
       const kernel = kernelOf(args);
       const free = model.compute(FREE);
       if (kernel && free && canDetach(kernel)) {
-        await move(kernel, free);
+        await move(kernel, free, args);
       }
     }
   });
@@ -246,7 +276,10 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
     icon: args => (args.isPalette ? undefined : addIcon),
     isEnabled: () => model.canCreate,
     describedBy: { args: { type: 'object', properties: {} } },
-    execute: () => create({ model, trans })
+    execute: () =>
+      attempt(trans.__('Create a machine'), async () =>
+        (await loadDialogs(trans)).create({ model, trans })
+      )
   });
 
   commands.addCommand(CommandIDs.signIn, {
@@ -284,6 +317,7 @@ export function addCommands(commands: CommandRegistry, context: ICommandContext)
   addIdleCommands(commands, { model, trans, settings, computeOf, pick, attempt });
   addMachineCommands(commands, { model, trans, computeOf, pick, attempt });
   addFileCommands(commands, { model, trans, kernelOf, attempt });
+  addVariableCommands(commands, { model, trans, kernelOf, attempt });
   addWaitingCommands(commands, { model, trans, computeOf, pick, attempt, kernelOf });
 
   const update = () => commands.notifyCommandChanged();

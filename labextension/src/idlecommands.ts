@@ -2,9 +2,9 @@
 import { CommandRegistry } from '@lumino/commands';
 
 import { ICompute } from './api';
-import { autoStop } from './autostop';
 import { CommandIDs, COMPUTE_ARGS, ICommandTools } from './commands';
 import { canKeep, idleOf, keepLabel } from './idlewords';
+import { loadDialogs } from './loaddialogs';
 import { ISettings } from './settings';
 
 /** Called by `addCommands`. */
@@ -73,7 +73,9 @@ export function addIdleCommands(
     execute: async args => {
       const compute = await pick(args, trans.__('Auto-stop of'), isWatched);
       if (compute) {
-        await autoStop({ model, compute, trans });
+        await attempt(trans.__('Auto-stop of %1', compute.name), async () =>
+          (await loadDialogs(trans)).autoStop({ model, compute, trans })
+        );
       }
     }
   });

@@ -13,17 +13,25 @@ import { FolderChoices } from './folderchoices';
 import { BudgetNotices, IdleNotices } from './idlenotices';
 import { memoryPlugin, metricsPlugin } from './memoryPlugins';
 import { ComputeModel } from './model';
-import { KnownComputes } from './move';
+import { KnownComputes } from './knowncomputes';
 import { notebooksPlugin } from './notebooksPlugin';
 import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
 import { openedIn } from './opened';
 import { ComputePanel } from './panel';
-import { kernelspecPlugin, runningPlugin, settingsPlugin, statusPlugin } from './plugins';
+import {
+  fillPlugin,
+  kernelspecPlugin,
+  runningPlugin,
+  settingsPlugin,
+  statusPlugin
+} from './plugins';
 import { questionsPlugin } from './questions';
 import { watchForMissedEvents } from './reconnect';
 import { ISettings } from './settings';
 import { IComputeModel, IMetricsModel } from './tokens';
+import { SavedNotices } from './variablecommands';
+import { WaitingCells } from './waitingcells';
 
 export { ISettings } from './settings';
 export { IComputeModel, IMetricsModel } from './tokens';
@@ -54,15 +62,18 @@ const modelPlugin: JupyterFrontEndPlugin<IComputeModel> = {
     tracker: INotebookTracker | null
   ): IComputeModel => {
     const { events, serverSettings } = app.serviceManager;
+    const cells = new WaitingCells();
     const model = new ComputeModel({
       serverSettings,
       stream: events.stream,
+      cells,
       trans: (translator ?? nullTranslator).load(TRANSLATION_DOMAIN)
     });
     watchForMissedEvents(events, () => model.resync());
     // JupyterLab starts a session under a made-up path and gives it the notebook's afterwards; no event tells of that,
     // nor of a later renaming.
     tracker?.widgetAdded.connect((_, { sessionContext }) => {
+      cells.watch(sessionContext);
       sessionContext.sessionChanged.connect(() => model.resync());
       sessionContext.propertyChanged.connect((_, property) => {
         if (property === 'path') {
@@ -172,12 +183,20 @@ const chipPlugin: JupyterFrontEndPlugin<void> = {
 
 const notificationPlugin: JupyterFrontEndPlugin<void> = {
   id: 'jupyter-dsvm:notifications',
-  description: 'One notification per operation, updated in place.',
+  description:
+    'One notification per operation, updated in place; and the offer of saved variables.',
   autoStart: true,
   requires: [IComputeModel],
-  optional: [ITranslator],
-  activate: (_: JupyterFrontEnd, model: IComputeModel, translator: ITranslator | null): void => {
-    new OperationNotifications(model, (translator ?? nullTranslator).load(TRANSLATION_DOMAIN));
+  optional: [ITranslator, INotebookTracker],
+  activate: (
+    { commands }: JupyterFrontEnd,
+    model: IComputeModel,
+    translator: ITranslator | null,
+    tracker: INotebookTracker | null
+  ): void => {
+    const trans = (translator ?? nullTranslator).load(TRANSLATION_DOMAIN);
+    new OperationNotifications(model, trans, commands);
+    new SavedNotices({ model, opened: openedIn(tracker), commands, trans });
   }
 };
 
@@ -215,5 +234,6 @@ export default [
   moneyPlugin,
   memoryPlugin,
   questionsPlugin,
+  fillPlugin,
   notebooksPlugin
 ];

@@ -23,6 +23,7 @@ import { asProblem, NO_ANSWER, SERVER_EXTENSION_MISSING } from './request';
 import { ComputeRequests, ListName } from './requests';
 import { SignInModel } from './signin';
 import { IComputeModel, IKernelMoved, ISignInModel, ModelStatus } from './tokens';
+import { WaitingCells } from './waitingcells';
 
 /** What there is to show without knowing who is signed in, which can take longer: it may start the Azure CLI. */
 const NEEDED = ['computes', 'kernels', 'operations'];
@@ -91,6 +92,13 @@ export class ComputeModel extends ComputeRequests implements IComputeModel {
       })
     };
     this._stream.connect(this._onEvent, this);
+    this._cells = options.cells;
+    this._cells?.changed.connect((_, kernel) => {
+      // Nobody is told of cells while nothing moves.
+      if (this.kernel(kernel)?.moving_to) {
+        this._changed();
+      }
+    });
     this.resync();
   }
 
@@ -183,6 +191,10 @@ export class ComputeModel extends ComputeRequests implements IComputeModel {
     );
   }
 
+  waiting(kernel: string): number {
+    return this._cells?.count(kernel) ?? 0;
+  }
+
   failedOn(compute: string): IOperation | undefined {
     const newest = this._operations.find(o => o.compute === compute && changesMachine(o));
     return newest?.state === 'failed' && !this._dismissed.has(newest.id) ? newest : undefined;
@@ -191,6 +203,7 @@ export class ComputeModel extends ComputeRequests implements IComputeModel {
   dismiss(operation: string): void {
     this._dismissed.add(operation);
     this._changed();
+    void this.forgetOperation(operation);
   }
 
   isAskedHere(operation: string): boolean {
@@ -321,6 +334,7 @@ export class ComputeModel extends ComputeRequests implements IComputeModel {
     Pick<RevisionedList<never>, 'expect' | 'fetchAgain' | 'dispose'>
   >;
   private readonly _signIn: SignInModel;
+  private readonly _cells: WaitingCells | undefined;
   private readonly _received = new Set<string>();
   /** Why a list could not be fetched, by its path, until it could. */
   private readonly _errors = new Map<string, IProblem>();
@@ -348,7 +362,7 @@ export class ComputeModel extends ComputeRequests implements IComputeModel {
  * that files are being copied: the notification and the notebook's section have those.
  */
 function changesMachine({ kind }: IOperation): boolean {
-  return kind !== 'install' && kind !== 'sync';
+  return kind !== 'install' && kind !== 'sync' && kind !== 'load';
 }
 
 export namespace ComputeModel {
@@ -358,6 +372,8 @@ export namespace ComputeModel {
     stream: IStream<Event.IManager, Event.Emission>;
     /** For what is said of a request that failed. */
     trans: TranslationBundle;
+    /** Those of the page's notebooks. */
+    cells?: WaitingCells;
     /** Milliseconds between two fetches of the same list: a burst of events leads to one. */
     minimumGap?: number;
     /** Milliseconds until a server that was not reached is asked again: the first time, and at most. */

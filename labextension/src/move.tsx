@@ -1,50 +1,28 @@
-import { Dialog, ReactWidget } from '@jupyterlab/apputils';
-import { IStateDB } from '@jupyterlab/statedb';
+import { Dialog, ReactWidget, showDialog } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { FREE, ICompute, IKernel, IKernelspec, IModule, IWorkspaceEstimate } from './api';
+import {
+  FREE,
+  ICompute,
+  IKernel,
+  IKernelspec,
+  IModule,
+  IMoveRequest,
+  IProblem,
+  IWorkspaceEstimate
+} from './api';
 import { IFilesAlong } from './components/FilesChoice';
 import { IModulesThere } from './components/ModulesCheck';
 import { MoveSummary, startsMachine, WhileBusy } from './components/MoveSummary';
+import { Carried } from './components/VariablesChoice';
 import { IFolderChoices } from './folderchoices';
 import { h } from './jsx';
+import { IKnownComputes } from './knowncomputes';
 import { IOpenedNotebook } from './opened';
 import { IComputeModel } from './tokens';
-import { nameOf } from './words';
-
-/** Which machines this person has attached to before: the first time says what that allows. */
-export interface IKnownComputes {
-  has(compute: string): Promise<boolean>;
-  add(compute: string): Promise<void>;
-}
-
-const STATE_KEY = 'jupyter-dsvm:known-computes';
-
-/** Kept in JupyterLab's state database where there is one, otherwise for as long as the page lives. */
-export class KnownComputes implements IKnownComputes {
-  constructor(private readonly _state: IStateDB | null) {}
-
-  async has(compute: string): Promise<boolean> {
-    return (await this._read()).has(compute);
-  }
-
-  async add(compute: string): Promise<void> {
-    const known = (await this._read()).add(compute);
-    this._known = known;
-    await this._state?.save(STATE_KEY, [...known]);
-  }
-
-  private async _read(): Promise<Set<string>> {
-    if (!this._known) {
-      const saved = await this._state?.fetch(STATE_KEY);
-      this._known = new Set(Array.isArray(saved) ? saved.filter(id => typeof id === 'string') : []);
-    }
-    return this._known;
-  }
-
-  private _known: Set<string> | undefined;
-}
+import { goesByDefault } from './variablewords';
+import { nameOf, withPoint } from './words';
 
 export interface IMoveOptions {
   model: IComputeModel;
@@ -62,17 +40,13 @@ export interface IMoveOptions {
   folders: IFolderChoices;
   /** False: do not ask where there is nothing to say that a person must know. */
   confirm?: boolean;
+  /** True: somebody has already said that the variables go along. */
+  carry?: boolean;
   trans: TranslationBundle;
 }
 
-export interface IMoveAnswer {
-  /** Which kernel there; undefined leaves the choice to the server. */
-  kernelspec?: string;
-  /** Whether what runs is interrupted rather than waited for. */
-  interrupt?: boolean;
-  /** Whether the notebook's folder goes along; undefined leaves it to the server. */
-  sync?: boolean;
-}
+/** What the server is told beside where to; what is absent is left to it. */
+export type IMoveAnswer = Omit<IMoveRequest, 'compute'>;
 
 /** How long a move that need not be asked about waits for what may make it necessary, in milliseconds. */
 const CHECK_TIME = 5000;
@@ -116,6 +90,11 @@ async function withoutAsking(
     return null;
   }
   const along = filesAlong(options);
+  const carry = async (): Promise<IMoveAnswer | null> => {
+    const plan = await options.model.variables(options.kernel.id, compute.id).catch(() => null);
+    const goes = options.carry ?? (!!plan && goesByDefault(plan, compute.size?.memory_gib ?? null));
+    return !goes ? {} : plan?.needs_yes ? null : { carry: true };
+  };
   const look = async (): Promise<IMoveAnswer | null> => {
     const estimate = await along?.estimate().catch(() => undefined);
     if (estimate?.allowed) {
@@ -132,11 +111,36 @@ async function withoutAsking(
   const late = <T,>(value: T) =>
     new Promise<T>(resolve => setTimeout(() => resolve(value), CHECK_TIME));
   // What cannot be found out is no reason to ask: the move itself says what is wrong with the machine.
-  const [found, files] = await Promise.all([
+  const [found, files, carried] = await Promise.all([
     Promise.race([check.catch(() => []), late<IModule[]>([])]),
-    Promise.race([look(), late<IMoveAnswer | null>({})])
+    Promise.race([look(), late<IMoveAnswer | null>({})]),
+    // Of variables that take their time a person decides.
+    Promise.race([carry(), late(null)])
   ]);
-  return found.some(module => module.state === 'missing') ? null : files;
+  return found.some(module => module.state === 'missing')
+    ? null
+    : files && carried && { ...files, ...carried };
+}
+
+/** What the server says where variables come from a machine of which nobody has allowed that yet. */
+export const CARRY_NEEDS_YES = 'CarryNeedsYes';
+
+/** Ask that where it had not been known before. */
+export async function allowsCarrying(
+  { message, advice }: IProblem,
+  name: string,
+  trans: TranslationBundle
+): Promise<boolean> {
+  const { button } = await showDialog({
+    title: trans.__('Carry variables from %1?', name),
+    body: [withPoint(message), advice].filter(Boolean).join(' '),
+    buttons: [
+      Dialog.cancelButton({ label: trans.__('Not now') }),
+      Dialog.okButton({ label: trans.__('Carry them') })
+    ],
+    defaultButton: 0
+  });
+  return button.accept;
 }
 
 /** The question whether the notebook's folder goes along; there is none on the way back. */
@@ -203,7 +207,7 @@ class MoveDialog extends Dialog<IMoveAnswer> {
       (event as KeyboardEvent).key === 'Enter' &&
       event.target instanceof HTMLElement &&
       this._move.node.contains(event.target) &&
-      event.target.matches('button, a');
+      event.target.matches('button, a, summary');
     if (!isOnButton) {
       super.handleEvent(event);
     }
@@ -223,7 +227,8 @@ class MoveBody extends ReactWidget implements Dialog.IBodyWidget<IMoveAnswer> {
     return {
       ...(this._kernelspec ? { kernelspec: this._kernelspec } : {}),
       ...(this._whileBusy === 'interrupt' ? { interrupt: true } : {}),
-      ...(this._sync === undefined ? {} : { sync: this._sync })
+      ...(this._sync === undefined ? {} : { sync: this._sync }),
+      ...this._carried
     };
   }
 
@@ -257,6 +262,11 @@ class MoveBody extends ReactWidget implements Dialog.IBodyWidget<IMoveAnswer> {
           this._estimate = estimate;
         }}
         filesThere={this._filesThere()}
+        loadVariables={() => model.variables(kernel.id, compute.id)}
+        carry={this._options.carry}
+        onCarry={carried => {
+          this._carried = carried;
+        }}
         trans={trans}
       />
     );
@@ -282,6 +292,7 @@ class MoveBody extends ReactWidget implements Dialog.IBodyWidget<IMoveAnswer> {
   private readonly _files = filesAlong(this._options);
   private _sync: boolean | undefined;
   private _estimate: IWorkspaceEstimate | null = null;
+  private _carried: Carried = {};
   private readonly _modules = modulesThere(this._options);
   private _kernelspec = '';
   private _whileBusy: WhileBusy = 'wait';

@@ -1,10 +1,13 @@
 import { Notification } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
+import { CommandRegistry } from '@lumino/commands';
 import { IDisposable } from '@lumino/disposable';
 
-import { IOperation } from './api';
+import { FREE, IOperation } from './api';
+import { CommandIDs } from './commands';
 import { showTexts } from './texts';
 import { IComputeModel } from './tokens';
+import { VARIABLES_STEP } from './variablewords';
 import {
   currentStep,
   durationText,
@@ -24,7 +27,9 @@ const STAYS = 10_000;
 export class OperationNotifications implements IDisposable {
   constructor(
     private readonly _model: IComputeModel,
-    private readonly _trans: TranslationBundle
+    private readonly _trans: TranslationBundle,
+    /** With them a move that carried variables can be undone. */
+    private readonly _commands?: CommandRegistry
   ) {
     this._model.stateChanged.connect(this._update, this);
     this._update();
@@ -53,7 +58,7 @@ export class OperationNotifications implements IDisposable {
         this._show(operation);
       } else {
         const said = `${operation.state}${operation.notice}`;
-        this._shown.set(operation.id, { notification: '', said });
+        this._shown.set(operation.id, { notification: '', said, canUndo: false });
       }
     }
     this._started = true;
@@ -82,7 +87,8 @@ export class OperationNotifications implements IDisposable {
       operation.state === 'running'
         ? `${type}${message}${operation.progress}`
         : `${operation.state}${operation.notice}`;
-    if (shown?.said === said) {
+    const undo = this._undo(operation);
+    if (shown?.said === said && shown.canUndo === !!undo) {
       return;
     }
     const options = {
@@ -90,6 +96,7 @@ export class OperationNotifications implements IDisposable {
       // The manager keeps the old options where an update names none: name them all.
       progress: operation.state === 'running' ? (operation.progress ?? undefined) : undefined,
       actions: [
+        ...(undo ? [undo] : []),
         ...(details
           ? [
               {
@@ -99,8 +106,7 @@ export class OperationNotifications implements IDisposable {
             ]
           : []),
         // The other kinds have their button on the machine's card.
-        ...((operation.kind === 'install' || operation.kind === 'sync') &&
-        operation.state === 'running'
+        ...(hasNoCard(operation) && operation.state === 'running'
           ? [{ label: this._trans.__('Cancel'), callback: () => this._cancel(operation) }]
           : [])
       ]
@@ -109,11 +115,39 @@ export class OperationNotifications implements IDisposable {
     const isThere = Notification.manager.has(notification);
     if (isThere) {
       Notification.update({ id: notification, message: shorten(message), type, ...options });
-    } else if (!shown || operation.state !== 'running') {
+    } else if (!shown || (operation.state !== 'running' && shown.said !== said)) {
       // A person may have closed it while it ran; how it ended is said all the same.
       notification = Notification.emit(shorten(message), type, options);
     }
-    this._shown.set(operation.id, { notification, said });
+    this._shown.set(operation.id, { notification, said, canUndo: !!undo });
+  }
+
+  /** The way back with the variables as they are then: for as long as the notebook is where this move has brought it. */
+  private _undo(operation: IOperation): Notification.IAction | null {
+    const { id, compute, state } = operation;
+    const kernel = this._model.kernel(operation.kernel);
+    if (!isMove(operation) || !kernel) {
+      return null;
+    }
+    if (state === 'running' && kernel.compute !== compute) {
+      this._from.set(id, kernel.compute);
+    }
+    const from = this._from.get(id);
+    if (!from || state !== 'done' || !hasCarried(operation) || kernel.compute !== compute) {
+      return null;
+    }
+    const command = from === FREE ? CommandIDs.detach : CommandIDs.attach;
+    const args = { kernel: kernel.id, compute: from, carry: true };
+    return this._commands?.isEnabled(command, args)
+      ? {
+          label: this._trans.__('Undo'),
+          caption: this._trans.__(
+            'Move back to %1, with the variables as they are then',
+            nameOf(this._model.compute(from), from, this._trans)
+          ),
+          callback: () => void this._commands?.execute(command, args)
+        }
+      : null;
   }
 
   private _cancel({ id }: IOperation): void {
@@ -125,13 +159,34 @@ export class OperationNotifications implements IDisposable {
     await showTexts(shorten(title), details);
   }
 
-  private readonly _shown = new Map<string, { notification: string; said: string }>();
+  private readonly _shown = new Map<
+    string,
+    { notification: string; said: string; canUndo: boolean }
+  >();
+  /** Where a move began, by its id. */
+  private readonly _from = new Map<string, string>();
   private _started = false;
   private _isDisposed = false;
 }
 
 function shorten(text: string): string {
   return text.length <= LONGEST ? text : `${text.slice(0, LONGEST - 1)}…`;
+}
+
+/** The first sentence of a move's notice, where the headline has just said that. */
+const WHERE = /^The notebook runs on .+?\. (?=\S)/;
+
+function isMove({ kind }: IOperation): boolean {
+  return kind === 'attach' || kind === 'detach';
+}
+
+function hasCarried({ steps }: IOperation): boolean {
+  return steps.some(({ name, state }) => name === VARIABLES_STEP && state === 'done');
+}
+
+/** What no machine's card shows: it is followed and ended from its notification. */
+function hasNoCard({ kind }: IOperation): boolean {
+  return kind === 'install' || kind === 'sync' || kind === 'load';
 }
 
 /** What a notification says, and what did not fit into it. */
@@ -153,10 +208,9 @@ export function describeOperation(
       : nameOf(compute, operation.compute, trans);
   const kernel = model.kernel(operation.kernel);
   const notebook = kernel?.path?.split('/').pop() ?? trans.__('the notebook');
-  const isMove = operation.kind === 'attach' || operation.kind === 'detach';
   /** Where the notebook is after a move that did not happen. */
   const stays =
-    isMove && kernel
+    isMove(operation) && kernel
       ? trans.__(
           'Still on %1. Nothing was lost.',
           nameOf(model.compute(kernel.compute), kernel.compute, trans)
@@ -178,13 +232,11 @@ export function describeOperation(
         access: trans.__('Setting up access to %1.', name),
         forget: trans.__('Taking the access to %1 away.', name),
         install: trans.__('Installing on %1.', name),
-        sync: trans.__('Copying files of %1.', notebook)
+        sync: trans.__('Copying files of %1.', notebook),
+        load: trans.__('Loading the saved variables of %1.', notebook)
       }[operation.kind];
       // pip's words, or how many files, where those alone are the news.
-      const said =
-        operation.kind === 'install' || operation.kind === 'sync'
-          ? currentStep(operation)?.step.text
-          : undefined;
+      const said = hasNoCard(operation) ? currentStep(operation)?.step.text : undefined;
       const how = operation.elsewhere
         ? elsewhereText(trans)
         : said
@@ -205,7 +257,8 @@ export function describeOperation(
         access: trans.__('Access to %1 is set up.', name),
         forget: trans.__('The access to %1 was taken away.', name),
         install: trans.__('Installed on %1 in %2.', name, time),
-        sync: trans.__('The files of %1 are in step.', notebook)
+        sync: trans.__('The files of %1 are in step.', notebook),
+        load: trans.__('The saved variables of %1 are there again.', notebook)
       }[operation.kind];
       const notice = operation.notice ? withPoint(operation.notice) : '';
       if (operation.elsewhere && notice) {
@@ -216,8 +269,11 @@ export function describeOperation(
         // Nobody here asked for it: why, and where its notebooks are, is the news. It stays until it is read.
         return sentences(notice, 'warning');
       }
-      if ((operation.kind === 'install' || operation.kind === 'sync') && notice) {
-        return fitted(notice, [], 'success'); // which says what was installed, or copied
+      if (hasNoCard(operation) && notice) {
+        return sentences(notice, 'success'); // which says what was installed, copied or loaded
+      }
+      if (notice && hasCarried(operation)) {
+        return sentences(`${done} ${notice.replace(WHERE, '')}`, 'success');
       }
       return fitted(done, notice ? [notice] : [], 'success');
     }
@@ -234,10 +290,12 @@ export function describeOperation(
         access: trans.__('Setting up access to %1 was cancelled.', name),
         forget: trans.__('Taking the access to %1 away was cancelled.', name),
         install: trans.__('Installing on %1 was cancelled.', name),
-        sync: trans.__('Copying files of %1 was cancelled.', notebook)
+        sync: trans.__('Copying files of %1 was cancelled.', notebook),
+        load: trans.__('Loading the saved variables of %1 was cancelled.', notebook)
       }[operation.kind];
       const { error } = operation;
-      const more = error && !isMove ? [withPoint(error.message), error.advice].filter(Boolean) : [];
+      const more =
+        error && !isMove(operation) ? [withPoint(error.message), error.advice].filter(Boolean) : [];
       return fitted([cancelled, stays].filter(Boolean).join(' '), more, 'info');
     }
     case 'failed': {
@@ -253,7 +311,8 @@ export function describeOperation(
         access: trans.__('Could not set up access to %1.', name),
         forget: trans.__('Could not take the access to %1 away.', name),
         install: trans.__('Could not install on %1.', name),
-        sync: trans.__('Could not copy the files of %1.', notebook)
+        sync: trans.__('Could not copy the files of %1.', notebook),
+        load: trans.__('Could not load the saved variables of %1.', notebook)
       }[operation.kind];
       const { error } = operation;
       const why = error ? [withPoint(error.message), error.advice].filter(Boolean) : [];

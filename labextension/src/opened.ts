@@ -64,20 +64,18 @@ interface IAware {
   awareness?: { clientID: number; getStates(): Map<number, { user?: { username?: string } }> };
 }
 
-/** People, not pages: somebody may have the notebook open twice. */
+/**
+ * People, not pages: somebody may have the notebook open twice. A page that has not said whose it is will soon, or is no more and
+ * is remembered for half a minute.
+ */
 function others(shared: unknown): number {
   const awareness = (shared as IAware).awareness;
   if (!awareness) {
     return 0;
   }
   const states = awareness.getStates();
-  const own = states.get(awareness.clientID)?.user?.username;
   const names = new Set<string>();
-  states.forEach((state, client) => {
-    const name = state.user?.username ?? String(client);
-    if (client !== awareness.clientID && name !== own) {
-      names.add(name);
-    }
-  });
+  states.forEach(({ user }) => user?.username && names.add(user.username));
+  names.delete(states.get(awareness.clientID)?.user?.username ?? '');
   return names.size;
 }

@@ -121,6 +121,8 @@ export class ComputePanel extends ReactWidget {
         onCancel={(operation, choice) => void this._cancel(operation, choice)}
         onAccountMenu={anchor => this._openAccountMenu(anchor)}
         files={fileActions({ model, commands, trans })}
+        onLoadVariables={() => execute(CommandIDs.loadVariables)}
+        onForgetVariables={() => execute(CommandIDs.forgetVariables)}
         onCreate={() => execute(CommandIDs.create)}
         onRefresh={() => execute(CommandIDs.refresh)}
         onSettings={

@@ -107,3 +107,29 @@ export const kernelspecPlugin: JupyterFrontEndPlugin<void> = {
     new AttachedKernelspecs(model, app.serviceManager.kernelspecs);
   }
 };
+
+export const fillPlugin: JupyterFrontEndPlugin<void> = {
+  id: 'jupyter-dsvm:fill',
+  description: 'Fills the cells of a notebook with what they have put out while no page was there.',
+  autoStart: true,
+  requires: [ISettings, INotebookTracker],
+  optional: [ITranslator],
+  activate: (
+    app: JupyterFrontEnd,
+    settings: ISettings,
+    tracker: INotebookTracker,
+    translator: ITranslator | null
+  ): void => {
+    const trans = (translator ?? nullTranslator).load(TRANSLATION_DOMAIN);
+    const { serverSettings } = app.serviceManager;
+    // Of several views of one notebook the first one's; they show the same cells.
+    const filled = new WeakSet<object>();
+    tracker.widgetAdded.connect(async (_, panel) => {
+      const { NotebookFill } = await import('./fill');
+      if (!panel.isDisposed && !filled.has(panel.context)) {
+        filled.add(panel.context);
+        new NotebookFill({ panel, serverSettings, settings, trans });
+      }
+    });
+  }
+};

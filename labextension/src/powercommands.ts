@@ -8,7 +8,7 @@ import { CommandRegistry } from '@lumino/commands';
 import { canChange, canResize } from './actions';
 import { ComputeAction, ICompute } from './api';
 import { CommandIDs, COMPUTE_ARGS, ICommandTools } from './commands';
-import { resize } from './resize';
+import { loadDialogs } from './loaddialogs';
 import { ISettings } from './settings';
 
 /** Of those that are lost: more are read by nobody. */
@@ -178,7 +178,14 @@ export function addPowerCommands(
         canResize(c, model.runningOn(c.id))
       );
       if (compute) {
-        await resize({ model, compute, trans, withoutGpu: !!args.withoutGpu });
+        await attempt(trans.__('Resize %1', compute.name), async () =>
+          (await loadDialogs(trans)).resize({
+            model,
+            compute,
+            trans,
+            withoutGpu: !!args.withoutGpu
+          })
+        );
       }
     }
   });

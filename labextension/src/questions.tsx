@@ -18,7 +18,7 @@ import { nameOf, priceText } from './words';
 /** What the server says of a question that was answered in another page, or taken back. */
 const UNKNOWN_QUESTION = 'UnknownQuestion';
 
-/** The place of “Not now” among the buttons, where the focus is: the other one spends money. */
+/** The place of “Not now” among the buttons, where the focus is: the other one spends money, or trusts a machine. */
 const NOT_NOW = 0;
 
 /**
@@ -165,13 +165,17 @@ class QuestionDialog extends Dialog<void> {
   constructor(private readonly _options: IQuestionOptions) {
     const { question, name, trans } = _options;
     const body = new QuestionBody(_options);
-    const isResize = question.kind === 'resize';
+    const { title, yes } = {
+      start: { title: trans.__('Start %1?', name), yes: trans.__('Start it') },
+      resize: { title: trans.__('Change the size of %1?', name), yes: trans.__('Change it') },
+      carry: { title: trans.__('Carry variables from %1?', name), yes: trans.__('Carry them') }
+    }[question.kind];
     super({
-      title: isResize ? trans.__('Change the size of %1?', name) : trans.__('Start %1?', name),
+      title,
       body,
       buttons: [
         Dialog.cancelButton({ label: trans.__('Not now') }),
-        Dialog.okButton({ label: isResize ? trans.__('Change it') : trans.__('Start it') })
+        Dialog.okButton({ label: yes })
       ],
       defaultButton: NOT_NOW
     });
@@ -245,17 +249,22 @@ class QuestionBody extends ReactWidget {
           question.price.as_of.slice(0, 10)
         )
       : undefined;
-    const kept = question.path
-      ? trans.__(
-          'Your yes is kept for this notebook and this machine for 30 days, as long as the price does not rise.'
-        )
-      : trans.__('Your answer is for this time only.');
+    const isCarry = question.kind === 'carry';
+    const kept = isCarry
+      ? trans.__('Your yes is kept for this machine.')
+      : question.path
+        ? trans.__(
+            'Your yes is kept for this notebook and this machine for 30 days, as long as the price does not rise.'
+          )
+        : trans.__('Your answer is for this time only.');
     return (
       <>
         <p>{question.text}</p>
-        <p className="jp-Dsvm-cost" title={about}>
-          {cost}
-        </p>
+        {!isCarry && (
+          <p className="jp-Dsvm-cost" title={about}>
+            {cost}
+          </p>
+        )}
         <p className="jp-Dsvm-kept">{kept}</p>
         {this._isSending && <p role="status">{trans.__('Answering…')}</p>}
         {this._problem && <Problem problem={this._problem} trans={trans} />}
@@ -269,7 +278,8 @@ class QuestionBody extends ReactWidget {
 
 export const questionsPlugin: JupyterFrontEndPlugin<void> = {
   id: 'jupyter-dsvm:questions',
-  description: 'Asks before code in a notebook starts something that is billed.',
+  description:
+    'Asks before code in a notebook starts something that is billed, or loads what a machine sends.',
   autoStart: true,
   requires: [IComputeModel],
   optional: [ITranslator],

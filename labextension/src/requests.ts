@@ -25,6 +25,7 @@ import {
   IStopLoss,
   ISyncRequest,
   ITerminal,
+  IVariables,
   IWorkspaceEstimate,
   Keep
 } from './api';
@@ -60,20 +61,21 @@ export abstract class ComputeRequests {
     return this._begin(at('computes', compute, action), sent('POST'));
   }
 
-  async move(
-    kernel: string,
-    compute: string,
-    kernelspec?: string,
-    interrupt = false,
-    sync?: boolean
-  ): Promise<IOperation> {
-    const body: IMoveRequest = {
-      compute,
-      ...(kernelspec === undefined ? {} : { kernelspec }),
-      ...(interrupt ? { interrupt } : {}),
-      ...(sync === undefined ? {} : { sync })
-    };
+  async move(kernel: string, body: IMoveRequest): Promise<IOperation> {
     return this._begin(at('kernels', kernel, 'compute'), sent('PUT', body));
+  }
+
+  async variables(kernel: string, compute: string): Promise<IVariables> {
+    return this.ask(`${at('kernels', kernel, 'variables')}?to=${encodeURIComponent(compute)}`);
+  }
+
+  async loadVariables(kernel: string): Promise<IOperation> {
+    return this._begin(at('kernels', kernel, 'variables', 'load'), sent('POST'));
+  }
+
+  async forgetVariables(kernel: string): Promise<void> {
+    await this.ask(at('kernels', kernel, 'variables', 'saved'), sent('DELETE'));
+    this.renew('kernels');
   }
 
   async estimate(kernel: string, compute: string): Promise<IWorkspaceEstimate> {
@@ -102,6 +104,13 @@ export abstract class ComputeRequests {
   async cancel(operation: string, release = false): Promise<void> {
     await this.ask(at('operations', operation) + (release ? '?release=true' : ''), sent('DELETE'));
     this.renew('operations');
+  }
+
+  /** It has been seen how it ended: no page shows it any more. Of one that the server has forgotten itself nothing is asked. */
+  protected forgetOperation(operation: string): Promise<void> {
+    return this.ask<void>(at('operations', operation) + '?dismiss=true', sent('DELETE')).catch(
+      () => undefined
+    );
   }
 
   async setIdle(compute: string, body: IIdleRequest): Promise<IIdleStop> {

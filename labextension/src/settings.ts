@@ -17,6 +17,8 @@ export interface ISettingValues {
   readonly memoryOffers: boolean;
   /** Whether it is said when a machine that this page uses is stopped soon. */
   readonly idleNotices: boolean;
+  /** Whether cells are filled with what the kernel has put out while no page was there. */
+  readonly fillOutputs: boolean;
   /** For how long “Keep on” keeps a machine on. */
   readonly keepOnHours: number;
   /** The panel's filters, in the panel's own form; it checks them itself. */
@@ -43,6 +45,7 @@ export const DEFAULTS: ISettingValues = {
   statusBar: true,
   memoryOffers: true,
   idleNotices: true,
+  fillOutputs: true,
   keepOnHours: 1,
   filters: {}
 };
@@ -84,6 +87,10 @@ export class Settings implements ISettings {
 
   get idleNotices(): boolean {
     return this._values.idleNotices;
+  }
+
+  get fillOutputs(): boolean {
+    return this._values.fillOutputs;
   }
 
   get keepOnHours(): number {
@@ -142,6 +149,7 @@ export function checked(composite: ReadonlyPartialJSONObject): ISettingValues {
     statusBar: flag('statusBar', DEFAULTS.statusBar),
     memoryOffers: flag('memoryOffers', DEFAULTS.memoryOffers),
     idleNotices: flag('idleNotices', DEFAULTS.idleNotices),
+    fillOutputs: flag('fillOutputs', DEFAULTS.fillOutputs),
     keepOnHours:
       typeof keepOnHours === 'number' && keepOnHours > 0 && keepOnHours <= MOST_HOURS
         ? keepOnHours

@@ -6,7 +6,7 @@ import { ISignal, Signal } from '@lumino/signaling';
 import * as React from 'react';
 
 import { FREE, ICompute, IKernel, IMetrics, ISpend, IUsage } from './api';
-import { chipText, dotted, IChipText } from './chipwords';
+import { chipText, IChipText } from './chipwords';
 import { Passing } from './clock';
 import { CommandIDs } from './commands';
 import { ToneIcon } from './components/ToneIcon';
@@ -16,7 +16,7 @@ import { h } from './jsx';
 import { ISettings } from './settings';
 import { todayText } from './spendwords';
 import { IComputeModel, IMetricsModel } from './tokens';
-import { memoryText, nameOf, priceText } from './words';
+import { dotted, memoryText, nameOf, priceText } from './words';
 
 /**
  * `gpu-t4 · GPU 61 % · ~$1.12 today · stops in 18 min`, `cpu-vm · 6.5 of 28 GB · ~$0.23/h`, `Free tier · 2.9 of 4 GB`. What is
@@ -166,7 +166,11 @@ export class ComputeStatus extends ReactWidget {
     if (!kernel || !this.isActive) {
       return null;
     }
-    const moving = { operation: model.moving(kernel.id), target: model.compute(kernel.moving_to) };
+    const moving = {
+      operation: model.moving(kernel.id),
+      target: model.compute(kernel.moving_to),
+      waiting: model.waiting(kernel.id)
+    };
     const figures = metrics?.metrics(kernel.compute);
     const compute = model.compute(kernel.compute);
     return statusText(kernel, compute, figures, model.spend, moving, now, trans);

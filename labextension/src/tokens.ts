@@ -16,6 +16,7 @@ import {
   IAdvice,
   IAdviceRequest,
   IModulesRequest,
+  IMoveRequest,
   INewCompute,
   IOperation,
   IProblem,
@@ -27,6 +28,7 @@ import {
   IStopLoss,
   ISyncRequest,
   ITerminal,
+  IVariables,
   IWorkspace,
   IWorkspaceEstimate,
   Keep
@@ -127,6 +129,8 @@ export interface IComputeModel extends IDisposable {
   runningOn(compute: string): IOperation | undefined;
   /** The operation that is moving this kernel. */
   moving(kernel: string): IOperation | undefined;
+  /** How many cells this page has sent to a kernel that have not begun to run. */
+  waiting(kernel: string): number;
   /** The newest operation on this compute, if it failed and nobody has dismissed it. */
   failedOn(compute: string): IOperation | undefined;
   dismiss(operation: string): void;
@@ -136,17 +140,12 @@ export interface IComputeModel extends IDisposable {
   /** All of these reject with a `RequestError`. */
   refresh(): Promise<void>;
   change(compute: string, action: ComputeAction): Promise<IOperation>;
-  /**
-   * With `interrupt`, what still runs once the new kernel has answered is interrupted rather than waited for. `sync`: whether
-   * the notebook's folder goes along, however large it is.
-   */
-  move(
-    kernel: string,
-    compute: string,
-    kernelspec?: string,
-    interrupt?: boolean,
-    sync?: boolean
-  ): Promise<IOperation>;
+  move(kernel: string, request: IMoveRequest): Promise<IOperation>;
+  /** Which variables could go along to a compute. The kernel has some seconds to say so. */
+  variables(kernel: string, compute: string): Promise<IVariables>;
+  /** Have variables that were saved on the machine where the kernel runs put into it. */
+  loadVariables(kernel: string): Promise<IOperation>;
+  forgetVariables(kernel: string): Promise<void>;
   /** What would go along. It looks through the notebook's folder, which can take a while. */
   estimate(kernel: string, compute: string): Promise<IWorkspaceEstimate>;
   /** Bring a folder here and on the machine into step. */

@@ -245,3 +245,8 @@ export function signedInParts(
   const [before, after = ''] = `${sentence}${kept}`.split('%1');
   return { before, account, after };
 }
+
+/** What is known of it, with points between. */
+export function dotted(...parts: string[]): string {
+  return parts.filter(Boolean).join(' · ');
+}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -13,37 +12,13 @@ from jupyter_dsvm.emulator import Emulator
 from support.broker import vm
 from support.emulated import HERE, WHERE
 from support.hub import TRY, Hub, accounts_possible, bare, cell, compute, homes, needs_proxy
-from support.kernels import until
 from support.restarted import attach
-from support.served import RestError, Served
-from support.sshd import free_port
+from support.school import School
+from support.school import school as school_of
+from support.served import Served
 from support.tab import Tab
 
 pytestmark = [needs_proxy, pytest.mark.timeout(300)]
-
-CONFIGURATION = """
-import sys
-
-c.JupyterHub.load_groups = {{"vision": {{"users": ["ada", "bob"]}}}}
-c.JupyterHub.services = [
-    *c.JupyterHub.services,
-    {{
-        "name": "dsvm",
-        "url": {broker!r},
-        "command": [sys.executable, "-m", "jupyter_dsvm.hub", "--config", {config!r}],
-        "environment": given["environment"],
-        "oauth_no_confirm": True,
-    }},
-]
-c.JupyterHub.load_roles = [
-    *c.JupyterHub.load_roles,
-    {{"name": "user", "scopes": ["self", "access:services!service=dsvm"]}},
-    {{"name": "server", "scopes": ["users:activity!user", "access:servers!server", "access:services!service=dsvm"]}},
-    {{"name": "dsvm", "services": ["dsvm"], "scopes": ["list:users", "read:users:groups"]}},
-]
-"""
-
-SERVICE = "services/dsvm/"
 
 
 @pytest.fixture(scope="module")
@@ -56,37 +31,26 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="module")
-def school(azure: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    folder = tmp_path_factory.mktemp("school")
-    of_azure = json.loads((azure.config_dir / "jupyter_dsvm_config.json").read_text())["AzureCompute"]
-    config = folder / "dsvm_broker.py"
-    config.write_text(
-        "c = get_config()\n"
-        + "".join(f"c.AzureCompute.{name} = {value!r}\n" for name, value in of_azure.items())
-        + f"c.AzureCompute.polling_interval = 0.2\nc.DSVMBroker.state_dir = {str(folder / 'state')!r}\n"
-        + f"c.DSVMBroker.audit_file = {str(folder / 'audit.jsonl')!r}\nc.HubPolicy.teachers = ['teacher']\n"
-    )
-    port, own = free_port(), f"http://127.0.0.1:{free_port()}"
+def made(azure: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[School]:
     with homes({"ada": False, "bob": False, "teacher": True}, accounts_possible()) as people:
         for person in people:
             bare(person)
-        with Hub(
-            folder / "hub",
+        with school_of(
+            azure,
+            tmp_path_factory.mktemp("school"),
             people,
-            base="/class/",
-            port=port,
+            {"vision": ["ada", "bob"]},
             accounts=accounts_possible(),
-            extra=CONFIGURATION.format(broker=own, config=str(config)),
-            environment={"JUPYTER_DSVM_BROKER": f"http://127.0.0.1:{port}/class/{SERVICE}"},
-        ) as hub:
-            until(lambda: _answers(hub), 60)
+            HubPolicy={"teachers": ["teacher"]},
+        ) as one:
             for name in ("ada", "bob"):
-                hub.spawn(name)
-            yield hub
+                one.hub.spawn(name)
+            yield one
 
 
-def _answers(hub: Hub) -> bool:
-    return asked(hub, "", "computes")[0] == 401
+@pytest.fixture(scope="module")
+def school(made: School) -> Hub:
+    return made.hub
 
 
 @pytest.fixture(autouse=True)
@@ -94,14 +58,6 @@ def kernels_end(school: Hub) -> Iterator[None]:
     yield
     for name in ("ada", "bob"):
         school.as_user(name).end_kernels()
-
-
-def asked(hub: Hub, token: str, path: str, method: str = "GET", body: Any = None) -> tuple[int, Any]:
-    """The broker, through the hub's proxy."""
-    try:
-        return 200, Served(hub.port, token, f"{hub.base}{SERVICE}").rest(method, path, body)
-    except RestError as error:
-        return error.status, error.answer
 
 
 def names(server: Served) -> set[str]:
@@ -142,10 +98,10 @@ def test_each_has_an_account_of_their_own_on_the_class_s_machine(school: Hub):
             tab.close()
 
 
-def test_no_token_does_what_is_another_s(school: Hub):
+def test_no_token_does_what_is_another_s(made: School, school: Hub):
     hers, his, teachers = (school.token(name) for name in ("ada", "bob", "teacher"))
     rows = {
-        name: {r["name"]: r["id"] for r in asked(school, t, "computes")[1]["computes"]}
+        name: {r["name"]: r["id"] for r in made.ask(t, "computes")[1]["computes"]}
         for name, t in (("ada", hers), ("bob", his), ("teacher", teachers))
     }
     assert set(rows["ada"]) == {"class-vm", "ada-vm"}
@@ -160,17 +116,17 @@ def test_no_token_does_what_is_another_s(school: Hub):
         ("POST", f"computes/{her_vm}/certificate", certificate),
         ("POST", f"computes/{her_vm}/access", {}),
     ):
-        status, answer = asked(school, his, path, method, body)
+        status, answer = made.ask(his, path, method, body)
         assert status in (403, 404), (path, answer)
         assert "certificate" not in answer
-        assert asked(school, "0" * 32, path, method, body)[0] == 401
-        assert asked(school, school.token("ada", scopes=["read:users!user"]), path, method, body)[0] == 403
+        assert made.ask("0" * 32, path, method, body)[0] == 401
+        assert made.ask(school.token("ada", scopes=["read:users!user"]), path, method, body)[0] == 403
     for path in ("admin/overview", "metrics"):
-        assert asked(school, hers, path)[0] == 403, path
-        assert asked(school, teachers, path)[0] == 200, path
-    assert asked(school, hers, "admin/stop", "POST", {})[0] == 403
+        assert made.ask(hers, path)[0] == 403, path
+        assert made.ask(teachers, path)[0] == 200, path
+    assert made.ask(hers, "admin/stop", "POST", {})[0] == 403
     # Making and resizing are for nobody, and the rule is named.
-    status, answer = asked(school, hers, f"computes/{her_vm}/resize", "POST", {"size": "Standard_D8ds_v5"})
+    status, answer = made.ask(hers, f"computes/{her_vm}/resize", "POST", {"size": "Standard_D8ds_v5"})
     assert status == 403
     assert "HubPolicy.may_resize" in answer["message"]
 

@@ -6,6 +6,7 @@ import dataclasses
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 from jupyter_dsvm.compute.creating import Creation, LocationOffer, NewCompute, SubscriptionOffer
@@ -202,6 +203,7 @@ class FakeProxy:
         self.death: Death | None = None
         self.on_user_cancel: list[Callable[[str], None]] = []
         self.recording = FakeRecording()
+        self.clients = SimpleNamespace(connected=lambda: {"s1"})
         self.busy = busy
         self.prepare_error: DSVMError | None = None
         self.answers = threading.Event()
@@ -224,9 +226,9 @@ class FakeProxy:
             self.preparing = (backend, future)
         return future
 
-    def swap(self, backend: FakeBackend, interrupt: bool = False) -> Future[None]:
+    def swap(self, backend: FakeBackend, interrupt: bool = False, carry: Any = None) -> Future[None]:
         future: Future[None] = Future()
-        self.log.append(f"swap {backend.compute}{', interrupting' if interrupt else ''}")
+        self.log.append(f"swap {backend.compute}{', interrupting' if interrupt else ''}{', carrying' if carry else ''}")
         earlier, self.waiting = self.waiting, (backend, future)
         if earlier is not None:
             earlier[1].set_exception(Cancelled("A later attach took the place of this one."))
@@ -274,10 +276,14 @@ class FakeRecording:
     def __init__(self) -> None:
         self.answer: dict[str, Any] = {"version": 0, "rows": [], "next": None}
         self.asked: list[tuple[int, int]] = []
+        self.forgotten: list[str] = []
         self.store: OutputStore | None = None
 
     def look(self, function: Callable[[OutputStore, CellBook], Any]) -> Any:
         return function(self.store, self.store.read(0)) if self.store is not None else None
+
+    def forget(self, msg_id: str) -> None:
+        self.forgotten.append(msg_id)
 
     def since(self, version: int, after: int) -> dict[str, Any]:
         self.asked.append((version, after))

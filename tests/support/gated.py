@@ -17,8 +17,11 @@ from jupyter_dsvm.errors import DSVMError, RelayError
 from jupyter_dsvm.kernels.actions import (
     Answered,
     Arrived,
+    Carry,
     Failed,
     Heard,
+    Insist,
+    OwnReply,
     Ready,
     Signal,
     Swapped,
@@ -147,6 +150,9 @@ class Gated:
         self.failed: dict[int, DSVMError] = {}
         self.swapped: list[tuple[int, int]] = []
         self.cancelled: list[str] = []
+        self.carries: list[tuple[int, int]] = []
+        self.insisting: list[tuple[int, str]] = []
+        self.own_replies: dict[str, dict[str, Any] | None] = {}
         self.lagging = False
         """The clients do not read."""
         self.unread: deque[tuple[int, ToClient, bool]] = deque()
@@ -207,6 +213,13 @@ class Gated:
             self.ready.append(action.side)
         elif isinstance(action, Failed):
             self.failed[action.side] = action.error
+        elif isinstance(action, Carry):
+            self.carries.append((action.old, action.new))
+        elif isinstance(action, Insist):
+            self.insisting.append((action.side, action.msg_id))
+        elif isinstance(action, OwnReply):
+            assert action.msg_id not in self.own_replies, "one answer to each"
+            self.own_replies[action.msg_id] = action.content
         elif isinstance(action, Swapped):
             self.swapped.append((action.old, action.new))
             self.moved(action.new)
@@ -228,8 +241,9 @@ class Gated:
         of_kernel = Message(action.parts).id == Message(journal[self._number - 1][1]).id
         return self._number - 1 if of_kernel else self._number
 
-    def die(self, reads: int = 0) -> Kernel:
-        """The gate's process is killed when the clients have read so many more messages; another one adopts the kernel."""
+    def die(self, reads: int = 0, before_it_is_heard: Callable[[], object] = lambda: None) -> Kernel:
+        """The gate's process is killed when the clients have read so many more messages; another one adopts the kernel.
+        ``before_it_is_heard``: what happens then before the kernel is heard again."""
         old = self.gate.current
         assert old is not None
         for _ in range(min(reads, len(self.unread))):
@@ -246,6 +260,7 @@ class Gated:
         kept = [r.request(handed) for r in self.log.requests.values() if not r.done(handed)]
         self.do(self.gate.adopt, number, info, kept, list(self.log.finished))
         self._adopting = False
+        before_it_is_heard()
         for at, (channel, parts) in enumerate(kernel.journal[handed:], handed + 1):
             self._hear(kernel, at, channel, parts)
         return kernel
@@ -299,8 +314,20 @@ class Gated:
             kernel.received.remove(own[0])
             kernel.answer(message, channel, **(info(language) if message.type == "kernel_info_request" else {}))
 
-    def swap(self, kernel: Kernel) -> None:
-        self.do(self.gate.swap, kernel.number)
+    def swap(self, kernel: Kernel, carry: bool = False) -> None:
+        self.do(self.gate.swap, kernel.number, carry)
+
+    def insist(self) -> None:
+        """The seconds after which code of ours is interrupted are over."""
+        insisting, self.insisting = self.insisting, []
+        for side, msg_id in insisting:
+            self.do(self.gate.insist, side, msg_id)
+
+    def ask_code(self, kernel: Kernel, code: str = "code of ours") -> str:
+        """What is asked of a kernel to carry its variables; the id."""
+        msg_id = self.do(self.gate.ask, kernel.number, code, {"x": "1"})
+        assert isinstance(msg_id, str)
+        return msg_id
 
     # Clients
 

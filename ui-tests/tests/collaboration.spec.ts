@@ -1,27 +1,13 @@
 /** Two people in one notebook: moving it moves both, and the dialog says so before. A real jupyter-collaboration. */
-import * as fs from 'fs';
-import * as path from 'path';
-
 import { DIALOG, faults } from './accessibility';
+import { ENVIRONMENT, isInstalled } from './collaboration';
 import { ComputePanel } from './compute-panel';
 import { expect, test } from './fixtures';
 import { NotebookPage } from './notebook-page';
-import { ROOT } from './processes';
 
-/** Where `make test-ui` puts it; beside the environment of all other tests, which are to run without it. */
-const INSTALLED = path.join(ROOT, '.stamps', 'collaboration');
+test.skip(!isInstalled, 'jupyter-collaboration is not installed');
 
-test.skip(!fs.existsSync(path.join(INSTALLED, 'done')), 'jupyter-collaboration is not installed');
-
-test.use({
-  serverOptions: {
-    env: {
-      PYTHONPATH: INSTALLED,
-      JUPYTER_PATH: path.join(INSTALLED, 'share', 'jupyter'),
-      JUPYTER_CONFIG_PATH: path.join(INSTALLED, 'etc', 'jupyter')
-    }
-  }
-});
+test.use({ serverOptions: { env: ENVIRONMENT } });
 
 test('moving a notebook that somebody else works in', async ({ page, browser, server }) => {
   server.write('shared.ipynb', ['1 + 1']);

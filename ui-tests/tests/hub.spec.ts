@@ -1,10 +1,9 @@
 /** A student's way on a hub: log in, see the machines, attach, run, come back. A real JupyterHub behind its own proxy. */
 import * as fs from 'fs';
-import * as path from 'path';
 
 import { ComputePanel } from './compute-panel';
 import { expect, test } from './fixtures';
-import { Hub, PROXY } from './hub';
+import { Hub, logIn, PROXY } from './hub';
 import { NotebookPage } from './notebook-page';
 
 test.skip(!fs.existsSync(PROXY), 'configurable-http-proxy is not installed');
@@ -15,20 +14,11 @@ test('a student logs in, attaches, runs and returns', async ({ page, emulator },
   test.setTimeout(400_000);
   const hub = await Hub.start(emulator);
   try {
-    const folder = path.join(hub.home('ada'), 'lesson');
-    fs.mkdirSync(folder);
-    const cell = { cell_type: 'code', id: 'one', metadata: {}, execution_count: null, outputs: [], source: WHERE };
-    const metadata = { kernelspec: { name: 'python3', display_name: 'Python 3 (ipykernel)', language: 'python' } };
-    fs.writeFileSync(
-      path.join(folder, 'first.ipynb'),
-      JSON.stringify({ cells: [cell], metadata, nbformat: 4, nbformat_minor: 5 })
-    );
+    hub.write('ada', 'lesson/first.ipynb', [WHERE]);
 
     await test.step('she logs in, and the hub starts her server', async () => {
       await page.goto(hub.url);
-      await page.getByLabel('Username').fill('ada');
-      await page.getByLabel('Password').fill('anything');
-      await page.getByRole('button', { name: 'Sign in' }).click();
+      await logIn(page, 'ada');
       await page.waitForURL(/\/class\/user\/ada\/lab/, { timeout: 120_000 });
     });
 
@@ -63,7 +53,7 @@ test('a student logs in, attaches, runs and returns', async ({ page, emulator },
     await test.step('and back', async () => {
       await compute.open();
       await compute.move('cpu-vm', 'Return to free tier');
-      await expect(notebook.chip).toContainText('Free tier', { timeout: 60_000 });
+      await notebook.untilOn('Free tier');
       await notebook.run(0);
       expect(await notebook.output(0)).toBe('here');
     });

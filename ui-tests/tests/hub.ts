@@ -1,4 +1,5 @@
 /** A real JupyterHub with its own proxy, whose users' servers use the emulated Azure. */
+import { Page } from '@playwright/test';
 import * as crypto from 'crypto';
 import * as fs from 'fs';
 import * as net from 'net';
@@ -37,7 +38,7 @@ c.JupyterHub.authenticator_class = "dummy"
 c.Authenticator.allow_all = True
 c.JupyterHub.services = [{"name": "tests", "api_token": given["token"]}]
 c.JupyterHub.load_roles = [
-    {"name": "tests", "services": ["tests"], "scopes": ["admin:users", "admin:servers", "tokens"]}
+    {"name": "tests", "services": ["tests"], "scopes": ["admin:users", "admin:servers", "tokens", "shares"]}
 ]
 c.JupyterHub.spawner_class = "simple"
 c.SimpleLocalProcessSpawner.home_dir_template = given["homes"] + "/{username}"
@@ -49,7 +50,15 @@ c.Spawner.start_timeout = c.Spawner.http_timeout = 120
 `;
 
 export class Hub {
-  static async start(emulator: Emulator): Promise<Hub> {
+  /**
+   * @param environment more of it, for every user's server
+   * @param configuration more of the hub's, in Python
+   */
+  static async start(
+    emulator: Emulator,
+    environment: Record<string, string> = {},
+    configuration = ''
+  ): Promise<Hub> {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dsvm-hub-'));
     const [port, hub, api] = await Promise.all([freePort(), freePort(), freePort()]);
     const token = crypto.randomBytes(24).toString('hex');
@@ -73,11 +82,12 @@ export class Hub {
       environment: {
         JUPYTER_CONFIG_DIR: emulator.ready.config_dir,
         JUPYTERLAB_SETTINGS_DIR: path.join(folder, 'settings'),
-        JUPYTER_PLATFORM_DIRS: '0'
+        JUPYTER_PLATFORM_DIRS: '0',
+        ...environment
       }
     };
     fs.writeFileSync(path.join(folder, 'given.json'), JSON.stringify(given), { mode: 0o600 });
-    fs.writeFileSync(path.join(folder, 'config.py'), CONFIGURATION);
+    fs.writeFileSync(path.join(folder, 'config.py'), `${CONFIGURATION}${configuration}\n`);
     const log = path.join(folder, 'hub.log');
     const program = new Program(
       'JupyterHub',
@@ -110,6 +120,28 @@ export class Hub {
     const home = path.join(this._homes, user);
     fs.mkdirSync(home, { recursive: true });
     return home;
+  }
+
+  /** A notebook in a user's home folder, one code cell for each source. */
+  write(user: string, name: string, sources: string[]): void {
+    const file = path.join(this.home(user), name);
+    const cells = sources.map((source, index) => ({
+      cell_type: 'code',
+      id: `cell-${index}`,
+      metadata: {},
+      execution_count: null,
+      outputs: [],
+      source
+    }));
+    const metadata = { kernelspec: { name: 'python3', display_name: 'Python 3 (ipykernel)', language: 'python' } };
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    fs.writeFileSync(file, JSON.stringify({ cells, metadata, nbformat: 4, nbformat_minor: 5 }));
+  }
+
+  /** Let somebody else into a user's server. */
+  async share(user: string, guest: string): Promise<void> {
+    await this._ask('POST', `users/${guest}`);
+    await this._ask('POST', `shares/${user}/`, { user: guest, scopes: [`access:servers!server=${user}/`] });
   }
 
   /** Start a user's server, as when they log in. */
@@ -161,6 +193,13 @@ export class Hub {
       body: body === undefined ? undefined : JSON.stringify(body)
     });
   }
+}
+
+/** On the hub's own page, with any password. */
+export async function logIn(page: Page, user: string): Promise<void> {
+  await page.getByLabel('Username').fill(user);
+  await page.getByLabel('Password').fill('anything');
+  await page.getByRole('button', { name: 'Sign in' }).click();
 }
 
 async function ask<T>(url: string, token: string, init: RequestInit): Promise<T> {

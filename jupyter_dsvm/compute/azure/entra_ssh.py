@@ -98,8 +98,9 @@ def request_data(n: int, e: int) -> dict[str, str]:
 
 def read(body: str, private: Any) -> Certificate:
     """The certificate that an access token is. Raises ``ComputeError`` unless it is one for that key, with a principal."""
-    import paramiko
     from cryptography.hazmat.primitives import serialization
+
+    from ...ssh.library import paramiko
 
     try:
         if len(body) > LONGEST:

@@ -52,6 +52,10 @@ const EXAMPLES: [string, unknown][] = [
   ['ComputeList', { ...fixtures.computeList, problems: [fixtures.problem] }],
   ['Kernel', fixtures.kernel],
   ['Kernel', { ...fixtures.kernel, path: null, moving_to: fixtures.gpu.id }],
+  ['Kernel', { ...fixtures.kernel, saved: fixtures.savedVariables }],
+  ['SavedVariables', fixtures.savedVariables],
+  ['Variables', fixtures.variables],
+  ['Variables', fixtures.noVariables],
   ['KernelList', fixtures.kernelList],
   ['KernelspecList', fixtures.kernelspecList],
   ['Operation', fixtures.attach],
@@ -96,6 +100,9 @@ describe('the types of the REST API', () => {
       ComputeList: fixtures.computeList,
       LinkState: fixtures.local,
       Kernel: fixtures.kernel,
+      SavedVariables: fixtures.savedVariables,
+      Variable: fixtures.variables.variables[0],
+      Variables: fixtures.variables,
       KernelList: fixtures.kernelList,
       Kernelspec: fixtures.kernelspecList.kernelspecs[0],
       KernelspecList: fixtures.kernelspecList,
@@ -116,6 +123,7 @@ describe('the types of the REST API', () => {
       WorkspaceEstimate: fixtures.workspaceEstimate,
       CellRunList: fixtures.outputs,
       CellRun: fixtures.outputs.rows[0],
+      InputRequest: fixtures.outputs.rows[0].prompts[0],
       CutOutputs: fixtures.outputs.rows[0].cut!,
       SavedOutputs: fixtures.savedOutputs,
       SavedFile: fixtures.savedOutputs.files[0],
@@ -175,6 +183,7 @@ describe('the types of the REST API', () => {
       'detach',
       'install',
       'sync',
+      'load',
       'update'
     ]);
     expect(schemas.SignIn.properties.state.enum).toEqual([
@@ -192,6 +201,13 @@ describe('the types of the REST API', () => {
       'stop'
     ]);
     expect(schemas.SafetyStop.properties.kind.enum).toEqual(['ours', 'theirs', 'none']);
+    expect(schemas.Question.properties.kind.enum).toEqual(['start', 'resize', 'carry']);
+    expect(schemas.Variables.properties.state.enum).toEqual([
+      'ready',
+      'busy',
+      'unsupported',
+      'unreachable'
+    ]);
     expect(schemas.Budget.properties.state.enum).toEqual(['ok', 'warning', 'exceeded']);
     expect(schemas.Budget.properties.period.enum).toEqual(['day', 'month']);
     expect(schemas.Operation.properties.state.enum).toEqual([
@@ -206,6 +222,17 @@ describe('the types of the REST API', () => {
     const { schema } =
       openapi.paths['/kernels/{kernel_id}/compute'].put.requestBody.content['application/json'];
     expectValid(ajv.compile(schema), fixtures.moveRequest);
+    expectValid(ajv.compile(schema), { compute: fixtures.free.id, carry: true });
+  });
+
+  it('asks for saved variables as the document wants it', () => {
+    const { schema } =
+      openapi.paths['/kernels/{kernel_id}/variables/load'].post.requestBody.content[
+        'application/json'
+      ];
+    for (const body of [{}, { names: ['df'] }]) {
+      expectValid(ajv.compile(schema), body);
+    }
   });
 
   it('asks for advice as the document wants it, and knows its words', () => {

@@ -41,6 +41,32 @@ describe('chipText', () => {
     );
   });
 
+  it('says that variables are carried, and how many cells wait', () => {
+    const kernel = { ...fixtures.kernel, moving_to: fixtures.gpu.id };
+    const { steps } = fixtures.attach;
+    const text = 'Carrying variables (340 MB of 1.2 GB)';
+    const carrying = {
+      operation: {
+        ...fixtures.attach,
+        steps: [
+          ...steps.slice(0, 3).map(step => ({ ...step, state: 'done' as const })),
+          { name: 'variables', text, state: 'running' as const },
+          steps[3]
+        ]
+      },
+      target: fixtures.gpu
+    };
+    const said = (waiting?: number) =>
+      chipText(kernel, fixtures.free, { ...carrying, waiting }, NOW, trans);
+    expect(said()).toEqual({ tone: 'busy', text: 'gpu-vm · carrying 4 of 5' });
+    expect(said(1)).toEqual({
+      tone: 'busy',
+      text: 'gpu-vm · carrying · 1 cell waits',
+      label: 'gpu-vm · carrying 4 of 5 · 1 cell waits'
+    });
+    expect(said(2).text).toBe('gpu-vm · carrying · 2 cells wait');
+  });
+
   it.each<[LinkPhase, string, string]>([
     ['connected', 'on', 'gpu-vm · T4 · ~$0.53/h'],
     ['connecting', 'warn', 'gpu-vm · connecting'],

@@ -4,7 +4,8 @@ import { waitFor } from '@testing-library/dom';
 
 import { addCommands, CommandIDs } from '../commands';
 import { FolderChoices } from '../folderchoices';
-import { KnownComputes } from '../move';
+import { KnownComputes } from '../knowncomputes';
+import { RequestError } from '../request';
 import { settle } from './fakeServer';
 import { FakeCurrent, FakeModel } from './fakeModel';
 import { FakeSettings } from './fakeSettings';
@@ -158,7 +159,7 @@ describe('the commands', () => {
     await waitFor(() => expect(document.body.textContent).toContain('84 MB'));
     await press('Move');
     await done;
-    expect(model.done).toEqual([['move', 'k-1', fixtures.gpu.id, undefined, { sync: true }]]);
+    expect(model.done).toEqual([['move', 'k-1', { compute: fixtures.gpu.id, sync: true }]]);
   });
 
   it('move nothing after a no', async () => {
@@ -190,7 +191,7 @@ describe('the commands', () => {
     await press('Move');
     await done;
     expect(model.done).toEqual([
-      ['move', 'k-1', fixtures.gpu.id, undefined, 'interrupt', { sync: true }]
+      ['move', 'k-1', { compute: fixtures.gpu.id, interrupt: true, sync: true }]
     ]);
   });
 
@@ -208,7 +209,68 @@ describe('the commands', () => {
     expect(model.done).toHaveLength(2);
     model.kernels = [onGpu];
     await commands.execute(CommandIDs.detach);
-    expect(model.done[2]).toEqual(['move', 'k-1', 'free', undefined]);
+    expect(model.done[2]).toEqual(['move', 'k-1', { compute: 'free' }]);
+  });
+
+  describe('with variables', () => {
+    const problem = {
+      code: 'CarryNeedsYes',
+      message: 'Loading what gpu-vm sends runs it here',
+      advice: 'Say yes only to a machine you trust.'
+    };
+    const needsYes = new RequestError(problem, 409);
+    const content = () => document.querySelector('.jp-Dialog-content')?.textContent;
+
+    it('bring them along unasked where somebody has said so, and ask what the server asks', async () => {
+      model.kernels = [onGpu];
+      model.refusals = [needsYes];
+      const done = commands.execute(CommandIDs.detach, { carry: true });
+      await waitFor(() => expect(content()).toContain('Carry variables from gpu-vm?'));
+      expect(content()).toContain('Loading what gpu-vm sends runs it here. Say yes only');
+      await press('Carry them');
+      await done;
+      const request = { compute: 'free', carry: true };
+      expect(model.done).toEqual([
+        ['move', 'k-1', request],
+        ['move', 'k-1', { ...request, allow_carry: true }]
+      ]);
+    });
+
+    it('move nothing after a no to that', async () => {
+      model.kernels = [onGpu];
+      model.refusals = [needsYes];
+      const done = commands.execute(CommandIDs.detach, { carry: true });
+      await press('Not now');
+      await done;
+      expect(model.done).toHaveLength(1);
+      expect(document.querySelector('.jp-Dialog')).toBeNull();
+    });
+
+    it('load what was saved, where it is', async () => {
+      const saved = fixtures.savedVariables;
+      const enabled = () =>
+        [CommandIDs.loadVariables, CommandIDs.forgetVariables].map(id => commands.isEnabled(id));
+      expect(enabled()).toEqual([false, false]);
+      model.kernels = [{ ...fixtures.kernel, saved }];
+      expect(enabled()).toEqual([false, true]);
+      model.kernels = [{ ...onGpu, saved }];
+      expect(enabled()).toEqual([true, true]);
+      await commands.execute(CommandIDs.loadVariables);
+      expect(model.done).toEqual([['load', 'k-1']]);
+    });
+
+    it('forget it after a yes', async () => {
+      model.kernels = [{ ...fixtures.kernel, saved: fixtures.savedVariables }];
+      const first = commands.execute(CommandIDs.forgetVariables);
+      await waitFor(() => expect(content()).toContain('removed from the disk of gpu-vm'));
+      await press('Cancel');
+      await first;
+      expect(model.done).toEqual([]);
+      const second = commands.execute(CommandIDs.forgetVariables);
+      await press('Forget them');
+      await second;
+      expect(model.done).toEqual([['forget', 'k-1']]);
+    });
   });
 
   it.each([
@@ -233,7 +295,7 @@ describe('the commands', () => {
     const done = commands.execute(CommandIDs.detach);
     await press('Move');
     await done;
-    expect(model.done).toEqual([['move', 'k-1', 'free', undefined]]);
+    expect(model.done).toEqual([['move', 'k-1', { compute: 'free' }]]);
   });
 
   it('start at once, and stop only after a yes where notebooks run', async () => {

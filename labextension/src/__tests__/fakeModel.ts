@@ -13,6 +13,7 @@ import {
   IAdvice,
   IAdviceRequest,
   IModulesRequest,
+  IMoveRequest,
   INewCompute,
   IOperation,
   IProblem,
@@ -24,6 +25,7 @@ import {
   IStopLoss,
   ISyncRequest,
   ITerminal,
+  IVariables,
   IWorkspace,
   IWorkspaceEstimate,
   Keep
@@ -133,22 +135,37 @@ export class FakeModel implements IComputeModel {
     return fixtures.attach;
   }
 
-  async move(
-    kernel: string,
-    compute: string,
-    kernelspec?: string,
-    interrupt = false,
-    sync?: boolean
-  ): Promise<IOperation> {
-    this.done.push([
-      'move',
-      kernel,
-      compute,
-      kernelspec,
-      ...(interrupt ? ['interrupt'] : []),
-      ...(sync === undefined ? [] : [{ sync }])
-    ]);
-    return fixtures.attach;
+  async move(kernel: string, request: IMoveRequest): Promise<IOperation> {
+    this.done.push(['move', kernel, request]);
+    const refusal = this.refusals.shift();
+    return refusal ? Promise.reject(refusal) : fixtures.attach;
+  }
+
+  /** What moves are answered, in turn, before one is done. */
+  refusals: unknown[] = [];
+
+  /** Which variables could go along; none where a test is not about them. */
+  planned: () => Promise<IVariables> = async () => ({ ...fixtures.variables, variables: [] });
+
+  async variables(_kernel: string, _compute: string): Promise<IVariables> {
+    return this.planned();
+  }
+
+  async loadVariables(kernel: string): Promise<IOperation> {
+    this.done.push(['load', kernel]);
+    return this.refusal ? Promise.reject(this.refusal) : fixtures.load;
+  }
+
+  async forgetVariables(kernel: string): Promise<void> {
+    this.done.push(['forget', kernel]);
+    return this.refusal ? Promise.reject(this.refusal) : undefined;
+  }
+
+  /** How many cells wait, of any kernel. */
+  waits = 0;
+
+  waiting(_kernel: string): number {
+    return this.waits;
   }
 
   /** What would go along; tests that are about it give an answer. */

@@ -12,6 +12,7 @@ export class FakeSettings implements ISettings {
   statusBar = DEFAULTS.statusBar;
   memoryOffers = DEFAULTS.memoryOffers;
   idleNotices = DEFAULTS.idleNotices;
+  fillOutputs = DEFAULTS.fillOutputs;
   keepOnHours = DEFAULTS.keepOnHours;
   filters = DEFAULTS.filters;
   readonly changed = new Signal<this, void>(this);

@@ -24,6 +24,7 @@ import {
   IProblem,
   IQuestionList,
   ISavedOutputs,
+  ISavedVariables,
   ISignIn,
   ISizeOffer,
   ISizeOfferList,
@@ -32,6 +33,7 @@ import {
   IStopLoss,
   ISyncRequest,
   ITerminal,
+  IVariables,
   IWorkspaceEstimate,
   IWorkspaceList
 } from '../api';
@@ -187,7 +189,51 @@ export const kernel: IKernel = {
   last_activity: '2026-11-21T10:00:00.000Z',
   moving_to: null,
   last_compute: null,
-  problem: null
+  problem: null,
+  saved: null
+};
+
+export const savedVariables: ISavedVariables = {
+  compute: gpu.id,
+  saved: '2026-11-27T18:30:00.000Z',
+  names: ['df', 'model'],
+  count: 12,
+  bytes: 1_200_000_000,
+  left: ['conn']
+};
+
+export const variables: IVariables = {
+  kernel: kernel.id,
+  compute: gpu.id,
+  state: 'ready',
+  reason: '',
+  variables: [
+    {
+      name: 'conn',
+      type: 'sqlite3.Connection',
+      bytes: null,
+      moves: false,
+      reason: 'An open connection cannot move.'
+    },
+    { name: 'df', type: 'pandas.DataFrame', bytes: 1_100_000_000, moves: true, reason: '' },
+    { name: 'model', type: 'torch.nn.Linear', bytes: 100_000_000, moves: true, reason: '' }
+  ],
+  more: 0,
+  bytes: 1_200_000_000,
+  seconds: 14,
+  needs_yes: false
+};
+
+export const noVariables: IVariables = {
+  kernel: kernel.id,
+  compute: gpu.id,
+  state: 'unsupported',
+  reason: 'Variables of an R kernel cannot be carried yet.',
+  variables: [],
+  more: 0,
+  bytes: 0,
+  seconds: null,
+  needs_yes: false
 };
 
 export const attach: IOperation = {
@@ -232,7 +278,9 @@ export const moveRequest: IMoveRequest = {
   compute: gpu.id,
   kernelspec: 'pytorch',
   interrupt: true,
-  sync: false
+  sync: false,
+  carry: ['df', 'model'],
+  allow_carry: true
 };
 
 export const syncRequest: ISyncRequest = { direction: 'both', force: true, yes: true };
@@ -265,6 +313,13 @@ export const sync: IOperation = {
   compute: gpu.id,
   steps: [{ name: 'files', text: 'Copying 12 of 340 files', state: 'running' }],
   progress: 0.04
+};
+
+export const load: IOperation = {
+  ...attach,
+  id: 'op-load',
+  kind: 'load',
+  steps: [{ name: 'variables', text: 'Loading variables (340 MB of 1.2 GB)', state: 'running' }]
 };
 
 export const sizeOffer: ISizeOffer = {
@@ -425,13 +480,15 @@ export const outputs: ICellRunList = {
       execution_count: 3,
       started: '2026-03-01T12:00:00.000000Z',
       ended: null,
+      prompts: [{ id: 'p1', prompt: 'name: ', password: false }],
       kept: 0,
       kept_text: 0,
       outputs: [{ output_type: 'stream', name: 'stdout', text: '1\n' }],
       cut: { messages: 2, bytes: 20_000_000 }
     }
   ],
-  next: null
+  next: null,
+  sessions: ['s2']
 };
 
 export const savedOutputs: ISavedOutputs = {

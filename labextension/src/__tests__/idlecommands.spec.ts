@@ -6,7 +6,7 @@ import { ICompute, IIdleStop } from '../api';
 import { choiceOf, idleRequest } from '../autostop';
 import { addCommands, CommandIDs } from '../commands';
 import { FolderChoices } from '../folderchoices';
-import { KnownComputes } from '../move';
+import { KnownComputes } from '../knowncomputes';
 import { RequestError } from '../request';
 import { closeDialogs } from './closeDialogs';
 import { FakeCurrent, FakeModel } from './fakeModel';

@@ -6,7 +6,7 @@ import { waitFor } from '@testing-library/dom';
 import { addCommands, CommandIDs } from '../commands';
 import { OPEN_TERMINAL } from '../machinecommands';
 import { FolderChoices } from '../folderchoices';
-import { KnownComputes } from '../move';
+import { KnownComputes } from '../knowncomputes';
 import { RequestError } from '../request';
 import { SETTING_EDITOR } from '../waitingcommands';
 import { FakeCurrent, FakeModel } from './fakeModel';

@@ -199,12 +199,27 @@ describe('ComputeModel', () => {
     await start();
     server.answers.set('PUT kernels/k-1/compute', { status: 202, body: fixtures.attach });
     server.answers.set('GET operations', { body: { revision: 2, operations: [fixtures.attach] } });
-    await model.move('k-1', fixtures.gpu.id, 'pytorch');
+    await model.move('k-1', { compute: fixtures.gpu.id, kernelspec: 'pytorch' });
     expect(server.bodies).toEqual([{ compute: fixtures.gpu.id, kernelspec: 'pytorch' }]);
     expect(model.runningOn(fixtures.gpu.id)).toEqual(fixtures.attach);
     expect(model.moving('k-1')).toEqual(fixtures.attach);
     await settle();
     expect(model.operations).toEqual([fixtures.attach]);
+  });
+
+  it('asks for variables, and has them loaded and forgotten', async () => {
+    await start();
+    server.answers.set('GET kernels/k-1/variables?to=azure%3A6b1a', { body: fixtures.variables });
+    server.answers.set('POST kernels/k-1/variables/load', { status: 202, body: fixtures.load });
+    server.answers.set('DELETE kernels/k-1/variables/saved', { status: 204, body: null });
+    expect(await model.variables('k-1', fixtures.gpu.id)).toEqual(fixtures.variables);
+    expect(await model.loadVariables('k-1')).toEqual(fixtures.load);
+    // It is no change of the machine, nor a move.
+    expect(model.runningOn(fixtures.gpu.id)).toBeUndefined();
+    expect(model.moving('k-1')).toBeUndefined();
+    const asked = server.count('GET kernels');
+    await model.forgetVariables('k-1');
+    await waitFor(() => expect(server.count('GET kernels')).toBeGreaterThan(asked));
   });
 
   it('encodes ids in addresses', async () => {
@@ -236,7 +251,7 @@ describe('ComputeModel', () => {
   it('rejects with what the server said when a move is refused', async () => {
     await start();
     server.answers.set('PUT kernels/k-1/compute', { status: 409, body: fixtures.problem });
-    await expect(model.move('k-1', fixtures.gpu.id)).rejects.toMatchObject({
+    await expect(model.move('k-1', { compute: fixtures.gpu.id })).rejects.toMatchObject({
       problem: fixtures.problem,
       status: 409
     });
@@ -272,6 +287,7 @@ describe('ComputeModel', () => {
     expect(model.failedOn(fixtures.gpu.id)).toEqual(failed);
     model.dismiss(failed.id);
     expect(model.failedOn(fixtures.gpu.id)).toBeUndefined();
+    expect(server.count(`DELETE operations/${failed.id}?dismiss=true`)).toBe(1);
   });
 
   it('asks once for each account whether it may have machines made', async () => {

@@ -1,9 +1,10 @@
 import { nullTranslator } from '@jupyterlab/translation';
 import { waitFor } from '@testing-library/dom';
 
-import { ICompute, IModule, IOperation, IWorkspaceEstimate } from '../api';
+import { ICompute, IModule, IOperation, IVariables, IWorkspaceEstimate } from '../api';
 import { FolderChoices } from '../folderchoices';
-import { askToMove, IMoveAnswer, IMoveOptions, KnownComputes } from '../move';
+import { KnownComputes } from '../knowncomputes';
+import { askToMove, IMoveAnswer, IMoveOptions } from '../move';
 import { IOpenedNotebook } from '../opened';
 import { FakeModel } from './fakeModel';
 import { settle } from './fakeServer';
@@ -411,6 +412,174 @@ describe('the move dialog', () => {
       await open(fixtures.free, { kernel: { ...there, link } });
       expect(body()).not.toContain('Files that');
       await press('Cancel');
+    });
+  });
+
+  describe('about the variables', () => {
+    const { variables } = fixtures;
+    const small: IVariables = {
+      ...variables,
+      bytes: 84_000_000,
+      variables: variables.variables.map(one => ({ ...one, bytes: one.bytes && 42_000_000 }))
+    };
+    const back: Partial<IMoveOptions> = {
+      kernel: { ...fixtures.kernel, compute: fixtures.gpu.id }
+    };
+    const box = (name: RegExp) =>
+      [...document.querySelectorAll('.jp-Dsvm-variables label')]
+        .find(label => name.test(label.textContent ?? ''))
+        ?.querySelector('input') ?? null;
+    const row = () => document.querySelector('.jp-Dsvm-variables');
+    const tick = (name: RegExp) => act(() => box(name)!.click());
+    const ask = (plan: Partial<IVariables>, compute = fixtures.gpu, more = {}) => {
+      model.planned = async () => ({ ...small, ...plan });
+      return open(compute, more);
+    };
+    const moved = async () => {
+      await press('Move');
+      return answer;
+    };
+
+    it('carries all that can be moved, and names what cannot', async () => {
+      await ask({});
+      expect(box(/^Carry/)!.checked).toBe(true);
+      expect(row()!.textContent).toContain(
+        'Carry variables (2 of 3 · 84 MB · 15 s; 1 cannot be moved: conn)'
+      );
+      expect(row()!.textContent).toContain('An open connection cannot move.');
+      expect(row()!.textContent).toContain('pandas.DataFrame · 42 MB');
+      expect(body()).not.toContain('Variables stay behind');
+      expect(await moved()).toEqual({ sync: true, carry: true });
+    });
+
+    it('leaves them behind where somebody says so', async () => {
+      await ask({});
+      await tick(/^Carry/);
+      expect(body()).toContain('Variables stay behind on Free tier');
+      expect(await moved()).toEqual({ sync: true });
+    });
+
+    it('carries those that are chosen', async () => {
+      await ask({});
+      await tick(/^model/);
+      expect(row()!.textContent).toContain('Carry variables (1 of 3 · 42 MB · 5 s;');
+      expect(await moved()).toEqual({ sync: true, carry: ['df'] });
+      await ask({});
+      await tick(/^model/);
+      await tick(/^df/);
+      expect(box(/^Carry/)!.checked).toBe(false);
+      // All of them again, or one alone.
+      await tick(/^Carry/);
+      expect([box(/^df/)!.checked, box(/^model/)!.checked]).toEqual([true, true]);
+      await tick(/^Carry/);
+      await tick(/^model/);
+      expect(await moved()).toEqual({ sync: true, carry: ['model'] });
+    });
+
+    it('asks for a tick where they are much, or may not fit', async () => {
+      await ask({ bytes: 2 ** 30 });
+      expect(box(/^Carry/)!.checked).toBe(false);
+      await tick(/^Carry/);
+      expect(await moved()).toEqual({ sync: true, carry: true });
+      const little = { ...fixtures.free, size: { ...fixtures.free.size!, memory_gib: 1 } };
+      await ask({ bytes: 900_000_000 }, little, back);
+      expect(box(/^Carry/)!.checked).toBe(false);
+      expect(row()!.textContent).toContain(
+        '900 MB may not fit: Free tier has 1 GB of memory in all.'
+      );
+      await press('Cancel');
+    });
+
+    it('does not wait for what can be moved', async () => {
+      let found = (_: IVariables): void => undefined;
+      model.planned = () => new Promise(resolve => (found = resolve));
+      const begin = async (): Promise<void> => {
+        answer = askToMove({ ...options(), compute: fixtures.gpu });
+        await waitFor(() => expect(body()).toContain('Looking which of them can be moved…'));
+      };
+      await begin();
+      expect(await moved()).not.toHaveProperty('carry');
+      await begin();
+      await tick(/^Carry/);
+      expect(await moved()).toMatchObject({ carry: true });
+      // What a person has said stays when it is known.
+      await begin();
+      await tick(/^Carry/);
+      await act(async () => found(variables));
+      await waitFor(() => expect(row()!.textContent).toContain('1.2 GB'));
+      expect(box(/^Carry/)!.checked).toBe(true);
+      await press('Cancel');
+    });
+
+    it('can be told to while a cell runs', async () => {
+      await ask({ state: 'busy', reason: 'A cell runs.', variables: [] }, fixtures.gpu, {
+        busy: true
+      });
+      expect(row()!.textContent).toContain('Those that can be moved then are carried');
+      expect(box(/^Carry/)!.checked).toBe(false);
+      await tick(/^Carry/);
+      expect(await moved()).toEqual({ sync: true, carry: true });
+    });
+
+    it('says why none can be carried, and shows nothing where there are none', async () => {
+      await ask(fixtures.noVariables);
+      expect(row()!.textContent).toBe('Variables of an R kernel cannot be carried yet.');
+      expect(row()!.querySelector('input')).toBeNull();
+      await press('Cancel');
+      await ask({ variables: [variables.variables[0]], bytes: 0 });
+      expect(row()!.textContent).toContain('None of the variables can be moved; they stay behind');
+      expect(row()!.querySelector('input')).toBeNull();
+      expect(await moved()).toEqual({ sync: true });
+      await ask({ variables: [] });
+      expect(row()).toBeNull();
+      await press('Cancel');
+      model.planned = () => Promise.reject(new Error('It does not answer'));
+      await open(fixtures.gpu);
+      expect(row()!.textContent).toContain('could not be found out: It does not answer.');
+      expect(box(/^Carry/)!.checked).toBe(false);
+      await press('Cancel');
+    });
+
+    it('asks before what a machine sends is loaded here', async () => {
+      await ask({ needs_yes: true }, fixtures.free, back);
+      expect(box(/^Carry/)!.checked).toBe(true);
+      expect(box(/^Allow that for gpu-vm/)!.checked).toBe(false);
+      // The server then asks.
+      expect(await moved()).toEqual({ carry: true });
+      await ask({ needs_yes: true }, fixtures.free, back);
+      await tick(/^Allow/);
+      expect(await moved()).toEqual({ carry: true, allow_carry: true });
+      await ask({ needs_yes: true }, fixtures.free, back);
+      await tick(/^Allow/);
+      await tick(/^Carry/);
+      expect(box(/^Allow/)).toBeNull();
+      expect(await moved()).toEqual({});
+    });
+
+    it('opens its list with Enter, and moves nothing by that', async () => {
+      await ask({});
+      const summary = row()!.querySelector('summary')!;
+      await key(summary, 'Enter');
+      expect(document.querySelector('.jp-Dialog')).not.toBeNull();
+      await press('Cancel');
+    });
+
+    it('carries them unasked as the dialog would, and asks where a yes is needed', async () => {
+      await known.add(fixtures.cpu.id);
+      const quiet = { confirm: false };
+      await ask({}, fixtures.cpu, quiet);
+      expect(await answer).toEqual({ carry: true });
+      await ask({ bytes: 2 ** 30 }, fixtures.cpu, quiet);
+      expect(await answer).toEqual({});
+      await ask({ bytes: 2 ** 30 }, fixtures.cpu, { ...quiet, carry: true });
+      expect(await answer).toEqual({ carry: true });
+      await ask({ needs_yes: true }, fixtures.free, { ...back, ...quiet });
+      await waitFor(() => expect(box(/^Allow/)).not.toBeNull());
+      await press('Cancel');
+      // Who has said it before need not say it again.
+      await ask({ state: 'busy' }, fixtures.free, { ...back, busy: true, carry: true });
+      expect(box(/^Carry/)!.checked).toBe(true);
+      expect(await moved()).toEqual({ carry: true });
     });
   });
 

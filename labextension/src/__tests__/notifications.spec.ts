@@ -1,7 +1,9 @@
 import { Notification } from '@jupyterlab/apputils';
 import { nullTranslator } from '@jupyterlab/translation';
+import { CommandRegistry } from '@lumino/commands';
 
 import { IOperation, OperationKind } from '../api';
+import { CommandIDs } from '../commands';
 import { describeOperation, OperationNotifications } from '../notifications';
 import { FakeModel } from './fakeModel';
 import * as fixtures from './fixtures';
@@ -135,6 +137,95 @@ describe('notifications of operations', () => {
     expect(shown()[0].message).toBe(
       'The move to gpu-vm was cancelled. Still on Free tier. Nothing was lost.'
     );
+  });
+
+  describe('of a move that carried variables', () => {
+    const steps = [{ name: 'variables', text: 'Carrying variables', state: 'done' as const }];
+    const carried: IOperation = {
+      ...done,
+      steps,
+      notice: 'The notebook runs on gpu-vm. 12 variables came along (1.2 GB).'
+    };
+    const there = { ...fixtures.kernel, compute: fixtures.gpu.id };
+    const labels = () => shown()[0].options.actions?.map(({ label }) => label);
+    let executed: unknown[];
+
+    beforeEach(() => {
+      executed = [];
+      model = new FakeModel();
+      const commands = new CommandRegistry();
+      for (const id of [CommandIDs.attach, CommandIDs.detach]) {
+        commands.addCommand(id, {
+          isEnabled: () => !model.kernels[0].moving_to,
+          execute: args => executed.push([id, args])
+        });
+      }
+      const trans = nullTranslator.load('jupyter_dsvm');
+      notifications = new OperationNotifications(model, trans, commands);
+      model.set({ operations: [fixtures.attach] });
+    });
+
+    it('say so, and undo it with the variables as they are then', () => {
+      // The list of kernels may be a moment later than that of operations.
+      model.set({ operations: [carried] });
+      expect(labels()).toEqual([]);
+      model.set({ kernels: [there] });
+      expect(shown()).toHaveLength(1);
+      expect(shown()[0].message).toBe(
+        'Moved to gpu-vm in 1 min 52 s. 12 variables came along (1.2 GB).'
+      );
+      const [undo] = shown()[0].options.actions!;
+      expect([undo.label, undo.caption]).toEqual([
+        'Undo',
+        'Move back to Free tier, with the variables as they are then'
+      ]);
+      undo.callback(new MouseEvent('click'));
+      expect(executed).toEqual([
+        [CommandIDs.detach, { kernel: there.id, compute: 'free', carry: true }]
+      ]);
+    });
+
+    it('offer no way back once the notebook is elsewhere, and do not come up again for that', () => {
+      model.set({ operations: [carried], kernels: [there] });
+      expect(labels()).toEqual(['Undo']);
+      model.set({ kernels: [{ ...there, moving_to: 'free' }] });
+      expect(labels()).toEqual([]);
+      model.set({ kernels: [there] });
+      expect(labels()).toEqual(['Undo']);
+      Notification.manager.dismiss();
+      model.set({ kernels: [fixtures.kernel] });
+      expect(shown()).toEqual([]);
+    });
+
+    it('name what stayed behind, all of it in the details', () => {
+      const notice = `12 variables came along (1.2 GB). 3 stayed behind: conn (an open connection cannot move), ${'x'.repeat(60)}.`;
+      model.set({ operations: [{ ...carried, notice }], kernels: [there] });
+      expect(shown()[0].message).toBe(
+        'Moved to gpu-vm in 1 min 52 s. 12 variables came along (1.2 GB).'
+      );
+      expect(labels()).toEqual(['Undo', 'Details']);
+    });
+
+    it('offer nothing of the kind where nothing was carried', () => {
+      model.set({ operations: [done], kernels: [there] });
+      expect(labels()).toEqual([]);
+      model.set({
+        operations: [{ ...carried, steps: [{ ...steps[0], state: 'pending' }] }]
+      });
+      expect(labels()).toEqual([]);
+    });
+  });
+
+  it('follow saved variables that are loaded', () => {
+    start();
+    model.set({ operations: [fixtures.load] });
+    expect(shown()[0].message).toBe(
+      'Loading the saved variables of analysis.ipynb. Loading variables (340 MB of 1.2 GB).'
+    );
+    expect(shown()[0].options.actions?.map(({ label }) => label)).toEqual(['Cancel']);
+    const notice = '12 variables are back.';
+    model.set({ operations: [{ ...fixtures.load, ...ended, state: 'done', notice }] });
+    expect(shown()).toMatchObject([{ type: 'success', message: notice }]);
   });
 
   describe('of a stop that nobody asked for in this page', () => {

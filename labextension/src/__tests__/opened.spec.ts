@@ -59,11 +59,11 @@ describe('a notebook that is open in the page', () => {
     expect(openedIn(trackerOf({}, metadata))('k-1')?.sources).toEqual(sources);
   });
 
-  it('counts the others, not their pages', () => {
+  it('counts the others, not their pages, nor a page that has not said whose it is', () => {
     const ada = { user: { username: 'ada' } };
     const bob = { user: { username: 'bob' } };
     const find = openedIn(trackerOf(shared({ 1: ada, 2: ada, 3: bob, 4: bob, 5: {} })));
-    expect(find('k-1')).toMatchObject({ isShared: true, others: 2 });
+    expect(find('k-1')).toMatchObject({ isShared: true, others: 1 });
     expect(openedIn(trackerOf({ collaborative: true }))('k-1')).toMatchObject({
       isShared: true,
       others: 0

@@ -7,7 +7,7 @@ import { fireEvent, screen, waitFor, within } from '@testing-library/dom';
 import { addCommands, CommandIDs } from '../commands';
 import { Filters } from '../filters';
 import { FolderChoices } from '../folderchoices';
-import { KnownComputes } from '../move';
+import { KnownComputes } from '../knowncomputes';
 import { ComputePanel } from '../panel';
 import { Settings } from '../settings';
 import { FakeCurrent, FakeModel } from './fakeModel';

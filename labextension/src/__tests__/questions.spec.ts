@@ -88,6 +88,20 @@ describe('questions of code in notebooks', () => {
     expect(button('Change it')).toBeTruthy();
   });
 
+  it('asks whether what a machine sends may be loaded, which costs nothing', async () => {
+    const text = 'A cell of analysis.ipynb wants to bring variables back from gpu-vm.';
+    await start({ ...question, kind: 'carry', price: null, text });
+    await waitFor(() => expect(dialogs()).toHaveLength(1));
+    const [dialog] = dialogs();
+    await waitFor(() => expect(dialog.textContent).toContain(text));
+    expect(dialog.textContent).toContain('Carry variables from gpu-vm?');
+    expect(dialog.textContent).toContain('Your yes is kept for this machine.');
+    expect(dialog.textContent).not.toContain('cost');
+    await waitFor(() => expect(document.activeElement).toBe(button('Not now')));
+    fireEvent.click(button('Carry them'));
+    await waitFor(() => expect(server.bodies).toEqual([{ answer: 'yes' }]));
+  });
+
   it.each([
     ['the button', () => fireEvent.click(button('Not now'))],
     ['Escape', () => fireEvent.keyDown(dialogs()[0], { key: 'Escape', keyCode: 27 })]

@@ -53,6 +53,8 @@ function view(
       onCancel={(operation, choice) => note('cancel')(operation.id, choice)}
       onAccountMenu={() => note('account')()}
       files={noteActions(note)}
+      onLoadVariables={() => note('load')()}
+      onForgetVariables={() => note('forget')()}
       onCreate={() => note('create')()}
       onRefresh={() => note('refresh')()}
       filters={filters}
@@ -82,6 +84,48 @@ const notebookSection = () => screen.getByRole('region', { name: 'This notebook'
 afterEach(cleanup);
 
 describe('the panel', () => {
+  it('offers saved variables, where they are', () => {
+    const saved = fixtures.savedVariables;
+    const model = new FakeModel();
+    model.kernels = [{ ...fixtures.kernel, saved }];
+    const { rerender } = show.again(model);
+    const group = () => within(screen.getByRole('group', { name: 'Saved variables' }));
+    group().getByText('12 variables were saved when gpu-vm stopped (1.2 GB).');
+    group().getByText('They can be loaded once the notebook runs on gpu-vm again.');
+    group().getByText('df, model.');
+    group().getByText('And 10 more.');
+    group().getByText('These could not be saved: conn.');
+    expect(group().queryByRole('button', { name: 'Load' })).toBeNull();
+    model.kernels = [{ ...fixtures.kernel, saved, compute: saved.compute }];
+    rerender();
+    expect(group().queryByText(/can be loaded once/)).toBeNull();
+    group().getByRole('button', { name: 'Load' });
+    model.kernels = [{ ...fixtures.kernel, saved, compute: saved.compute, moving_to: 'free' }];
+    rerender();
+    expect(group().queryByRole('button', { name: 'Load' })).toBeNull();
+    cleanup();
+    model.kernels = [{ ...fixtures.kernel, saved, compute: saved.compute }];
+    const done = show(model);
+    fireEvent.click(group().getByRole('button', { name: 'Load' }));
+    fireEvent.click(group().getByRole('button', { name: 'Forget…' }));
+    expect(done).toEqual([['load'], ['forget']]);
+  });
+
+  it('says what waits for a move, and what becomes of it', () => {
+    const model = new FakeModel();
+    model.kernels = [{ ...fixtures.kernel, moving_to: fixtures.gpu.id }];
+    const { rerender } = show.again(model);
+    expect(notebookSection().textContent).not.toContain('wait');
+    model.waits = 2;
+    rerender();
+    expect(notebookSection().textContent).toContain(
+      '2 cells wait their turn, in order. Once the notebook is on gpu-vm they run there; if the move is cancelled, on Free tier.'
+    );
+    model.kernels = [fixtures.kernel];
+    rerender();
+    expect(notebookSection().textContent).not.toContain('wait');
+  });
+
   it('shows the files of the notebook in front, and of no other', () => {
     const model = new FakeModel();
     const [workspace] = fixtures.workspaceList.workspaces;

@@ -66,7 +66,7 @@ function notebook(known: Partial<IKnown>, hasNoKernel = false) {
     view,
     render: () =>
       renderer.renderModel({ data: { [VIEW]: view, 'text/plain': ['IntSlider(', 'value=3)'] } }),
-    close: (parent: object) => {
+    close: async (parent: object) => {
       anyMessage.emit({
         msg: {
           header: { msg_type: 'comm_close' },
@@ -76,6 +76,7 @@ function notebook(known: Partial<IKnown>, hasNoKernel = false) {
         }
       });
       renderer.widgets[0].dispose();
+      await Promise.resolve();
     }
   };
 }
@@ -109,7 +110,7 @@ describe('a widget', () => {
   it('is shown as it looked last when the notebook leaves its kernel, and is saved as it was', async () => {
     const { render, renderer, view, close } = notebook({});
     await render();
-    close({});
+    await close({});
     expect(renderer.isHidden).toBe(false);
     expect(renderer.node.textContent).toContain(GONE);
     const picture = renderer.node.querySelector('input')!;
@@ -120,7 +121,7 @@ describe('a widget', () => {
   it('that its own kernel closes is hidden, also in the file', async () => {
     const { render, renderer, view, close } = notebook({});
     await render();
-    close({ msg_id: 'm1' });
+    await close({ msg_id: 'm1' });
     expect(renderer.isHidden).toBe(true);
     expect(view.model_id).toBe('');
   });

@@ -1,5 +1,6 @@
 /** Kernels, and where they run. */
 import { IProblem } from './problems';
+import { ISavedVariables } from './variables';
 
 export type LinkPhase = 'local' | 'connecting' | 'connected' | 'reconnecting' | 'gone';
 
@@ -27,6 +28,8 @@ export interface IKernel {
   last_compute: string | null;
   /** Why its process ended without anybody's asking; `OutOfMemory` is one code. */
   problem: IProblem | null;
+  /** Variables of its notebook that wait on a VM's disk. */
+  saved: ISavedVariables | null;
 }
 
 export interface IKernelList {
@@ -52,4 +55,8 @@ export interface IMoveRequest {
   interrupt?: boolean;
   /** Whether the notebook's folder goes along; true also is the yes for a large one. As the server is set when absent. */
   sync?: boolean;
+  /** Which variables go along: all that can, or these. None when absent or false. */
+  carry?: boolean | string[];
+  /** The yes to `IVariables.needs_yes`; it is kept for that VM. */
+  allow_carry?: boolean;
 }

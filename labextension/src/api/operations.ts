@@ -13,6 +13,7 @@ export type OperationKind =
   | 'detach'
   | 'install'
   | 'sync'
+  | 'load'
   | 'update';
 
 export type OperationPhase = 'running' | 'done' | 'failed' | 'cancelled';

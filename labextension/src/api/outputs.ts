@@ -6,6 +6,14 @@ export interface ICutOutputs {
   bytes: number;
 }
 
+/** What `input()` waits for. */
+export interface IInputRequest {
+  /** Of the kernel's message, which is the parent of the reply. */
+  id: string;
+  prompt: string;
+  password: boolean;
+}
+
 /** The last execution of a cell, and what it has put out. */
 export interface ICellRun {
   /** The cell's id, as the request named it; empty for a widget. */
@@ -26,6 +34,7 @@ export interface ICellRun {
   execution_count: number | null;
   started: string | null;
   ended: string | null;
+  prompts: IInputRequest[];
   /** So many of its first outputs are as they were in the state that was named. */
   kept: number;
   /** So much of the text of the first of `outputs`, a stream, is as it was, and not in it. */
@@ -41,6 +50,8 @@ export interface ICellRunList {
   rows: ICellRun[];
   /** Asks for the next part, as `after`; null in the last one. */
   next: number | null;
+  /** The pages that are connected now: those see what they have run themselves. */
+  sessions: string[];
 }
 
 /** A file at one time, as the contents API describes it. */

@@ -18,6 +18,7 @@ import { FilterBar } from './FilterBar';
 import { MachineList } from './MachineList';
 import { NewCard } from './NewCard';
 import { Problem } from './Problem';
+import { SavedVariables } from './SavedVariables';
 import { SignIn } from './SignIn';
 import { Budgets, Spending } from './Spending';
 import { ThisNotebook } from './ThisNotebook';
@@ -46,6 +47,8 @@ export interface IComputePanelViewProps {
   onAccountMenu: (anchor: HTMLElement) => void;
   /** What can be done to the notebook's files. */
   files: IWorkspaceActions;
+  onLoadVariables: () => void;
+  onForgetVariables: () => void;
   onCreate: () => void;
   onRefresh: () => void;
   /** Absent where the page has no settings editor. */
@@ -155,6 +158,19 @@ function Notebook(props: IComputePanelViewProps): React.ReactElement {
           />
         )
       }
+      saved={
+        kernel?.saved && (
+          <SavedVariables
+            kernel={kernel}
+            saved={kernel.saved}
+            name={nameOf(model.compute(kernel.saved.compute), kernel.saved.compute, trans)}
+            onLoad={props.onLoadVariables}
+            onForget={props.onForgetVariables}
+            trans={trans}
+          />
+        )
+      }
+      waiting={kernel && model.waiting(kernel.id)}
       onMoveTo={canGo ? props.onMoveTo : undefined}
       onResume={() => last && props.onAction(last, 'attach')}
       onDetach={props.onDetach}

@@ -1,7 +1,7 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { IAdvice, ICompute, IKernelspec, IWorkspaceEstimate } from '../api';
+import { IAdvice, ICompute, IKernelspec, IVariables, IWorkspaceEstimate } from '../api';
 import { autoStopText } from '../idlewords';
 import { h } from '../jsx';
 import { asProblem } from '../request';
@@ -9,6 +9,7 @@ import { nameOf, priceText, withPoint } from '../words';
 import { AdviceLine } from './AdviceLine';
 import { FilesChoice, IFilesAlong } from './FilesChoice';
 import { IModulesThere, ModulesCheck } from './ModulesCheck';
+import { Carried, VariablesChoice } from './VariablesChoice';
 
 /** What becomes of a cell that runs. */
 export type WhileBusy = 'wait' | 'interrupt';
@@ -35,6 +36,11 @@ export interface IMoveSummaryProps {
   /** Absent where nothing goes along: back to the free tier. */
   files?: IFilesAlong;
   onFiles?: (sync: boolean | undefined, estimate: IWorkspaceEstimate | null) => void;
+  /** Which variables could go along. */
+  loadVariables: () => Promise<IVariables>;
+  /** Somebody has already said that they do. */
+  carry?: boolean;
+  onCarry: (carried: Carried) => void;
   /** The state of files that are on the machine where the notebook runs now; absent where none travel. */
   filesThere?: 'reached' | 'out of reach';
   trans: TranslationBundle;
@@ -52,6 +58,7 @@ export function startsMachine(compute: ICompute): boolean {
 export function MoveSummary(props: IMoveSummaryProps): React.ReactElement {
   const { compute, from, firstTime, trans } = props;
   const [kernelspec, setKernelspec] = React.useState('');
+  const [isCarrying, setCarrying] = React.useState(false);
   const name = nameOf(compute, compute.id, trans);
   const starts = startsMachine(compute);
   const autoStop = autoStopText(compute, trans);
@@ -61,9 +68,11 @@ export function MoveSummary(props: IMoveSummaryProps): React.ReactElement {
       <ul>
         {starts && <Billed compute={compute} name={name} trans={trans} />}
         {autoStop && <li>{autoStop}</li>}
-        <li>
-          {trans.__('Variables stay behind on %1: run the cells that make them again.', from)}
-        </li>
+        {!isCarrying && (
+          <li>
+            {trans.__('Variables stay behind on %1: run the cells that make them again.', from)}
+          </li>
+        )}
         <li>{trans.__('Until %1 has answered, the notebook stays as it is on %2.', name, from)}</li>
         {props.filesThere && (
           <li>
@@ -90,6 +99,17 @@ export function MoveSummary(props: IMoveSummaryProps): React.ReactElement {
           </li>
         )}
       </ul>
+      <VariablesChoice
+        load={props.loadVariables}
+        from={from}
+        compute={compute}
+        wanted={props.carry}
+        onChoose={carried => {
+          setCarrying(!!carried.carry);
+          props.onCarry(carried);
+        }}
+        trans={trans}
+      />
       {props.files && (
         <FilesChoice
           along={props.files}

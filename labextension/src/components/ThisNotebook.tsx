@@ -30,6 +30,10 @@ export interface IThisNotebookProps {
   gauge?: React.ReactNode;
   /** Its files that travel. */
   files?: React.ReactNode;
+  /** Its variables that were saved. */
+  saved?: React.ReactNode;
+  /** How many of its cells wait for a move. */
+  waiting?: number;
   /** Open the menu of what it can be moved to; absent where there is nothing. */
   onMoveTo?: (anchor: HTMLElement) => void;
   onResume?: () => void;
@@ -49,8 +53,10 @@ export function ThisNotebook(props: IThisNotebookProps): React.ReactElement {
       <p role="status" aria-live="polite">
         {sentence(props)}
       </p>
+      {kernel && isMoving && <Waiting {...props} kernel={kernel} />}
       {kernel && props.gauge}
       {kernel && props.files}
+      {kernel && props.saved}
       {kernel?.problem && <Problem problem={kernel.problem} trans={trans} />}
       {operation && (
         <>
@@ -86,6 +92,23 @@ export function ThisNotebook(props: IThisNotebookProps): React.ReactElement {
         </div>
       )}
     </div>
+  );
+}
+
+/** Cells that were sent while it moves, and what becomes of them. It is there before they are, so that they are read out. */
+function Waiting(props: IThisNotebookProps & { kernel: IKernel }): React.ReactElement {
+  const { kernel, compute, target, waiting = 0, trans } = props;
+  return (
+    <p role="status" aria-live="polite" className="jp-Dsvm-quiet">
+      {waiting > 0 &&
+        trans._n(
+          '%1 cell waits its turn. Once the notebook is on %2 it runs there; if the move is cancelled, on %3.',
+          '%1 cells wait their turn, in order. Once the notebook is on %2 they run there; if the move is cancelled, on %3.',
+          waiting,
+          nameOf(target, kernel.moving_to, trans),
+          nameOf(compute, kernel.compute, trans)
+        )}
+    </p>
   );
 }
 
