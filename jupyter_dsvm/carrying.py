@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .advice import bytes_words
 from .carrypermits import CarryPermits
 from .carrywords import failed_words, needs_yes, unsupported, variables_words
 from .errors import Cancelled, DSVMError, KernelStartError, NotAllowed, NotFound, OperationRefused, SSHError, SwapError
@@ -23,7 +22,7 @@ from .kernelvariables import Hello, VariablesIn, moved_of, wait
 from .models import FREE, CarryState, Compute, LinkPhase, Operation, SavedVariables, Variables
 from .operations import Running
 from .savedvariables import Save, SavedStore
-from .tables import place
+from .tables import bytes_words, place
 
 if TYPE_CHECKING:
     from .carryends import LocalEnd, RemoteEnd
