@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .advice import bytes_words
 from .carrypermits import CarryPermits
 from .carrywords import failed_words, needs_yes, unsupported, variables_words
 from .errors import Cancelled, DSVMError, KernelStartError, NotAllowed, NotFound, OperationRefused, SSHError, SwapError
@@ -25,7 +24,7 @@ from .models import FREE, CarryState, Compute, LinkPhase, Operation, SavedVariab
 from .operations import Running
 from .savedvariables import Save, SavedStore
 from .savingvariables import SavingVariables
-from .tables import place
+from .tables import bytes_words, place
 
 if TYPE_CHECKING:
     from .carryends import LocalEnd, RemoteEnd
