@@ -25,9 +25,7 @@ from .models import (
 )
 from .notebookfacts import Found, NotebookFacts
 from .richtext import escaped
-from .tables import bytes_words, gib_words, price_words, size_words, state_words
-
-GIB = 1024**3
+from .tables import GIB, bytes_words, gib_words, price_words, size_words, state_words
 
 FREE_SHARE = 0.1
 """Of a machine's memory that is left to its system and to everything else."""

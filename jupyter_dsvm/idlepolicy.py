@@ -159,7 +159,7 @@ class Watched:
     def decide(self, settings: Settings, now: float) -> Decision:
         """What is to be done at ``now``, which is not before the last reading."""
         if not (settings.started_by_us or settings.opted_in):
-            theirs = "It is stopped when nobody uses it, by whoever has it."
+            theirs = "The hub stops it when nobody uses it."
             ours = "It is not stopped by itself: it was not started from here."
             return Decision(State.NEVER, theirs if settings.shared else ours)
         hard_at = self._hard_at(settings)

@@ -49,8 +49,11 @@ class IdleWatch(Asking):
         self._told = False
         """Whether a failed stop was said in an operation of everybody's list."""
         self._pushed = False
-        self.said_idle = False
-        """Whether whoever has it was told that nothing of ours goes on there."""
+        self.said_idle: bool | None = None
+        """Whether whoever has it was told that nothing of ours goes on there; None before the first reading, when our account may
+        not be made yet."""
+        self._left = False
+        """Its stop was asked for, and left to others; nothing of ours has gone on since, as far as it could be asked."""
         self._running: Running | None = None
         """The stop that is under way, or was the last."""
         self.asked = False
@@ -112,6 +115,7 @@ class IdleWatch(Asking):
             return None
         if reading.boot and not self._may_be_ours(reading.boot, kept):
             settings = self.settings(row, self._house.kept.read(self.id))
+        self._left = self._left and not reading.busy
         self._watched = self._watched.seen(reading)
         decision = self._watched.decide(settings, self._house.clock())
         if decision.state in (State.STOPS_SOON, State.STOP):
@@ -132,10 +136,11 @@ class IdleWatch(Asking):
         shared, since = house.rule(self.id) is not None, decision.idle_since
         idle = max(0.0, house.clock() - since) if shared and since is not None and not left else 0.0
         # Who shares it is told at once that something goes on again, and, as unknown is busy, also while it is out of reach.
-        turned = shared and self.said_idle and not idle
+        known_now = self._watched.reading is not None and self._watched.reading.reachable
+        turned = shared and known_now and (self.said_idle is None or (self.said_idle and not idle))
         if turned or ((decision.push or shared) and (house.safety.is_due(self.id) or short)):
             house.safety.push(self.id, left, idle)
-            self.said_idle = idle > 0
+            self.said_idle = idle > 0 if known_now or self.said_idle is not None else None
             self._show(decision, self.settings_now(), kept)
         self._tell_strikes()
 
@@ -301,7 +306,7 @@ class IdleWatch(Asking):
             return False
         if after.power_state is PowerState.RUNNING:
             self._watched = self._watched.left_to_others(running.value.notice or f"{row.name} stays on.")
-            self.said_idle = True
+            self.said_idle = self._left = True
             self._ask("keep", holder=house.holder(), seconds=self._kept_on(kept), why="")
             return False
         log.info("%s %s.", row.name, why)
@@ -331,7 +336,8 @@ class IdleWatch(Asking):
 
     def off(self) -> None:
         """It is off, whoever did it: what belonged to this run of it is over. Where we had asked for that, notebooks go back."""
-        if self._watched.left:
+        if self._left:
+            self._left = False
             self._house.returned(self.id, "was stopped, since none of those who share it used it any more")
         self._house.kept.change(self.id, lambda one: one.off())
         self._house.safety.off(self.id)

@@ -105,10 +105,11 @@ def _through_numpy(module: str) -> Callable[[Any, Any], Any]:
     def reduce(pickler: Any, array: Any) -> Any:
         import numpy
 
-        on_host = array.get() if hasattr(array, "get") else numpy.asarray(array)
         if module != "jax":
             pickler.note("It was on a GPU; where there is none, it arrives as a NumPy array.")
-        return from_numpy, (on_host, module)
+        if pickler.only_counts:
+            return from_numpy, (pickler.sink.part({}, array.nbytes, iter(())), module)
+        return from_numpy, (array.get() if hasattr(array, "get") else numpy.asarray(array), module)
 
     return reduce
 
