@@ -50,7 +50,7 @@ MAKE = {
     "frame": """
 import numpy as np, pandas as pd
 rng = np.random.default_rng(1)
-n = {size} // 64
+n = {size} // 72  # bytes of a row
 value = pd.DataFrame({{f"x{{i}}": rng.random(n) for i in range(5)}})
 value["n"] = rng.integers(0, 1 << 62, n)
 value["at"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.integers(0, 10**9, n), unit="s")

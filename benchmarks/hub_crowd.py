@@ -168,6 +168,11 @@ def open_files(pid: int) -> Iterator[str]:
         yield entry.name
 
 
+def processes_running(file: str) -> list[int]:
+    """Whose command line names it."""
+    return [pid for pid, line in processes_with("JUPYTERHUB_SERVICE_NAME=dsvm").items() if file in line]
+
+
 def measure(bench: Bench) -> None:
     reason = can_isolate() if hubs.PROXY.exists() else "JupyterHub's proxy is not there (make .stamps/proxy/done)"
     if reason:
@@ -193,9 +198,7 @@ def _once(bench: Bench) -> None:
             hubs.bare(person)
         with school(emulator, folder, people, groups, through_proxy=False) as one:
             tokens = dict(zip(names, ThreadPoolExecutor(4).map(one.hub.token, names), strict=True))
-            (broker,) = [
-                p for p, line in processes_with("JUPYTERHUB_SERVICE_NAME=dsvm").items() if "jupyter_dsvm.hub" in line
-            ]
+            (broker,) = processes_running(str(folder / "dsvm_broker.py"))
             served = {person.name: one.hub.spawn(person.name) for person in people}
             rest = names[servers:]
             number = bench.size(PROCESSES, 2)

@@ -65,11 +65,12 @@ class LocalEnd:
     def __init__(self, name: str) -> None:
         self.name = name
         base = Path(jupyter_runtime_dir())
-        if fits(str(base / "dsvm-carry-xxxxxxxx")):
+        prefix = f"dsvm-carry-{os.getpid()}-"  # kernels.leftovers removes it once that process is no more
+        if fits(str(base / f"{prefix}xxxxxxxx")):
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._folder = tempfile.mkdtemp(prefix="dsvm-carry-", dir=base)
+            self._folder = tempfile.mkdtemp(prefix=prefix, dir=base)
         else:
-            self._folder = tempfile.mkdtemp(prefix="dsvm-carry-")
+            self._folder = tempfile.mkdtemp(prefix=prefix)
         self.path = os.path.join(self._folder, "v")
         self._listener = socket.socket(socket.AF_UNIX)
         self._connection: socket.socket | None = None

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .advice import bytes_words
 from .carrypermits import CarryPermits
 from .carrywords import failed_words, needs_yes, unsupported, variables_words
 from .errors import Cancelled, DSVMError, KernelStartError, NotAllowed, NotFound, OperationRefused, SSHError, SwapError
@@ -25,7 +24,7 @@ from .models import FREE, CarryState, Compute, LinkPhase, Operation, SavedVariab
 from .operations import Running
 from .savedvariables import Save, SavedStore
 from .savingvariables import SavingVariables
-from .tables import place
+from .tables import bytes_words, place
 
 if TYPE_CHECKING:
     from .carryends import LocalEnd, RemoteEnd
@@ -185,7 +184,7 @@ class Carrying:
             ends,
             met=met,
             measured=lambda size, seconds: self._measured(source, target, size, seconds),
-            check=lambda size: self._check_room(target, size),
+            room=lambda: self._room(target),
             tell=tell,
         )
 
@@ -206,18 +205,10 @@ class Carrying:
             connection.close()
             raise
 
-    def _check_room(self, target: str, size: int) -> None:
-        """This server's memory is small: a kernel that takes more than there is would end, and others with it."""
-        if target != FREE or not size:
-            return
-        memory = self._service.memory_here()
-        if memory is not None and size > memory.total - memory.used:
-            left = bytes_words(max(0, memory.total - memory.used))
-            raise OperationRefused(
-                f"The variables take {bytes_words(size)}, and the free tier has {left} of memory left.",
-                advice="Carry only some of them by name, or write what is large to a file.",
-                code="TooLarge",
-            )
+    def _room(self, target: str) -> int | None:
+        """Bytes of memory that are left where they go; None where nobody here knows."""
+        memory = self._service.memory_here() if target == FREE else None
+        return None if memory is None else max(0, memory.total - memory.used)
 
     # How fast, and what the other end was last time
 

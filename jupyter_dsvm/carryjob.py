@@ -4,7 +4,7 @@
 left to move (``kernels.swapping``). Then, on a thread::
 
     hello      both kernels get the code, and say what they can do
-    plan       the old one says how much it will be, for the progress
+    plan       the old one says how much it will be, for the progress, and what has to be installed where it goes
     ways       a socket beside each of them, and pumps in between (``carryends``)
     receive    the new one connects, then the old one sends
     carried    both have answered: the proxy changes over; names that failed are in the notice
@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .carrywords import came_along, progress_text, stayed
-from .errors import Cancelled, DSVMError, KernelStartError, SwapError
+from .errors import Cancelled, DSVMError, KernelStartError, OperationRefused, SwapError
 from .kernelvariables import (
     POLL_SECONDS,
     Failed,
@@ -34,11 +34,13 @@ from .kernelvariables import (
     VariablesError,
     VariablesIn,
     hello_of,
+    modules_of,
     moved_of,
     planned_of,
     read,
 )
 from .operations import Running
+from .tables import bytes_words
 
 if TYPE_CHECKING:
     from .carryends import LocalEnd, Pumps, RemoteEnd
@@ -75,18 +77,18 @@ class CarryJob:
         *,
         met: Callable[[Hello, Hello], None] = lambda old, new: None,
         measured: Callable[[int, float], None] = lambda size, seconds: None,
-        check: Callable[[int], None] = lambda size: None,
+        room: Callable[[], int | None] = lambda: None,
         tell: bool = False,
     ) -> None:
         """``names`` None: all that can. ``source``: where the old kernel is, in a sentence. ``met`` is told what the kernels said
-        of themselves, ``measured`` how many bytes took how many seconds; ``check`` raises where so many bytes cannot be taken.
-        ``tell``: the outcome is said in the notebook too, above the output of its next cell, as nobody else looks."""
+        of themselves, ``measured`` how many bytes took how many seconds; ``room`` gives the bytes that there is memory for, where
+        that is known. ``tell``: the outcome is said in the notebook too, above its next cell's output, as nobody else looks."""
         self._proxy = proxy
         self._running = running
         self._names = names
         self._source = source
         self._open = ends
-        self._met, self._measured, self._check = met, measured, check
+        self._met, self._measured, self._room = met, measured, room
         self._tell = tell
         self._swapped: Future[None] | None = None
         self._begun = False
@@ -142,18 +144,21 @@ class CarryJob:
     def _carry(self, old: int, new: int) -> None:
         self._running.step("variables", progress_text(0, 0))
         here, there = VariablesIn(self._proxy, old), VariablesIn(self._proxy, new)
-        asked = here.begin("hello"), there.begin("hello")
-        about_old, about_new = (hello_of(self._wait(a)) for a in asked)
+        asked, looked = here.begin("hello"), here.begin_plan(self._names, None, LOOK_SECONDS)
+        about_old, said = hello_of(self._wait(asked)), self._wait(looked)
+        planned = planned_of(said)
+        about_new = hello_of(self._wait(there.begin("hello", modules=modules_of(said))))
         self._met(about_old, about_new)
-        planned = planned_of(self._wait(here.begin_plan(self._names, about_new, LOOK_SECONDS)))
         size = planned.size
-        self._check(planned.bytes)
+        room = self._room()
+        if room is not None and planned.bytes > room:
+            raise too_large(planned.bytes, room)
         began = time.monotonic()
         from .carryends import Pumps  # late, as all that only an attach needs
 
         at_old, at_new = self._open(size)
         self._pumps = Pumps(at_old, at_new)
-        received = there.begin_receive(at_new.path)
+        received = there.begin_receive(at_new.path, room)
         sent = here.begin_send(at_old.path, self._names, about_new)
         went, came = self._both(sent, received, size or 0)
         self._failed = tuple({f.name: f for f in (*went.failed, *came.failed)}.values())
@@ -227,6 +232,15 @@ class CarryJob:
             raise Cancelled("The move ended before the variables were carried.")
         if self._running.cancel.is_set():
             raise Cancelled(self._running.cancel_reason)
+
+
+def too_large(size: int, room: int) -> OperationRefused:
+    """The free tier's memory is small: a kernel that takes more than there is would end, and others with it."""
+    return OperationRefused(
+        f"The variables take {bytes_words(size)}, and the free tier has {bytes_words(room)} of memory left.",
+        advice="Carry only some of them by name, or write what is large to a file.",
+        code="TooLarge",
+    )
 
 
 def _went_wrong(future: Future[dict[str, Any]]) -> DSVMError | None:

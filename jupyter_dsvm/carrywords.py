@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .advice import bytes_words
 from .kernelvariables import Failed, Moved
 from .models import Variables
 from .richtext import escaped
-from .tables import place
+from .tables import bytes_words, place
 
 SHOWN = 5
 """Names with their reasons in a sentence; an operation's notice is no list."""

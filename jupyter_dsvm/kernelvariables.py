@@ -20,6 +20,7 @@ from .models import Variable
 MAX_NAMES = 1000
 MAX_NAME = 256
 MAX_TEXT = 400
+MAX_MODULES = 150
 MAX_BYTES = 1 << 50
 POLL_SECONDS = 0.1
 
@@ -108,8 +109,8 @@ class VariablesIn:
     def begin_send(self, path: str, names: Sequence[str] | None, there: Hello) -> Future[dict[str, Any]]:
         return self.begin("send", path=path, names=_list(names), there=there.raw, compress="auto")
 
-    def begin_receive(self, path: str) -> Future[dict[str, Any]]:
-        return self.begin("receive", path=path)
+    def begin_receive(self, path: str, limit_bytes: int | None) -> Future[dict[str, Any]]:
+        return self.begin("receive", path=path, limit_bytes=limit_bytes)
 
     def begin_save(self, path: str, limit_bytes: int) -> Future[dict[str, Any]]:
         return self.begin("save", path=path, names=None, limit_bytes=limit_bytes)
@@ -172,6 +173,12 @@ def hello_of(said: Mapping[str, Any]) -> Hello:
         version,
         {"python": list(version), "pickle": pickle if isinstance(pickle, int) and pickle < 100 else 4, "modules": kept},
     )
+
+
+def modules_of(said: Mapping[str, Any]) -> list[str]:
+    """Of a plan: what would have to be installed where the variables go, for the other kernel to look for."""
+    modules = said.get("modules")
+    return [_text(m, 100) for m in (modules if isinstance(modules, list) else ())[:MAX_MODULES] if isinstance(m, str)]
 
 
 def planned_of(said: Mapping[str, Any]) -> Planned:

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .advice import bytes_words
 from .carrywords import failed_words, variables_words
 from .compute.provider import Cancel
 from .errors import Cancelled, DSVMError, SSHError
 from .kernelvariables import Moved, VariablesIn, moved_of, wait
 from .models import LinkPhase
 from .savedvariables import Save, SavedStore
+from .tables import bytes_words
 
 if TYPE_CHECKING:
     from .connections import Connections

@@ -123,9 +123,11 @@ def leaves_nothing(request: pytest.FixtureRequest, jupyter_folders: Path) -> Ite
 
 @pytest.fixture(autouse=True)
 def nothing_goes_on(jupyter_folders: Path) -> None:
-    """What an earlier test has had on costs nothing in this one, and what it was changing when it ended is not gone on with."""
+    """What an earlier test has had on costs nothing in this one, what it was changing when it ended is not gone on with, and
+    what it has allowed or saved is forgotten."""
     kept = jupyter_folders / "data" / "jupyter-dsvm"
-    for file in (*kept.glob("spend.sqlite*"), *kept.glob("changes/*"), *kept.glob("idle/*")):
+    carried = [kept / "carry-from.json", kept / "saved-variables.json"]
+    for file in (*kept.glob("spend.sqlite*"), *kept.glob("changes/*"), *kept.glob("idle/*"), *carried):
         if file.is_file():
             file.unlink()
 

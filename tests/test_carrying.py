@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from jupyter_dsvm.carryends import LocalEnd
 from jupyter_dsvm.carryjob import CarryJob
 from jupyter_dsvm.errors import Cancelled, DSVMError, OperationRefused
 from jupyter_dsvm.kernels.backends import Backend
+from jupyter_dsvm.kernels.leftovers import remove_leftovers
 from jupyter_dsvm.kernelvariables import VariablesIn
 from jupyter_dsvm.operations import OperationStore, Running
 from support.kernels import TIMEOUT, Notebook, until
@@ -196,16 +198,13 @@ def test_a_way_that_breaks_in_the_middle_loses_nothing(notebook: Notebook) -> No
 
 def test_what_there_is_no_room_for_is_not_begun(notebook: Notebook) -> None:
     notebook.run("big = bytes(5_000_000)")
-    sizes: list[int] = []
-
-    def full(size: int) -> None:
-        sizes.append(size)
-        raise OperationRefused("There is no room.", code="TooLarge")
-
-    move = Move(notebook, check=full)
-    assert move.error().code == "TooLarge"
+    move = Move(notebook, room=lambda: 4 << 20)
+    error = move.error()
+    assert (error.code, error.message) == (
+        "TooLarge",
+        "The variables take 5 MB, and the free tier has 4 MB of memory left.",
+    )
     assert not move.opened.is_set()
-    assert 5_000_000 <= sizes[0] < 5_100_000
     assert notebook.run("print(len(big))").text == "5000000\n"
 
 
@@ -220,6 +219,20 @@ def test_how_far_it_is_and_how_fast_it_was(notebook: Notebook) -> None:
     ((size, seconds),) = measured
     assert 0 < seconds < 60
     assert 12_000_000 < size < 13_000_000
+
+
+def test_what_a_killed_server_leaves_is_removed_by_the_next_one(jupyter_folders: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    base = Path(jupyter_runtime_dir())
+    base.mkdir(parents=True, exist_ok=True)
+    dead, alive = base / f"dsvm-carry-{ended.pid}-abc", base / f"dsvm-carry-{os.getpid()}-abc"
+    for folder in (dead, alive):
+        folder.mkdir(0o700)
+        os.utime(folder, (0, 0))
+    assert remove_leftovers() == 1
+    assert (dead.exists(), alive.exists()) == (False, True)
+    alive.rmdir()
 
 
 def test_told_in_the_notebook_where_nobody_else_looks(notebook: Notebook) -> None:

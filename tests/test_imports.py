@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -98,6 +99,7 @@ def layer_of(module: str) -> int | None:
     return best[1] if best else None
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     found = {}
     for path in ROOT.rglob("*.py"):
@@ -107,10 +109,15 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports_of(name: str, path: Path, *, typing: bool) -> set[str]:
     """Modules of this package (without its name) that ``path`` imports anywhere, also inside functions; those under
     ``if TYPE_CHECKING`` only with ``typing``."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     skipped = set()
     if not typing:
         for node in ast.walk(tree):
@@ -230,7 +237,7 @@ def test_a_server_that_nobody_asks_loads_nothing_that_judges_notebooks():
 
 def foreign(path: Path) -> set[str]:
     """Modules of others that ``path`` imports at run time, also inside functions."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     typing = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
     skipped = {id(n) for block in typing for child in block.body for n in ast.walk(child)}
     found: set[str] = set()

@@ -141,6 +141,30 @@ def test_nothing_is_left_in_either_namespace_and_nothing_is_shown(pair: Pair):
     assert old.value("'dsvm' in repr(globals().get('_'))") is False
 
 
+def test_the_environment_of_a_process_does_not_travel_nor_does_its_shell(pair: Pair):
+    old, new = pair
+    old.run(
+        "import os\nfrom os import environ as e\nos.environ['A_TOKEN'] = 'secret'\nheld = {'e': e}\nip = get_ipython()"
+    )
+    sent, received = carry(old, new)
+    assert reasons(sent) == {"ip": "The kernel's own shell cannot move."}
+    assert (received["received"], received["imported"]) == (["held"], ["os", "e"])
+    assert new.value("[e is os.environ, held['e'] is e, 'A_TOKEN' in e]") == [True, True, False]
+    old.run("del os.environ['A_TOKEN']")
+
+
+def test_what_libraries_define_is_imported_also_by_the_hundred(pair: Pair):
+    old, new = pair
+    old.run("from numpy import *\nfrom math import pi as half\nimport logging\nlog = logging.getLogger('a')")
+    old.run("import collections\nPoint = collections.namedtuple('Point', 'x y')\np = Point(1, [2])\nq = lambda: p.y")
+    sent, received = carry(old, new)
+    assert sent["failed"] == received["failed"] == []
+    assert len(received["imported"]) > 450
+    assert new.value("[float(sin(0)), half, type(p) is Point, q() is p.y, log is logging.getLogger('a')]") == [
+        0.0, 3.141592653589793, True, True, True,
+    ]  # fmt: skip
+
+
 def test_only_names_that_are_asked_for(pair: Pair):
     old, new = pair
     old.run("a, b, c = 1, 2, 3")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyter_core.paths import jupyter_runtime_dir
 
 from jupyter_dsvm.emulator import Emulator
 from support.emulated import HERE, PATIENCE, configured, emulator, ours, refused, settings, where
@@ -193,6 +194,37 @@ def test_an_interrupt_in_the_middle_is_for_the_move(configured: Emulator, server
         )
         assert page.wait(waiting)[0].text == "1\n"
         assert where(page) == "cpu-vm"
+
+
+def test_a_server_that_is_killed_in_the_middle_leaves_the_kernel_there_with_what_it_had(
+    configured: Emulator, server: JupyterServer
+):
+    kernel_id = server.open("killed.ipynb")["kernel"]["id"]
+    with Tab(server, kernel_id) as page:
+        carried(server, kernel_id, "cpu-vm")
+        page.run("import os\nbig = os.urandom(300_000_000); x = 1")
+        operation = begin(server, kernel_id, "free", allow_carry=True)
+        until(lambda: "variables" in running_steps(server, operation), PATIENCE)
+        waiting = page.send("x += 1; print(len(big), x)")
+        time.sleep(0.3)
+        killed = server.pid
+        server.kill()
+        for file in Path(jupyter_runtime_dir()).glob(f"jpserver-{killed}*"):
+            file.unlink()  # Jupyter's own, which it would have removed
+        page.cut()
+        server.start()
+        page.connect()
+        assert page.wait(waiting, timeout=PATIENCE)[0].text == "300000000 2\n", "once"
+        assert where(page) == "cpu-vm"
+        carried(server, kernel_id, "free", carry=["x"])
+        assert page.run("print(x)").text == "2\n"
+        assert where(page) == HERE
+    until(lambda: not carry_processes(configured, "cpu-vm"))
+
+
+def running_steps(server: JupyterServer, operation: str) -> list[str]:
+    steps = server.rest("GET", f"jupyter-dsvm/operations/{operation}")["steps"]
+    return [s["name"] for s in steps if s["state"] == "running"]
 
 
 def test_what_cannot_be_carried_is_said(configured: Emulator, tmp_path: Path):

@@ -50,6 +50,10 @@ from .handlers import MAX_BODY, application
 from .people import HubPeople, People
 from .watch import SECONDS, Watch
 
+BACKLOG = 1024
+"""Connections that may wait to be accepted. With tornado's 128 a class that comes at once overflows it, and who was left out tries
+again a second or more later."""
+
 
 class DSVMBroker(Application):
     name = "jupyter-dsvm-hub"
@@ -153,7 +157,7 @@ class DSVMBroker(Application):
                 application(self.prefix, broker, people, watch, self.open_metrics, self.service),
                 max_body_size=2 * MAX_BODY,
             )
-            server.listen(self.port, self.ip)
+            server.listen(self.port, self.ip, backlog=BACKLOG)
             watch.begin(self.watch_seconds)
             self.log.info("The broker listens on %s, port %s, under %s.", self.ip, self.port, self.prefix)
             await ended.wait()

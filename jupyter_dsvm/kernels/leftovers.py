@@ -28,6 +28,9 @@ def remove_leftovers() -> int:
                 about = folder.lstat()
                 if about.st_uid != os.getuid() or time.time() - about.st_mtime < MIN_AGE:
                     continue
+                if folder.name.startswith("dsvm-carry-"):
+                    removed += _remove_of_dead(folder)
+                    continue
                 if not (folder / "call").is_socket():
                     continue
                 listener = connect(str(folder / "call"))
@@ -39,3 +42,12 @@ def remove_leftovers() -> int:
                 shutil.rmtree(folder, ignore_errors=True)
                 removed += 1
     return removed
+
+
+def _remove_of_dead(folder: Path) -> int:
+    """A socket for variables that travel (``carryends``), whose process is in its name: nobody else may connect to it."""
+    pid = folder.name.split("-")[2]
+    if not pid.isdigit() or os.path.exists(f"/proc/{pid}"):
+        return 0
+    shutil.rmtree(folder, ignore_errors=True)
+    return 1

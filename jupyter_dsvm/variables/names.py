@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import types
@@ -66,12 +67,15 @@ def import_of(value: Any) -> Optional[Import]:
         if name != "__main__" and sys.modules.get(name) is value and getattr(value, "__spec__", None) is not None:
             return Import(name, "")
         return None
-    if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)) and type(value).__name__ != "ufunc":
+    if value is os.environ:
+        return Import("os", "environ")
+    if not callable(value):
         return None
-    module = getattr(value, "__module__", None)
-    attribute = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-    if isinstance(value, types.BuiltinFunctionType) and not isinstance(value.__self__, (types.ModuleType, type(None))):
-        return None  # a method of an object
+    try:
+        module = value.__module__
+        attribute = getattr(value, "__qualname__", None) or value.__name__
+    except Exception:
+        return None
     if type(value).__name__ == "ufunc" and not module:
         module = "numpy"
     if not isinstance(module, str) or not isinstance(attribute, str) or module == "__main__" or "<" in attribute:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import pickle
 import sys
 import types
@@ -89,6 +90,9 @@ class There:
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
     """One pickle into a sink. ``roots``: ids of arrays that are sent whole, so that views of them are sent as views."""
 
+    only_counts = False
+    """In the dry run: a form need not make what it would send."""
+
     def __init__(self, sink: Sink, namespace: Namespace, there: There, roots: Optional[Set[int]] = None) -> None:
         super().__init__(sink, protocol=PROTOCOL, buffer_callback=self._buffer)
         self.sink = sink
@@ -130,7 +134,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
             reason = unmovable(kind)
             if reason is not None:
                 raise CannotMove(reason)
-            reducer = self._known[kind] = _cached if kind is functools._lru_cache_wrapper else forms.reducer_of(kind)
+            reducer = self._known[kind] = OWN.get(kind) or forms.reducer_of(kind)
         if reducer is not None:
             reduced = reducer(self, obj)
             return super().reducer_override(obj) if reduced is NotImplemented else reduced
@@ -156,18 +160,26 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
         for cell in cells:
             self._cells[id(cell)] = cell
         contents = [(cell.cell_contents,) if _full(cell) else () for cell in cells]
-        # Annotations are names of the notebook too, and where Python evaluates them late, they may not be there yet.
+        try:
+            annotations = dict(func.__annotations__)
+        except Exception:  # evaluated late since Python 3.14; then they name what is not there
+            annotations = {}
         state = {
             "__qualname__": func.__qualname__,
             "__module__": func.__module__,
             "__doc__": func.__doc__,
             "__defaults__": func.__defaults__,
             "__kwdefaults__": func.__kwdefaults__,
-            "__annotations__": dict(getattr(func, "__annotations__", None) or {}),
+            "__annotations__": annotations,
         }
         return (
             _function, (func.__code__, func.__name__, cells), (state, dict(func.__dict__), contents), None, None, _finish_function,
         )  # fmt: skip
+
+
+def _environ(_pickler: Pickler, environ: Any) -> Any:
+    """This process's environment is not the other's, and has tokens in it that are none of its business."""
+    return (getattr, (os, "environ")) if environ is os.environ else NotImplemented
 
 
 def _cached(_pickler: Pickler, function: Any) -> Any:
@@ -181,6 +193,9 @@ def _cached(_pickler: Pickler, function: Any) -> Any:
 
 def made_cached(function: Any, parameters: Dict[str, Any]) -> Any:
     return functools.lru_cache(**parameters)(function)
+
+
+OWN: Dict[type, forms.Reducer] = {type(os.environ): _environ, functools._lru_cache_wrapper: _cached}
 
 
 def _full(cell: Any) -> bool:

@@ -97,7 +97,8 @@ class DeadWidget {
     };
     _renderer.hide = () => {
       if (view.model_id && _options.left.has(view.model_id)) {
-        this._show();
+        // Its own view is being taken out of it just now.
+        queueMicrotask(() => this._show());
       } else {
         view.model_id = '';
         hide();
@@ -125,8 +126,7 @@ class DeadWidget {
     if (
       id &&
       manager?.has_model(id) === false &&
-      (manager.restoredStatus || this._options.hasNoKernel()) &&
-      !this._renderer.isDisposed
+      (manager.restoredStatus || this._options.hasNoKernel())
     ) {
       this._show();
     }
@@ -134,6 +134,9 @@ class DeadWidget {
 
   private _show(): void {
     const { trans } = this._options;
+    if (this._renderer.isDisposed) {
+      return;
+    }
     const box = document.createElement('div');
     box.className = 'jp-Dsvm-deadWidget';
     const said = document.createElement('p');

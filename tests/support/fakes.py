@@ -279,11 +279,11 @@ class FakeRecording:
         self.forgotten: list[str] = []
         self.store: OutputStore | None = None
 
-    def forget(self, msg_id: str) -> None:
-        self.forgotten.append(msg_id)
-
     def look(self, function: Callable[[OutputStore, CellBook], Any]) -> Any:
         return function(self.store, self.store.read(0)) if self.store is not None else None
+
+    def forget(self, msg_id: str) -> None:
+        self.forgotten.append(msg_id)
 
     def since(self, version: int, after: int) -> dict[str, Any]:
         self.asked.append((version, after))

@@ -17,7 +17,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -169,6 +170,13 @@ class Hub:
         self.api.rest("POST", self._path(name, server))
         self.wait_for(name, server)
         return self.as_user(name, server=server)
+
+    def spawn_all(self, names: Iterable[str]) -> None:
+        """All at the same time, as a class does it."""
+        wanted = list(names)
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            for done in [pool.submit(self.spawn, name) for name in wanted]:
+                done.result()
 
     def wait_for(self, name: str, server: str = "") -> None:
         def ready() -> bool:

@@ -79,7 +79,7 @@ class Slow:
     looks = 0
     def __reduce__(self):
         Slow.looks += 1
-        time.sleep(60 if Slow.looks > 1 else 0)
+        time.sleep(600 if Slow.looks > 1 else 0)
         return list, ()
 slow = Slow()`;
 const FIRST = 'order.append(1)\nprint(order, os.getpid() == here)';
