@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import (
     browser,
+    carry,
     hub_crowd,
     hub_memory,
     imports,
@@ -44,6 +45,7 @@ GROUPS = {
     "loss": loss,
     "sync": sync,
     "outputs": outputs,
+    "carry": carry,
 }
 
 ASIDE = {"crowd"}

@@ -37,12 +37,25 @@ LAYERS: list[tuple[int, list[str]]] = [
         ],
     ),
     (3, ["libraries", "datafiles", "notebookfacts", "advice", "gpufallback"]),
+    (3, ["savedoutputs"]),
     (3, ["modules", "lastran", "idlepolicy", "idlereadings", "idlewords", "temporarydisk"]),
     (3, ["spending_rules", "budgets", "spendledger", "spendwords"]),
     (4, ["idlestops", "idlewatch", "idleasking", "idlesettings", "safetystops", "idle_calls"]),
     (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
     (3, ["kernelvariables"]),
-    (4, ["carrying", "carryends", "carryjob", "carrypermits", "carrywords", "savedvariables"]),
+    (
+        4,
+        [
+            "carry_calls",
+            "carrying",
+            "carryends",
+            "carryjob",
+            "carrypermits",
+            "carrywords",
+            "savedvariables",
+            "savingvariables",
+        ],
+    ),
     (4, ["spending"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "advising", "workspaces", "space", "travelling", "trips", "keptplaces"]),
@@ -70,7 +83,7 @@ LAYERS: list[tuple[int, list[str]]] = [
         ["demo", "doctor", "install", "advise_command", "idle_command", "idle_routes", "spend_command", "spend_routes"],
     ),
     (5, ["hub", "hub_command"]),
-    (6, ["activity", "adoption", "extension", "heap"]),
+    (6, ["activity", "adoption", "extension", "heap", "outputsaver", "sharedrooms"]),
 ]
 """A module belongs to the longest name here that is its own or its package's. Within a layer modules may import each other."""
 

@@ -231,6 +231,11 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         return running
 
     def stop(self, person: Person, shown_id: str) -> Operation:
+        """Where others use it, the person leaves it to them, which is no failure: the last one's stop is let through."""
+        meant = self._meant(person, shown_id)
+        others = self.policy.others(person, self.views.facts(person, meant.row, time.time()).using)
+        if others and meant.row.power_state is PowerState.RUNNING:
+            return self._leave(person, meant, len(others))
         return self._end_power(person, shown_id, "stop", "stopped")
 
     def restart(self, person: Person, shown_id: str) -> Operation:
@@ -240,14 +245,9 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         meant = self._meant(person, shown_id)
         vm = vm_of(meant.row)
         with self._audited(kind, person, vm, meant.row.name):
-            facts = self.views.facts(person, meant.row, time.time())
-            try:
-                self.policy.check_stop(person, machine_of(meant.row), facts, verb)
-            except RefusedByPolicy:
-                # Whoever wants it stopped needs it no more: where all do, one after the other, the last one's stop is let through.
-                if kind == "stop":
-                    self.state.gone(vm, person.name)
-                raise
+            self.policy.check_stop(
+                person, machine_of(meant.row), self.views.facts(person, meant.row, time.time()), verb
+            )
             running = self._begin_power(kind, meant.row.id, person.name)
         return self.operation(person, running.id)
 

@@ -278,8 +278,8 @@ def set_up(emulator: Emulator, person: Person, **sections: dict[str, Any] | None
     bare(person)
 
 
-def bare(person: Person) -> None:
-    """A person's servers load no extension that takes long."""
+def bare(person: Person, **sections: dict[str, Any]) -> None:
+    """A person's servers load no extension that takes long. ``sections``: settings of jupyter-dsvm."""
     config = person.home / ".jupyter"
     config.mkdir(mode=0o700, exist_ok=True)
     values = {
@@ -287,6 +287,8 @@ def bare(person: Person) -> None:
         "allow_root": True,
     }
     (config / "jupyter_server_config.json").write_text(json.dumps({"ServerApp": values}))
+    if sections:
+        (config / "jupyter_dsvm_config.json").write_text(json.dumps(sections))
     give(person)
 
 

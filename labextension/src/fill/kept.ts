@@ -82,7 +82,8 @@ export class Kept {
   /** False where it goes on from something that is not known. */
   private _take(row: ICellRun): boolean {
     const before = this.runs.get(row.cell);
-    const outputs = merged(before?.msg_id === row.msg_id ? before.outputs : [], row);
+    const known = before?.msg_id === row.msg_id ? before.outputs : [];
+    const outputs = this._version === 0 ? row.outputs : merged(known, row);
     if (outputs) {
       this.runs.set(row.cell, { ...row, outputs });
     }

@@ -308,8 +308,7 @@ export class NotebookFill implements IDisposable {
         cell.outputs.clear();
         cell.trusted = true;
       }
-      const write = (): void => writeOutputs(cell.outputs, run.outputs, kept);
-      cell.sharedModel.transact(write, false, 'silent-change');
+      writeOutputs(cell.outputs, run.outputs, kept);
       cell.executionCount = verdict === 'fill' ? run.execution_count : null;
       cell.executionState = verdict === 'fill' ? 'idle' : 'running';
     } finally {
@@ -386,6 +385,7 @@ function now(cell: ICodeCellModel): ICellNow {
   return {
     source: cell.sharedModel.getSource(),
     outputs: cell.outputs.toJSON(),
-    count: cell.executionCount
+    count: cell.executionCount,
+    isRunning: cell.executionState === 'running'
   };
 }

@@ -1,10 +1,12 @@
 import { Dialog, ReactWidget } from '@jupyterlab/apputils';
+import { ICellModel } from '@jupyterlab/cells';
 import { NotebookPanel } from '@jupyterlab/notebook';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { IDisposable } from '@lumino/disposable';
 import * as React from 'react';
 
 import { ICellRun } from '../api';
+import { ToneIcon } from '../components/ToneIcon';
 import { h } from '../jsx';
 import { Stray } from './stray';
 
@@ -16,6 +18,25 @@ class Rendered extends ReactWidget {
 
   protected render(): React.ReactElement {
     return this._render();
+  }
+}
+
+/** Enter is for the buttons in its body, too. */
+class ListDialog extends Dialog<void> {
+  constructor(
+    title: string,
+    private readonly _shown: Rendered,
+    close: string
+  ) {
+    super({ title, body: _shown, buttons: [Dialog.okButton({ label: close })] });
+    this.node.setAttribute('aria-label', title);
+  }
+
+  handleEvent(event: Event): void {
+    const isEnter = event.type === 'keydown' && (event as KeyboardEvent).key === 'Enter';
+    if (!(isEnter && this._shown.node.contains(event.target as Node))) {
+      super.handleEvent(event);
+    }
   }
 }
 
@@ -62,11 +83,8 @@ export class Offers implements IDisposable {
   private async _open(): Promise<void> {
     const trans = this._trans;
     this._list = new Rendered(() => this._renderList());
-    this._dialog = new Dialog({
-      title: trans.__('Outputs that found no cell'),
-      body: this._list,
-      buttons: [Dialog.okButton({ label: trans.__('Close') })]
-    });
+    const title = trans.__('Outputs that found no cell');
+    this._dialog = new ListDialog(title, this._list, trans.__('Close'));
     try {
       await this._dialog.launch();
     } finally {
@@ -78,6 +96,7 @@ export class Offers implements IDisposable {
     const trans = this._trans;
     return (
       <>
+        <ToneIcon tone="warn" />
         <span role="status">{trans.__('Outputs that found no cell (%1)', this._runs.length)}</span>
         <button className="jp-mod-styled" onClick={() => void this._open()}>
           {trans.__('Show…')}
@@ -93,7 +112,7 @@ export class Offers implements IDisposable {
           <Stray
             key={run.msg_id}
             run={run}
-            isEdited={this._indexOf(run.cell) >= 0}
+            source={this._cellOf(run)?.sharedModel.getSource() ?? null}
             rendermime={this._panel.content.rendermime}
             onInsert={() => this._insert(run)}
             onDismiss={() => this._settle(run)}
@@ -106,9 +125,10 @@ export class Offers implements IDisposable {
 
   private _insert(run: ICellRun): void {
     const { content, context } = this._panel;
-    const own = this._indexOf(run.cell);
+    const { model } = context;
+    const own = [...model.cells].indexOf(this._cellOf(run)!);
     const index = 1 + (own >= 0 ? own : content.activeCellIndex);
-    context.model.sharedModel.insertCell(index, {
+    model.sharedModel.insertCell(index, {
       cell_type: 'code',
       source: run.source ?? '',
       metadata: { trusted: true },
@@ -119,13 +139,13 @@ export class Offers implements IDisposable {
     this._settle(run);
   }
 
-  private _indexOf(cell: string): number {
-    return [...this._panel.context.model.cells].findIndex(({ id }) => id === cell);
+  private _cellOf(run: ICellRun): ICellModel | undefined {
+    return [...this._panel.context.model.cells].find(({ id }) => id === run.cell);
   }
 
   private _runs: readonly ICellRun[] = [];
   private _line: Rendered | null = null;
   private _list: Rendered | null = null;
-  private _dialog: Dialog<unknown> | null = null;
+  private _dialog: ListDialog | null = null;
   private _isDisposed = false;
 }

@@ -26,6 +26,8 @@ export interface ICellNow {
   source: string;
   outputs: IOutput[];
   count: number | null;
+  /** It is marked as running. */
+  isRunning: boolean;
 }
 
 /** What matters of the page. */
@@ -95,7 +97,9 @@ function wasSavedLater(run: ICellRun, page: IPageNow): boolean {
 
 function holds(cell: ICellNow, run: ICellRun): boolean {
   return (
-    (cell.count || null) === (run.execution_count || null) && sameOutputs(cell.outputs, run.outputs)
+    !cell.isRunning &&
+    (cell.count || null) === (run.execution_count || null) &&
+    sameOutputs(cell.outputs, run.outputs)
   );
 }
 

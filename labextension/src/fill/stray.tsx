@@ -9,8 +9,8 @@ import { h } from '../jsx';
 
 export interface IStrayProps {
   run: ICellRun;
-  /** Its cell is there, with another source. */
-  isEdited: boolean;
+  /** The source of its cell now; null where that is not there. */
+  source: string | null;
   rendermime: IRenderMimeRegistry;
   onInsert: () => void;
   onDismiss: () => void;
@@ -26,9 +26,7 @@ export function Stray(props: IStrayProps): React.ReactElement {
     <li>
       <p id={about}>
         {run.execution_count !== null && <b>{`[${run.execution_count}] `}</b>}
-        {props.isEdited
-          ? trans.__('Its cell was edited while this ran.')
-          : trans.__('Its cell is not in this notebook.')}
+        {reason(props)}
       </p>
       <pre tabIndex={0} aria-label={trans.__('The source that was run')}>
         {run.source ?? trans.__('(too long to be kept)')}
@@ -44,7 +42,7 @@ export function Stray(props: IStrayProps): React.ReactElement {
           {isShown ? trans.__('Hide') : trans.__('Show')}
         </button>
         <button className="jp-mod-styled" aria-describedby={about} onClick={props.onInsert}>
-          {trans.__('Insert below…')}
+          {trans.__('Insert below')}
         </button>
         <button className="jp-mod-styled" aria-describedby={about} onClick={props.onDismiss}>
           {trans.__('Dismiss')}
@@ -52,6 +50,15 @@ export function Stray(props: IStrayProps): React.ReactElement {
       </div>
     </li>
   );
+}
+
+function reason({ run, source, trans }: IStrayProps): string {
+  if (source === null) {
+    return trans.__('Its cell is not in this notebook.');
+  }
+  return source === run.source
+    ? trans.__('Its cell was saved without it after it had ended.')
+    : trans.__('Its cell has another text now.');
 }
 
 /** As JupyterLab shows outputs. */

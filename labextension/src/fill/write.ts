@@ -59,6 +59,10 @@ function writeText(model: IOutputAreaModel, index: number, wanted: string): void
   if (same < wanted.length) {
     text.insert(same, wanted.slice(same));
   }
+  if (text.text !== wanted) {
+    // With one history of changes for the whole document, the document's part of the cell says so again.
+    model.set(index, { ...model.get(index).toJSON(), text: wanted });
+  }
 }
 
 /** How much of two texts is the same. */
