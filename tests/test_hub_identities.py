@@ -1,4 +1,4 @@
-"""Whose tokens are, asked of the hub: few at a time, each once, and not all again in the same second."""
+"""Whose tokens are, asked of the hub: not all at a time, each once, and not all again in the same second."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Hub:
         return {"name": token.removeprefix("token-")} if token in PEOPLE else None
 
 
-async def test_a_class_that_comes_at_once_asks_for_each_token_once_and_few_at_a_time():
+async def test_a_class_that_comes_at_once_asks_for_each_token_once_and_not_all_at_a_time():
     hub, now = Hub(), [0.0]
     identities = Identities(hub.ask, 60, clock=lambda: now[0])
     found = await asyncio.gather(*(identities.of(token) for token in PEOPLE * 3))

@@ -127,9 +127,21 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def school(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[School]:
+    with running_school(emulator, tmp_path_factory.mktemp("school")) as made:
+        yield made
+
+
 @pytest.fixture
-def school(emulator: Emulator, tmp_path: Path) -> Iterator[School]:
-    folder = tmp_path
+def other_school(emulator: Emulator, tmp_path: Path) -> Iterator[School]:
+    """For what leaves other processes than it found."""
+    with running_school(emulator, tmp_path) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def running_school(emulator: Emulator, folder: Path) -> Iterator[School]:
     of_azure = json.loads((emulator.config_dir / "jupyter_dsvm_config.json").read_text())["AzureCompute"]
     (folder / "broker.py").write_text(
         "c = get_config()\n"
@@ -196,8 +208,9 @@ def test_who_may_ask_is_said_by_the_hub_s_scopes(school: School):
 
 
 @pytest.mark.timeout(180)
-def test_a_broker_killed_in_the_middle_of_a_start_goes_on(school: School, emulator: Emulator):
+def test_a_broker_killed_in_the_middle_of_a_start_goes_on(other_school: School, emulator: Emulator):
     """The hub starts it again; Azure is not asked a second time, and the page finds the operation that it followed."""
+    school = other_school
     emulator.set_timings(start=6.0, deallocate=0.3)
     ada = school.token_of("ada")
     (row,) = [r for r in school.ask(ada, "GET", "computes")[1]["computes"] if r["name"] == "ada-vm"]
