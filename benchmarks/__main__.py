@@ -13,6 +13,8 @@ from pathlib import Path
 
 from . import (
     browser,
+    carry,
+    hub_crowd,
     hub_memory,
     imports,
     launch,
@@ -37,11 +39,13 @@ GROUPS = {
     "browser": browser,
     "memory": memory,
     "hub": hub_memory,
+    "crowd": hub_crowd,
     "imports": imports,
     "privacy": privacy,
     "loss": loss,
     "sync": sync,
     "outputs": outputs,
+    "carry": carry,
 }
 
 ROUND_TRIP = 0.04

@@ -25,9 +25,7 @@ from .models import (
 )
 from .notebookfacts import Found, NotebookFacts
 from .richtext import escaped
-from .tables import price_words, size_words, state_words
-
-GIB = 1024**3
+from .tables import GIB, bytes_words, gib_words, price_words, size_words, state_words
 
 FREE_SHARE = 0.1
 """Of a machine's memory that is left to its system and to everything else."""
@@ -293,15 +291,6 @@ def _named(names: Sequence[str]) -> str:
 
 def _is(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
-
-
-def gib_words(gib: float) -> str:
-    """``2.9 GB``, as the page says it; less than a tenth in MB."""
-    return f"{gib:.0f} GB" if gib >= 10 else f"{gib:.1f} GB" if gib >= 0.1 else f"{max(1, round(gib * 1024))} MB"
-
-
-def bytes_words(size: int) -> str:
-    return gib_words(size / GIB) if size >= 1024 * 1024 else f"{max(1, size // 1024)} KB"
 
 
 _FITS = {True: "fits", False: "too small", None: "not known"}

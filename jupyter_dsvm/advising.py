@@ -19,6 +19,7 @@ from .kerneldeaths import OUT_OF_MEMORY
 from .models import FREE, Advice, Compute, GPUGrade, SizeOffer
 from .modules import is_local
 from .notebooks import MAX_NOTEBOOK, MAX_SOURCES, code_of, language_of
+from .tables import GIB
 
 if TYPE_CHECKING:
     from .advice import MemoryKnown
@@ -126,7 +127,7 @@ class Advising:
         return known.get(compute) or next(iter(known.values()), ())
 
     def _memory(self, proxy: Any) -> MemoryKnown:
-        from .advice import GIB, MemoryKnown
+        from .advice import MemoryKnown
 
         compute, pid = proxy.status.compute, getattr(proxy, "pid", None)
         peak = peak_memory(PROC, pid) if compute == FREE and pid else None

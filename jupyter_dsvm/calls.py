@@ -8,8 +8,10 @@ verb               from a kernel on this server            from a kernel on a VM
 list status help   yes                                     yes
 advise             yes                                     yes; nothing of files here but which libraries and calls
 attach             yes; starting as *may it start* says    to a machine that runs
-                                                           (not ``--yes``)
-detach             yes                                     yes
+                                                           (not ``--yes``); ``--carry`` as for detach
+detach             yes                                     yes; ``--carry`` where a person has allowed that VM, and
+                                                           asked for in the page where not yet
+carry load         yes                                     yes: its own variables
 sync               yes                                     yes, but nothing that a person has to agree to: ``--force``,
                                                            ``--yes``, ``--fetch``
 stop keep autostop yes                                     no
@@ -34,8 +36,10 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from . import carry_calls
 from .accounts import ended, outcome_text, prompt_text
 from .advice import advice_html, advice_text
+from .carrying import Carry
 from .compute.provider import Cancel
 from .compute.sizing import canonical, chosen
 from .computes import OFF, PowerKind
@@ -231,14 +235,17 @@ def _attach(service: DSVMService, call: Call, arguments: argparse.Namespace) -> 
             advice="--yes copies the notebook's folder although it is large, --no-sync copies nothing.",
         )
     sync = False if arguments.no_sync else True if arguments.yes else None
-    return _move(service, call, service.known.find(arguments.name), arguments.kernel, sync)
+    carry = carry_calls.wanted(arguments)
+    return _move(service, call, service.known.find(arguments.name), arguments.kernel, sync, carry)
 
 
-def _detach(service: DSVMService, call: Call, _: argparse.Namespace) -> Answer:
-    return _move(service, call, service.known.find(FREE), None)
+def _detach(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
+    return _move(service, call, service.known.find(FREE), None, carry=carry_calls.wanted(arguments))
 
 
-def _move(service: DSVMService, call: Call, row: Compute, kernel: str | None, sync: bool | None = None) -> Answer:
+def _move(
+    service: DSVMService, call: Call, row: Compute, kernel: str | None, sync: bool | None = None, carry: Carry = False
+) -> Answer:
     proxy = call.proxy
     target = place(row.id, row.name)
     if service.stays(proxy, row, kernel):
@@ -246,7 +253,11 @@ def _move(service: DSVMService, call: Call, row: Compute, kernel: str | None, sy
             return said(f"This notebook stays on {target}; the move that was waiting is called off.")
         return said(f"This notebook runs on {target} already.")
     here = place(proxy.status.compute, proxy.status.compute_name)
-    running = service.moves.begin(proxy, row, cast(Cancel, call.cancelled))
+    carry_calls.check(
+        service, call, row, carry, lambda: call.progress(waiting_for_answer(call.proxy.status.compute_name))
+    )
+    running = service.moves.begin(proxy, row, cast(Cancel, call.cancelled), carry=bool(carry))
+    job = service.carrying.job(running, proxy, row, carry, tell=True)
     with _shown(running, call, here, row.name) as notes:
 
         def may_start(now: Compute) -> None:
@@ -256,12 +267,13 @@ def _move(service: DSVMService, call: Call, row: Compute, kernel: str | None, sy
             _may_start(service, call, now, lambda: running.insert("ask", asked))
             running.report("Allowed in the page")
 
-        service.moves.run(running, proxy, row, kernel, may_start, set_up=call.trusted, sync=sync)
+        service.moves.run(running, proxy, row, kernel, may_start, set_up=call.trusted, sync=sync, carry=job)
     now = service.known.known(row.id) or row
     # The change comes when this cell has ended, so these are read before it.
     missing = service.attach_notes(proxy.kernel_id, kernel) if row.id != FREE else []
+    missing += [note for note in (service.carrying.arrived(proxy.kernel_id, row.id),) if note]
     about = "" if row.id == FREE else about_words(now)
-    return said(moved_text(row.id, row.name, about, here, call.running), missing, notes)
+    return said(moved_text(row.id, row.name, about, here, call.running, carries=bool(carry)), missing, notes)
 
 
 def _sync(service: DSVMService, call: Call, arguments: argparse.Namespace) -> Answer:
@@ -416,6 +428,8 @@ ACTS: dict[str, Callable[[DSVMService, Call, argparse.Namespace], Answer]] = {
     "spend": _spend,
     "attach": _attach,
     "detach": _detach,
+    "carry": carry_calls.carry,
+    "load": carry_calls.load,
     "sync": _sync,
     "start": _power("start"),
     "stop": _power("stop"),

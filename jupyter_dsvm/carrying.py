@@ -11,19 +11,20 @@ import logging
 import shlex
 import signal
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .advice import bytes_words
 from .carrypermits import CarryPermits
 from .carrywords import failed_words, needs_yes, unsupported, variables_words
 from .errors import Cancelled, DSVMError, KernelStartError, NotAllowed, NotFound, OperationRefused, SSHError, SwapError
-from .kernelvariables import Hello, VariablesIn, moved_of, wait
+from .kernelvariables import Hello, Moved, VariablesIn, moved_of, wait
 from .models import FREE, CarryState, Compute, LinkPhase, Operation, SavedVariables, Variables
 from .operations import Running
 from .savedvariables import Save, SavedStore
-from .tables import place
+from .savingvariables import SavingVariables
+from .tables import bytes_words, place
 
 if TYPE_CHECKING:
     from .carryends import LocalEnd, RemoteEnd
@@ -38,6 +39,8 @@ MAX_RATES = 1000
 SHARED_BYTES = 8 * 1024 * 1024
 """What goes over the connection that kernels of a machine share; more has one of its own, half a second later."""
 STAND_SECONDS = 10.0
+JUST_SECONDS = 1800.0
+"""A stop takes minutes. What was saved before that was saved for another one."""
 
 Carry = bool | Sequence[str]
 """Which variables: all that can, none, or these."""
@@ -63,6 +66,14 @@ class Carrying:
         self._in_background = in_background
         self.permits = CarryPermits(folder / "carry-from.json")
         self.saves = SavedStore(folder / "saved-variables.json")
+        self._saving = SavingVariables(
+            self.saves,
+            service.connections,
+            service.registry.all,
+            self.notebook_of,
+            lambda: int(service.save_variables_gib * (1 << 30)),
+            service.variables_changed,
+        )
         self._lock = threading.Lock()
         self._rates: dict[str, float] = {}
         self._hellos: dict[str, Hello] = {}
@@ -81,6 +92,10 @@ class Carrying:
 
         if status.language and status.language.lower() != "python":
             return nothing(CarryState.UNSUPPORTED, unsupported(status.language))
+        if status.compute not in (FREE, row.id) and not self._service.carry_from_vms:
+            return nothing(
+                CarryState.UNSUPPORTED, f"This server is set so that variables stay on {status.compute_name}."
+            )
         if status.link.state not in (LinkPhase.LOCAL, LinkPhase.CONNECTED):
             return nothing(CarryState.UNREACHABLE, f"{status.compute_name} is out of reach, and with it the variables.")
         busy = "A cell runs; which variables can go along is seen when it has ended."
@@ -88,10 +103,8 @@ class Carrying:
             return nothing(CarryState.UNREACHABLE, f"The kernel on {here} has ended, and its variables with it.")
         if status.running is not None or status.execution_state != "idle":
             return nothing(CarryState.BUSY, busy)
-        with self._lock:
-            there = self._hellos.get(row.id)
         try:
-            planned = VariablesIn(proxy).plan(None, there)
+            planned = VariablesIn(proxy).plan(None, self.hello_of(row.id))
         except DSVMError as e:
             if e.code in ("KernelBusy", "KernelTimeout"):
                 return nothing(CarryState.BUSY, busy)
@@ -235,7 +248,17 @@ class Carrying:
 
     def load(self, kernel_id: str, names: Sequence[str] | None = None) -> Operation:
         """Put saved variables into the kernel, which runs on their VM and is idle. Does not wait for it."""
-        proxy, save = self._service.proxy(kernel_id), self.saves.of(self.notebook_of(kernel_id))
+        proxy = self._service.proxy(kernel_id)
+        save = self.loadable(proxy)
+        running = self._operations.begin(
+            "load", compute=save.compute, kernel=kernel_id, steps=[("load", "Load the saved variables")]
+        )
+        self._service.spawn(running, lambda: self.run_load(running, proxy, save, names))
+        return running.value
+
+    def loadable(self, proxy: Any) -> Save:
+        """What was saved of its notebook, on the machine that its kernel runs on. Raises where there is no such."""
+        save = self.saves.of(self.notebook_of(proxy.kernel_id))
         if save is None:
             raise NotFound(
                 "No variables of this notebook were saved.",
@@ -249,11 +272,7 @@ class Carrying:
                 advice=f"Attach it to {name}, then load them.",
                 code="SavedElsewhere",
             )
-        running = self._operations.begin(
-            "load", compute=save.compute, kernel=kernel_id, steps=[("load", "Load the saved variables")]
-        )
-        self._service.spawn(running, lambda: self.run_load(running, proxy, save, names))
-        return running.value
+        return save
 
     @property
     def _operations(self) -> OperationStore:
@@ -272,12 +291,24 @@ class Carrying:
         except BaseException as e:
             running.failed(e)
             raise
-        said = f"{variables_words(moved.count)} loaded."
+        running.done(self.loaded(proxy.kernel_id, moved, forget=names is None))
+
+    def loaded(self, kernel_id: str, moved: Moved, forget: bool) -> str:
+        """What is said of it; the save is not needed any more where all of it was to be loaded. Blocks for a small file."""
+        save = self.saves.of(self.notebook_of(kernel_id))
+        # What is imported there anew is not counted among them.
+        count = len(set(save.names).intersection(moved.names)) if save is not None else moved.count
+        said = f"{variables_words(count)} loaded."
         if moved.failed:
             said += f" {len(moved.failed)} could not be: {failed_words(moved.failed)}."
-        if names is None and moved.count:
-            self.forget(proxy.kernel_id)
-        running.done(said)
+        if forget and moved.count:
+            self.forget(kernel_id)
+        return said
+
+    def hello_of(self, compute_id: str) -> Hello | None:
+        """What a kernel on that compute last said of itself; None where none has."""
+        with self._lock:
+            return self._hellos.get(compute_id)
 
     def forget(self, kernel_id: str) -> None:
         """They are not wanted any more. The file is removed there now or when its machine is connected to next."""
@@ -286,6 +317,43 @@ class Carrying:
         if save is not None:
             self._service.variables_changed(kernel_id)
             self._in_background(lambda: self.tidy(save.compute))
+
+    def save_before_stop(self, compute_id: str, running: Running) -> list[str]:
+        """A VM is about to be stopped because nobody uses it; what was saved, in sentences. Blocks; raises ``Cancelled`` only."""
+        if not self._saving.wanted(compute_id):
+            return []
+        running.report("Saving the notebooks’ variables")
+        return self._saving.save(compute_id, running.cancel)
+
+    def just_saved(self, kernel_id: str, compute_id: str) -> str:
+        """For a notebook that comes back from there without its kernel. Does not block."""
+        save = self.saves.of(self.notebook_of(kernel_id))
+        if save is None or save.compute != compute_id or time.time() - save.at > JUST_SECONDS:
+            return ""
+        name = self._service.known.name(compute_id)
+        count = "1 of its variables was" if save.count == 1 else f"{save.count} of its variables were"
+        return f"{count} saved on {name}: attach it there again, and %dsvm load brings them back."
+
+    def arrived(self, kernel_id: str, compute_id: str) -> str:
+        """A notebook runs on that machine now: what is to be said of variables that wait there. Blocks for a moment."""
+        self.tidy(compute_id)
+        save = self.saves.of(self.notebook_of(kernel_id))
+        if save is None or save.compute != compute_id:
+            return ""
+        wait_there = (
+            "was saved there when the machine was" if save.count == 1 else "were saved there when the machine was"
+        )
+        return f"{variables_words(save.count)} {wait_there} stopped ({bytes_words(save.bytes)}): %dsvm load brings them back."
+
+    def machine_changed(self, kind: str, row: Compute, before: object) -> None:
+        """A change of a machine by this process has succeeded (``Computes.on_ended``). Blocks for a small file."""
+        if kind == "forget":
+            self.permits.revoke(row.id)
+
+    def renamed(self, notebooks: Mapping[str, str]) -> None:
+        """Notebooks' files have other names, by their old ones."""
+        if notebooks:
+            self._in_background(lambda: self.saves.renamed(notebooks))
 
     def tidy(self, compute_id: str) -> None:
         """Remove saves from that VM which nobody wants any more, if it is connected to. Blocks for a moment."""

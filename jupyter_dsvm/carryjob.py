@@ -158,7 +158,8 @@ class CarryJob:
         went, came = self._both(sent, received, size or 0)
         self._failed = tuple({f.name: f for f in (*went.failed, *came.failed)}.values())
         # What is imported there anew is no variable that came along, unless it was asked for by name.
-        counted = None if self._names is not None or planned.more else {v.name for v in planned.variables}
+        listed = self._names if self._names is not None else [v.name for v in planned.variables]
+        counted = None if self._names is None and planned.more else set(listed)
         self._moved = came if counted is None else replace(came, count=len(counted.intersection(came.names)))
         self._measured(self._pumps.moved, time.monotonic() - began)
 

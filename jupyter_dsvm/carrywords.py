@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .advice import bytes_words
 from .kernelvariables import Failed, Moved
 from .models import Variables
 from .richtext import escaped
-from .tables import place
+from .tables import bytes_words, place
 
 SHOWN = 5
 """Names with their reasons in a sentence; an operation's notice is no list."""
@@ -99,16 +98,17 @@ def _rows(plan: Variables) -> list[list[str]]:
 
 
 def _summary(plan: Variables, name: str) -> str:
-    where = place(plan.compute, name)
+    to = f" to {place(plan.compute, name)}" if name else ""
     if plan.reason:
         return plan.reason
     moving = sum(v.moves for v in plan.variables)
     if not plan.variables:
-        return f"There is no variable that could go along to {where}."
+        return f"There is no variable that could go along{to}."
     takes = "" if plan.seconds is None else f", about {max(1, round(plan.seconds))} s"
-    of = "" if moving == len(plan.variables) else f" of {len(plan.variables)}"
+    all_move = moving == len(plan.variables)
+    some = variables_words(moving) if all_move else f"{moving} of {variables_words(len(plan.variables))}"
     asked = " A person is asked first, once for this machine." if plan.needs_yes else ""
-    return f"{moving}{of} variables could go along to {where} ({bytes_words(plan.bytes)}{takes}).{asked}"
+    return f"{some} could go along{to} ({bytes_words(plan.bytes)}{takes}).{asked}"
 
 
 def _clause(reason: str) -> str:

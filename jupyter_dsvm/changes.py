@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .compute.provider import Cancel, Memo, Report
-from .errors import Cancelled, DSVMError, OperationRefused
+from .errors import Cancelled, DSVMError, OperationRefused, StaysOn
 from .keptchanges import Kept, KeptChange, KeptChanges
 from .models import Compute, Operation, OperationState, Step, StepState
 from .operations import OperationStore
@@ -138,14 +138,15 @@ class Changes:
         return running
 
     def run_power(self, running: Running, kind: PowerKind, before: Callable[[], None] | None = None) -> Compute:
-        """``before`` is called once the files are back, before the cloud is asked, and may raise ``Cancelled``."""
+        """``before`` is called once the files are back, before the cloud is asked, and may raise ``Cancelled``. A stop may end well
+        and leave the machine on, for others (``StaysOn``): the row and the operation's notice say so."""
         compute_id, reason = running.value.compute or "", str(running.arguments.get("reason", ""))
         affected = self._notebooks_on(compute_id)
-        remark = missing = lost = unsafe = ""
+        remark = missing = lost = unsafe = stays_on = ""
         back: Return | None = None
 
         def act(report: Report, cancel: Cancel, memo: Memo) -> Compute:
-            nonlocal remark, missing, lost, unsafe, back
+            nonlocal remark, missing, lost, unsafe, stays_on, back
             if kind == "start":
                 unsafe = self.before_start(self._computes.known(compute_id))
                 if unsafe:
@@ -159,7 +160,11 @@ class Changes:
                 running.reach("ask", f"Looking at {self._computes.name(compute_id)}")
             if before is not None:
                 before()
-            row = self._computes.change_power(kind, compute_id, report, cancel, memo)
+            try:
+                row = self._computes.change_power(kind, compute_id, report, cancel, memo)
+            except StaysOn as e:
+                stays_on = e.message
+                return self._computes.known(compute_id) or self._computes.fresh(compute_id)
             if kind == "stop":
                 back = self._stopped(compute_id, reason)
                 if back.count:
@@ -170,6 +175,8 @@ class Changes:
             return row
 
         def notice(row: Compute) -> str:
+            if stays_on:
+                return " ".join(text for text in (stays_on, missing) if text)
             became = back.notice(affected) if back is not None else _kernels(kind, affected)
             spent = self._spending.remark(row) if kind == "start" else ""
             said = (_power_notice(kind, row, reason), became, remark, missing, lost, unsafe, spent)

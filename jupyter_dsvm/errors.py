@@ -11,7 +11,8 @@
     │   ├── Throttled              asked too often; retry_after says when again
     │   ├── OperationRefused       Azure refused to start, stop or change a VM
     │   │   └── KernelsRunning     notebooks run there, which the change would end
-    │   └── ComputeNotRunning      it would have to be started first
+    │   ├── ComputeNotRunning      it would have to be started first
+    │   └── StaysOn                no failure: a stop was asked for, and it stays on for others, who use it
     ├── SSHError                   the way to the machine
     │   ├── HostKeyError           unknown or changed host key, with both fingerprints
     │   ├── AuthenticationError    the machine does not accept our key
@@ -140,6 +141,13 @@ class KernelsRunning(OperationRefused):
 
 class ComputeNotRunning(ComputeError):
     code = "ComputeNotRunning"
+    status = 409
+
+
+class StaysOn(ComputeError):
+    """A provider's ``stop`` raises it. ``Changes`` ends that stop well, with the message, which says who uses it."""
+
+    code = "StaysOn"
     status = 409
 
 

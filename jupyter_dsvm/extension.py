@@ -113,6 +113,7 @@ class DSVMExtension(ExtensionApp):
         self.service.look_for_paths = self._look_for_paths
         self.settings["jupyter_dsvm_service"] = self.service
         self.server.event_logger.register_event_schema(Path(__file__).parent / "events" / "changed.yaml")
+        self._save_outputs()
         self._watch_contents()
         self._use_websocket_class()
         self._watch_activity()
@@ -160,9 +161,15 @@ class DSVMExtension(ExtensionApp):
             self.log.info("Files that are saved here go to VMs only when something else is copied there: %s", e)
 
     async def _contents_changed(self, logger: Any, schema_id: str, data: dict[str, Any]) -> None:
+        await self._saver.heard(data)
         if data.get("action") in CHANGES:
             paths = [data[name] for name in ("path", "source_path") if isinstance(data.get(name), str)]
             self.service.workspaces.saved(paths)
+
+    def _save_outputs(self) -> None:
+        from .outputsaver import OutputSaver
+
+        self._saver = OutputSaver(self.server, self.service, self.log)
 
     def _unwatch_contents(self) -> None:
         with contextlib.suppress(Exception):
@@ -319,6 +326,7 @@ class DSVMExtension(ExtensionApp):
         self._warming = asyncio.ensure_future(self._warm_up())
         if self._adopter is not None:
             await self._adopter.adopt()
+        self._saver.begin()
         self.service.resume_changes()
         self.service.idle_stops.begin()
         from .kernels.leftovers import remove_leftovers
@@ -344,6 +352,7 @@ class DSVMExtension(ExtensionApp):
 
     async def stop_extension(self) -> None:
         """The server stops. It shuts its kernels down after this; those on VMs go on without it."""
+        await self._saver.close()
         self.service.workspaces.leave()
         self._unwatch_contents()
         for task in (self._looking, self._warming, self._giving_back):

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .errors import BadRequest, ConfigurationError
+from .errors import BadRequest, ComputeError, ConfigurationError
 
 Say = Callable[[str], None]
 
@@ -66,8 +66,26 @@ def run_broker(argv: Sequence[str]) -> int:
     return main(list(argv))
 
 
+AWAY = (
+    "The hub runs it as a service: look at the hub's log, and restart the hub. Until it is back, VMs that are on stop by "
+    "Azure's own schedule; to stop one now: az vm deallocate --resource-group GROUP --name VM, or the portal."
+)
+"""For who can ask nobody: the broker alone knows which VMs are the hub's, and has the identity to stop them."""
+
+
+def _ask(arguments: argparse.Namespace, method: str, path: str, body: Any = None, *, what: str) -> dict[str, Any]:
+    """What the broker answers. Raises what it says, ``ComputeError`` (``BrokerAway``) where it does not run, and
+    ``ConfigurationError`` where nobody has said which broker."""
+    try:
+        answer: dict[str, Any] = _asking(arguments).ask(method, path, body, what=what)
+    except ComputeError as e:
+        if e.code != "BrokerAway":
+            raise
+        raise ComputeError(f"{e.message} It seems not to run.", advice=AWAY, code=e.code) from e
+    return answer
+
+
 def _asking(arguments: argparse.Namespace) -> Any:
-    """Raises ``ConfigurationError`` where nobody has said which broker."""
     from .compute.broker import BrokerCompute
 
     if not arguments.address:
@@ -85,7 +103,7 @@ def _asking(arguments: argparse.Namespace) -> Any:
 
 
 def _status(arguments: argparse.Namespace, say: Say, show: Callable[[Any], None], write: Say) -> int:
-    found = _asking(arguments).ask("GET", "admin/overview", what="ask how the hub's VMs are")
+    found = _ask(arguments, "GET", "admin/overview", what="ask how the hub's VMs are")
     if arguments.json:
         show(found)
         return 0
@@ -129,16 +147,15 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _stop(arguments: argparse.Namespace, say: Say, show: Callable[[Any], None], write: Say) -> int:
-    names = _asking(arguments).ask("POST", "admin/stop", what="stop the hub's VMs").get("stopping", [])
+    names = _ask(arguments, "POST", "admin/stop", what="stop the hub's VMs").get("stopping", [])
     say(f"Being stopped: {', '.join(names)}." if names else "None of the hub's VMs is on.")
     return 0
 
 
 def _end(arguments: argparse.Namespace, say: Say, show: Callable[[Any], None], write: Say) -> int:
     body = {"person": arguments.person, "remove": arguments.remove}
-    count = (
-        _asking(arguments).ask("POST", "admin/end", body, what=f"end what {arguments.person} has running").get("vms", 0)
-    )
+    what = f"end what {arguments.person} has running"
+    count = _ask(arguments, "POST", "admin/end", body, what=what).get("vms", 0)
     if not count:
         raise BadRequest(f"{arguments.person} has no account on any VM of the hub.", advice="Look at the name.")
     done = "is being removed" if arguments.remove else "is being ended"

@@ -13,7 +13,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .compute.provider import Cancel
+from .compute.provider import Cancel, IdleRule
 from .computes import DELETED
 from .errors import DSVMError, UnknownCompute
 from .idlepolicy import LONGEST_KEEP, Decision, Reading, duration
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .computes import Computes
     from .connections import Connections
     from .idlesettings import KeptIdle, KeptIdles
+    from .operations import Running
     from .safetystops import SafetyStops
 
 ANSWER_SECONDS = 30.0
@@ -65,8 +66,14 @@ class House:
     """What this server knows to go on there: cells, moves, operations."""
     changed: Callable[[str], None]
     """Whoever shows it must be told."""
+    rule: Callable[[str], IdleRule | None] = lambda compute_id: None
+    """Of whoever has it, where several people share it."""
+    returned: Callable[[str, str], object] = lambda compute_id, reason: None
+    """It was stopped, as we had asked: its notebooks go back. ``reason`` goes on after its name."""
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
+    save: Callable[[str, Running], list[str]] = lambda compute_id, running: []
+    """Has what notebooks have in memory there saved on its disk, and says what was. Blocks; raises ``Cancelled`` only."""
 
 
 class Asking:

@@ -14,6 +14,7 @@ any       not ours to stop                NEVER
 any       past the hard limit             STOP, whatever runs
 any       something is busy, or unknown   BUSY
 any       kept on, by us or by another    KEPT
+IDLE      left to others, who use it      KEPT, until something is busy
 BUSY,     nothing is busy                 IDLE, from now on; STOPS_SOON in the last ``SOON``
 KEPT
 IDLE      the idle minutes are over       STOP
@@ -64,6 +65,8 @@ class Settings:
     """Since it was started: it is stopped then, cells that run included."""
     keep_until: float | None = None
     """"Keep on 1 h"."""
+    shared: bool = False
+    """Whoever has it stops it where nobody uses it (``compute.provider.IdleRule``)."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ class Watched:
     reading: Reading | None = None
     kept_until: float | None = None
     """When the last lease of another server ends, or was seen to have ended."""
+    left: str = ""
+    """Its stop was asked for, and others use it: what was said then. Whoever has it stops it after them."""
     failures: int = 0
     failed_at: float | None = None
 
@@ -138,16 +143,25 @@ class Watched:
             kept = min(kept, reading.at)
         # One that does not say when it was started says nothing: the next one is held against the last that did.
         known = replace(reading, up=before.up, boot=before.boot) if before is not None and not reading.boot else reading
-        return replace(self, since=first, reading=known, idle_since=since if quiet else None, kept_until=kept)
+        left = self.left if quiet and not gap else ""
+        return replace(
+            self, since=first, reading=known, idle_since=since if quiet else None, kept_until=kept, left=left
+        )
 
     def failed(self, now: float) -> Watched:
         """The deallocation was refused or has failed."""
         return replace(self, failures=self.failures + 1, failed_at=now)
 
+    def left_to_others(self, said: str) -> Watched:
+        """Its stop was asked for, and it stays on for them."""
+        return replace(self, left=said)
+
     def decide(self, settings: Settings, now: float) -> Decision:
         """What is to be done at ``now``, which is not before the last reading."""
         if not (settings.started_by_us or settings.opted_in):
-            return Decision(State.NEVER, "It is not stopped by itself: it was not started from here.")
+            theirs = "The hub stops it when nobody uses it."
+            ours = "It is not stopped by itself: it was not started from here."
+            return Decision(State.NEVER, theirs if settings.shared else ours)
         hard_at = self._hard_at(settings)
         if hard_at is not None and now >= hard_at:
             return self._stop("Its time limit is over.", now, hard=True)
@@ -173,6 +187,8 @@ class Watched:
         if kept is not None:
             # Kept on means at least until then, and then everybody is told in time.
             end = max(end, kept + min(SOON, idle * 60.0))
+        if now >= end and self.left:
+            return _until(Decision(State.KEPT, self.left, idle_since=self.idle_since, push=True), hard_at, now)
         if now >= end:
             return self._stop(f"Idle for {duration(now - self.idle_since)}.", now)
         at = min(end, hard_at) if hard_at is not None else end

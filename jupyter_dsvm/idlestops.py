@@ -18,8 +18,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .compute.provider import IdleRule
 from .computes import CONFIRMED_OFF
-from .errors import BadRequest, ComputeNotRunning, OperationRefused
+from .errors import BadRequest, ComputeNotRunning, DSVMError, OperationRefused
 from .idleasking import House
 from .idlepolicy import LONGEST_KEEP
 from .idlesettings import KeptIdle, KeptIdles
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .changes import Changes
     from .computes import Computes
     from .connections import Connections
+    from .operations import Running
     from .safetystops import SafetyStops
 
 log = logging.getLogger("jupyter_dsvm.idle")
@@ -85,8 +87,10 @@ class IdleStops:
         attached: Callable[[], set[str]],
         busy_here: Callable[[str], list[str]],
         changed: Callable[[str], None],
+        returned: Callable[[str, str], object],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        save: Callable[[str, Running], list[str]] = lambda compute_id, running: [],
     ) -> None:
         """``attached`` gives the ids of computes that notebooks of this process are on; the rest as in ``idleasking.House``."""
         self.safety = safety
@@ -110,8 +114,11 @@ class IdleStops:
             lambda i: i in attached(),
             busy_here,
             changed,
+            self._rule,
+            returned,
             clock,
             wall,
+            save,
         )
         self._lock = threading.RLock()
         self._watches: dict[str, tuple[IdleWatch, threading.Thread]] = {}
@@ -128,6 +135,12 @@ class IdleStops:
 
     def _opted_in(self, row: Compute) -> float | bool | None:
         return tag_value(row.tags, self._tag())
+
+    def _rule(self, compute_id: str) -> IdleRule | None:
+        try:
+            return getattr(self._computes.provider(compute_id), "idle_rule", None)
+        except DSVMError:
+            return None
 
     # What is shown
 
@@ -252,6 +265,12 @@ class IdleStops:
         kept = self._kept.read(compute_id)
         return kept.started is not None or kept.is_chosen
 
+    def used(self, compute_id: str) -> None:
+        """Something runs there: where others believe that nothing of ours does, they are told now. Any thread; does not block."""
+        found = self._watches.get(compute_id)
+        if found is not None and found[0].said_idle:
+            self.wake(compute_id)
+
     def wake(self, compute_id: str) -> None:
         """Look at it now. Does not block."""
         with self._lock:
@@ -343,6 +362,18 @@ class IdleStops:
             value = wanted.get(name)
             if value is not None and not least <= value <= most:
                 raise BadRequest(f"{name} is {value:g}.", advice=f"It is {least:g} to {most:g}.")
+        rule = self._rule(row.id)
+        most_idle = rule.minutes if rule is not None else None
+        if (
+            most_idle is not None
+            and (wanted.get("idle_minutes", 0.0) or float("inf")) > most_idle
+            and "idle_minutes" in wanted
+        ):
+            raise OperationRefused(
+                f"{row.name} is shared, and stops after {most_idle:g} idle minutes at the latest.",
+                advice="Keep it on for a while instead; or ask whoever runs the hub.",
+                code="SharedRule",
+            )
 
     def settle(self, compute: str) -> IdleStop | None:
         """For the command line, which watches nothing: the lease on the VM and Azure's schedule, now. Blocks; what fails is a

@@ -49,6 +49,11 @@ class IdleWatch(Asking):
         self._told = False
         """Whether a failed stop was said in an operation of everybody's list."""
         self._pushed = False
+        self.said_idle: bool | None = None
+        """Whether whoever has it was told that nothing of ours goes on there; None before the first reading, when our account may
+        not be made yet."""
+        self._left = False
+        """Its stop was asked for, and left to others; nothing of ours has gone on since, as far as it could be asked."""
         self._running: Running | None = None
         """The stop that is under way, or was the last."""
         self.asked = False
@@ -110,6 +115,7 @@ class IdleWatch(Asking):
             return None
         if reading.boot and not self._may_be_ours(reading.boot, kept):
             settings = self.settings(row, self._house.kept.read(self.id))
+        self._left = self._left and not reading.busy
         self._watched = self._watched.seen(reading)
         decision = self._watched.decide(settings, self._house.clock())
         if decision.state in (State.STOPS_SOON, State.STOP):
@@ -127,8 +133,14 @@ class IdleWatch(Asking):
         left = self._kept_on(kept)
         known = house.safety.known(self.id)
         short = known is not None and known.left is not None and left > known.left - (house.clock() - known.at)
-        if decision.push and (house.safety.is_due(self.id) or short):
-            house.safety.push(self.id, left)
+        shared, since = house.rule(self.id) is not None, decision.idle_since
+        idle = max(0.0, house.clock() - since) if shared and since is not None and not left else 0.0
+        # Who shares it is told at once that something goes on again, and, as unknown is busy, also while it is out of reach.
+        known_now = self._watched.reading is not None and self._watched.reading.reachable
+        turned = shared and known_now and (self.said_idle is None or (self.said_idle and not idle))
+        if turned or ((decision.push or shared) and (house.safety.is_due(self.id) or short)):
+            house.safety.push(self.id, left, idle)
+            self.said_idle = idle > 0 if known_now or self.said_idle is not None else None
             self._show(decision, self.settings_now(), kept)
         self._tell_strikes()
 
@@ -183,14 +195,22 @@ class IdleWatch(Asking):
             choices["idle_minutes"] = None
         elif tag is not None and tag is not True:
             choices["idle_minutes"] = tag
+        rule = house.rule(self.id)
+        if rule is not None:
+            choices["idle_minutes"] = rule.minutes
         choices.update(kept.choices)
+        if rule is not None and rule.minutes is not None:
+            choices["idle_minutes"] = min(choices["idle_minutes"] or rule.minutes, rule.minutes)
         ahead = house.wall() - house.clock()
         return Settings(
-            started_by_us=kept.started is not None,
-            opted_in=(tag is not None and tag is not False) or kept.is_chosen,
+            started_by_us=kept.started is not None and rule is None,
+            opted_in=house.attached(self.id)
+            if rule is not None
+            else (tag is not None and tag is not False) or kept.is_chosen,
             idle_minutes=choices.get("idle_minutes"),
             hard_limit_hours=choices.get("hard_limit_hours"),
             keep_until=None if kept.keep_until is None else kept.keep_until - ahead,
+            shared=rule is not None,
         )
 
     def settings_now(self) -> Settings:
@@ -254,7 +274,11 @@ class IdleWatch(Asking):
         why = self._why(row, decision, settings)
         running = self._running = house.changes.begin_power("stop", self.id, reason=why, quiet=self._told)
 
+        saved: list[str] = []
+
         def still_idle() -> None:
+            if row.power_state is not PowerState.STOPPED:
+                saved.extend(house.save(self.id, running))
             if decision.hard or row.power_state is PowerState.STOPPED:
                 return
             reading = self._read(row, OURS_TO_COPY)
@@ -266,7 +290,7 @@ class IdleWatch(Asking):
                 raise Cancelled(running.cancel_reason)
 
         try:
-            house.changes.run_power(running, "stop", before=still_idle)
+            after = house.changes.run_power(running, "stop", before=still_idle)
         except BaseException as e:
             if not isinstance(e, Cancelled) and isinstance(e, Exception):
                 self._watched = self._watched.failed(house.clock())
@@ -280,7 +304,13 @@ class IdleWatch(Asking):
             if not isinstance(e, Exception):
                 raise
             return False
+        if after.power_state is PowerState.RUNNING:
+            self._watched = self._watched.left_to_others(running.value.notice or f"{row.name} stays on.")
+            self.said_idle = self._left = True
+            self._ask("keep", holder=house.holder(), seconds=self._kept_on(kept), why="")
+            return False
         log.info("%s %s.", row.name, why)
+        running.add_notice(" ".join(saved))
         self.off()
         return True
 
@@ -305,7 +335,10 @@ class IdleWatch(Asking):
         return f"was stopped after {number:g} idle {unit}{'' if number == 1 else 's'}"
 
     def off(self) -> None:
-        """It is off, whoever did it: what belonged to this run of it is over."""
+        """It is off, whoever did it: what belonged to this run of it is over. Where we had asked for that, notebooks go back."""
+        if self._left:
+            self._left = False
+            self._house.returned(self.id, "was stopped, since none of those who share it used it any more")
         self._house.kept.change(self.id, lambda one: one.off())
         self._house.safety.off(self.id)
         self._watched, self._boot, self._lost, self._told = Watched(), "", (), False

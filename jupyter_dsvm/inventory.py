@@ -87,6 +87,8 @@ class Inventory:
         self.workspaces.kernel_changed(kernel_id, row)
         if row is not None:
             self._note_where(row)
+            if row.execution_state == "busy":
+                self.idle_stops.used(row.compute)
         shown = (
             None
             if row is None

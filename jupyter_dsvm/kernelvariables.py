@@ -141,10 +141,16 @@ def read(content: dict[str, Any]) -> dict[str, Any]:
     """The content of an ``execute_reply`` as the function's answer. Raises ``VariablesError``."""
     from .kernels.variables_source import parse
 
-    said = parse(content)
+    return worded(parse(content))
+
+
+def worded(said: Any) -> dict[str, Any]:
+    """An answer as it is, with its error raised: ``VariablesError``."""
+    if not isinstance(said, dict):
+        said = {"error": {}}
     error = said.get("error")
     if error is None:
-        return said
+        return dict(said)
     error = error if isinstance(error, Mapping) else {}
     message = printable(str(error.get("message") or "it did not say why"), MAX_TEXT).rstrip(".")
     code = str(error.get("code") or "")

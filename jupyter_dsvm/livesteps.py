@@ -134,13 +134,15 @@ def if_interrupted(operation: Operation, here: str, name: str, starts: bool) -> 
     return f"Interrupted: nobody waits any more, and Azure goes on {doing} {name}; %dsvm list shows how it ends."
 
 
-def moved_text(compute_id: str, name: str, about: str, here: str, in_cell: bool) -> str:
-    """The one line when an attach or detach is done. ``about``: size and price, where they are known."""
+def moved_text(compute_id: str, name: str, about: str, here: str, in_cell: bool, carries: bool = False) -> str:
+    """The one line when an attach or detach is done. ``about``: size and price, where they are known. ``carries``: variables are
+    still to go along, which what comes next says."""
     target = place(compute_id, name)
     told = f"{target} ({about})" if about else target
     if not in_cell:
-        return f"This notebook moves to {told}. Variables stay behind on {here}."
-    return f"The following cells run on {told}. The rest of this cell still runs on {here}. Variables stayed behind."
+        return f"This notebook moves to {told}. Variables {'go along' if carries else f'stay behind on {here}'}."
+    variables = "Variables go along when it has ended" if carries else "Variables stayed behind"
+    return f"The following cells run on {told}. The rest of this cell still runs on {here}. {variables}."
 
 
 def said(text: str, notes: Sequence[str] = (), mentioned: Sequence[str] = ()) -> dict[str, Any]:

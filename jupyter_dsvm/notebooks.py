@@ -22,6 +22,7 @@ from .modules import imported
 
 if TYPE_CHECKING:
     from .advising import Advising
+    from .carrying import Carrying
     from .computes import Computes
     from .connections import Connections
     from .operations import OperationStore, Running
@@ -46,6 +47,7 @@ class NotebookFiles:
     spawn: Callable[[Running, Callable[[], object]], None]
     _kernel_changed: Callable[[str], None]
     advising: Advising
+    carrying: Carrying
 
     def _join_notebooks(self, file: Path) -> None:
         self.root_dir: Path | None = None
@@ -58,6 +60,7 @@ class NotebookFiles:
         if folder:
             self.root_dir = Path(folder)
             self.last_ran.load()
+            self.carrying.saves.load()
 
     def _file(self, path: str | None) -> Path | None:
         """A notebook's file, inside the root folder; it need not exist."""
@@ -87,12 +90,15 @@ class NotebookFiles:
     def _renamed(self, before: Mapping[str, str], after: Mapping[str, str]) -> None:
         """Kernels' paths have changed; on the server's loop."""
         changes: dict[str, str | None] = {}
+        moved: dict[str, str] = {}
         for kernel_id, path in after.items():
             old, new = self._file(before.get(kernel_id)), self._file(path)
             if old is not None and new is not None and old != new:
+                moved[str(old)] = str(new)
                 last = self.last_ran.get(str(old))
                 if last is not None:
                     changes |= {str(old): None, str(new): last}
+        self.carrying.renamed(moved)
         if self.last_ran.note(changes):
             self._save_soon()
 

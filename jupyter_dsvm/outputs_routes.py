@@ -9,6 +9,7 @@ from tornado import web
 
 from .errors import BadRequest
 from .handlers import DSVMHandler
+from .kernels.savemarks import marks_of
 
 MAX_ID = 1024
 """Characters of a request's id."""
@@ -48,4 +49,26 @@ class OutputsHandler(DSVMHandler):
         return int(value)
 
 
-OUTPUTS_ROUTES: list[tuple[str, type[DSVMHandler]]] = [(r"kernels/([^/]+)/outputs", OutputsHandler)]
+class SavedHandler(DSVMHandler):
+    """For a page whose notebook has changed on disk: whether that was only ``outputsaver``."""
+
+    @web.authenticated
+    @authorized
+    @authorized("read", "contents")  # type: ignore[untyped-decorator]
+    async def get(self, kernel_id: str) -> None:
+        marks = await self.run(lambda: marks_of(self.service.proxy(kernel_id).recording))
+        files = [
+            {
+                "path": path,
+                "states": [{"last_modified": modified, "hash": sha or None} for modified, sha in mark.states],
+            }
+            for path, mark in marks.items()
+            if mark.states
+        ]
+        self.finish({"files": files})
+
+
+OUTPUTS_ROUTES: list[tuple[str, type[DSVMHandler]]] = [
+    (r"kernels/([^/]+)/outputs", OutputsHandler),
+    (r"kernels/([^/]+)/saved", SavedHandler),
+]

@@ -1,7 +1,8 @@
-"""What code wants to do and a person has to allow first: start something that is billed.
+"""What code wants to do and a person has to allow first: start something that is billed, or load what a VM sends.
 
 A line of ``%dsvm`` in a kernel of this server that would start or resize a machine comes here where ``kernel_may_start`` does
-not allow it already, and a page has that kernel open. The question is in ``GET questions`` until the first of these::
+not allow it already, and a page has that kernel open; so does one that brings variables from a VM (``carry_calls``). The question
+is in ``GET questions`` until the first of these::
 
     asked ── yes, in any page ──────────────→ goes on, and the yes is kept
           ── no, in any page ───────────────→ refused
@@ -112,15 +113,20 @@ class Questions:
         needless: Callable[[], bool],
         without_page: DSVMError,
         asking: Callable[[], None],
+        keep: bool = True,
     ) -> None:
         """Return when a person has said yes, now or before. Raises ``NotAllowed`` or ``Cancelled`` with one clear sentence.
 
         ``about``: what besides kind, notebook and machine a kept yes is for (a size); ``name``: of the machine, for messages;
         ``needless``: whether what is asked for is so already; ``without_page``: why code may not do it by itself;
-        ``asking`` is called once the question is about to be shown.
+        ``asking`` is called once the question is about to be shown. Not ``keep``: whoever asks keeps the yes.
         """
         kind = f"{question.kind}:{about}" if about else question.kind
-        if question.path is not None and self._kept.holds(question.path, question.compute, kind, question.price):
+        if (
+            keep
+            and question.path is not None
+            and self._kept.holds(question.path, question.compute, kind, question.price)
+        ):
             return
         refusal = (question.kernel, question.compute, kind)
         with self._lock:
@@ -149,7 +155,7 @@ class Questions:
                 self._refused = {k: at for k, at in self._refused.items() if now - at < REFUSED_SECONDS}
                 self._refused[refusal] = now
             raise _said_no(name)
-        if asked.answer and question.path is not None:
+        if asked.answer and keep and question.path is not None:
             self._kept.keep(question.path, question.compute, kind, question.price)
 
     def _wait(

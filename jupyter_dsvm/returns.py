@@ -33,9 +33,10 @@ RETURN_SECONDS = 30.0
 class Return:
     """The notebooks of one machine, on their way back."""
 
-    def __init__(self, moves: dict[str, Future[None]]) -> None:
-        """``moves`` by the notebook's name, or what stands for it."""
+    def __init__(self, moves: dict[str, Future[None]], saved: bool = False) -> None:
+        """``moves`` by the notebook's name, or what stands for it; ``saved``: some of their variables were saved."""
         self._moves = moves
+        self._saved = saved
 
     @property
     def count(self) -> int:
@@ -47,7 +48,9 @@ class Return:
         wait_for(self._moves.values(), RETURN_SECONDS)
         back = [n for n, f in self._moves.items() if f.done() and not f.cancelled() and f.exception() is None]
         left = [n for n in affected if n not in back]
-        return " ".join([*([_are_back(sorted(back))] if back else []), *([kernels_ended(left)] if left else [])])
+        return " ".join(
+            [*([_are_back(sorted(back), self._saved)] if back else []), *([kernels_ended(left)] if left else [])]
+        )
 
 
 class Returns:
@@ -66,26 +69,31 @@ class Returns:
         self._proxies = proxies
         self._name = name
         self._submit = submit
+        self.saved: Callable[[str, str], str] = lambda kernel_id, compute_id: ""
+        """What of a kernel's variables that machine has just saved, in a sentence; empty for nothing. Does not block."""
         self._operations = OperationStore()
 
     def begin(self, compute_id: str, reason: str = "") -> Return:
         """That machine is off, by us. What somebody moves already is left to them. Does not block. ``reason``: where nobody asked
         for it; goes on after the machine's name."""
         moves: dict[str, Future[None]] = {}
+        saved = False
         for proxy in self._proxies():
             if proxy.status.compute == compute_id and proxy.moving is None:
+                saved = saved or bool(self.saved(proxy.kernel_id, compute_id))
                 try:
                     moves[self._name(proxy.kernel_id)] = self._submit(self._bring_back, proxy, reason)
                 except RuntimeError:
                     break  # the server is stopping
-        return Return(moves)
+        return Return(moves, saved)
 
     def _bring_back(self, proxy: Any, reason: str = "") -> None:
         """Blocks until the notebook has its kernel here; raises where it cannot."""
         name = proxy.status.compute_name
+        lost = "Its variables are lost; run the cells that make them."
         said = (
             f"{name} {reason or 'was released'}, and this notebook is back on the free tier with a new kernel. "
-            "Its variables are lost; run the cells that make them."
+            f"{self.saved(proxy.kernel_id, proxy.status.compute) or lost}"
         )
         began = time.monotonic()
         try:
@@ -113,10 +121,13 @@ def go_back(count: int) -> str:
     return "One notebook goes back to the free tier" if count == 1 else f"{count} notebooks go back to the free tier"
 
 
-def _are_back(notebooks: list[str]) -> str:
+def _are_back(notebooks: list[str], saved: bool) -> str:
     if len(notebooks) == 1:
-        return f"{notebooks[0]} is back on the free tier with a new kernel; its variables are lost."
-    return f"{', '.join(notebooks)} are back on the free tier with new kernels; their variables are lost."
+        return (
+            f"{notebooks[0]} is back on the free tier with a new kernel{'' if saved else '; its variables are lost'}."
+        )
+    lost = "what was not saved of their variables is lost" if saved else "their variables are lost"
+    return f"{', '.join(notebooks)} are back on the free tier with new kernels; {lost}."
 
 
 def kernels_ended(notebooks: list[str]) -> str:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .errors import DSVMError, printable
@@ -74,11 +75,12 @@ class SafetyStops:
         known = self._known.get(compute_id)
         return known is None or self._clock() - known.at >= EVERY
 
-    def push(self, compute_id: str, least: float = 0.0) -> Known | None:
-        """The VM is used: set the schedule ahead, for ``least`` seconds at least. None where it has none."""
+    def push(self, compute_id: str, least: float = 0.0, idle: float = 0.0) -> Known | None:
+        """The VM is used: set the schedule ahead, for ``least`` seconds at least. None where it has none. ``idle``: where several
+        people share it (``IdleRule``), the seconds for which nothing of ours has gone on."""
         from .compute.azure.schedules import Use
 
-        return self._keep(compute_id, Use.USED, least)
+        return self._keep(compute_id, Use.USED, least, {"idle": idle} if idle else {})
 
     def look(self, compute_id: str) -> Known | None:
         """Only read it: the VM is none of ours to stop."""
@@ -151,11 +153,13 @@ class SafetyStops:
         """Blocks where the provider has to list its machines first."""
         return getattr(self._computes.provider(compute_id), "safety")(compute_id)  # noqa: B009 - some providers have none
 
-    def _keep(self, compute_id: str, use: Any, least: float = 0.0) -> Known | None:
+    def _keep(
+        self, compute_id: str, use: Any, least: float = 0.0, more: Mapping[str, float] = MappingProxyType({})
+    ) -> Known | None:
         if not self._has(compute_id):
             return None
         try:
-            found = self._schedule(compute_id).keep(use, least=timedelta(seconds=least) if least > 0 else None)
+            found = self._schedule(compute_id).keep(use, least=timedelta(seconds=least) if least > 0 else None, **more)
             advice = f" {found.error.advice}" if found.error is not None and found.error.advice else ""
             at = utc_at(found.at.timestamp()) if found.at is not None else None
             record = SafetyStopRecord(found.kind.value, found.text + advice, at, found.averted)

@@ -129,6 +129,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             lambda row: self.changes.keeping_start(row),
         )
         self.returns = Returns(self.moves, self.known, registry.all, self._notebook_name, self._work.submit)
+        self.returns.saved = self.carrying.just_saved
         self._join_changes(KeptChanges(Path(jupyter_data_dir()) / "jupyter-dsvm" / "changes"))
         self._join_idle_stops(Path(jupyter_data_dir()) / "jupyter-dsvm")
         self._join_notebooks(Path(jupyter_data_dir()) / "jupyter-dsvm" / "last-ran.json")
@@ -167,8 +168,10 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             attached=self._in_use,
             busy_here=self._busy_on,
             changed=lambda i: self.revisions.bump("computes", i),
+            save=lambda compute_id, running: self.carrying.save_before_stop(compute_id, running),
+            returned=self.returns.begin,
         )
-        self.known.on_ended.append(self.idle_stops.changed)
+        self.known.on_ended += [self.idle_stops.changed, self.carrying.machine_changed]
         self.changes.before_start = self.moves.before_start = safety.before_start
 
     def _make_providers(self) -> list[ComputeProvider]:
@@ -268,6 +271,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         is listed. Of a machine that was on, the page has looked before what is missing."""
         kernel = running.value.kernel
         if running.value.state is OperationState.DONE and kernel is not None:
+            running.add_notice(self.carrying.arrived(kernel, running.value.compute or ""))
             attach_notes = self.attach_notes if running.starts else self.advising.look_at_gpu
             running.add_notice(" ".join(attach_notes(kernel, kernelspec)))
 

@@ -54,6 +54,13 @@ class ServiceSettings(LoggingConfigurable):
         sends, beside this server's token, so a person is asked once for each VM; with False it cannot be done at all.
         Variables that go from this server to a VM are not meant.""",
     ).tag(config=True)
+    save_variables_gib = Float(
+        8.0,
+        min=0,
+        help="""GiB that the variables of one notebook may take on a VM's OS disk when it is stopped because nobody uses it, and
+        at most four fifths of what is free there. They are offered when the notebook is attached to that VM again, and removed
+        after 30 days. 0: nothing is saved.""",
+    ).tag(config=True)
     start_timeout = Float(
         120.0, help="Seconds that a new kernel may take to answer before an attach gives up and the old one stays."
     ).tag(config=True)
@@ -86,6 +93,11 @@ class ServiceSettings(LoggingConfigurable):
         help="""MiB of what a notebook's cells have put out that are kept here for each kernel, on disk, as long as the kernel is
         there, so that a page which is opened later finds it all; one cell may take a quarter of that. What is beyond it is
         left out, and the cell says how much. 0: nothing is kept.""",
+    ).tag(config=True)
+    save_outputs_without_page = Bool(
+        True,
+        help="""Whether what cells have put out while no page was open is saved into their notebook's file when they have ended,
+        so that whoever reads the file finds it. What is saved so is not trusted by the page that opens it next.""",
     ).tag(config=True)
     sync_files = Bool(
         True,

@@ -17,7 +17,18 @@ STATE_WORDS = {
 """Where Azure's word would mislead; the others are said as they are."""
 
 
+GIB = 1024**3
+
 SIGNS = {"USD": "$", "EUR": "€", "GBP": "£"}
+
+
+def gib_words(gib: float) -> str:
+    """``2.9 GB``, as the page says it; less than a tenth in MB."""
+    return f"{gib:.0f} GB" if gib >= 10 else f"{gib:.1f} GB" if gib >= 0.1 else f"{max(1, round(gib * 1024))} MB"
+
+
+def bytes_words(size: int) -> str:
+    return gib_words(size / GIB) if size >= 1024 * 1024 else f"{max(1, size // 1024)} KB"
 
 
 def place(compute_id: str, name: str) -> str:

@@ -29,6 +29,8 @@ class Option:
     """Whether a kernel on a VM may use it."""
     many: bool = False
     """Whether it may be there more than once; its values are a list then."""
+    words: bool = False
+    """Whether any number of words may follow it, none too; they are a list then, and None stands for its absence."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,38 @@ VERBS: dict[str, Verb] = {
             "the following cells run there",
             "The machine is started if it is off, which a person is asked for in the page. Everything slow happens while this "
             "cell runs; the notebook changes over when the cell has ended. Code after this line in the same cell still runs "
-            "where it did, and variables stay there. If anything fails, or the cell is interrupted, the notebook keeps the "
+            "where it did, and variables stay there, unless --carry takes them along: all that can, or those that are named. If "
+            "anything fails, or the cell is interrupted, the notebook keeps the "
             "kernel that it had. --kernel names a kernelspec of that machine. The notebook's folder is copied there first, and "
             "what changes there comes back: --no-sync leaves that out, --yes allows a large one.",
             ("NAME",),
-            (Option("--kernel", "K"), Option("--no-sync"), Option("--yes", from_vm=False)),
+            (
+                Option("--kernel", "K"),
+                Option("--carry", "[x y]", words=True),
+                Option("--no-sync"),
+                Option("--yes", from_vm=False),
+            ),
         ),
         Verb(
             "detach",
             "the following cells run on the free tier again",
-            "Files that changed on the machine come here first. The kernel there ends, and variables stay behind. The machine goes "
-            "on and is billed until it is stopped: %dsvm stop NAME.",
+            "Files that changed on the machine come here first. The kernel there ends, and variables stay behind, unless --carry "
+            "brings them: all that can, or those that are named. Loading them runs what the machine sends, so a person is asked "
+            "for it in the page, once for each machine. The machine goes on and is billed until it is stopped: %dsvm stop NAME.",
+            (),
+            (Option("--carry", "[x y]", words=True),),
+        ),
+        Verb(
+            "carry",
+            "which variables could go along with a move",
+            "A look, which moves nothing: their types and sizes, and why some cannot move. NAME is where they would go.",
+            ("[NAME]",),
+        ),
+        Verb(
+            "load",
+            "variables that were saved before the machine was stopped",
+            "Before a machine is stopped because nobody uses it, what can move is saved on its disk. This puts it into the kernel "
+            "again, where it makes no name over.",
         ),
         Verb(
             "sync",
@@ -200,7 +223,9 @@ def _parser(verb: Verb) -> _Parser:
         else:
             parser.add_argument(name, metavar=argument)
     for option in verb.options:
-        if option.many:
+        if option.words:
+            parser.add_argument(option.name, metavar=option.value, nargs="*", default=None)
+        elif option.many:
             parser.add_argument(option.name, metavar=option.value, action="append", default=[])
         elif option.value:
             parser.add_argument(option.name, metavar=option.value, default=None)

@@ -162,7 +162,9 @@ def test_list_status_help():
         listed = s.run("help").result["text"]
         assert all(f"%dsvm {name}" in listed for name in VERBS)
         one = s.run("help attach").result["text"]
-        assert one.startswith("%dsvm attach NAME [--kernel K] [--no-sync] [--yes]\n\nThe following cells run there. ")
+        assert one.startswith(
+            "%dsvm attach NAME [--kernel K] [--carry [x y]] [--no-sync] [--yes]\n\nThe following cells run there. "
+        )
         assert "keeps the kernel" in one
         assert s.run("attach --help").result["text"] == one
         assert "Did you mean %dsvm attach" in s.run("help atach").error["advice"]
@@ -389,7 +391,7 @@ def test_completion_offers_what_may_come_next():
         assert complete(s, "attach GP") == ["gpu-vm"]
         assert complete(s, "start ") == ["gpu-vm"]
         assert complete(s, "start cp") == ["cpu-vm"]  # that it runs may be old news
-        assert complete(s, "attach cpu-vm ") == ["--kernel", "--no-sync", "--yes"]
+        assert complete(s, "attach cpu-vm ") == ["--kernel", "--carry", "--no-sync", "--yes"]
         assert complete(s, "attach cpu-vm --kernel py") == ["python3", "pytorch"]
         assert complete(s, "attach --kernel ir c") == ["cpu-vm"]
         assert complete(s, "attach gpu-vm --kernel ") == []  # not connected to, and nobody connects for this
@@ -681,6 +683,6 @@ def test_completion_of_sync():
         assert matches("sync --fetch ") == ["model.bin", "'my file'"]
         assert matches("sync --fetch mo") == ["model.bin"]
         assert matches("sync --fetch model.bin --f") == ["--force", "--fetch"]
-        assert matches("attach cpu-vm --") == ["--kernel", "--no-sync", "--yes"]
+        assert matches("attach cpu-vm --") == ["--kernel", "--carry", "--no-sync", "--yes"]
         assert matches("sync ", trusted=False) == []
-        assert matches("attach cpu-vm --", trusted=False) == ["--kernel", "--no-sync"]
+        assert matches("attach cpu-vm --", trusted=False) == ["--kernel", "--carry", "--no-sync"]

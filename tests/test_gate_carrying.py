@@ -99,7 +99,9 @@ def test_called_off_the_old_kernel_keeps_everything_and_runs_what_waited(how: st
     g, old, new, asked = carrying()
     CALLED_OFF[how](g, old, new)
     assert list(g.failed) == [new.number]
-    assert old.signals == [signal.SIGINT], "what it sends is interrupted, once"
+    assert old.signals == [], "what it sends ends with its socket"
+    g.insist()
+    assert old.signals == [signal.SIGINT], "or else it is interrupted"
     assert old.code == [], "the signal must not find a cell"
     g.cell("cell 2")
     message = own(old)[0]
@@ -110,6 +112,18 @@ def test_called_off_the_old_kernel_keeps_everything_and_runs_what_waited(how: st
     assert old.code == ["cell 1", "cell 2"]
     assert g.swapped == []
     assert g.own_replies[asked] is not None
+    g.insist()
+    assert (old.signals, g.insisting) == ([signal.SIGINT], []), "it has ended"
+
+
+@pytest.mark.parametrize("how", CALLED_OFF)
+def test_called_off_when_nothing_is_being_sent_any_more_what_waited_runs_at_once(how: str) -> None:
+    g, old, new, _asked = carrying()
+    old.answer(own(old)[0])
+    CALLED_OFF[how](g, old, new)
+    assert old.code == ["cell 1"]
+    interrupted = [signal.SIGINT] if how.startswith("interrupted") else []
+    assert (old.signals, g.insisting) == (interrupted, [])
 
 
 def test_nothing_is_interrupted_where_nothing_is_being_sent() -> None:
@@ -124,6 +138,7 @@ def test_nothing_is_interrupted_where_nothing_is_being_sent() -> None:
 def test_a_kernel_that_is_interrupted_with_a_message_gets_one() -> None:
     g, old, new, _asked = carrying(mode="message")
     g.do(g.gate.cancel_swap, new.number, Cancelled("It was cancelled."))
+    g.insist()
     assert [m.type for m in old.requests() if m.header["session"] == FRONT][-1] == "interrupt_request"
     assert old.signals == []
 
@@ -139,13 +154,15 @@ def test_where_the_old_kernel_ends_the_new_one_takes_over_with_what_it_has(how: 
     assert new.code == ["cell 1"]
 
 
-def test_out_of_reach_nothing_is_carried_and_the_signal_follows_when_it_is_back() -> None:
+def test_out_of_reach_nothing_is_carried_and_a_signal_may_follow_when_it_is_back() -> None:
     g, old, new, _asked = carrying(trusted=False)
     g.do(g.gate.link, old.number, False)
     assert isinstance(g.failed[new.number], Unreachable)
     assert old.code == []
-    old.signals.clear()  # that one may have been dropped with the link
+    g.insist()
+    assert old.signals == [], "it would be dropped with the link"
     g.do(g.gate.link, old.number, True)
+    g.insist()
     assert old.signals == [signal.SIGINT]
     assert old.code == []
     old.answer(own(old)[0])

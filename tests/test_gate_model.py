@@ -264,6 +264,10 @@ class GateMachine(RuleBasedStateMachine):
         if asked is not None:
             self.questions.add(asked)
 
+    @rule()
+    def seconds_go_by(self) -> None:
+        self.g.insist()
+
     @rule(data=st.data(), the_one=st.booleans())
     def variables_are_carried(self, data: st.DataObject, the_one: bool) -> None:
         number = data.draw(st.sampled_from(sorted(self.processes)))
@@ -392,6 +396,13 @@ class GateMachine(RuleBasedStateMachine):
         if side is not None and self.current.alive and (under_way or side.stopping):
             assert self.current.outstanding == []
             assert not under_way or self.g.gate.target is not None
+
+    @invariant()
+    def nothing_waits_for_nothing(self) -> None:
+        state = self.g.gate._state
+        side = self.g.gate.current
+        if side is not None and side.phase is Phase.READY and side.reachable and not side.stopping and not state.target:
+            assert not state.flow.waiting or state.flow.running or state.flow.must_wait(state.flow.waiting.first)
 
     @invariant()
     def each_question_is_answered_once_at_most(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 from jupyter_dsvm.compute.azure.schedules import Use
 from jupyter_dsvm.compute.brokershapes import compute_of
 from jupyter_dsvm.compute.creating import NewCompute
-from jupyter_dsvm.compute.provider import Cancel, Memo
+from jupyter_dsvm.compute.provider import Cancel, IdleRule, Memo
 from jupyter_dsvm.emulator import Emulator
 from jupyter_dsvm.emulator.network import can_isolate
 from jupyter_dsvm.errors import (
@@ -25,6 +25,7 @@ from jupyter_dsvm.errors import (
     NotFound,
     RefusedByPolicy,
     SignInRequired,
+    StaysOn,
     UnknownCompute,
 )
 from jupyter_dsvm.hub.certificates import account
@@ -221,7 +222,7 @@ def test_refusals_name_their_rule(running: Running, azure: Emulator):
     assert "(rule HubPolicy.budget)" in refused("POST", f"computes/{mine}/start")
     policy.budget = None
     running.broker.state.here(vm_id(azure, "class-vm"), "bob", time.time() + 60)
-    assert "(rule HubPolicy.stop_under_others)" in refused("POST", f"computes/{shared}/stop")
+    assert "(rule HubPolicy.stop_under_others)" in refused("POST", f"computes/{shared}/restart")
     assert running.broker.state.presence() == [
         (vm_id(azure, "class-vm"), "bob", pytest.approx(time.time() + 60, abs=30))
     ]
@@ -277,14 +278,14 @@ def test_at_nine_a_class_waits_in_a_queue_and_sees_its_place(azure: Emulator, tm
         ids = [running.rows("grace")[name]["id"] for name in ("ada-vm", "pool-1", "pool-2")]
         begun = [running.ask("grace", "POST", f"computes/{one}/start")[1] for one in ids]
         texts = [step["text"] for step in running.ask("grace", "GET", f"operations/{begun[2]['id']}")[1]["steps"]]
-        assert texts[0] == "Waiting for its turn: place 2 of 2"
+        assert texts[0] == "Waiting for its turn: place 2"
         assert running.broker.numbers()["waiting"] == 2
         assert running.ask("grace", "DELETE", f"operations/{begun[1]['id']}")[0] == 204
         cancelled = running.ended("grace", begun[1])
         assert cancelled["state"] == "cancelled"
         assert "still waiting for its turn" in cancelled["error"]["message"]
         texts = [step["text"] for step in running.ask("grace", "GET", f"operations/{begun[2]['id']}")[1]["steps"]]
-        assert texts[0] in ("Waiting for its turn: place 1 of 1", "Waiting for its turn")
+        assert texts[0] in ("Waiting for its turn: place 1", "Waiting for its turn")
         assert [running.ended("grace", one)["state"] for one in (begun[0], begun[2])] == ["done", "done"]
         assert azure.vm("pool-1")["power_state"] == "deallocated"
 
@@ -465,6 +466,11 @@ def test_a_user_s_server_starts_and_stops(running: Running, azure: Emulator, tmp
         assert stop.at is not None
         assert stop.at.timestamp() == pytest.approx(time.time() + 8 * 3600, abs=120)
         assert [who for _, who, _ in running.broker.state.presence()] == ["ada"]
+        assert ada.idle_rule == IdleRule(30.0)
+        running.broker.state.here(vm_id(azure, "ada-vm"), "bob", time.time() + 60)
+        with pytest.raises(StaysOn, match="ada-vm stays on: 1 other person uses it"):
+            ada.stop(row.id, said, Cancel())
+        running.broker.state.gone(vm_id(azure, "ada-vm"), "bob")
         assert ada.stop(row.id, said, Cancel()).power_state is PowerState.DEALLOCATED
         with pytest.raises(RefusedByPolicy, match="HubPolicy"):
             ada.resize(row.id, "standard_d4s_v5", said, Cancel())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from jupyter_dsvm.hub.certificates import Authority
 from jupyter_dsvm.hub.policy import Person
 from support.broker import FakeHub, Running, broker, vm
 from support.kernels import until
+from support.sshd import free_port
 
 ADA, GRACE = Person("ada", frozenset({"vision"})), Person("grace")
 
@@ -83,6 +87,46 @@ def test_a_student_does_not(
     assert "Nobody has said where the hub's broker is" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["hub", "stop"])
+
+
+@contextlib.contextmanager
+def answering(status: int) -> Iterator[str]:
+    """The hub's proxy, whose service is gone."""
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_error(status)
+
+        do_GET = do_POST
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/services/dsvm/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("proxy", [503, None])
+def test_a_broker_that_does_not_run(
+    proxy: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Behind the hub's proxy, which answers for it, or without one."""
+    monkeypatch.setenv(TOKEN, "token-of-grace")
+    with contextlib.ExitStack() as stack:
+        address = stack.enter_context(answering(proxy)) if proxy else f"http://127.0.0.1:{free_port()}/services/dsvm/"
+        for line, tried in ((["stop", "--all"], "stop the hub's VMs"), (["status"], "ask how the hub's VMs are")):
+            assert main(["hub", *line, "--address", address]) == 1
+            said = capsys.readouterr().err
+            assert f"Could not {tried}: the hub's broker at {address} did not answer" in said
+            assert "status 503" in said if proxy else "refused" in said
+            assert "It seems not to run." in said
+            assert "az vm deallocate --resource-group GROUP --name VM" in said
 
 
 def test_the_authority_s_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -129,9 +129,17 @@ def test_attaching_and_staying():
 
 def test_nobody_stops_what_others_use():
     some = policy(teachers=["grace"])
-    assert rule(some.check_stop, ADA, CLASS, Facts(frozenset({"ada"}))) == ""
-    assert rule(some.check_stop, ADA, CLASS, Facts(frozenset({"ada", "bob"}))) == RULE
-    assert rule(some.check_stop, TEACHER, CLASS, Facts(frozenset({"ada", "bob"}))) == ""
+    both = frozenset({"ada", "bob"})
+    assert rule(some.check_stop, ADA, CLASS, Facts(both, frozenset({"ada"}))) == "", (
+        "Bob is attached, and nothing of his runs"
+    )
+    assert rule(some.check_stop, ADA, CLASS, Facts(both, both)) == RULE
+    assert rule(some.check_stop, TEACHER, CLASS, Facts(both, both)) == ""
+    assert rule(some.check_stop, ADA, CLASS, Facts(both), "restarted") == RULE, (
+        "his variables would be lost for nobody's sake"
+    )
+    assert some.others(ADA, both) == {"bob"}
+    assert policy(stop_under_others=True).others(ADA, both) == some.others(TEACHER, both) == set()
 
 
 def test_a_hard_limit_is_on_by_default():
@@ -141,6 +149,8 @@ def test_a_hard_limit_is_on_by_default():
     assert "HubPolicy.hard_limit_hours" in usual.why_stop(0, 8 * 3600, 8 * 3600)
     assert usual.why_stop(1000, None, 1000 + 1799) == ""
     assert "HubPolicy.idle_minutes" in usual.why_stop(1000, 500, 1000 + 1800)
+    assert usual.why_stop(0, 1000, 1000 + 1800 + 599, attached=2) == "", "their servers fetch their files first"
+    assert usual.why_stop(0, 1000, 1000 + 1800 + 600, attached=2).startswith("nobody has used it for 30 min")
     never = policy(hard_limit_hours=None, idle_minutes=None)
     assert never.why_stop(0, None, 9e9) == ""
 

@@ -113,6 +113,59 @@ def test_a_vm_that_nobody_is_attached_to_is_stopped_and_no_other(running: Runnin
     assert "ada-vm was stopped: nobody was attached" in ended[0]["notice"]
 
 
+def test_two_on_one_vm_the_first_leaves_it_and_the_last_one_s_stop_is_a_stop(running: Running, azure: Emulator):
+    running.hub.people["token-of-bob"] = Person("bob", frozenset({"vision"}))
+    start(running, "grace", "class-vm")
+    shared = running.rows("ada")["class-vm"]["id"]
+    vm_id = azure.vm("class-vm")["vm_id"].lower()
+    state = running.broker.state
+    for name in ("ada", "bob"):
+        state.account(vm_id, name, "present")
+        assert running.ask(name, "PUT", f"computes/{shared}/presence", {"used": True, "idle": 0.0})[0] == 200
+    status, left = running.ask("ada", "POST", f"computes/{shared}/stop")
+    assert (status, left["kind"], left["state"]) == (202, "leave", "done")
+    assert left["notice"] == "class-vm stays on: 1 other person uses it. It is stopped when they do not any more."
+    assert running.said("leave", person="ada", outcome="ok", name="class-vm")
+    assert running.said("stop") == []
+    # Her server goes on saying that she is there and does nothing; his, that he has been idle for as long as the rule wants.
+    running.ask("ada", "PUT", f"computes/{shared}/presence", {"used": True, "idle": 30.0})
+    assert [one.used_until > 0 for one in state.present(vm_id)] == [False, True]
+    assert running.ask("bob", "POST", f"computes/{shared}/stop")[1]["kind"] == "stop"
+    off(running, azure, "class-vm")
+    # Two who ask at the same moment both leave it, and the broker goes on from there.
+    start(running, "grace", "class-vm")
+    for name in ("ada", "bob"):
+        state.leave(vm_id, name, time.time())
+    watched(running)[0].tick()
+    off(running, azure, "class-vm")
+    assert running.said("stop", person="the hub", outcome="begun")[0]["why"] == "everybody who used it has left it."
+    for nonsense in (-1.0, 1e12):
+        assert running.ask("ada", "PUT", f"computes/{shared}/presence", {"idle": nonsense})[0] == 400
+
+
+def test_kernels_that_are_attached_and_do_nothing_keep_no_vm_on(running: Running, azure: Emulator):
+    """Also where their servers do not ask for the stop, as one of before does, or one whose notebook's files cannot be fetched."""
+    watch, clock = watched(running)
+    start(running, "grace", "class-vm")
+    shared = running.rows("ada")["class-vm"]["id"]
+    vm_id = azure.vm("class-vm")["vm_id"].lower()
+    running.broker.state.account(vm_id, "ada", "present")
+    watch.tick()
+    clock.ahead = 60 * 60
+    until_then = clock() + 900
+    running.broker.state.here(vm_id, "ada", until_then, clock() - 29 * 60)
+    watch.tick()
+    running.broker.state.here(vm_id, "ada", until_then, clock() - 39 * 60)
+    watch.tick()
+    assert not running.said("stop")
+    assert running.rows("ada")["class-vm"]["id"] == shared
+    running.broker.state.here(vm_id, "ada", until_then, clock() - 40 * 60)
+    watch.tick()
+    off(running, azure, "class-vm")
+    (line,) = running.said("stop", person="the hub", outcome="begun")
+    assert line["why"] == "nobody has used it for 30 min (rule HubPolicy.idle_minutes)."
+
+
 def test_the_hard_limit_ends_what_is_used_and_cannot_be_moved_on(running: Running, azure: Emulator):
     watch, clock = watched(running)
     start(running, "ada", "ada-vm")
@@ -245,6 +298,28 @@ def test_the_queue_lets_in_no_more_than_its_limit_and_in_order(limit: int, steps
         assert list(queue.waiting) == waiting
         assert not waiting or len(inside) == limit
         assert [queue.place(k) for k in waiting] == list(range(1, len(waiting) + 1))
+
+
+def test_who_waits_hears_of_a_place_that_is_another_and_far_behind_less_often():
+    queue, heard = StartQueue(5), dict[str, list[int]]()
+    for number in range(205):
+        queue.enter(str(number))
+        for key, place in queue.news():
+            heard.setdefault(key, []).append(place)
+    assert all(heard[str(number)] == [number - 4] for number in range(5, 205))  # each once, as they come
+    told = 0
+    for number in range(200):
+        queue.leave(str(number))
+        for key, place in queue.news():
+            heard[key].append(place)
+            told += 1
+            assert place == queue.place(key)
+        for key in queue.waiting:
+            last = heard[key][-1]
+            assert 0 <= last - queue.place(key) < max(1, queue.place(key) // 20), "nobody is told what is long past"
+    assert not queue.waiting
+    assert heard["204"][-40:] == list(range(40, 0, -1))
+    assert told < 200 * 200 / 2 / 1.7
 
 
 def test_a_log_that_fails_stops_nobody():

@@ -319,3 +319,43 @@ def test_the_server_is_killed_in_the_middle(
 
 def compute(emulator: Emulator, name: str) -> str:
     return f"azure:{emulator.vm(name)['vm_id'].lower()}"
+
+
+def test_what_is_in_memory_is_saved_before_and_loaded_when_the_notebook_is_there_again(hurried: Emulator) -> None:
+    with Notebook() as notebook:
+        attached(notebook, "gpu-vm")
+        notebook.run(
+            "import threading, math\nclass Point: x = 1\np = Point(); made = list(range(1000))\nlock = threading.Lock()"
+        )
+        goes_off(hurried)
+        until(lambda: notebook.proxy.status.compute == FREE, PATIENCE)
+
+        def notice() -> str:
+            return next(o for o in service().operations()[0] if o.kind == "stop").notice
+
+        until(lambda: "3 variables saved on its disk (" in notice(), 20)
+        assert "1 could not be: lock (" in notice()
+        assert "its variables are lost" not in notice()
+        said = [
+            m["content"]["text"] for m in notebook.run("print('made' in dir())", timeout=PATIENCE).outputs("stream")
+        ]
+        assert said[1:] == ["False\n"]
+        assert "3 of its variables were saved" in said[0]
+        (row,) = service().kernels()[0]
+        assert row.saved is not None
+        assert (row.saved.count, set(row.saved.names), row.saved.left) == (3, {"Point", "p", "made"}, ("lock",))
+        refused_here = notebook.run("%dsvm load")
+        assert refused_here.content["evalue"].startswith(
+            "The variables were saved on gpu-vm, and this notebook runs elsewhere."
+        )
+        back = notebook.run("%dsvm attach gpu-vm", timeout=PATIENCE)
+        assert "3 variables were saved there when the machine was stopped" in back.text
+        assert "%dsvm load brings them back." in back.text
+        assert where(notebook) == "gpu-vm"
+        loaded = notebook.run("%dsvm load", timeout=PATIENCE)
+        assert loaded.text.startswith("3 variables loaded."), loaded.content
+        assert notebook.run("print(len(made), p.x, type(p) is Point)").text == "1000 1 True\n"
+        saved = Path(hurried.vm("gpu-vm")["home"]) / ".local" / "share" / "jupyter-dsvm" / "saved"
+        until(lambda: not list(saved.glob("*")), 20)
+        assert service().kernels()[0][0].saved is None
+        assert notebook.run("%dsvm load").content["evalue"].startswith("No variables of this notebook were saved.")

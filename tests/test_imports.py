@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -36,12 +37,25 @@ LAYERS: list[tuple[int, list[str]]] = [
         ],
     ),
     (3, ["libraries", "datafiles", "notebookfacts", "advice", "gpufallback"]),
+    (3, ["savedoutputs"]),
     (3, ["modules", "lastran", "idlepolicy", "idlereadings", "idlewords", "temporarydisk"]),
     (3, ["spending_rules", "budgets", "spendledger", "spendwords"]),
     (4, ["idlestops", "idlewatch", "idleasking", "idlesettings", "safetystops", "idle_calls"]),
     (4, ["computes", "denials", "connections", "booting", "moves", "returns", "accounts", "settling", "metrics"]),
     (3, ["kernelvariables"]),
-    (4, ["carrying", "carryends", "carryjob", "carrypermits", "carrywords", "savedvariables"]),
+    (
+        4,
+        [
+            "carry_calls",
+            "carrying",
+            "carryends",
+            "carryjob",
+            "carrypermits",
+            "carrywords",
+            "savedvariables",
+            "savingvariables",
+        ],
+    ),
     (4, ["spending"]),
     (4, ["changes", "keptchanges", "resuming", "elsewhere", "resizes", "creations", "access"]),
     (4, ["environments", "notebooks", "advising", "workspaces", "space", "travelling", "trips", "keptplaces"]),
@@ -69,7 +83,7 @@ LAYERS: list[tuple[int, list[str]]] = [
         ["demo", "doctor", "install", "advise_command", "idle_command", "idle_routes", "spend_command", "spend_routes"],
     ),
     (5, ["hub", "hub_command"]),
-    (6, ["activity", "adoption", "extension", "heap"]),
+    (6, ["activity", "adoption", "extension", "heap", "outputsaver", "sharedrooms"]),
 ]
 """A module belongs to the longest name here that is its own or its package's. Within a layer modules may import each other."""
 
@@ -85,6 +99,7 @@ def layer_of(module: str) -> int | None:
     return best[1] if best else None
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     found = {}
     for path in ROOT.rglob("*.py"):
@@ -94,10 +109,15 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports_of(name: str, path: Path, *, typing: bool) -> set[str]:
     """Modules of this package (without its name) that ``path`` imports anywhere, also inside functions; those under
     ``if TYPE_CHECKING`` only with ``typing``."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     skipped = set()
     if not typing:
         for node in ast.walk(tree):
@@ -217,7 +237,7 @@ def test_a_server_that_nobody_asks_loads_nothing_that_judges_notebooks():
 
 def foreign(path: Path) -> set[str]:
     """Modules of others that ``path`` imports at run time, also inside functions."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     typing = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
     skipped = {id(n) for block in typing for child in block.body for n in ast.walk(child)}
     found: set[str] = set()

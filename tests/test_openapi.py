@@ -22,6 +22,7 @@ from werkzeug.datastructures import Headers, ImmutableMultiDict
 import jupyter_dsvm
 from jupyter_dsvm.compute.provider import Cancel
 from jupyter_dsvm.errors import ComputeError, Throttled
+from jupyter_dsvm.kernels import savemarks
 from jupyter_dsvm.kernels.messages import Message
 from jupyter_dsvm.kernels.outputrows import row
 from jupyter_dsvm.kernels.outputstore import OutputStore
@@ -239,6 +240,14 @@ async def test_every_operation_of_the_file(
     assert recording.asked == [(0, 0), (7, 9)]
     await ask("forgetOutputs", 204, "DELETE", "kernels/k1/outputs", msg_id="m-1")
     assert recording.forgotten == ["m-1"]
+    assert (await ask("listSavedOutputs", 200, "GET", "kernels/k1/saved"))["files"] == []
+    recording.store = OutputStore(None)
+    savemarks.saved(
+        recording, "a.ipynb", savemarks.Mark(7, [("2026-03-01T12:00:00Z", "1111"), ("2026-03-01T12:05:00Z", "")])
+    )
+    (saved,) = (await ask("listSavedOutputs", 200, "GET", "kernels/k1/saved"))["files"]
+    assert (saved["path"], [s["hash"] for s in saved["states"]]) == ("a.ipynb", ["1111", None])
+    recording.store.close()
     await ask("reconnectKernel", 204, "POST", "kernels/k1/reconnect")
     advice = await ask("adviseKernel", 200, "POST", "kernels/k1/advice", {"sources": ["import torch", "x.cuda()"]})
     assert (advice["gpu"], advice["evidence"][1]["call"]) == ("needed", ".cuda()")

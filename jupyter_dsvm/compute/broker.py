@@ -34,14 +34,16 @@ from ..errors import (
     NotFound,
     OperationRefused,
     SignInRequired,
+    StaysOn,
     printable,
     reason,
 )
 from ..models import Compute, Operation, OperationState, PowerState, SizeOffer, SSHTarget, StepState
 from .brokermaking import Making
 from .brokerpresence import Presence
-from .brokershapes import PREFIX, compute_of, ended, error_of, offer_of, operation_of, problem_of, rows_of, text_of
-from .provider import Cancel, Listing, Memo, Report, reach
+from .brokershapes import PREFIX, compute_of, error_of, offer_of, operation_of, problem_of, rows_of, rule_of, text_of
+from .brokershapes import ended as how_it_ended
+from .provider import Cancel, IdleRule, Listing, Memo, Report, reach
 
 if TYPE_CHECKING:
     import paramiko
@@ -100,6 +102,8 @@ class BrokerCompute(Making, Configurable):
         self._private: Any = None
         self._certificates: dict[tuple[str, bool], _Certificate] = {}
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
+        self.idle_rule = IdleRule(None)
+        """As the broker said with its last list."""
         self.token = ""
         """Another token than the hub's for this server: of whoever teaches, on the command line."""
 
@@ -107,6 +111,7 @@ class BrokerCompute(Making, Configurable):
 
     def list(self) -> Listing:
         body = self.ask("GET", "computes", what="list the VMs of the hub")
+        self.idle_rule = rule_of(body.get("idle_minutes"))
         rows = [compute_of(row) for row in rows_of(body, "computes")]
         problems = [problem_of(one) for one in rows_of(body, "problems")]
         return Listing(tuple(rows), tuple(p for p in problems if p is not None))
@@ -181,10 +186,10 @@ class BrokerCompute(Making, Configurable):
         """What tells the broker that the VM is used, in place of Azure's own schedule, which the broker keeps."""
         return Presence(self, compute_id)
 
-    def present(self, compute_id: str, used: bool) -> dict[str, Any]:
-        return self.ask(
-            "PUT", f"{self._path(compute_id)}/presence", {"used": used}, what="tell the hub that the VM is used"
-        )
+    def present(self, compute_id: str, idle: float) -> dict[str, Any]:
+        """``idle``: seconds for which nothing of ours has gone on there."""
+        body = {"used": True, "idle": float(idle)}
+        return self.ask("PUT", f"{self._path(compute_id)}/presence", body, what="tell the hub that the VM is used")
 
     # Changes
 
@@ -192,7 +197,9 @@ class BrokerCompute(Making, Configurable):
         self, kind: str, compute_id: str, body: Mapping[str, Any], report: Report, cancel: Cancel, memo: Memo | None
     ) -> Compute:
         try:
-            self._follow(kind, f"{self._path(compute_id)}/{kind}", body, report, cancel, memo)
+            ended = self._follow(kind, f"{self._path(compute_id)}/{kind}", body, report, cancel, memo)
+            if ended.kind == "leave":
+                raise StaysOn(ended.notice or "The VM stays on: others use it.")
         except NotFound:
             # Of one that an earlier server had asked for: the broker forgets it an hour after its end. What it was about tells.
             if self.get(compute_id).power_state is not REACHED.get(kind):
@@ -233,7 +240,7 @@ class BrokerCompute(Making, Configurable):
             if operation.state is not OperationState.RUNNING:
                 if operation.state is OperationState.DONE:
                     return operation
-                raise ended(operation)
+                raise how_it_ended(operation)
             step = next((s for s in operation.steps if s.state is StepState.RUNNING), None)
             if step is not None:
                 reach(report, step.name, step.text)

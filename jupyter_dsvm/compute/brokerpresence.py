@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Tells(Protocol):
-    def present(self, compute_id: str, used: bool) -> dict[str, Any]:
+    def present(self, compute_id: str, idle: float) -> dict[str, Any]:
         """``BrokerCompute.present``."""
 
 
@@ -25,14 +25,14 @@ class Presence:
     def check(self) -> None:
         """The broker keeps the schedule: nothing has to be looked at before a start."""
 
-    def keep(self, use: Use, *arguments: Any, **others: Any) -> SafetyStop:
+    def keep(self, use: Use, *arguments: Any, idle: float = 0.0, **others: Any) -> SafetyStop:
+        """Notebooks of ours are there (``Use.USED``); ``idle``: seconds for which nothing of ours has gone on."""
         from .azure.schedules import Kind, SafetyStop, Use
 
-        if use is Use.OFF:
+        if use is not Use.USED:
             return SafetyStop(Kind.NONE, "The hub stops it where nobody uses it.")
         try:
-            # Used or not: whoever asks is attached there, or has started it.
-            said = self._broker.present(self._compute_id, True)
+            said = self._broker.present(self._compute_id, idle)
         except DSVMError as e:
             return SafetyStop(Kind.NONE, f"No safety stop: {e}", error=e)
         at = said.get("hard_limit_at")

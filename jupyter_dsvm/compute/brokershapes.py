@@ -24,8 +24,11 @@ from ..models import (
     Step,
     StepState,
 )
+from .provider import IdleRule
 
 PREFIX = "hub:"
+
+LONGEST_IDLE_MINUTES = 366 * 24 * 60.0
 
 CLASSES: dict[str, type[DSVMError]] = {
     cls.code: cls
@@ -163,3 +166,9 @@ def rows_of(body: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
 
 def text_of(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def rule_of(minutes: Any) -> IdleRule:
+    """Of the answer to a list. A broker that says none, or none that could be meant, has none."""
+    known = isinstance(minutes, (int, float)) and not isinstance(minutes, bool) and 0 < minutes <= LONGEST_IDLE_MINUTES
+    return IdleRule(float(minutes) if known else None)

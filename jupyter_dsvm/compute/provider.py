@@ -67,6 +67,15 @@ class Memo:
         self.keep(dict(self.facts))
 
 
+@dataclass(frozen=True)
+class IdleRule:
+    """Of machines that several people share: whoever has them (a hub's broker) stops what nobody is attached to. Who is attached
+    says how long nothing of theirs has gone on there, and asks for the stop after ``minutes`` of that (None: never). A provider has
+    it as ``idle_rule``."""
+
+    minutes: float | None
+
+
 class ComputeProvider(Protocol):
     """One source of computes. Ids are unique across providers by their prefix (``azure:``, ``host:``, ``free``)."""
 

@@ -28,8 +28,10 @@ docs/hub.md has an example of each. ``SIGTERM`` ends it; what was under way is g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any, ClassVar
@@ -47,6 +49,10 @@ from .broker import Broker
 from .handlers import MAX_BODY, application
 from .people import HubPeople, People
 from .watch import SECONDS, Watch
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted. With tornado's 128 a class that comes at once overflows it, and who was left out tries
+again a second or more later."""
 
 
 class DSVMBroker(Application):
@@ -122,6 +128,7 @@ class DSVMBroker(Application):
                 advice="Set c.DSVMBroker.state_dir to a folder of its account alone, such as /var/lib/jupyter-dsvm.",
             )
         self._log_audit()
+        _allow_many_files()
         folder = Path(self.state_dir).expanduser()
         asyncio.run(self._serve(Broker(folder, Audit(EventLogger(parent=self)), parent=self), self.people()))
 
@@ -150,7 +157,7 @@ class DSVMBroker(Application):
                 application(self.prefix, broker, people, watch, self.open_metrics, self.service),
                 max_body_size=2 * MAX_BODY,
             )
-            server.listen(self.port, self.ip)
+            server.listen(self.port, self.ip, backlog=BACKLOG)
             watch.begin(self.watch_seconds)
             self.log.info("The broker listens on %s, port %s, under %s.", self.ip, self.port, self.prefix)
             await ended.wait()
@@ -159,6 +166,14 @@ class DSVMBroker(Application):
         finally:
             await asyncio.to_thread(watch.close)
             await asyncio.to_thread(broker.close)
+
+
+def _allow_many_files() -> None:
+    """Everybody who waits for a start has a connection here: as many files as this account may have open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main(argv: Any = None) -> int:

@@ -37,6 +37,7 @@ from ..spending import Spending
 from ..trips import Trips
 from .audit import Audit, Audited
 from .certificates import Authority
+from .followers import Followers
 from .lettingin import LettingIn
 from .policy import HubPolicy, Person
 from .setups import Setups, vm_of
@@ -65,6 +66,9 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         help="The list of VMs is asked for at most once in so many seconds, however many people look at it.",
     ).tag(config=True)
     look_seconds = Float(3.0, min=0.2, help="The same for the state of a single VM.").tag(config=True)
+    looks_per_minute = Int(
+        120, min=1, help="How often single VMs are looked at, all together; beyond that what the list says has to do."
+    ).tag(config=True)
 
     def __init__(self, folder: Path, audit: Audit, azure: AzureCompute | None = None, **kwargs: Any) -> None:
         """``folder`` is the broker's alone: the authority's keys, and what is remembered."""
@@ -79,6 +83,8 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.requests = ThreadPoolExecutor(WORKERS, thread_name_prefix="jupyter-dsvm-hub-request")
         self.operations = OperationStore(keep=3600.0)
         self.operations.listen(self._operation_changed)
+        self.followers = Followers()
+        self.operations.listen(self.followers.changed)
         self.known = Computes(lambda: [self.azure], lambda compute_id: None)
         kept = KeptChanges(folder / "changes")
         # No notebooks are here: nothing travels before a stop, and nothing goes back after it.
@@ -87,7 +93,7 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.resizes = Resizes(self.operations, self.known, self.changes, _nobody, _no_notebooks, nothing, free)
         self.creations = Creations(self.operations, self.known, self.changes, free)
         self.resuming = Resuming(kept, self.changes, self.known, self._spawn)
-        self.snapshots = Snapshots(self.known, self.listing_seconds, self.look_seconds)
+        self.snapshots = Snapshots(self.known, self.listing_seconds, self.look_seconds, self.looks_per_minute)
         self.views = Views(self.policy, self.state, self.snapshots, self.known.last)
         self.starts = Starts(self.starts_at_once)
         self.setups = Setups(
@@ -225,6 +231,11 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         return running
 
     def stop(self, person: Person, shown_id: str) -> Operation:
+        """Where others use it, the person leaves it to them, which is no failure: the last one's stop is let through."""
+        meant = self._meant(person, shown_id)
+        others = self.policy.others(person, self.views.facts(person, meant.row, time.time()).using)
+        if others and meant.row.power_state is PowerState.RUNNING:
+            return self._leave(person, meant, len(others))
         return self._end_power(person, shown_id, "stop", "stopped")
 
     def restart(self, person: Person, shown_id: str) -> Operation:
@@ -234,14 +245,9 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         meant = self._meant(person, shown_id)
         vm = vm_of(meant.row)
         with self._audited(kind, person, vm, meant.row.name):
-            facts = self.views.facts(person, meant.row, time.time())
-            try:
-                self.policy.check_stop(person, machine_of(meant.row), facts, verb)
-            except RefusedByPolicy:
-                # Whoever wants it stopped needs it no more: where all do, one after the other, the last one's stop is let through.
-                if kind == "stop":
-                    self.state.gone(vm, person.name)
-                raise
+            self.policy.check_stop(
+                person, machine_of(meant.row), self.views.facts(person, meant.row, time.time()), verb
+            )
             running = self._begin_power(kind, meant.row.id, person.name)
         return self.operation(person, running.id)
 

@@ -4,11 +4,11 @@ and what a teacher asks. Every request carries a token of the hub's; no cookie c
 
 ============================================  ========================================================================
 GET  computes, computes/ID                    the caller's own, ID being ``hub:VMID`` or ``hub:pool-NAME``
-POST computes/ID/start, stop, restart         202 and the operation
+POST computes/ID/start, stop, restart         202 and the operation; of a stop under others one of the kind ``leave``
 GET  computes/ID/sizes, POST …/resize         as in openapi.yaml
 POST computes/ID/access                       202 and the operation that makes the caller's account there
 POST computes/ID/certificate                  ``{"public_key", "terminal"}`` → the certificate, and where the VM is
-PUT  computes/ID/presence                     ``{"used"}``: the caller's server uses it, or no longer does
+PUT  computes/ID/presence                     ``{"used", "idle"}``: the caller's server is there or not, and idle for so long
 GET  creation, POST computes                  a new VM, as in openapi.yaml, for whom ``may_create`` names
 GET  operations, operations/ID, DELETE …/ID   with ``wait=SECONDS`` and If-None-Match a GET waits for a change
 GET  spend, whoami
@@ -48,7 +48,7 @@ MAX_BODY = 16 * 1024
 LONGEST_WAIT = 25.0
 """Seconds that a request may wait for a change; proxies hang up after 60."""
 
-LOOK_SECONDS = 0.25
+LONGEST_IDLE = 30 * 86400.0
 
 
 class HubHandler(web.RequestHandler):
@@ -120,7 +120,9 @@ class ComputesHandler(HubHandler):
     async def get(self) -> None:
         rows, snapshot = await self.run(self.broker.computes, self.person)
         problems = [p.to_json() for p in snapshot.problems]
-        self.answer({"as_of": snapshot.as_of, "computes": [r.to_json() for r in rows], "problems": problems})
+        idle = self.broker.policy.idle_minutes
+        computes = [r.to_json() for r in rows]
+        self.answer({"as_of": snapshot.as_of, "computes": computes, "problems": problems, "idle_minutes": idle})
 
     async def post(self) -> None:
         try:
@@ -178,8 +180,11 @@ class CertificateHandler(HubHandler):
 
 class PresenceHandler(HubHandler):
     async def put(self, compute: str) -> None:
-        used = self.body(used=bool).get("used", True)
-        self.answer(await self.run(self.broker.present, self.person, compute, used))
+        data = self.body(used=bool, idle=float)
+        idle = data.get("idle", 0.0)
+        if not 0 <= idle <= LONGEST_IDLE:
+            raise BadRequest(f"idle is {idle:g}.", advice="It is seconds.")
+        self.answer(await self.run(self.broker.present, self.person, compute, data.get("used", True), idle))
 
 
 class OperationsHandler(HubHandler):
@@ -194,15 +199,19 @@ class OperationHandler(HubHandler):
         except ValueError:
             raise BadRequest("wait is no number.", advice="It is seconds.") from None
         deadline = asyncio.get_running_loop().time() + wait
+        known = self.request.headers.get("If-None-Match")
         while True:
-            shown = self.broker.operation(self.person, operation)
-            data = shown.to_json()
-            tag = f'"{hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]}"'
-            known = self.request.headers.get("If-None-Match") == tag
-            over = shown.state is not OperationState.RUNNING or asyncio.get_running_loop().time() >= deadline
-            if over or not known:
-                break
-            await asyncio.sleep(LOOK_SECONDS)
+            change = self.broker.followers.next(operation)
+            try:
+                shown = self.broker.operation(self.person, operation)
+                data = shown.to_json()
+                tag = f'"{hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]}"'
+                left = deadline - asyncio.get_running_loop().time()
+                if known != tag or shown.state is not OperationState.RUNNING or left <= 0:
+                    break
+                await asyncio.wait({change}, timeout=left)
+            finally:
+                self.broker.followers.forget(operation, change)
         self.set_header("Etag", tag)
         self.answer(data)
 

@@ -56,6 +56,11 @@ RENEWED_LATELY = 60.0
 
 REQUEST_SECONDS = 30.0
 
+NEEDS_SCOPE = "The authenticator's scope needs offline_access"
+NEEDS_RESOURCE = (
+    "Its endpoints are v1, so the authenticator's token_params need the resource that tokens are for (docs/hub.md)"
+)
+
 TRIED = "The hub could not renew the sign-in to Azure"
 
 
@@ -120,9 +125,10 @@ class TokenHandover(Authenticator):
         state = await user.get_auth_state()
         if not state or not state.get("refresh_token"):
             self.log.warning(
-                "There is no refresh token for %s: their servers get tokens for Azure as long as the one of the login lasts. The "
-                "authenticator's scope needs offline_access, and Authenticator.enable_auth_state has to be True.",
+                "There is no refresh token for %s: their servers get tokens for Azure as long as the one of the login lasts. %s, "
+                "and Authenticator.enable_auth_state has to be True.",
                 user.name,
+                NEEDS_SCOPE if self._is_v2 else NEEDS_RESOURCE,
             )
         spawner.environment = {**spawner.environment, FLAG: "1"}
 
@@ -166,7 +172,7 @@ class TokenHandover(Authenticator):
     async def _renew(self, refresh: str) -> tuple[str, float, str]:
         """Access token, end, and the refresh token from now on."""
         params = {**self.build_refresh_token_request_params(refresh)}
-        if "/v2.0/" in self.token_url:
+        if self._is_v2:
             params["scope"] = f"{self._scope} offline_access"
         else:
             params["resource"] = self._scope.removesuffix("/.default")
@@ -203,6 +209,12 @@ class TokenHandover(Authenticator):
         if not isinstance(expires, (int, float)):
             expires = time.time() + float(answer.get("expires_in") or 0)
         return token, float(expires), str(answer.get("refresh_token") or refresh)
+
+    @property
+    def _is_v2(self) -> bool:
+        """Of Entra's two token endpoints: v2.0 is asked for scopes; the older one, which ``AzureAdOAuthenticator`` has where only
+        its ``tenant_id`` is set, for a resource."""
+        return "/v2.0/" in self.token_url
 
     # The rule that keeps tokens with Azure
 

@@ -11,6 +11,7 @@ from ..models import Compute, Operation, PowerState
 from .audit import Audit, Audited
 from .certificates import Authority, account, principal
 from .policy import HubPolicy, Person
+from .presence import stays_on
 from .setups import Setups, vm_of
 from .snapshots import Snapshots
 from .state import State
@@ -102,7 +103,7 @@ class LettingIn:
                 sources=self.policy.source_addresses,
             )
             self.state.issued(serial, person.name, vm, made.authority, made.until)
-            self.state.here(vm, person.name, made.until)
+            self.state.here(vm, person.name, made.until, time.time(), at_least=True)
         self.audit.record("certificate", person.name, vm, row.name, serial=serial, until=made.until)
         return {
             "certificate": made.line,
@@ -117,17 +118,30 @@ class LettingIn:
             "python": where.python,
         }
 
-    def present(self, person: Person, shown_id: str, used: bool) -> dict[str, Any]:
-        """A user's server says every few minutes whether the VM is used from there. Gives when the VM is stopped at the latest."""
+    def present(self, person: Person, shown_id: str, used: bool, idle: float = 0.0) -> dict[str, Any]:
+        """A user's server says every few minutes whether notebooks of its user are there, and for how many seconds nothing of
+        theirs has gone on. Gives when the VM is stopped at the latest."""
         meant = self._meant(person, shown_id)
         vm, now = vm_of(meant.row), time.time()
         if used and (self.state.account_state(vm, person.name) == "present" or self._has_started(vm, person)):
-            self.state.here(vm, person.name, now + PRESENCE_SECONDS)
+            until = now + PRESENCE_SECONDS
+            self.state.here(vm, person.name, until, now - idle if idle > 0 else until)
         elif not used:
             self.state.gone(vm, person.name)
         since = self.state.starts().get(vm, ("", now))[1]
         hours = self.policy.hard_limit_hours
         return {"hard_limit_at": None if hours is None else since + hours * 3600.0, "now": now}
+
+    def _leave(self, person: Person, meant: Meant, others: int) -> Operation:
+        """In place of a stop: an operation that ends at once and well."""
+        vm, name = vm_of(meant.row), meant.row.name
+        self.state.leave(vm, person.name, time.time())
+        steps = [("ask", f"Leave {name} to the others")]
+        running = self.operations.begin("leave", compute=meant.row.id, steps=steps, arguments={"person": person.name})
+        self.state.operation(running.id, person.name, "leave", vm, "begun")
+        running.step("ask")
+        running.done(stays_on(name, others))
+        return self.operation(person, running.id)
 
     def _has_started(self, vm: str, person: Person) -> bool:
         return self.state.starts().get(vm, ("", 0.0))[0] == person.name

@@ -1,7 +1,7 @@
 """Who is asking: the hub says it, by the token that came along.
 
 A user's server sends its own ``JUPYTERHUB_API_TOKEN``. The broker asks the hub whose it is and which scopes it has; the answer is
-kept for ``CACHE_SECONDS``, so that a token which the hub has revoked is good for no longer than that.
+kept for ``CACHE_SECONDS`` at most (``identities``), so that a token which the hub has revoked is good for no longer than that.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..errors import NotAllowed
+from .identities import Identities
 from .policy import Person
 
 CACHE_SECONDS = 60
@@ -42,15 +43,20 @@ class HubPeople:
         that the hub gives its services where it is not said."""
         from jupyterhub.services.auth import HubAuth
 
-        self._auth = HubAuth(cache_max_age=CACHE_SECONDS, **settings)
+        self._auth = HubAuth(**settings)
+        self._identities = Identities(self._ask, CACHE_SECONDS)
         self._service = service
         self._told = False
 
     async def identify(self, token: str) -> Person | None:
         if not token or len(token) > LONGEST_TOKEN:
             return None
-        model = await self._auth.user_for_token(token, sync=False)
+        model = await self._identities.of(token)
         return person_of(model, self._service) if model else None
+
+    async def _ask(self, token: str) -> Mapping[str, Any] | None:
+        model: Mapping[str, Any] | None = await self._auth.user_for_token(token, use_cache=False, sync=False)
+        return model
 
     def everybody(self) -> Mapping[str, frozenset[str]] | None:
         found: dict[str, frozenset[str]] = {}

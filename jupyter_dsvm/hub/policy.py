@@ -11,7 +11,8 @@ see, attach    ``user_tag``, ``group_tag`` or ``pools`` give the VM to the perso
 start          as attach, then ``sizes``, ``hours``, ``running_per_user``, ``budget_per_user``, ``budget``
 attach         ``hours``, ``users_per_vm`` of its pool, ``budget_per_user``, ``budget``
 stay attached  the VM is still theirs; ``budget_per_user``, ``budget``; ``hours`` with ``close_after_hours``
-stop, restart  ``stop_under_others``: nobody else is attached
+stop           ``stop_under_others``: nobody else uses it; otherwise it is left to the others
+restart        ``stop_under_others``: nobody else is attached
 resize         ``may_resize``, ``resize_sizes``, ``stop_under_others``, then as start
 create         ``may_create``, ``sizes``, ``budget_per_user``, ``budget``
 =============  ====================================================================================================
@@ -34,6 +35,7 @@ from traitlets.config import Configurable
 from ..errors import RefusedByPolicy
 from .hours import Hours
 from .lessons import Lesson
+from .presence import PULL_SECONDS
 
 GROUP = "group:"
 """Before the name of a group, in lists of people."""
@@ -66,6 +68,8 @@ class Facts:
 
     attached: frozenset[str] = frozenset()
     """Names of those who are attached to the VM."""
+    using: frozenset[str] = frozenset()
+    """Of them, those for whom it stays on (``presence``)."""
     running: frozenset[str] = frozenset()
     """Ids of the VMs that are on, or will be, because this person has started them, without the one that is asked for."""
     spent: float = 0.0
@@ -122,14 +126,17 @@ class HubPolicy(Configurable):
     ).tag(config=True)
     budget = Float(None, allow_none=True, min=0, help="What all VMs together may cost in a month.").tag(config=True)
     idle_minutes = Float(
-        30.0, allow_none=True, min=1, help="Minutes without anybody attached after which a VM is stopped; None: never."
+        30.0,
+        allow_none=True,
+        min=1,
+        help="Minutes after which a VM is stopped that nobody is attached to, or where nothing of theirs goes on; None: never.",
     ).tag(config=True)
     hard_limit_hours = Float(
         8.0, allow_none=True, min=0.1, help="Hours after its start at which a VM is stopped whatever runs; None: never."
     ).tag(config=True)
-    stop_under_others = Bool(
-        False, help="Whether somebody may stop, restart or resize a VM to which others are attached."
-    ).tag(config=True)
+    stop_under_others = Bool(False, help="Whether somebody may stop, restart or resize a VM that others use.").tag(
+        config=True
+    )
     may_create = List(Unicode(), help="Who may make VMs: names of users, `group:NAME`. Nobody by default.").tag(
         config=True
     )
@@ -272,14 +279,19 @@ class HubPolicy(Configurable):
             self._check_hours(person, now, what)
 
     def check_stop(self, person: Person, machine: Machine, facts: Facts, verb: str = "stopped") -> None:
-        others = facts.attached - {person.name}
-        if others and not (self.stop_under_others or self.is_teacher(person)):
+        # Whoever is attached and does nothing loses by a stop what the idle rule would take, and a restart is for nobody's sake.
+        others = self.others(person, facts.using if verb == "stopped" else facts.attached)
+        if others:
             raise _refused(
                 "stop_under_others",
                 f"{machine.name} may not be {verb}: {_count(len(others), 'other person')} "
                 f"{'works' if len(others) == 1 else 'work'} there",
-                "It is stopped by itself when nobody is attached any more.",
+                "It is stopped by itself when none of them uses it any more.",
             )
+
+    def others(self, person: Person, people: frozenset[str]) -> frozenset[str]:
+        """Of the people on a VM, those under whom this person may not stop it."""
+        return frozenset() if self.stop_under_others or self.is_teacher(person) else people - {person.name}
 
     def check_resize(self, person: Person, machine: Machine, size: str, facts: Facts, now: float) -> None:
         what = f"{machine.name} may not be resized"
@@ -301,17 +313,21 @@ class HubPolicy(Configurable):
         self._check_hours(person, now, what)
         self._check_budgets(person, facts, what)
 
-    def why_stop(self, on_since: float | None, used_at: float | None, now: float) -> str:
+    def why_stop(self, on_since: float | None, used_at: float | None, now: float, attached: int = 0) -> str:
         """Of a VM that is on: the reason, as the rest of a sentence, why it is stopped now; empty where it stays on. ``on_since``:
-        since when it is known to be on; ``used_at``: when somebody was last attached."""
+        since when it is known to be on; ``used_at``: when somebody has used it last; ``attached``: how many still are."""
         if on_since is None:
             return ""
         if self.hard_limit_hours is not None and now - on_since >= self.hard_limit_hours * 3600:
             return f"it was on for {self.hard_limit_hours:g} h, which is the limit (rule HubPolicy.hard_limit_hours)."
         since = max(on_since, used_at or 0.0)
-        if self.idle_minutes is not None and now - since >= self.idle_minutes * 60:
+        if self.idle_minutes is None or now - since < self.idle_minutes * 60:
+            return ""
+        if not attached:
             return f"nobody was attached for {self.idle_minutes:g} min (rule HubPolicy.idle_minutes)."
-        return ""
+        if now - since < self.idle_minutes * 60 + PULL_SECONDS:
+            return ""
+        return f"nobody has used it for {self.idle_minutes:g} min (rule HubPolicy.idle_minutes)."
 
     # In here
 

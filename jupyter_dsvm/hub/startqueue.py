@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+STEP = 20
+
 
 class StartQueue:
     """Not thread-safe: whoever uses it has a lock."""
@@ -15,6 +17,7 @@ class StartQueue:
         self.limit = limit
         self._under_way: set[str] = set()
         self._waiting: list[str] = []
+        self._told: dict[str, int] = {}
 
     def enter(self, key: str) -> bool:
         """Whether it is their turn at once. Who is in it already stays where they are."""
@@ -34,6 +37,18 @@ class StartQueue:
     def place(self, key: str) -> int:
         """0: it is their turn, or they are not here."""
         return self._waiting.index(key) + 1 if key in self._waiting else 0
+
+    def news(self) -> Sequence[tuple[str, int]]:
+        """Who is to be told their place now, and that. Far behind, only what is a twentieth less than what they were told last:
+        each word to somebody is a request, and 200 who wait need not send 200 whenever one of them begins."""
+        found = []
+        for place, key in enumerate(self._waiting, 1):
+            told = self._told.get(key)
+            if told is None or told - place >= max(1, place // STEP):
+                self._told[key] = place
+                found.append((key, place))
+        self._told = {key: self._told[key] for key in self._waiting}
+        return found
 
     @property
     def waiting(self) -> Sequence[str]:

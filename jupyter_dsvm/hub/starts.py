@@ -84,8 +84,8 @@ class Starts:
             self._leave(running.id)
 
     def _tell(self) -> None:
-        """Everybody who waits, their place."""
+        """Their place, to whoever waits and has not heard of it (``StartQueue.news``)."""
         with self._lock:
-            waiting = [(self._work[one][0], place) for place, one in enumerate(self._queue.waiting, 1)]
-        for running, place in waiting:
-            running.report(f"Waiting for its turn: place {place} of {len(waiting)}")
+            news = [(self._work[one][0], place) for one, place in self._queue.news()]
+        for running, place in news:
+            running.report(f"Waiting for its turn: place {place}")

@@ -17,8 +17,9 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..ssh.keys import private_folder
+from .presence import Present
 
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
 create table if not exists counters (name text primary key, value integer not null);
@@ -36,7 +37,8 @@ create table if not exists assignments (
 );
 create table if not exists starts (vm text primary key, person text not null, at real not null);
 create table if not exists presence (
-    vm text not null, person text not null, until real not null, primary key (vm, person)
+    vm text not null, person text not null, until real not null, used real not null, left real not null default 0,
+    primary key (vm, person)
 );
 create table if not exists operations (
     id text primary key, person text not null, kind text not null, vm text, state text not null, at real not null
@@ -45,6 +47,13 @@ create table if not exists spend (
     month text not null, person text not null, vm text not null, amount real not null, primary key (month, person, vm)
 );
 """
+
+FROM_1 = """
+alter table presence add column used real not null default 0;
+alter table presence add column left real not null default 0;
+update presence set used = until;
+"""
+"""Version 1 did not know who is attached and uses nothing."""
 
 KEPT_SECONDS = 90 * 86400.0
 """How long the rows of certificates and operations that are over are kept. The audit's log is for longer."""
@@ -79,6 +88,8 @@ class State:
                     advice="Use that version, or another file.",
                 )
             self._db.executescript(SCHEMA)
+            if found == 1:
+                self._db.executescript(FROM_1)
             self._db.execute(f"pragma user_version = {VERSION}")
         except (OSError, sqlite3.Error) as e:
             raise ConfigurationError(
@@ -197,17 +208,36 @@ class State:
         """By VM, who has started it ("" where that is not known) and when."""
         return {row[0]: (row[1], row[2]) for row in self._do("select vm, person, at from starts")}
 
-    def here(self, vm: str, person: str, until: float) -> None:
-        """That person is attached, at least until then."""
+    def here(self, vm: str, person: str, until: float, used: float | None = None, at_least: bool = False) -> None:
+        """That person is attached, at least until then, and has used it until ``used`` (by default they go on); ``at_least``: or
+        until what was heard before."""
         self._do(
-            "insert into presence values (?, ?, ?) on conflict (vm, person) do update set until = max(until, excluded.until)",
+            "insert into presence values (?, ?, ?, ?, 0) "
+            "on conflict (vm, person) do update set until = max(until, excluded.until), "
+            "used = case when ? then max(used, excluded.used) else excluded.used end",
             vm,
             person,
             until,
+            until if used is None else used,
+            at_least,
         )
 
     def gone(self, vm: str, person: str) -> None:
+        """They are not attached any more, and need it no more."""
         self._do("delete from presence where vm = ? and person = ?", vm, person)
+
+    def leave(self, vm: str, person: str, now: float) -> None:
+        """They leave it to the others: as far as it is up to them, it may be stopped."""
+        self._do(
+            "insert into presence values (?, ?, 0, 0, ?) on conflict (vm, person) do update set used = 0, left = excluded.left",
+            vm,
+            person,
+            now,
+        )
+
+    def present(self, vm: str) -> list[Present]:
+        """Everybody who was there since it was started."""
+        return [Present(*row) for row in self._do("select person, until, used, left from presence where vm = ?", vm)]
 
     def presence(self) -> list[tuple[str, str, float]]:
         """(VM, person, until) of everybody who was there since the VM was started."""

@@ -17,6 +17,7 @@ from ..models import Compute, ComputeKind, Operation, PowerState, Problem
 from ..spending_rules import BILLED
 from .policy import Facts, HubPolicy, Machine, Person
 from .pool import choose
+from .presence import attached, using
 from .setups import vm_of
 from .snapshots import Snapshots
 from .state import State
@@ -132,13 +133,14 @@ class Views:
     def facts(self, person: Person, row: Compute, now: float) -> Facts:
         vm = vm_of(row)
         states = {vm_of(r): r.power_state for r in self._rows()}
-        spend = self._state.spend(month_of(now))
+        spend, present = self._state.spend(month_of(now)), self._state.present(vm)
         on = {
             where for where, (who, _) in self._state.starts().items() if who == person.name and states.get(where) in ON
         }
         asked = {where for _, who, where in self._state.under_way("start") if who == person.name}
         return Facts(
-            attached=frozenset(who for where, who, until in self._state.presence() if where == vm and until > now),
+            attached=attached(present, now),
+            using=using(present, now, self.policy.idle_minutes),
             running=frozenset((on | asked) - {vm}),
             spent=sum(amount for (who, _), amount in spend.items() if who == person.name),
             spent_by_all=sum(spend.values()),

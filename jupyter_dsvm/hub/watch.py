@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DSVMError, RefusedByPolicy, UnknownCompute
 from ..models import Compute, PowerState
+from . import presence
 from .lessons import Lesson
 from .policy import Person
 from .setups import vm_of
@@ -139,12 +140,14 @@ class Watch:
             return
         broker.state.seen_running(vm)
         by, since = broker.state.starts()[vm]
-        present = [(who, until) for where, who, until in broker.state.presence() if where == vm]
-        attached = [who for who, until in present if until > now]
+        present = broker.state.present(vm)
+        attached = sorted(presence.attached(present, now))
         broker.state.spent(month_of(now), shares(row, gap, attached, by))
         if row.power_state is not PowerState.RUNNING:
             return
-        why = broker.policy.why_stop(since, min(now, max((until for _, until in present), default=0.0)), now)
+        why = broker.policy.why_stop(since, presence.used_at(present, now), now, len(attached))
+        if not why and presence.left_by_all(present):
+            why = "everybody who used it has left it."
         if why:
             broker.stop_by_rule(row, why)
             return

@@ -57,7 +57,7 @@ class Side:
     asked: dict[str, None] = field(default_factory=dict)
     """Ids of own ``execute_request``s whose replies are wanted (``Gate.ask``)."""
     stopping: str = ""
-    """The id of one of these that was interrupted: until it ends, no cell is sent there, which the signal could hit instead."""
+    """The id of one of these that is to end: until it has, no cell is sent there, which a signal could hit instead."""
     info: dict[str, Any] | None = None
     iopub_seen: bool = False
     reachable: bool = True
@@ -163,6 +163,15 @@ class OwnReply:
 
 
 @dataclass(frozen=True)
+class Insist:
+    """Code that ``Gate.ask`` gave that kernel is not wanted any more, and has been given the chance to find out: where it runs on
+    for some seconds, ``Gate.insist`` is to be called."""
+
+    side: int
+    msg_id: str
+
+
+@dataclass(frozen=True)
 class Carry:
     """Nothing of the user's is with the old kernel, the new one is ready, and what is sent waits: now variables can go from one to
     the other. Said once for a swap that asked for it; ``Gate.carried`` or ``Gate.cancel_swap`` answers."""
@@ -218,6 +227,7 @@ Action = (
     | Heard
     | Answered
     | OwnReply
+    | Insist
 )
 
 

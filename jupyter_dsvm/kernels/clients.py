@@ -176,6 +176,12 @@ class Clients:
         with self._lock:
             return {name: cursor.number for name, cursor in self._outbox.cursors.items()}
 
+    @property
+    def behind(self) -> bool:
+        """Whether a page that is open was not given all that there is."""
+        with self._lock:
+            return any(map(self._outbox.waiting, self._connections))
+
     def connected(self) -> set[str]:
         """The clients that have a websocket now."""
         with self._lock:

@@ -13,6 +13,7 @@ from .actions import (
     Carry,
     Failed,
     Heard,
+    Insist,
     OwnReply,
     Ready,
     Signal,
@@ -32,6 +33,9 @@ from .recording import Recording
 from .sides import Sides
 
 log = logging.getLogger("jupyter_dsvm.proxy")
+
+INSIST_AFTER = 2.0
+"""Seconds that code of ours may take to end by itself before it is interrupted."""
 
 FAREWELL = 2.0
 """Seconds in which a replaced kernel may end by itself before it is made to."""
@@ -119,6 +123,8 @@ class Executor:
             self._sides.let_go(action.side)
         elif isinstance(action, Carry):
             self._asking.carry(action)
+        elif isinstance(action, Insist):
+            self._io.call_later(INSIST_AFTER, lambda: self._insist(action))
         elif isinstance(action, OwnReply):
             self._asking.replied(action)
         elif isinstance(action, Swapped):
@@ -134,6 +140,10 @@ class Executor:
             return
         if self.front is not None:
             self.front.send(channel, parts)
+
+    def _insist(self, action: Insist) -> None:
+        self._gate.insist(action.side, action.msg_id)
+        self.run()
 
     def _swapped(self, old: int, new: int) -> None:
         had_ended = self._promises.exit_code is not None

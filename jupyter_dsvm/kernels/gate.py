@@ -221,6 +221,7 @@ class Gate:
             self._settle(None if self.ending else error)
         else:
             self._swapping.drop(side, error)
+            self._advancing.advance()
 
     def gone(self, number: int, error: DSVMError) -> None:
         """Confirmed: the machine no longer has that side's kernel. The front stays, and says so to whoever asks."""
@@ -233,6 +234,7 @@ class Gate:
             self._state.sides.pop(number)
         elif side is not self.current:
             self._swapping.drop(side, error)
+            self._advancing.advance()
         else:
             self._state.gone = error
             self._state.execution_state = "idle"
@@ -246,14 +248,12 @@ class Gate:
         side.reachable = reachable
         if not reachable:
             self._swapping.out_of_reach(side)
-        elif side.stopping:
-            self._state.own.interrupt(side)  # a signal is dropped while the link is down
         if side is self.current:
             self._refusing = False
             if not reachable:
                 self._control.link_lost(side)
             self._control.release()
-            self._advancing.advance()
+        self._advancing.advance()
 
     def swap(self, number: int, carry: bool = False) -> None:
         """Make a READY side the current one as soon as all that was forwarded is answered. A later swap replaces an earlier.
@@ -273,6 +273,12 @@ class Gate:
         if side is None or side.phase is not Phase.READY or side.replaced:
             return None
         return self._state.own.ask_code(side, code, expressions)
+
+    def insist(self, number: int, msg_id: str) -> None:
+        """Some seconds after an ``Insist``."""
+        side = self._state.sides.get(number)
+        if side is not None:
+            self._state.own.insist(side, msg_id)
 
     @property
     def idle(self) -> bool:
@@ -357,7 +363,7 @@ class Gate:
 
     def _interrupt_current(self) -> None:
         side = self.current
-        if side is not None and not side.stopping:  # else it has been interrupted just now
+        if side is not None and not side.stopping:  # else what runs there is ending already
             self._state.own.interrupt(side)
 
     def user_ends(self, reason: str) -> None:
@@ -429,6 +435,7 @@ class Gate:
         problem = language_problem(side, self.current)
         if problem is not None and not side.replaced:
             self._swapping.drop(side, problem)
+            self._advancing.advance()
         elif self._state.own.progress(side):
             self._state.actions.append(Ready(side.number))
             if side is self.current:

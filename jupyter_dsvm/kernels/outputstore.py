@@ -275,6 +275,20 @@ class OutputStore:
             found.append(Found(run, kept, kept_text, outputs))
         return found, False
 
+    def whole(self, version: int) -> list[Found]:
+        """Runs that have changed after ``version``, with all of their outputs."""
+        runs = list(self._runs(_SELECT_RUNS + "version", 0, version))
+        return [Found(run, 0, 0, self._changed(run.number, 0)[2]) for run in runs]
+
+    def noted(self, name: str) -> str:
+        """What ``note`` was told, by a module of another name."""
+        found = self._db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        return str(found[0]) if found is not None else ""
+
+    def note(self, name: str, value: str) -> None:
+        """Raises ``sqlite3.Error``."""
+        self._db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
+
     def _changed(self, number: int, version: int) -> tuple[int, int, list[tuple[str, str, bytes]]]:
         first: int | None = self._db.execute(_SELECT_FIRST_CHANGED, (number, version)).fetchone()[0]
         if first is None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import LanguageMismatch
 from ..relay.wire import Channel
-from .actions import Action, KernelSubshells, OwnReply, Phase, Side, Signal, ToBackend
+from .actions import Action, Insist, KernelSubshells, OwnReply, Phase, Side, Signal, ToBackend
 from .answers import content_of, text_in
 from .messages import Message, Signer
 
@@ -59,10 +59,18 @@ class OwnRequests:
             self.ask(side, "interrupt_request", {}, Channel.CONTROL)
 
     def stop_asking(self, side: Side) -> None:
-        """Interrupt the code that ``ask_code`` has running there, if any."""
+        """What ``ask_code`` has running there, if anything, is to end. It does so by itself, as its sockets are closed: a signal
+        that comes just when it ends would hit the kernel's own code, of which ipykernel dies. Hence that comes late, if at all."""
         if side.asked and not side.stopping:
             side.stopping = next(reversed(side.asked))
-            self.interrupt(side)
+            self._actions.append(Insist(side.number, side.stopping))
+
+    def insist(self, side: Side, msg_id: str) -> None:
+        """It has had some seconds."""
+        if side.stopping == msg_id:
+            if side.reachable:
+                self.interrupt(side)
+            self._actions.append(Insist(side.number, msg_id))
 
     def unanswered(self, side: Side) -> None:
         """The kernel process on that side will answer nothing any more, or is not wanted any more."""

@@ -21,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from jupyter_client.session import DELIM
 
@@ -35,7 +35,9 @@ from .registry import registry
 if TYPE_CHECKING:
     from .cellbook import CellBook
     from .iothread import IOThread
-    from .outputstore import OutputStore
+    from .outputstore import Found, OutputStore
+
+T = TypeVar("T")
 
 log = logging.getLogger("jupyter_dsvm.outputs")
 
@@ -214,16 +216,26 @@ class Recording:
         from .cellruns import GONE
         from .outputrows import row
 
+        def read(store: OutputStore, book: CellBook) -> tuple[int, list[Found], bool]:
+            known = version if version <= book.version else 0  # of a file that was lost
+            return book.version, *store.since(known, after, max_bytes, self._limit)
+
+        now, found, more = self.look(read) or (0, [], False)
+        rows = [row(f) for f in found if not f.run.cell.startswith(GONE)]
+        return {"version": now, "rows": rows, "next": found[-1].run.version if more else None}
+
+    @property
+    def version(self) -> int:
+        """Of the latest change that was worked in; 0: of none. Does not block."""
+        return self._book.version if self._book is not None else 0
+
+    def look(self, function: Callable[[OutputStore, CellBook], T]) -> T | None:
+        """What that finds in the file, with all that has come; None where nothing is kept. Blocks."""
         with self._lock:
             self._flush()
             if self._store is None or self._book is None or self._closed or self._useless:
-                return {"version": 0, "rows": [], "next": None}
-            now = self._book.version
-            if version > now:  # of a file that was lost
-                version = 0
-            found, more = self._store.since(version, after, max_bytes, self._limit)
-        rows = [row(f) for f in found if not f.run.cell.startswith(GONE)]
-        return {"version": now, "rows": rows, "next": found[-1].run.version if more else None}
+                return None
+            return function(self._store, self._book)
 
     def forget(self, msg_id: str) -> None:
         """What ``DELETE kernels/{id}/outputs`` asks for. Blocks."""

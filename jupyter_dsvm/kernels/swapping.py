@@ -7,7 +7,7 @@ Where variables go along, one more thing happens in between, while both kernels 
 
     WANTED ── the current one is READY, in reach, and nothing is with it: Carry ──→ UNDER_WAY
     UNDER_WAY ── carried ──→ DONE, and the side takes the place
-              ── cancelled, interrupted, the new kernel ended, either out of reach: Failed; what is being sent is interrupted, and
+              ── cancelled, interrupted, the new kernel ended, either out of reach: Failed; what is being sent is ended, and
                  what waited goes to the old kernel once that has ended
     WANTED, UNDER_WAY ── the old kernel ended or is gone: the side takes the place, with what has arrived there
 """

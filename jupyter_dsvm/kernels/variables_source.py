@@ -92,11 +92,12 @@ def parse(content: Any) -> dict[str, Any]:
 
     Trusts nothing: what is no answer of ours is ``{"error": {"code", "message"}}`` too.
     """
-    if isinstance(content, dict) and isinstance(content.get("user_expressions"), dict):
-        content = content["user_expressions"].get(EXPRESSION)
+    if isinstance(content, dict) and content.get("status") == "ok" and "data" not in content:
+        expressions = content.get("user_expressions")
+        content = expressions.get(EXPRESSION) if isinstance(expressions, dict) else None
     if not isinstance(content, dict):
         return _error("NoAnswer", "The kernel did not run it.")
-    if content.get("status") not in ("ok", None):
+    if content.get("status") != "ok":
         told = f"{content.get('ename', '')}: {content.get('evalue', '')}"
         return _error("Failed", told[:500])
     data = content.get("data")

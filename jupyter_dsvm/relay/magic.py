@@ -8,6 +8,10 @@ socket that ``JUPYTER_DSVM_SOCKET`` names, which leads to the proxy of this very
     ←  {"progress": {"text": "Starting gpu-vm …", "live": {…}, "stopped": {…}}}       any number of times
     ←  {"result": {"text": "…", "html": "…", "live": {…}}}   or   {"error": {"code", "message", "advice"}}
 
+    →  {"line": "carry", "version": 1}
+    ←  {"result": {"run": {"code": "…", "expression": "…"}, "text": "…"}}     to be run here: the kernel, which is busy
+    →  {"line": "carry", "version": 1, "ran": {…}}                            with this, cannot be asked in another way
+
     →  {"complete": "attach gp", "version": 1}
     ←  {"result": {"matches": ["gpu-vm"]}}
 
@@ -37,6 +41,8 @@ MATCHES_SECONDS = 3.0
 """How long matches are taken to be still so: front ends that complete while somebody types ask often."""
 MAX_MATCHES = 1000
 MAX_ANSWER = 1024 * 1024
+MAX_SENT = 48 * 1024
+"""Characters of a list that goes with a line, for which there are 64 KiB."""
 
 NO_SOCKET = (
     "%dsvm is not available in this kernel, because jupyter-dsvm did not start it. In JupyterLab or Notebook, choose "
@@ -72,9 +78,14 @@ def clean(text: object) -> str:
 
 
 def call(
-    line: str, path: Optional[str] = None, key: str = "line", seconds: Optional[float] = None
+    line: str,
+    path: Optional[str] = None,
+    key: str = "line",
+    seconds: Optional[float] = None,
+    ran: Optional[Dict[str, Any]] = None,
 ) -> Generator[Dict[str, Any], None, None]:
-    """Send one line; yields the replies, the last of which has ``result`` or ``error``. ``seconds``: for all of it."""
+    """Send one line; yields the replies, the last of which has ``result`` or ``error``. ``seconds``: for all of it. ``ran``: what
+    came of the code that answered the same line before."""
     path = path or os.environ.get(VARIABLE)
     if not path:
         raise DSVMError(NO_SOCKET, code="NoSocket")
@@ -85,7 +96,8 @@ def call(
         try:
             connection.settimeout(seconds)
             connection.connect(path)
-            connection.sendall(json.dumps({key: line, "version": VERSION}).encode() + b"\n")
+            more = {} if ran is None else {"ran": ran}
+            connection.sendall(json.dumps({key: line, "version": VERSION, **more}).encode() + b"\n")
         except OSError as e:
             raise DSVMError(
                 f"%dsvm cannot reach the Jupyter server: {e.strerror or e}.",
@@ -145,11 +157,18 @@ def dsvm(line: str) -> None:
     %dsvm signin                     sign in to Azure with a code
     %dsvm help [VERB]                all of this, or more about one; also %dsvm VERB?
     """
+    run = _asked(line)
+    if run:
+        _asked(line, _ran(run))
+
+
+def _asked(line: str, ran: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    """Send it and show what comes. Gives what is to be run here first, if that is the answer."""
     shown = _Live() if _renews_outputs() else _Lines()
     stopped: Dict[str, Any] = {}
     try:
         # Closed here, not when it is forgotten: a traceback that is kept would keep the connection, and the call, alive.
-        with closing(call(line)) as replies:
+        with closing(call(line, ran=ran)) as replies:
             for reply in replies:
                 progress = reply.get("progress")
                 if isinstance(progress, dict):
@@ -164,7 +183,10 @@ def dsvm(line: str) -> None:
                         clean(error.get("advice") or ""),
                         clean(error.get("code") or "Error"),
                     )
-                shown.result(_dict(reply.get("result")))
+                result = _dict(reply.get("result"))
+                if ran is None and _dict(result.get("run")):
+                    return _dict(result.get("run"))
+                shown.result(result)
     except KeyboardInterrupt:
         shown.stopped(stopped)
         say = stopped.get("say")
@@ -172,6 +194,24 @@ def dsvm(line: str) -> None:
     except DSVMError:
         shown.stopped(stopped)
         raise
+    return {}
+
+
+def _ran(run: Dict[str, Any]) -> Dict[str, Any]:
+    """Code of the server's, whose answer is JSON: it looks at the user's variables, or loads some. It leaves no name of its own."""
+    namespace: Dict[str, Any] = {}
+    exec(str(run.get("code")), namespace)  # noqa: S102  (it is the server that has put this magic here, too)
+    value = _dict(json.loads(repr(eval(str(run.get("expression")), namespace))))  # noqa: S307
+    rows = value.get("variables")
+    if isinstance(rows, list):
+        fit, left = [], MAX_SENT
+        for row in rows:
+            left -= len(json.dumps(row)) + 2
+            if left < 0:
+                break
+            fit.append(row)
+        value = {**value, "variables": fit, "more": value.get("more", 0) + len(rows) - len(fit)}
+    return value
 
 
 def _dict(value: Any) -> Dict[str, Any]:

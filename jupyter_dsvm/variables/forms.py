@@ -171,9 +171,13 @@ def room_for(about: Dict[str, Any], size: int) -> Tuple[Any, memoryview]:
         if dtype is None:
             array: Any = numpy.empty(size, numpy.uint8)
             return array, _bytes_of(array)
-        array = numpy.empty([int(n) for n in about["shape"]], numpy.dtype(str(dtype)), order=about["order"])
-        if array.nbytes != size or array.dtype.hasobject:
+        kind, shape = numpy.dtype(str(dtype)), [int(n) for n in about["shape"]]
+        length = kind.itemsize
+        for n in shape:
+            length *= max(n, 0)
+        if length != size or kind.hasobject:
             raise ValueError("An array is not as large as was said.")
+        array = numpy.empty(shape, kind, order=about["order"])
         return array, _bytes_of(array, about["order"])
     if size >= PIECE and "numpy" in sys.modules:
         data: Any = memoryview(sys.modules["numpy"].empty(size, "u1"))

@@ -190,6 +190,8 @@ def _polars_series(_pickler: Any, series: Any) -> Any:
 
 
 def _polars_rows(pickler: Any, rows: _Rows) -> Any:
+    if pickler.only_counts:
+        return made_rows, (pickler.sink.part({}, rows.rows.estimated_size(), iter(())),)
     buffer = io.BytesIO()
     rows.rows.write_ipc_stream(buffer)
     view = buffer.getbuffer()

@@ -13,10 +13,6 @@ SLACK = 64 * 1024 * 1024
 """Bytes that may come beyond what was announced: sizes of objects that were not looked at to their end."""
 
 
-class Abandoned(Exception):
-    """The sender gave an item up; it has said why at its own end."""
-
-
 class Item:
     """One item, from its ITEM frame to its end. A file for the unpickler, and the memory beside the pickle."""
 
@@ -45,11 +41,14 @@ class Item:
         finally:
             self._arrived.clear()
             self._buffers.clear()
-        if self._last is None or self._last.kind is Kind.ABANDON:
-            raise Abandoned
-        if not isinstance(values, list) or len(values) != len(self.names):
+        if self.abandoned or not isinstance(values, list) or len(values) != len(self.names):
             raise StreamError("An item does not hold what it names.")
         return values
+
+    @property
+    def abandoned(self) -> bool:
+        """The sender has given it up, and has said why at its own end. Known once it is over."""
+        return self._last is not None and self._last.kind is Kind.ABANDON
 
     def skip(self) -> None:
         """Pass over what is left of it."""

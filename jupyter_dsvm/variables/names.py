@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import types
 from typing import Any, Dict, List, NamedTuple, Optional
 
-SHELLS_OWN = re.compile(
-    r"_{1,3}|_i{1,3}|_i?\d+|_(ih|oh|dh|exit_code)|__\w+__|In|Out|exit|quit|open|get_ipython|display"
-)
-"""What IPython puts into the namespace. Of these, ``In`` and the following count only where they are IPython's still."""
 NEVER = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_(ih|oh|dh|exit_code)|__\w+__")
+"""What IPython and Python keep in the namespace under names of their own."""
 
 
 class Namespace:
@@ -37,6 +35,10 @@ class Namespace:
             return False
         missing = object()
         return self.names[name] is not self.hidden.get(name, missing)
+
+    def may_have(self, name: str) -> bool:
+        """Whether something that comes may be made under this name."""
+        return name.isidentifier() and not NEVER.fullmatch(name)
 
     def users(self) -> List[str]:
         """All of them, in the order in which they were made."""
@@ -65,12 +67,15 @@ def import_of(value: Any) -> Optional[Import]:
         if name != "__main__" and sys.modules.get(name) is value and getattr(value, "__spec__", None) is not None:
             return Import(name, "")
         return None
-    if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)) and type(value).__name__ != "ufunc":
+    if value is os.environ:
+        return Import("os", "environ")
+    if not callable(value):
         return None
-    module = getattr(value, "__module__", None)
-    attribute = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-    if isinstance(value, types.BuiltinFunctionType) and not isinstance(value.__self__, (types.ModuleType, type(None))):
-        return None  # a method of an object
+    try:
+        module = value.__module__
+        attribute = getattr(value, "__qualname__", None) or value.__name__
+    except Exception:
+        return None
     if type(value).__name__ == "ufunc" and not module:
         module = "numpy"
     if not isinstance(module, str) or not isinstance(attribute, str) or module == "__main__" or "<" in attribute:

@@ -15,8 +15,12 @@ PICKLE_PIECE = 256 * 1024
 SMALL = 256 * 1024
 """Parts below this are never deflated."""
 SAMPLE = 64 * 1024
+DECIDED = 16
+"""Frames for which one sample decides: deflating it takes a millisecond."""
 AHEAD = 4
 """Frames that are deflated before they are sent."""
+ZLIB = 400e6
+"""Bytes per second that zlib does not reach, whatever it is given."""
 MEASURED = 4 * 1024 * 1024
 """Bytes after which the rate of the way is believed."""
 
@@ -60,8 +64,12 @@ class Outgoing:
 
     def abandon(self, reason: str) -> None:
         """Also in the middle of a part."""
-        self._pickle, self._gathered = [], 0
+        self.forget()
         self.writer.json(Kind.ABANDON, {"reason": reason})
+
+    def forget(self) -> None:
+        """What has not been written of the item."""
+        self._pickle, self._gathered = [], 0
 
     def write(self, data: Any) -> int:
         """For the pickler."""
@@ -100,16 +108,17 @@ class Outgoing:
     def _deflated(self, pieces: Iterable[memoryview]) -> None:
         """Deflate on a thread, a few frames ahead, while the way is slower than that; else send as it is."""
         waiting: Deque[Tuple[memoryview, Optional["Future[bytes]"]]] = deque()
-        for piece in pieces:
-            waiting.append((piece, self._started(piece)))
+        deflate = False
+        for number, piece in enumerate(pieces):
+            if number % DECIDED == 0:
+                deflate = self._compress is True or self._rate.pays(piece)
+            waiting.append((piece, self._started(piece) if deflate else None))
             if len(waiting) >= AHEAD:
                 self._send(*waiting.popleft())
         while waiting:
             self._send(*waiting.popleft())
 
-    def _started(self, piece: memoryview) -> Optional["Future[bytes]"]:
-        if self._compress is not True and not self._rate.pays(piece):
-            return None
+    def _started(self, piece: memoryview) -> "Future[bytes]":
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, "jupyter-dsvm-deflate")
         return self._pool.submit(zlib.compress, piece, 1)
@@ -145,6 +154,8 @@ class _Rate:
         if self._bytes < MEASURED or self._seconds <= 0.0:
             return False
         way = self._bytes / self._seconds
+        if way > ZLIB:
+            return False
         middle = max(0, piece.nbytes // 2 - SAMPLE // 2)
         sample = piece[middle : middle + SAMPLE]
         started = time.perf_counter()

@@ -16,7 +16,9 @@ A pickle is made while it is sent and loaded while it arrives, so neither end ha
 
 from __future__ import annotations
 
+import functools
 import importlib
+import os
 import pickle
 import sys
 import types
@@ -88,12 +90,18 @@ class There:
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
     """One pickle into a sink. ``roots``: ids of arrays that are sent whole, so that views of them are sent as views."""
 
+    only_counts = False
+    """In the dry run: a form need not make what it would send."""
+
     def __init__(self, sink: Sink, namespace: Namespace, there: There, roots: Optional[Set[int]] = None) -> None:
         super().__init__(sink, protocol=PROTOCOL, buffer_callback=self._buffer)
         self.sink = sink
         self.there = there
         self.roots = roots if roots is not None else set()
         self._namespace = namespace.names
+        installed = sys.modules.get("cloudpickle.cloudpickle")
+        if installed is not None:  # modules that the user wants to travel by value
+            cloudpickle._PICKLE_BY_VALUE_MODULES.update(installed._PICKLE_BY_VALUE_MODULES)
         self._known: Dict[type, Optional[forms.Reducer]] = {}
         self._cells: Dict[int, Any] = {}
         """Cells of functions, whose contents come with the function."""
@@ -126,7 +134,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
             reason = unmovable(kind)
             if reason is not None:
                 raise CannotMove(reason)
-            reducer = self._known[kind] = forms.reducer_of(kind)
+            reducer = self._known[kind] = OWN.get(kind) or forms.reducer_of(kind)
         if reducer is not None:
             reduced = reducer(self, obj)
             return super().reducer_override(obj) if reduced is NotImplemented else reduced
@@ -152,18 +160,42 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
         for cell in cells:
             self._cells[id(cell)] = cell
         contents = [(cell.cell_contents,) if _full(cell) else () for cell in cells]
-        # Annotations are names of the notebook too, and where Python evaluates them late, they may not be there yet.
+        try:
+            annotations = dict(func.__annotations__)
+        except Exception:  # evaluated late since Python 3.14; then they name what is not there
+            annotations = {}
         state = {
             "__qualname__": func.__qualname__,
             "__module__": func.__module__,
             "__doc__": func.__doc__,
             "__defaults__": func.__defaults__,
             "__kwdefaults__": func.__kwdefaults__,
-            "__annotations__": dict(getattr(func, "__annotations__", None) or {}),
+            "__annotations__": annotations,
         }
         return (
             _function, (func.__code__, func.__name__, cells), (state, dict(func.__dict__), contents), None, None, _finish_function,
         )  # fmt: skip
+
+
+def _environ(_pickler: Pickler, environ: Any) -> Any:
+    """This process's environment is not the other's, and has tokens in it that are none of its business."""
+    return (getattr, (os, "environ")) if environ is os.environ else NotImplemented
+
+
+def _cached(_pickler: Pickler, function: Any) -> Any:
+    """A function of the notebook under ``functools.lru_cache``: pickle would only name it, and there it is not yet."""
+    if function.__module__ != "__main__":
+        return NotImplemented
+    parameters = getattr(function, "cache_parameters", None)  # since Python 3.9
+    kept = parameters() if parameters is not None else {"maxsize": function.cache_info().maxsize}
+    return made_cached, (function.__wrapped__, kept)
+
+
+def made_cached(function: Any, parameters: Dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+OWN: Dict[type, forms.Reducer] = {type(os.environ): _environ, functools._lru_cache_wrapper: _cached}
 
 
 def _full(cell: Any) -> bool:

@@ -181,7 +181,7 @@ def why(error: BaseException, there: str = "") -> str:
         if module and module not in sys.modules:
             return sentence(f"{module} is not installed there")
         return sentence(f"The libraries differ there: {error}")
-    if isinstance(error, RecursionError):
+    if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
         return "It is nested too deeply."
     if isinstance(error, MemoryError):
         return "There is not enough memory for it."

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from .incoming import Abandoned, Allowance, Item
+from .incoming import Allowance, Item
 from .names import Import, Namespace, import_of
 from .reasons import why
-from .sending import Result
+from .sending import MAX_TOGETHER, Result
 from .stream import VERSION, Kind, Reader, StreamError, Writer
 
 TAKEN = "There is a variable of this name already."
@@ -47,15 +47,15 @@ class Receiving:
                 self._reader.skip()
                 if self._back is None or not self._again or asked:
                     break
-                self._back.json(Kind.WANTED, list(self._again))
+                self._back.json(Kind.WANTED, list(self._again)[:MAX_TOGETHER])
                 asked = True
             else:
                 raise StreamError(f"{head.kind.name} came where it may not.")
         for name, reason in self._again.items():
-            if name not in self.result.done:
-                self.result.failed.setdefault(name, reason)
+            if name not in self.result.done and name not in self.result.failed:
+                self.result.fail(name, reason)
         if self._back is not None:
-            self._back.json(Kind.RESULT, self.result.as_json("received"))
+            self._back.json(Kind.RESULT, {"failed": self.result.failures()})
 
     def _head(self) -> None:
         self._reader.next()
@@ -70,7 +70,7 @@ class Receiving:
         self._allowance.announced(size, self._limit)
 
     def _wanted(self, name: str) -> bool:
-        return self._only is None or name in self._only
+        return (self._only is None or name in self._only) and self._namespace.may_have(name)
 
     def _imports(self, entries: Any) -> None:
         for entry in entries if isinstance(entries, list) else ():
@@ -80,37 +80,37 @@ class Receiving:
             try:
                 value = found.value()
             except Exception as e:
-                self.result.failed[name] = why(e)
+                self.result.fail(name, why(e))
                 continue
             if (
                 not self._namespace.has(name)
                 or self._namespace.names[name] is value
                 or import_of(self._namespace.names[name]) == found
             ):
-                self._make(name, value)
+                self._namespace.names[name] = value
+                self.result.imported[name] = None
             else:
-                self.result.failed[name] = TAKEN
+                self.result.fail(name, TAKEN)
 
     def _item(self, item: Item) -> None:
         wanted = [name for name in item.names if self._wanted(name)]
         taken = [name for name in wanted if name not in self.result.done and self._namespace.has(name)]
         for name in taken:
-            self.result.failed[name] = TAKEN
+            self.result.fail(name, TAKEN)
         wanted = [name for name in wanted if name not in taken]
         if not wanted:
             item.skip()
             return
         try:
             values: List[Any] = item.load(self._namespace)
-        except Abandoned:
-            return
         except StreamError:
             raise
         except Exception as e:
             reason = why(e)
             del e
             item.skip()
-            self._failed(item.names, wanted, reason)
+            if not item.abandoned:
+                self._failed(item.names, wanted, reason)
             return
         for name, value in zip(item.names, values):
             if name in wanted:
@@ -122,10 +122,8 @@ class Receiving:
             if len(names) > 1:
                 self._again[name] = reason
             else:
-                self.result.failed[name] = reason
+                self.result.fail(name, reason)
 
     def _make(self, name: str, value: Any) -> None:
         self._namespace.names[name] = value
-        self.result.failed.pop(name, None)
-        if name not in self.result.done:
-            self.result.done.append(name)
+        self.result.succeed(name)

@@ -4,31 +4,63 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 from .names import Namespace
-from .outgoing import Outgoing
+from .outgoing import NoRoom, Outgoing
 from .pickling import Pickler, There
-from .reasons import why
+from .reasons import sentence, why
 from .stream import VERSION, Kind, Reader, StreamError
 from .survey import Look, grouped, look_at, roots_of
 
 MAX_NAMES = 100_000
+MAX_TOGETHER = 5000
+"""Names in one item, and in one list of an answer."""
+MAX_FAILED = 1000
 LOOK_SECONDS = 60.0
 """For all names together; what is not looked at by then travels by itself."""
+
+
+NO_ROOM = "There is no room for it."
 
 
 class Result:
     """What became of the names."""
 
     def __init__(self) -> None:
-        self.done: List[str] = []
+        self.done: Dict[str, None] = {}
+        """In their order."""
+        self.imported: Dict[str, None] = {}
+        """What an import brought there; not counted among the variables."""
         self.failed: Dict[str, str] = {}
+        self.notes: Dict[str, str] = {}
+        """What is not quite the same there."""
         self.bytes = 0
 
     def as_json(self, key: str) -> Dict[str, Any]:
-        failed = [{"name": name, "reason": reason} for name, reason in self.failed.items()]
-        return {key: self.done, "failed": failed, "bytes": self.bytes}
+        """``count`` and ``failed_count`` are of all; the lists are as long as a message may be."""
+        notes = [{"name": name, "note": note} for name, note in self.notes.items() if name in self.done]
+        return {
+            key: list(self.done)[:MAX_TOGETHER],
+            "failed": self.failures(),
+            "bytes": self.bytes,
+            "imported": list(self.imported)[:MAX_TOGETHER],
+            "count": len(self.done),
+            "failed_count": len(self.failed),
+            "notes": notes[:MAX_FAILED],
+        }
+
+    def failures(self) -> List[Dict[str, str]]:
+        return [{"name": name, "reason": reason} for name, reason in list(self.failed.items())[:MAX_FAILED]]
+
+    def succeed(self, name: str) -> None:
+        self.failed.pop(name, None)
+        self.done[name] = None
+
+    def fail(self, name: str, reason: str) -> None:
+        self.done.pop(name, None)
+        self.imported.pop(name, None)
+        self.failed[name] = reason
 
 
 class Sending:
@@ -43,37 +75,57 @@ class Sending:
         """Arrays that are sent whole; alive, since views of them are among the variables."""
         self.result = Result()
 
-    def send(self, names: Optional[Sequence[str]], fits: Optional[Callable[[Look], str]] = None) -> None:
-        """``fits`` gives the reason why a name is left out for its size, if there is one."""
-        wanted = self._namespace.users() if names is None else list(dict.fromkeys(names))
-        deadline = time.monotonic() + LOOK_SECONDS
-        looks: List[Look] = []
-        for name in wanted[:MAX_NAMES]:
-            if not self._namespace.has(name):
-                self._fail(name, "There is no such variable.")
-                continue
-            look = look_at(self._namespace, name, self._there, deadline)
-            reason = look.reason or (fits(look) if fits is not None else "")
-            if reason:
-                self._fail(name, reason)
-            else:
-                looks.append(look)
-        for name in wanted[MAX_NAMES:]:
-            self._fail(name, "There are too many variables.")
+    def send(self, names: Optional[Sequence[str]], limit: Optional[int] = None) -> None:
+        """``limit``: bytes that all of them may have; the largest stay behind."""
+        looks = self._fitting(self._looked_at(names), limit)
         self._looks = {look.name: look for look in looks}
         self._roots = roots_of(looks)
         self._head(looks)
         groups = grouped([look for look in looks if look.imported is None])
         for look in looks:
             look.kept.clear()
+            if look.note:
+                self.result.notes[look.name] = look.note
         for group in groups:
-            if not self._item([look.name for look in group]) and len(group) > 1:
-                for look in group:
-                    self._item([look.name])
+            together = [look.name for look in group]
+            for start in range(0, len(together), MAX_TOGETHER):
+                some = together[start : start + MAX_TOGETHER]
+                if not self._item(some) and len(some) > 1:
+                    for name in some:
+                        self._item([name])
         self._out.writer.json(Kind.DONE, {})
         if self._back is not None:
             self._once_more(self._back)
         self.result.bytes = self._out.bytes
+
+    def _looked_at(self, names: Optional[Sequence[str]]) -> List[Look]:
+        wanted = self._namespace.users() if names is None else list(dict.fromkeys(names))
+        deadline = time.monotonic() + LOOK_SECONDS
+        looks: List[Look] = []
+        for name in wanted[:MAX_NAMES]:
+            if not self._namespace.has(name):
+                self.result.fail(name, "There is no such variable.")
+                continue
+            look = look_at(self._namespace, name, self._there, deadline)
+            if look.reason:
+                self.result.fail(name, look.reason)
+            else:
+                looks.append(look)
+        for name in wanted[MAX_NAMES:]:
+            self.result.fail(name, "There are too many variables.")
+        return looks
+
+    def _fitting(self, looks: List[Look], limit: Optional[int]) -> List[Look]:
+        if limit is None:
+            return looks
+        left, fit = limit, set()
+        for look in sorted(looks, key=lambda look: look.bytes or 0):
+            left -= look.bytes or 0
+            if left < 0:
+                self.result.fail(look.name, NO_ROOM)
+            else:
+                fit.add(look.name)
+        return [look for look in looks if look.name in fit]
 
     def _head(self, looks: List[Look]) -> None:
         total = sum(look.bytes or 0 for look in looks)
@@ -88,7 +140,7 @@ class Sending:
                 if look.imported is not None
             ]
             self._out.writer.json(Kind.IMPORTS, entries)
-        self.result.done += [look.name for look in imports]
+        self.result.imported = dict.fromkeys(look.name for look in imports)
 
     def _item(self, names: List[str]) -> bool:
         """False where it could not be pickled; then, if it is one name, that is noted as failed."""
@@ -97,19 +149,17 @@ class Sending:
         try:
             values = [self._namespace.names[name] for name in names]
             Pickler(self._out, self._namespace, self._there, self._roots).dump(values)
+            self._out.end()
         except StreamError:
             raise
         except Exception as e:
-            reason = why(e, there="there")
+            reason = NO_ROOM if isinstance(e, NoRoom) else why(e, there="there")
             self._out.abandon(reason)
             if len(names) == 1:
-                self._fail(names[0], reason)
+                self.result.fail(names[0], reason)
             return False
-        self._out.end()
         for name in names:
-            self.result.failed.pop(name, None)
-            if name not in self.result.done:
-                self.result.done.append(name)
+            self.result.succeed(name)
         return True
 
     def _once_more(self, back: Reader) -> None:
@@ -125,10 +175,7 @@ class Sending:
         said = back.json()
         failed = said.get("failed") if isinstance(said, dict) else None
         for entry in failed if isinstance(failed, list) else ():
-            if isinstance(entry, dict) and entry.get("name") in self.result.done:
-                self._fail(entry["name"], str(entry.get("reason"))[:400])
-
-    def _fail(self, name: str, reason: str) -> None:
-        self.result.failed[name] = reason
-        if name in self.result.done:
-            self.result.done.remove(name)
+            if isinstance(entry, dict) and (
+                entry.get("name") in self.result.done or entry.get("name") in self.result.imported
+            ):
+                self.result.fail(entry["name"], sentence(str(entry.get("reason"))))

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from .names import Import, Namespace, import_of
 from .pickling import Pickler, There
-from .reasons import CannotMove, is_plain, type_name, unmovable, why
+from .reasons import UNMOVABLE, CannotMove, is_plain, type_name, unmovable, why
 
 LOOK_BYTES = 16 * 1024 * 1024
 """Of pickled objects (not of arrays, which are not looked into) after which a name is known well enough."""
@@ -98,6 +98,8 @@ class Counter:
 class _Watching(Pickler):
     """Sees every object, with what that costs: about 0.2 µs each."""
 
+    only_counts = True
+
     def __init__(self, look: Look, counter: Counter, namespace: Namespace, there: There, deadline: float) -> None:
         super().__init__(counter, namespace, there)
         self._look = look
@@ -171,7 +173,9 @@ def look_at(namespace: Namespace, name: str, there: There, deadline: float, limi
     except _Enough:
         look.complete = False
     except CannotMove as e:
-        look.reason = str(e) if unmovable(type(value)) else f"Something in it stays: {str(e)[0].lower()}{str(e)[1:]}"
+        look.reason = reason = str(e)
+        if unmovable(type(value)) is None and reason in UNMOVABLE.values():
+            look.reason = f"Something in it stays: {reason[0].lower()}{reason[1:]}"
         return look
     except Exception as e:
         look.reason = why(e, there="there")

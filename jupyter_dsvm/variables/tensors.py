@@ -57,17 +57,19 @@ def _memory_of(held: Storage) -> Iterator[Any]:
 
     size = held.storage.nbytes()
     if held.device.type == "cpu":
-        yield _at(held.storage.data_ptr(), size)
+        yield _at(held.storage.data_ptr(), size, held.storage)
         return
     flat = torch.empty(0, dtype=torch.uint8, device=held.device).set_(held.storage)
     for start in range(0, size, PIECE):
         piece = flat[start : start + PIECE].cpu()
-        yield _at(piece.data_ptr(), piece.numel())
+        yield _at(piece.data_ptr(), piece.numel(), piece)
 
 
-def _at(address: int, size: int) -> memoryview:
-    """Memory that lives at least as long as it is used; without NumPy, which torch can be without."""
-    return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
+def _at(address: int, size: int, owner: Any) -> memoryview:
+    """Memory of torch's, which lives as long as this does. Without NumPy, which torch can be without."""
+    memory: Any = (ctypes.c_ubyte * size).from_address(address)
+    memory.owner = owner
+    return memoryview(memory).cast("B")
 
 
 def made_storage(ticket: int) -> Any:
@@ -103,10 +105,11 @@ def _through_numpy(module: str) -> Callable[[Any, Any], Any]:
     def reduce(pickler: Any, array: Any) -> Any:
         import numpy
 
-        on_host = array.get() if hasattr(array, "get") else numpy.asarray(array)
         if module != "jax":
             pickler.note("It was on a GPU; where there is none, it arrives as a NumPy array.")
-        return from_numpy, (on_host, module)
+        if pickler.only_counts:
+            return from_numpy, (pickler.sink.part({}, array.nbytes, iter(())), module)
+        return from_numpy, (array.get() if hasattr(array, "get") else numpy.asarray(array), module)
 
     return reduce
 

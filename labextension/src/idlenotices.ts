@@ -132,7 +132,7 @@ export namespace IdleNotices {
   }
 }
 
-/** “gpu-t4 stops at 12:25, because nothing runs there. Its variables are lost then.” */
+/** “gpu-t4 stops at 12:25, because nothing runs there. Variables that cannot be saved are lost then.” */
 export function noticeText(compute: ICompute, trans: TranslationBundle): string {
   const { idle, name, attached } = compute;
   const at = clockText(idle?.stops_at ?? '');
@@ -147,8 +147,8 @@ export function noticeText(compute: ICompute, trans: TranslationBundle): string 
 function lostText(variables: boolean, files: boolean, trans: TranslationBundle): string {
   if (variables) {
     return files
-      ? trans.__('Its variables, and files on its temporary disk, are lost then.')
-      : trans.__('Its variables are lost then.');
+      ? trans.__('Variables that cannot be saved, and files on its temporary disk, are lost then.')
+      : trans.__('Variables that cannot be saved are lost then.');
   }
   return files ? trans.__('Files on its temporary disk are lost then.') : '';
 }

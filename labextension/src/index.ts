@@ -14,6 +14,7 @@ import { BudgetNotices, IdleNotices } from './idlenotices';
 import { memoryPlugin, metricsPlugin } from './memoryPlugins';
 import { ComputeModel } from './model';
 import { KnownComputes } from './knowncomputes';
+import { notebooksPlugin } from './notebooksPlugin';
 import { OperationNotifications } from './notifications';
 import { deliverOnce } from './once';
 import { openedIn } from './opened';
@@ -233,5 +234,6 @@ export default [
   moneyPlugin,
   memoryPlugin,
   questionsPlugin,
-  fillPlugin
+  fillPlugin,
+  notebooksPlugin
 ];

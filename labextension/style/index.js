@@ -10,7 +10,8 @@ import gauge from './gauge.raw.css';
 import idle from './idle.raw.css';
 import status from './status.raw.css';
 import variables from './variables.raw.css';
+import widgets from './widgets.raw.css';
 
 const style = document.createElement('style');
-style.textContent = [base, status, gauge, files, advice, idle, fill, variables].join('\n');
+style.textContent = [base, status, gauge, files, advice, idle, fill, variables, widgets].join('\n');
 document.head.append(style);

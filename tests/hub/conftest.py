@@ -41,8 +41,7 @@ def hub(people: list[Person], tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Everybody's server runs. The hub is not at the root of its address, as none is in a class."""
     folder = tmp_path_factory.mktemp("class") / "hub"
     with Hub(folder, people, base="/class/", accounts=accounts_possible(), extra=LIMITS) as running:
-        for person in people:
-            running.spawn(person.name)
+        running.spawn_all(running.people)
         yield running
 
 

@@ -43,8 +43,7 @@ def made(azure: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             accounts=accounts_possible(),
             HubPolicy={"teachers": ["teacher"]},
         ) as one:
-            for name in ("ada", "bob"):
-                one.hub.spawn(name)
+            one.hub.spawn_all(("ada", "bob"))
             yield one
 
 

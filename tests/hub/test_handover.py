@@ -105,7 +105,7 @@ def entra_hub(
         for name, account in NAMES.items():
             browsers[name] = Browser(hub, emulator)
             browsers[name].log_in(account)
-            hub.spawn(name)
+        hub.spawn_all(NAMES)
         yield hub, browsers
         for browser in browsers.values():
             browser.close()

@@ -142,9 +142,9 @@ class Pump:
                         self.hang_up()
                         return
                 target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
         except OSError:
             pass
+        self.hang_up()  # neither end goes on without the other
 
     def hang_up(self) -> None:
         for end in self._ends:

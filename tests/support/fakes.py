@@ -12,8 +12,10 @@ from typing import Any
 from jupyter_dsvm.compute.creating import Creation, LocationOffer, NewCompute, SubscriptionOffer
 from jupyter_dsvm.compute.provider import Cancel, Listing, Memo, Report
 from jupyter_dsvm.errors import Cancelled, DSVMError, NotFound, UnknownCompute
+from jupyter_dsvm.kernels.cellbook import CellBook
 from jupyter_dsvm.kernels.deaths import Death
 from jupyter_dsvm.kernels.kernelspecs import RemoteSpec, parse_specs
+from jupyter_dsvm.kernels.outputstore import OutputStore
 from jupyter_dsvm.kernels.proxy import ProxyStatus
 from jupyter_dsvm.models import (
     FREE,
@@ -275,6 +277,10 @@ class FakeRecording:
         self.answer: dict[str, Any] = {"version": 0, "rows": [], "next": None}
         self.asked: list[tuple[int, int]] = []
         self.forgotten: list[str] = []
+        self.store: OutputStore | None = None
+
+    def look(self, function: Callable[[OutputStore, CellBook], Any]) -> Any:
+        return function(self.store, self.store.read(0)) if self.store is not None else None
 
     def forget(self, msg_id: str) -> None:
         self.forgotten.append(msg_id)

@@ -20,6 +20,7 @@ from jupyter_dsvm.kernels.actions import (
     Carry,
     Failed,
     Heard,
+    Insist,
     OwnReply,
     Ready,
     Signal,
@@ -150,6 +151,7 @@ class Gated:
         self.swapped: list[tuple[int, int]] = []
         self.cancelled: list[str] = []
         self.carries: list[tuple[int, int]] = []
+        self.insisting: list[tuple[int, str]] = []
         self.own_replies: dict[str, dict[str, Any] | None] = {}
         self.lagging = False
         """The clients do not read."""
@@ -213,6 +215,8 @@ class Gated:
             self.failed[action.side] = action.error
         elif isinstance(action, Carry):
             self.carries.append((action.old, action.new))
+        elif isinstance(action, Insist):
+            self.insisting.append((action.side, action.msg_id))
         elif isinstance(action, OwnReply):
             assert action.msg_id not in self.own_replies, "one answer to each"
             self.own_replies[action.msg_id] = action.content
@@ -312,6 +316,12 @@ class Gated:
 
     def swap(self, kernel: Kernel, carry: bool = False) -> None:
         self.do(self.gate.swap, kernel.number, carry)
+
+    def insist(self) -> None:
+        """The seconds after which code of ours is interrupted are over."""
+        insisting, self.insisting = self.insisting, []
+        for side, msg_id in insisting:
+            self.do(self.gate.insist, side, msg_id)
 
     def ask_code(self, kernel: Kernel, code: str = "code of ours") -> str:
         """What is asked of a kernel to carry its variables; the id."""

@@ -17,7 +17,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -170,6 +171,13 @@ class Hub:
         self.wait_for(name, server)
         return self.as_user(name, server=server)
 
+    def spawn_all(self, names: Iterable[str]) -> None:
+        """All at the same time, as a class does it."""
+        wanted = list(names)
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            for done in [pool.submit(self.spawn, name) for name in wanted]:
+                done.result()
+
     def wait_for(self, name: str, server: str = "") -> None:
         def ready() -> bool:
             found = self.state(name, server)
@@ -270,8 +278,8 @@ def set_up(emulator: Emulator, person: Person, **sections: dict[str, Any] | None
     bare(person)
 
 
-def bare(person: Person) -> None:
-    """A person's servers load no extension that takes long."""
+def bare(person: Person, **sections: dict[str, Any]) -> None:
+    """A person's servers load no extension that takes long. ``sections``: settings of jupyter-dsvm."""
     config = person.home / ".jupyter"
     config.mkdir(mode=0o700, exist_ok=True)
     values = {
@@ -279,6 +287,8 @@ def bare(person: Person) -> None:
         "allow_root": True,
     }
     (config / "jupyter_server_config.json").write_text(json.dumps({"ServerApp": values}))
+    if sections:
+        (config / "jupyter_dsvm_config.json").write_text(json.dumps(sections))
     give(person)
 
 

@@ -83,9 +83,9 @@ def place(folder: Path, port: int | None = None) -> Iterator[Place]:
         shutil.rmtree(found.runtime)
 
 
-def attach(server: Served, kernel_id: str, compute: str = COMPUTE) -> None:
+def attach(server: Served, kernel_id: str, compute: str = COMPUTE, seconds: float = 60) -> None:
     begun = server.rest("PUT", f"jupyter-dsvm/kernels/{kernel_id}/compute", {"compute": compute}, 202)
-    done, _ = server.operation(begun["id"], 60)
+    done, _ = server.operation(begun["id"], seconds)
     assert done["state"] == "done", done
 
 

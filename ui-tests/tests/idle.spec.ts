@@ -87,7 +87,8 @@ test('a machine that nobody uses', async ({ page, context, server, emulator }) =
     await expect(compute.state('gpu-vm')).toHaveText(/^No activity\. Stops at \d+:\d\d/);
     await expect(notebook.chip).toHaveText(/gpu-vm · stops in [345] min/);
     // One, once another that is on its way out is gone: a reading that was under way had still gone by the earlier minutes.
-    await expect(toast(/gpu-vm stops at .*, because nothing runs there\. Its variables are lost then\./)).toHaveCount(1);
+    const notice = /gpu-vm stops at .*, because nothing runs there\. Variables that cannot be saved are lost then\./;
+    await expect(toast(notice)).toHaveCount(1);
     await picture(page, compute.card('gpu-vm'), 'idle-soon');
     await picture(page, toast('gpu-vm stops at'), 'idle-notice');
     expect(await faultsInBothThemes(page, PANEL, '.jp-Dsvm-chip', '.jp-Dsvm-status', TOAST)).toEqual([]);
@@ -127,5 +128,22 @@ test('a machine that nobody uses', async ({ page, context, server, emulator }) =
     await expect(toast(/gpu-vm stops at/)).toHaveCount(0);
     await notebook.run(2);
     expect(await notebook.output(2)).toMatch(/gpu-vm was stopped after[\s\S]*False/);
+  });
+
+  await test.step('has saved the variables, which are loaded once it is attached again', async () => {
+    const saved = compute.panel.getByRole('group', { name: 'Saved variables' });
+    await expect(saved).toContainText('1 variable was saved when gpu-vm stopped (');
+    await expect(saved).toContainText('They can be loaded once the notebook runs on gpu-vm again.');
+    expect(await cutOff(compute.panel)).toEqual([]);
+    await compute.move('gpu-vm', 'Start and attach');
+    await notebook.untilOn('gpu-vm', 120_000);
+    await expect(toast('1 variable was saved when gpu-vm stopped')).toBeVisible();
+    await picture(page, saved, 'saved-variables');
+    expect(await faultsInBothThemes(page, PANEL)).toEqual([]);
+    await saved.getByRole('button', { name: 'Load' }).click();
+    await expect(saved).toHaveCount(0, { timeout: 60_000 });
+    await expect(toast('1 variable was saved')).toHaveCount(0);
+    await notebook.run(2);
+    expect(await notebook.output(2)).toContain('True');
   });
 });

@@ -29,6 +29,9 @@ from .errors import translated
 if TYPE_CHECKING:
     from azure.mgmt.compute import ComputeManagementClient
 
+CONNECTIONS = 32
+"""That are kept open: a hub's broker asks on so many threads. The default is 10, with a warning for each that is one too many."""
+
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 VM_API = "2024-07-01"
@@ -138,6 +141,8 @@ class ArmClient:
             use_env_settings=scheme == "https",
         )
         transport.open()
+        for adapter in transport.session.adapters.values():
+            adapter.init_poolmanager(CONNECTIONS, CONNECTIONS)
         # Else a password of ~/.netrc takes the token's place (its "default" line: for every host).
         transport.session.auth = lambda request: request
         self._pipeline: Pipeline[Any, Any] = Pipeline(

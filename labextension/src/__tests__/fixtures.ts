@@ -23,6 +23,7 @@ import {
   IOperationList,
   IProblem,
   IQuestionList,
+  ISavedOutputs,
   ISavedVariables,
   ISignIn,
   ISizeOffer,
@@ -488,6 +489,18 @@ export const outputs: ICellRunList = {
   ],
   next: null,
   sessions: ['s2']
+};
+
+export const savedOutputs: ISavedOutputs = {
+  files: [
+    {
+      path: 'analysis.ipynb',
+      states: [
+        { last_modified: '2026-03-01T12:00:00.000000Z', hash: '1111' },
+        { last_modified: '2026-03-01T12:05:00.000000Z', hash: null }
+      ]
+    }
+  ]
 };
 
 export const modules: IModuleList = {

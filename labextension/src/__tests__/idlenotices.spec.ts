@@ -63,7 +63,7 @@ describe('the notice that a machine is stopped soon', () => {
   it('names the moment, keeps the machine on, and goes once it is', () => {
     model.set({ computes: [soon()] });
     expect(messages()).toEqual([
-      `cpu-vm stops at ${AT}, because nothing runs there. Its variables are lost then.`
+      `cpu-vm stops at ${AT}, because nothing runs there. Variables that cannot be saved are lost then.`
     ]);
     const [{ id, options, type }] = shown();
     expect([type, options.autoClose]).toEqual(['warning', false]);
@@ -110,7 +110,7 @@ describe('the notice that a machine is stopped soon', () => {
   it('says what is lost, and what a time limit is', () => {
     model.set({ computes: [soon({ lost: ['/mnt/model.bin'] })] });
     expect(messages()[0]).toContain(
-      'Its variables, and files on its temporary disk, are lost then.'
+      'Variables that cannot be saved, and files on its temporary disk, are lost then.'
     );
     model.set({ computes: [soon({ lost: ['/mnt/model.bin'] }, [])] });
     expect(messages()[0]).toContain('there. Files on its temporary disk are lost then.');

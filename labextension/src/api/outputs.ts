@@ -53,3 +53,21 @@ export interface ICellRunList {
   /** The pages that are connected now: those see what they have run themselves. */
   sessions: string[];
 }
+
+/** A file at one time, as the contents API describes it. */
+export interface IFileState {
+  last_modified: string;
+  hash: string | null;
+}
+
+/** A notebook whose file got outputs while no page was open. */
+export interface ISavedFile {
+  path: string;
+  /** As somebody else had saved it, and then after each time; the latest last. */
+  states: IFileState[];
+}
+
+/** The answer to `GET kernels/{kernel_id}/saved`. */
+export interface ISavedOutputs {
+  files: ISavedFile[];
+}

@@ -128,10 +128,16 @@ export function VariablesChoice(props: IVariablesChoiceProps): React.ReactElemen
       )}
       {needsYes && (
         <Tick className="jp-Dsvm-allow" isTicked={isAllowed} onTick={setAllowed}>
-          {trans.__(
-            'Allow that for %1 from now on: loading them runs what %1 sends on this server, where it could act as you.',
-            from
-          )}
+          {compute.kind === 'free'
+            ? trans.__(
+                'Allow that for %1 from now on: loading them runs what %1 sends on this server, where it could act as you.',
+                from
+              )
+            : trans.__(
+                'Allow that for %1 from now on: loading them runs what %1 sends on %2, where it could act as you.',
+                from,
+                compute.name
+              )}
         </Tick>
       )}
     </div>
