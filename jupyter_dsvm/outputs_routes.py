@@ -9,8 +9,10 @@ from tornado import web
 
 from .errors import BadRequest
 from .handlers import DSVMHandler
-from .kernels.cellbook import MAX_NAME
 from .kernels.savemarks import marks_of
+
+MAX_ID = 1024
+"""Characters of a request's id."""
 
 
 class OutputsHandler(DSVMHandler):
@@ -30,7 +32,7 @@ class OutputsHandler(DSVMHandler):
     @authorized("write", "kernels")  # type: ignore[untyped-decorator]
     async def delete(self, kernel_id: str) -> None:
         msg_id = self.get_query_argument("msg_id", "")
-        if not 0 < len(msg_id) <= MAX_NAME:
+        if not 0 < len(msg_id) <= MAX_ID:
             raise BadRequest("No msg_id says which outputs.", advice="It is that of a row of an earlier answer.")
         await self.run(self.service.proxy(kernel_id).recording.forget, msg_id)
         self.set_status(204)
