@@ -132,7 +132,10 @@ class OutputSaver:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # the next look is worth no less
+                self._log.exception("Nobody looked for what cells put out without a page")
 
     # What others do with files
 
