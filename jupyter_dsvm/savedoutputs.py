@@ -46,8 +46,7 @@ def _matched(cells: list[Any], runs: list[Row]) -> list[Row | None]:
     sources = Counter(source_of(cell) for cell in cells if _is_code(cell))
     by_hash: dict[str, list[Row]] = {}
     for run in runs:
-        if run["cell"] not in ids:
-            by_hash.setdefault(run["source_sha256"], []).append(run)
+        by_hash.setdefault(run["source_sha256"], []).append(run)
     return [_run_of(cell, by_id, by_hash, ids, sources) if _is_code(cell) else None for cell in cells]
 
 
@@ -60,6 +59,7 @@ def _run_of(
         run = by_id.get(cell_id) if ids[cell_id] == 1 else None
     elif sources[source] == 1 and len(by_hash.get(sha256, ())) == 1:
         (run,) = by_hash[sha256]
+        run = run if run["cell"] not in ids else None
     return run if run is not None and run["source_sha256"] == sha256 else None
 
 

@@ -291,7 +291,7 @@ def test_the_teacher_s_page(school: School, emulator: Emulator):
     status, page = student.go("/services/dsvm/")
     assert (status, "class-vm" in page) == (403, False)
     grace = signed_in(school, "grace")
-    until(lambda: ">running<" in grace.go("/services/dsvm/")[1], 30)
+    until(lambda: "Stop class-vm" in grace.go("/services/dsvm/")[1], 30)
     status, page = grace.go("/services/dsvm/")
     assert status == 200
     assert ">class-vm<" in page

@@ -329,6 +329,7 @@ def test_tab_does_not_wait_for_a_server_that_does_not_answer(kernel: Kernel, ser
     begun = time.monotonic()
     assert kernel.matches("%dsvm attach gp") == []
     assert time.monotonic() - begun < 8  # half a second, on a machine that has nothing else to do
+    assert server.hung_up.wait(10)
     server.hung_up.clear()
     begun = time.monotonic()
     with pytest.raises(magic.DSVMError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,6 +200,7 @@ def test_an_interrupt_in_the_middle_is_for_the_move(configured: Emulator, server
 def test_a_server_that_is_killed_in_the_middle_leaves_the_kernel_there_with_what_it_had(
     configured: Emulator, server: JupyterServer
 ):
+    earlier = set(Path(jupyter_runtime_dir()).iterdir())
     kernel_id = server.open("killed.ipynb")["kernel"]["id"]
     with Tab(server, kernel_id) as page:
         carried(server, kernel_id, "cpu-vm")
@@ -207,10 +209,10 @@ def test_a_server_that_is_killed_in_the_middle_leaves_the_kernel_there_with_what
         until(lambda: "variables" in running_steps(server, operation), PATIENCE)
         waiting = page.send("x += 1; print(len(big), x)")
         time.sleep(0.3)
-        killed = server.pid
+        own = f"jpserver-{server.pid}"
         server.kill()
-        for file in Path(jupyter_runtime_dir()).glob(f"jpserver-{killed}*"):
-            file.unlink()  # Jupyter's own, which it would have removed
+        # What it would have removed.
+        left = [f for f in Path(jupyter_runtime_dir()).iterdir() if f not in earlier or f.name.startswith(own)]
         page.cut()
         server.start()
         page.connect()
@@ -220,6 +222,8 @@ def test_a_server_that_is_killed_in_the_middle_leaves_the_kernel_there_with_what
         assert page.run("print(x)").text == "2\n"
         assert where(page) == HERE
     until(lambda: not carry_processes(configured, "cpu-vm"))
+    for each in left:
+        shutil.rmtree(each) if each.is_dir() else each.unlink(missing_ok=True)
 
 
 def running_steps(server: JupyterServer, operation: str) -> list[str]:

@@ -235,7 +235,7 @@ class _Listener:
             self._channel.sendall(data)
         except TimeoutError:
             raise self._failure() from None
-        except OSError:
+        except (OSError, EOFError):
             pass  # it has hung up already; what it printed says why, and is read next
 
     def answer(self) -> tuple[bool, dict[str, object]]:

@@ -178,7 +178,7 @@ class SSHConnection:
             if not channel.exit_status_ready() and not self.alive:
                 raise Unreachable(f"The connection to {self._place} was lost while a command ran.")
             return channel.recv_exit_status() if channel.exit_status_ready() else -1, bytes(out), bytes(err)
-        except (TimeoutError, OSError) as e:
+        except (OSError, EOFError) as e:
             if not self.alive:
                 raise Unreachable(f"The connection to {self._place} was lost while a command ran: {reason(e)}.") from e
             raise SSHError(

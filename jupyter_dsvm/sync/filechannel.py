@@ -111,8 +111,8 @@ class FileChannel:
                 if time.monotonic() - since > self._deadline:
                     raise self._lost(f"takes nothing for {self._deadline:.0f} s") from None
                 continue
-            except OSError as e:
-                raise self._lost(str(e)) from e
+            except (OSError, EOFError) as e:  # an EOFError is what paramiko makes of a socket that was reset
+                raise self._lost(str(e) or "has been reset") from e
             if not sent:
                 raise self._lost("has closed it")
             position += sent
