@@ -542,14 +542,19 @@ describe('the move dialog', () => {
 
     it('asks before what a machine sends is loaded here', async () => {
       await ask({ needs_yes: true }, fixtures.free, back);
-      expect(box(/^Carry/)!.checked).toBe(true);
+      expect(box(/^Carry/)!.checked).toBe(false);
+      expect(box(/^Allow/)).toBeNull();
+      expect(await moved()).toEqual({});
+      await ask({ needs_yes: true }, fixtures.free, back);
+      await tick(/^Carry/);
       expect(box(/^Allow that for gpu-vm/)!.checked).toBe(false);
       // The server then asks.
       expect(await moved()).toEqual({ carry: true });
-      await ask({ needs_yes: true }, fixtures.free, back);
+      await ask({ needs_yes: true }, fixtures.free, { ...back, carry: true });
       await tick(/^Allow/);
       expect(await moved()).toEqual({ carry: true, allow_carry: true });
       await ask({ needs_yes: true }, fixtures.free, back);
+      await tick(/^Carry/);
       await tick(/^Allow/);
       await tick(/^Carry/);
       expect(box(/^Allow/)).toBeNull();
@@ -574,7 +579,7 @@ describe('the move dialog', () => {
       await ask({ bytes: 2 ** 30 }, fixtures.cpu, { ...quiet, carry: true });
       expect(await answer).toEqual({ carry: true });
       await ask({ needs_yes: true }, fixtures.free, { ...back, ...quiet });
-      await waitFor(() => expect(box(/^Allow/)).not.toBeNull());
+      await waitFor(() => expect(box(/^Carry/)).not.toBeNull());
       await press('Cancel');
       // Who has said it before need not say it again.
       await ask({ state: 'busy' }, fixtures.free, { ...back, busy: true, carry: true });

@@ -51,8 +51,9 @@ export function VariablesChoice(props: IVariablesChoiceProps): React.ReactElemen
   const moving = isReady ? plan.variables.filter(({ moves }) => moves) : [];
   const isPossible =
     plan?.state !== 'unsupported' && (!isReady || moving.length > 0 || plan.more > 0);
-  const isChecked =
-    isPossible && chosen?.count !== 0 && (said ?? (!!plan && goesByDefault(plan, memory)));
+  // What needs a yes first is not offered as if it had been given.
+  const byDefault = !!plan && !plan.needs_yes && goesByDefault(plan, memory);
+  const isChecked = isPossible && chosen?.count !== 0 && (said ?? byDefault);
   const needsYes = isChecked && !!plan?.needs_yes;
   // At once, so that what is seen is what is sent.
   React.useLayoutEffect(() => {
