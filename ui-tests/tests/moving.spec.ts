@@ -63,7 +63,9 @@ test('the sample notebook moves to a machine that was off, and back', async ({ p
 
   await test.step('attach starts the machine, step by step', async () => {
     const asked = channels.kernelInfoRequests;
-    await compute.move('gpu-vm', 'Start and attach');
+    await compute.button('gpu-vm', 'Start and attach').click();
+    await compute.dialog.getByRole('checkbox', { name: /^Carry variables \(/ }).uncheck();
+    await compute.dialog.getByRole('button', { name: 'Move' }).click();
     await expect(compute.state('gpu-vm')).toContainText('Step 1 of 6');
     await expect(page.getByText(/^Moving digits\.ipynb to gpu-vm\. Step 1 of 6: /).first()).toBeVisible();
     await expect(notebook.chip).toContainText('gpu-vm · starting 1 of 6');
