@@ -19,10 +19,10 @@ test('what one tab begins, the other shows', async ({ page, context, statesServe
     for (const compute of [one, other]) {
       await expect(compute.state('starting-vm')).toHaveText(/^Step \d of \d: /);
     }
+    await other.button('starting-vm', 'Stop waiting and release').click();
   } finally {
     await statesEmulator.control('PUT', 'timings', { start: 0.5 });
   }
-  await other.button('starting-vm', 'Stop waiting and release').click();
   for (const compute of [one, other]) {
     await expect(compute.state('starting-vm')).toHaveText(/^Off\. /);
   }
