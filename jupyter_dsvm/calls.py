@@ -271,7 +271,8 @@ def _move(
     now = service.known.known(row.id) or row
     # The change comes when this cell has ended, so these are read before it.
     missing = service.attach_notes(proxy.kernel_id, kernel) if row.id != FREE else []
-    missing += [note for note in (service.carrying.arrived(proxy.kernel_id, row.id),) if note]
+    if waiting := service.carrying.arrived(proxy.kernel_id, row.id):
+        missing.append(waiting)
     about = "" if row.id == FREE else about_words(now)
     return said(moved_text(row.id, row.name, about, here, call.running, carries=bool(carry)), missing, notes)
 

@@ -12,6 +12,7 @@ schedule.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -364,11 +365,7 @@ class IdleStops:
                 raise BadRequest(f"{name} is {value:g}.", advice=f"It is {least:g} to {most:g}.")
         rule = self._rule(row.id)
         most_idle = rule.minutes if rule is not None else None
-        if (
-            most_idle is not None
-            and (wanted.get("idle_minutes", 0.0) or float("inf")) > most_idle
-            and "idle_minutes" in wanted
-        ):
+        if most_idle is not None and "idle_minutes" in wanted and (wanted["idle_minutes"] or math.inf) > most_idle:
             raise OperationRefused(
                 f"{row.name} is shared, and stops after {most_idle:g} idle minutes at the latest.",
                 advice="Keep it on for a while instead; or ask whoever runs the hub.",

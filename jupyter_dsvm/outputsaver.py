@@ -132,10 +132,7 @@ class OutputSaver:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await self.look()
-            except Exception:  # the next look is worth no less
-                self._log.exception("Nobody looked for what cells put out without a page")
+            await self.look()
 
     # What others do with files
 
@@ -176,14 +173,12 @@ class OutputSaver:
     async def look(self, leaving: bool = False) -> None:
         """Write what is due. ``leaving``: all that may be, and what cells have put out that end with the server. Raises nothing."""
         async with self._looking:
-            proxies = [p for p in registry.all() if self._is_due(p, leaving)]
-            for kernel_id in set(self._kernels) - {p.kernel_id for p in registry.all()}:
-                del self._kernels[kernel_id]
-            if not proxies:
-                return
             token = _ours.set(True)
             try:
-                notebooks = await self._notebooks()
+                proxies = [p for p in registry.all() if self._is_due(p, leaving)]
+                for kernel_id in set(self._kernels) - {p.kernel_id for p in registry.all()}:
+                    del self._kernels[kernel_id]
+                notebooks = await self._notebooks() if proxies else {}
                 for proxy in proxies:
                     await self._save_all(proxy, notebooks, leaving)
             except Exception:

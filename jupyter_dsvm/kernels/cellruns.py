@@ -59,5 +59,10 @@ class Run:
         return self.state in (State.DONE, State.ABORTED)
 
     @property
+    def is_forgotten(self) -> bool:
+        """It is kept only so that nobody announces it again; for nobody else to see."""
+        return self.cell.startswith(GONE)
+
+    @property
     def size(self) -> int:
         return self.outputs.size + len(self.source or "") + OVERHEAD

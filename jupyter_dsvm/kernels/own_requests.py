@@ -43,13 +43,16 @@ class OwnRequests:
 
     def ask_code(self, side: Side, code: str, expressions: Mapping[str, str]) -> str:
         """Have it run silently and the expressions read after it; ``OwnReply`` follows, whatever becomes of the kernel."""
+        msg_id = self._run(side, code, expressions)
+        side.asked[msg_id] = None
+        return msg_id
+
+    def _run(self, side: Side, code: str, expressions: Mapping[str, str]) -> str:
         content = {
             "code": code, "silent": True, "store_history": False,
             "user_expressions": dict(expressions), "allow_stdin": False, "stop_on_error": False,
         }  # fmt: skip
-        msg_id = self.ask(side, "execute_request", content)
-        side.asked[msg_id] = None
-        return msg_id
+        return self.ask(side, "execute_request", content)
 
     def interrupt(self, side: Side) -> None:
         """What runs there; as the kernel wants it."""
@@ -125,11 +128,7 @@ class OwnRequests:
             return False
         source = self._magic_source() if language_of(side).lower() == "python" else None
         if source is not None:
-            content = {
-                "code": source, "silent": True, "store_history": False,
-                "user_expressions": {}, "allow_stdin": False, "stop_on_error": False,
-            }  # fmt: skip
-            self.ask(side, "execute_request", content)
+            self._run(side, source, {})
         side.phase = Phase.READY
         return True
 

@@ -213,7 +213,6 @@ class Recording:
 
     def since(self, version: int, after: int = 0, max_bytes: int = PAGE) -> dict[str, Any]:
         """What ``GET kernels/{id}/outputs`` answers. Blocks."""
-        from .cellruns import GONE
         from .outputrows import row
 
         def read(store: OutputStore, book: CellBook) -> tuple[int, list[Found], bool]:
@@ -221,7 +220,7 @@ class Recording:
             return book.version, *store.since(known, after, max_bytes, self._limit)
 
         now, found, more = self.look(read) or (0, [], False)
-        rows = [row(f) for f in found if not f.run.cell.startswith(GONE)]
+        rows = [row(f) for f in found if not f.run.is_forgotten]
         return {"version": now, "rows": rows, "next": found[-1].run.version if more else None}
 
     @property
@@ -239,11 +238,12 @@ class Recording:
 
     def forget(self, msg_id: str) -> None:
         """What ``DELETE kernels/{id}/outputs`` asks for. Blocks."""
-        with self._lock:
-            self._flush()
-            if self._store is not None and self._book is not None and not (self._closed or self._useless):
-                self._book.forget(msg_id)
-                self._write()
+
+        def forget(store: OutputStore, book: CellBook) -> None:
+            book.forget(msg_id)
+            self._write()
+
+        self.look(forget)
 
     def close(self, leave: bool) -> None:
         """Nothing is put any more. ``leave``: a later process goes on with the kernel."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .cellruns import GONE
 from .outputrows import row
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def unsaved(recording: Recording, path: str) -> Unsaved | None:
     if found is None:
         return None
     version, runs, mark = found
-    return Unsaved(version, [row(f) for f in runs if not f.run.cell.startswith(GONE)], mark)
+    return Unsaved(version, [row(f) for f in runs if not f.run.is_forgotten], mark)
 
 
 def saved(recording: Recording, path: str, mark: Mark) -> None:
