@@ -3,12 +3,11 @@ import { Notification } from '@jupyterlab/apputils';
 import { IStateDB } from '@jupyterlab/statedb';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
-import { IDisposable } from '@lumino/disposable';
-import { Signal } from '@lumino/signaling';
 
 import { IBudget, ICompute } from './api';
 import { CommandIDs } from './commands';
 import { canKeep, idleOf, keepLabel } from './idlewords';
+import { Listener } from './listener';
 import { FindOpened } from './opened';
 import { ISettings } from './settings';
 import { budgetText, spentBudgets } from './spendwords';
@@ -21,21 +20,13 @@ import { clockText } from './words';
  * It names the moment and not what is left, so that it need not be said anew every minute. It goes away once the machine is used
  * or kept on; one that a person has closed comes back only after that. How the stop went is the operation's to say.
  */
-export class IdleNotices implements IDisposable {
+export class IdleNotices extends Listener {
   constructor(private readonly _options: IdleNotices.IOptions) {
+    super();
     const { model, settings } = _options;
     model.stateChanged.connect(this._update, this);
     settings.changed.connect(this._update, this);
     this._update();
-  }
-
-  get isDisposed(): boolean {
-    return this._isDisposed;
-  }
-
-  dispose(): void {
-    this._isDisposed = true;
-    Signal.disconnectReceiver(this);
   }
 
   private _update(): void {
@@ -119,7 +110,6 @@ export class IdleNotices implements IDisposable {
   private readonly _shown = new Map<string, { notification: string; message: string }>();
   /** Machines that this page had started. */
   private readonly _started = new Set<string>();
-  private _isDisposed = false;
 }
 
 export namespace IdleNotices {
@@ -156,19 +146,11 @@ function lostText(variables: boolean, files: boolean, trans: TranslationBundle):
 const STATE_KEY = 'jupyter-dsvm:told-budgets';
 
 /** Says once of each budget that it is nearly spent, and once that it is: for that day or month, also after a reload. */
-export class BudgetNotices implements IDisposable {
+export class BudgetNotices extends Listener {
   constructor(private readonly _options: BudgetNotices.IOptions) {
+    super();
     _options.model.stateChanged.connect(this._update, this);
     this._update();
-  }
-
-  get isDisposed(): boolean {
-    return this._isDisposed;
-  }
-
-  dispose(): void {
-    this._isDisposed = true;
-    Signal.disconnectReceiver(this);
   }
 
   private _update(): void {
@@ -188,7 +170,7 @@ export class BudgetNotices implements IDisposable {
     const saved = await state?.fetch(STATE_KEY).catch(() => undefined);
     const told: unknown[] = Array.isArray(saved) ? saved : [];
     for (const [key, budget] of news) {
-      if (!told.includes(key) && !this._isDisposed) {
+      if (!told.includes(key) && !this.isDisposed) {
         const message = budgetText(budget, model.spend?.currency ?? '', trans);
         Notification.emit(message, 'warning', {
           autoClose: false,
@@ -207,7 +189,6 @@ export class BudgetNotices implements IDisposable {
 
   /** Told, or being told, by this page. */
   private readonly _seen = new Set<string>();
-  private _isDisposed = false;
 }
 
 export namespace BudgetNotices {

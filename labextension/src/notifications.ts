@@ -1,10 +1,10 @@
 import { Notification } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
-import { IDisposable } from '@lumino/disposable';
 
 import { FREE, IOperation } from './api';
 import { CommandIDs } from './commands';
+import { Listener } from './listener';
 import { showTexts } from './texts';
 import { IComputeModel } from './tokens';
 import { VARIABLES_STEP } from './variablewords';
@@ -24,26 +24,16 @@ const LONGEST = 140;
 const STAYS = 10_000;
 
 /** One notification per operation, updated in place. What had ended before the page was opened gets none. */
-export class OperationNotifications implements IDisposable {
+export class OperationNotifications extends Listener {
   constructor(
     private readonly _model: IComputeModel,
     private readonly _trans: TranslationBundle,
     /** With them a move that carried variables can be undone. */
     private readonly _commands?: CommandRegistry
   ) {
+    super();
     this._model.stateChanged.connect(this._update, this);
     this._update();
-  }
-
-  get isDisposed(): boolean {
-    return this._isDisposed;
-  }
-
-  dispose(): void {
-    if (!this._isDisposed) {
-      this._isDisposed = true;
-      this._model.stateChanged.disconnect(this._update, this);
-    }
   }
 
   private _update(): void {
@@ -166,7 +156,6 @@ export class OperationNotifications implements IDisposable {
   /** Where a move began, by its id. */
   private readonly _from = new Map<string, string>();
   private _started = false;
-  private _isDisposed = false;
 }
 
 function shorten(text: string): string {

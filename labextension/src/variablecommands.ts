@@ -2,12 +2,11 @@
 import { Dialog, Notification, showDialog } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { CommandRegistry } from '@lumino/commands';
-import { IDisposable } from '@lumino/disposable';
-import { Signal } from '@lumino/signaling';
 
 import { IKernel } from './api';
 import { CommandIDs, KERNEL_ARG } from './commands';
 import { ISyncCommandTools } from './files';
+import { Listener } from './listener';
 import { FindOpened } from './opened';
 import { IComputeModel } from './tokens';
 import { savedText } from './variablewords';
@@ -71,19 +70,11 @@ export function addVariableCommands(commands: CommandRegistry, tools: ISyncComma
  *
  * The panel goes on offering them; what could be loaded when the page was opened is the panel's alone to say.
  */
-export class SavedNotices implements IDisposable {
+export class SavedNotices extends Listener {
   constructor(private readonly _options: SavedNotices.IOptions) {
+    super();
     _options.model.stateChanged.connect(this._update, this);
     this._update();
-  }
-
-  get isDisposed(): boolean {
-    return this._isDisposed;
-  }
-
-  dispose(): void {
-    this._isDisposed = true;
-    Signal.disconnectReceiver(this);
   }
 
   private _update(): void {
@@ -125,7 +116,6 @@ export class SavedNotices implements IDisposable {
   /** The notifications, by kernel; empty where none was shown. */
   private readonly _shown = new Map<string, string>();
   private _hasLooked = false;
-  private _isDisposed = false;
 }
 
 export namespace SavedNotices {
