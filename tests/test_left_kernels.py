@@ -34,10 +34,8 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def server(where: Place, request: pytest.FixtureRequest) -> Iterator[JupyterServer]:
-    with where.server(request.node.name) as made:
+    with where.lasting(request.node.name) as made:
         yield made
-        if not made.running:
-            made.start()
     assert not where.machine.wait_until_idle(20)
     assert not owed(where)
     assert not list((where.data / "jupyter-dsvm" / "kernels").glob("*"))

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from support.kernels import until
-from support.restarted import Place, attach, place
+from support.restarted import Place, attach, where
 from support.served import JupyterServer
 from support.tab import Tab
 from support.watcher import Watcher, outputs, rows
+
+__all__ = ["where"]
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -38,18 +40,10 @@ for i in range(5):
 EVERYTHING = f"{PROGRESS}\n{SHOWN}\ndisplay({{'text/plain': 'first'}}, raw=True, display_id='p')\n{{'a': 1}}"
 
 
-@pytest.fixture(scope="module")
-def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with place(tmp_path_factory.mktemp("place")) as found:
-        yield found
-
-
 @pytest.fixture
 def server(where: Place, request: pytest.FixtureRequest) -> Iterator[JupyterServer]:
-    with where.server(request.node.name) as made:
+    with where.lasting(request.node.name) as made:
         yield made
-        if not made.running:
-            made.start()
     assert not where.machine.wait_until_idle(20)
     assert not list((where.data / "jupyter-dsvm" / "outputs").glob("*"))
 

@@ -15,9 +15,11 @@ from nbformat.sign import NotebookNotary
 
 from jupyter_dsvm.outputsaver import GRACE_SECONDS, LOOK_SECONDS, OPENING_SECONDS
 from support.kernels import until
-from support.restarted import COMPUTE, Place, attach, place
+from support.restarted import COMPUTE, Place, attach, where
 from support.served import JupyterServer
 from support.watcher import Watcher, rows
+
+__all__ = ["where"]
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -43,18 +45,10 @@ CELLS = {
 }
 
 
-@pytest.fixture(scope="module")
-def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with place(tmp_path_factory.mktemp("place")) as found:
-        yield found
-
-
 @pytest.fixture
 def server(where: Place, request: pytest.FixtureRequest) -> Iterator[JupyterServer]:
-    with where.server(request.node.name) as made:
+    with where.lasting(request.node.name) as made:
         yield made
-        if not made.running:
-            made.start()
 
 
 def notebook(cells: dict[str, str]) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from support.kernels import until
-from support.restarted import COMPUTE, Place, attach, counting, lines, numbers, place
+from support.restarted import COMPUTE, Place, attach, counting, lines, numbers, where
 from support.served import JupyterServer, RestError
 from support.tab import Tab
+
+__all__ = ["where"]
 
 WHERE = "import os; print(os.environ.get('JUPYTER_DSVM_TEST_VM', 'here'))"
 PATIENCE = 60.0
@@ -24,19 +26,11 @@ pytestmark = pytest.mark.timeout(300)  # each of them starts several servers
 End = Callable[[JupyterServer], None]
 
 
-@pytest.fixture(scope="module")
-def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with place(tmp_path_factory.mktemp("place")) as found:
-        yield found
-
-
 @pytest.fixture
 def server(where: Place, request: pytest.FixtureRequest) -> Iterator[JupyterServer]:
     """Afterwards its kernels have been shut down, as a user does it, and nothing of them is left anywhere."""
-    with where.server(request.node.name) as made:
+    with where.lasting(request.node.name) as made:
         yield made
-        if not made.running:  # the test has failed in between; the next one should not inherit its kernels
-            made.start()
     assert not where.machine.wait_until_idle(20)
     assert not list((where.data / "jupyter-dsvm" / "kernels").glob("*"))
 

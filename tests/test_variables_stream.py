@@ -166,24 +166,7 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                [
-                    "version",
-                    "bytes",
-                    "names",
-                    "name",
-                    "module",
-                    "attribute",
-                    "ticket",
-                    "size",
-                    "form",
-                    "dtype",
-                    "shape",
-                    "order",
-                    "reason",
-                    "failed",
-                ]
-            ),
+            st.sampled_from([*FIELDS, "reason", "failed"]),
             inner,
             max_size=6,
         )

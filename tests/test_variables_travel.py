@@ -141,39 +141,36 @@ def test_cells_that_are_sent_meanwhile_wait_and_cancelling_runs_them_where_they_
     until(lambda: not carry_processes(configured, "cpu-vm"))
 
 
+def cut_while_they_go(configured: Emulator, server: JupyterServer, page: Tab, operation: str) -> None:
+    """That move fails then, and what was sent meanwhile runs where the variables are."""
+
+    def carrying() -> bool:
+        steps = server.rest("GET", f"jupyter-dsvm/operations/{operation}")["steps"]
+        return any(
+            s["name"] == "variables" and "(" in s["text"] and not s["text"].startswith("Carrying variables (1 KB")
+            for s in steps
+        )
+
+    until(carrying, PATIENCE)
+    waiting = page.send("print(len(big), x)")
+    configured.kill_ssh("cpu-vm")
+    configured.start_ssh("cpu-vm")
+    failed, _ = server.operation(operation, PATIENCE)
+    assert failed["state"] == "failed", failed
+    assert page.wait(waiting, timeout=PATIENCE)[0].text == "400000000 1\n"
+
+
 def test_a_connection_that_is_cut_in_the_middle_loses_nothing(configured: Emulator, server: JupyterServer):
     kernel_id = server.open("cut.ipynb")["kernel"]["id"]
     with Tab(server, kernel_id) as page:
         page.run("import os\nbig = os.urandom(400_000_000); x = 1")
-        operation = begin(server, kernel_id, "cpu-vm")
-
-        def carrying() -> bool:
-            steps = server.rest("GET", f"jupyter-dsvm/operations/{operation}")["steps"]
-            return any(
-                s["name"] == "variables" and "(" in s["text"] and not s["text"].startswith("Carrying variables (1 KB")
-                for s in steps
-            )
-
-        until(carrying, PATIENCE)
-        waiting = page.send("print(len(big), x)")
-        configured.kill_ssh("cpu-vm")
-        configured.start_ssh("cpu-vm")
-        failed, _ = server.operation(operation, PATIENCE)
-        assert failed["state"] == "failed", failed
-        assert page.wait(waiting, timeout=PATIENCE)[0].text == "400000000 1\n"
+        cut_while_they_go(configured, server, page, begin(server, kernel_id, "cpu-vm"))
         assert where(page) == HERE
         carried(server, kernel_id, "cpu-vm", carry=["x"])
         assert where(page) == "cpu-vm"
         # The same from there: the old kernel is out of reach for a while, and keeps everything.
         page.run("import os\nbig = os.urandom(400_000_000)")
-        operation = begin(server, kernel_id, "free", allow_carry=True)
-        until(carrying, PATIENCE)
-        waiting = page.send("print(len(big), x)")
-        configured.kill_ssh("cpu-vm")
-        configured.start_ssh("cpu-vm")
-        failed, _ = server.operation(operation, PATIENCE)
-        assert failed["state"] == "failed", failed
-        assert page.wait(waiting, timeout=PATIENCE)[0].text == "400000000 1\n"
+        cut_while_they_go(configured, server, page, begin(server, kernel_id, "free", allow_carry=True))
         assert where(page) == "cpu-vm"
     assert "Traceback" not in server.log.read_text()
 

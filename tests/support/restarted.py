@@ -74,6 +74,14 @@ class Place:
                 patch.setenv(key, value)
             return JupyterServer(self.folder / name, self.config, OTHERS)
 
+    @contextlib.contextmanager
+    def lasting(self, name: str) -> Iterator[JupyterServer]:
+        """A server that runs at the end, whatever its test has done: the next one should not inherit its kernels."""
+        with self.server(name) as made:
+            yield made
+            if not made.running:
+                made.start()
+
 
 @contextlib.contextmanager
 def place(folder: Path, port: int | None = None) -> Iterator[Place]:
@@ -81,6 +89,13 @@ def place(folder: Path, port: int | None = None) -> Iterator[Place]:
         found = Place(folder, machine, port)
         yield found
         shutil.rmtree(found.runtime)
+
+
+@pytest.fixture(scope="module")
+def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """For the tests of one file."""
+    with place(tmp_path_factory.mktemp("place")) as found:
+        yield found
 
 
 def attach(server: Served, kernel_id: str, compute: str = COMPUTE, seconds: float = 60) -> None:

@@ -8,6 +8,18 @@ import { expect } from './fixtures';
 import { JupyterServer } from './jupyter-server';
 import { NotebookPage } from './notebook-page';
 
+/** A cell that prints some numbers, waits until it is told to go on by a file beside the notebook, and prints the rest. */
+export const COUNTING = `
+import os, time
+for i in range(300):
+    print(i, flush=True)
+    while i == 100 and not os.path.exists("go-on"):
+        time.sleep(0.05)
+    time.sleep(0.01)
+`.trim();
+
+export const COUNTED = [...Array(300).keys()].map(i => `${i}\n`).join('');
+
 /** The notebook's file, byte for byte. */
 export const bytes = (server: JupyterServer, name: string): string =>
   fs.readFileSync(path.join(server.notebooks, name), 'utf-8');

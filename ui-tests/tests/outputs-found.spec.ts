@@ -5,7 +5,7 @@ import * as path from 'path';
 import { expect, test } from './fixtures';
 import { JupyterServer } from './jupyter-server';
 import { NotebookPage } from './notebook-page';
-import { bytes, closed, isDirty, opened, outputs, prompt, saved, text } from './openings';
+import { bytes, closed, COUNTED, COUNTING, isDirty, opened, outputs, prompt, saved, text } from './openings';
 import { pause } from './processes';
 
 test.use({ serverOptions: { args: ['--expose-app-in-browser'] } });
@@ -112,18 +112,6 @@ for (const where of ['the free tier', 'cpu-vm']) {
     await closed(watched);
   });
 }
-
-/** A cell that prints some numbers, waits until it is told to go on, and prints the rest. */
-const COUNTING = `
-import os, time
-for i in range(300):
-    print(i, flush=True)
-    while i == 100 and not os.path.exists("go-on"):
-        time.sleep(0.05)
-    time.sleep(0.01)
-`.trim();
-
-const COUNTED = [...Array(300).keys()].map(i => `${i}\n`).join('');
 
 
 test('a page that is loaded again and again while a cell prints', async ({ browser, server }) => {

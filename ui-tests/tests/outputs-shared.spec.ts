@@ -4,7 +4,7 @@ import * as path from 'path';
 
 import { expect, test } from './fixtures';
 import { NotebookPage } from './notebook-page';
-import { bytes, closed, opened, prompt, text } from './openings';
+import { bytes, closed, COUNTED, COUNTING, opened, prompt, text } from './openings';
 import { pause, ROOT } from './processes';
 
 /** Where `make test-ui` puts it; beside the environment of all other tests, which are to run without it. */
@@ -22,18 +22,6 @@ test.use({
     }
   }
 });
-
-/** Prints some numbers, waits until it is told to go on, and prints the rest. */
-const COUNTING = `
-import os, time
-for i in range(300):
-    print(i, flush=True)
-    while i == 100 and not os.path.exists("go-on"):
-        time.sleep(0.05)
-    time.sleep(0.01)
-`.trim();
-
-const COUNTED = [...Array(300).keys()].map(i => `${i}\n`).join('');
 
 for (const stays of [true, false]) {
   test(`whoever has run a cell ${stays ? 'stays' : 'goes'}`, async ({ browser, server }) => {
