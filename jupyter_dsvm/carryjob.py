@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .carrywords import came_along, progress_text, stayed
@@ -162,10 +161,7 @@ class CarryJob:
         sent = here.begin_send(at_old.path, self._names, about_new)
         went, came = self._both(sent, received, size or 0)
         self._failed = tuple({f.name: f for f in (*went.failed, *came.failed)}.values())
-        # What is imported there anew is no variable that came along, unless it was asked for by name.
-        listed = self._names if self._names is not None else [v.name for v in planned.variables]
-        counted = None if self._names is None and planned.more else set(listed)
-        self._moved = came if counted is None else replace(came, count=len(counted.intersection(came.names)))
+        self._moved = came
         self._measured(self._pumps.moved, time.monotonic() - began)
 
     def _wait(self, asked: Future[dict[str, Any]]) -> dict[str, Any]:

@@ -117,17 +117,14 @@ class SavingVariables:
         limit = min(self._limit(), int(place.free * SHARE))
         kernel = VariablesIn(proxy)
         planned = kernel.plan(None, None, LOOK_SECONDS, cancel)
-        ours = {v.name for v in planned.variables}
         if not planned.more and not any(v.moves for v in planned.variables):
             return None
         asked = kernel.begin_save(file, limit)
         saved = moved_of(wait(asked, max(1.0, deadline - time.monotonic()), cancel), "sent")
-        # What is imported there anew is no variable of the notebook's.
-        names = saved.names if planned.more else tuple(n for n in saved.names if n in ours)
-        if not names:
+        if not saved.names:
             return None
-        moved = Moved(names, saved.failed, saved.bytes, len(names))
         left = tuple(f.name for f in saved.failed)
-        self._saves.put(Save(notebook, compute_id, file, self._clock(), names, len(names), saved.bytes, left))
+        count = len(saved.names)
+        self._saves.put(Save(notebook, compute_id, file, self._clock(), saved.names, count, saved.bytes, left))
         self._changed(proxy.kernel_id)
-        return moved
+        return saved
