@@ -207,7 +207,7 @@ async def test_a_restart(opened: Open) -> None:
         await kernel.fetch("api", "kernels", kernel.id, "restart", method="POST", allow_nonstandard_methods=True)
         model = await kernel.until(idle)
         assert model["connections"] == 1
-        await kernel.run("import time; time.sleep(1)")
+        await kernel.run("import time; time.sleep(3)")  # long enough to be seen by who looks
         await kernel.until(busy)
         assert await kernel.last_activity() > before
         await kernel.until(idle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -55,8 +55,10 @@ class FakeCall:
         version: int = 1,
         completing: bool = False,
         key: str = "line",
+        shows: Callable[[dict[str, Any]], object] = lambda _shown: None,
     ) -> None:
         self.proxy = proxy
+        self.shows = shows
         self.request = {key: line, "version": version}
         self.completing = completing
         self.trusted = trusted
@@ -70,6 +72,7 @@ class FakeCall:
     def progress(self, value: dict[str, Any]) -> None:
         self.said.append(value["text"])
         self.shown.append(value)
+        self.shows(value)
 
     def finish(self, value: dict[str, Any]) -> None:
         assert self.result is self.error is None
@@ -566,8 +569,7 @@ def test_sync_shows_its_steps_and_then_one_line():
             running.done("In step: 3 files came here, 1 went there (2 MB).")
 
         s.workspaces.run = work
-        threading.Timer(0.3, go.set).start()
-        call = s.run("sync")
+        call = s.run("sync", shows=lambda shown: "Copy 1 of 4 files" in shown["live"]["text"] and go.set())
         assert s.workspaces.asked == [("sync", "w1", "both", False, False)]
         assert call.result["text"] == "In step: 3 files came here, 1 went there (2 MB)."
         assert call.result["live"]["html"] == "<div>In step: 3 files came here, 1 went there (2 MB).</div>"

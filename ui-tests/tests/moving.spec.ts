@@ -53,7 +53,7 @@ test('the sample notebook moves to a machine that was off, and back', async ({ p
     await compute.button('gpu-vm', 'Start and attach').click();
     await expect(compute.dialog).toContainText('Move digits.ipynb to gpu-vm?');
     await expect(compute.dialog).toContainText('gpu-vm is off. It is started first');
-    await expect(compute.dialog).toContainText('Variables stay behind on Free tier');
+    await expect(compute.dialog.getByRole('checkbox', { name: /^Carry variables \(8 · / })).toBeVisible();
     await expect(compute.dialog).toContainText('JavaScript');
     await expect(compute.dialog.getByRole('button', { name: 'Move' })).toBeFocused();
     await page.keyboard.press('Escape');
