@@ -39,6 +39,9 @@ RELEASE_SECONDS = 60.0
 """How long a release waits for those who wait for the start to let go of it. They look at their cancel every few seconds at most,
 unless Azure is just being asked."""
 
+CROSSED_SECONDS = 60.0
+"""A release of a start that ended no longer ago was asked for by somebody whose page still showed it as under way."""
+
 UNDONE = frozenset({"resize", "create"})
 """Kinds of changes that a cancel takes back, which takes a while itself."""
 
@@ -206,15 +209,24 @@ class Changes:
 
     def begin_release(self, operation_id: str) -> Running:
         """Stop waiting for a machine to start, and have it deallocated: an operation of its own, for ``run_release``. Azure lets
-        a deallocation go before the start."""
+        a deallocation go before the start. Where the start has just ended, it is stopped as well, unless something runs there
+        by now: whoever wants it off did not ask to pay for it because an answer crossed the question."""
         running = self._operations.get(operation_id)
         compute = running.value.compute
-        self._operations.check_cancel(running)
+        just_ended = self._operations.ended_within(running, CROSSED_SECONDS)
+        if compute is None or not running.starts or not just_ended:
+            self._operations.check_cancel(running)
         if not running.starts or compute is None:
             raise OperationRefused(
                 f"This operation ({running.value.kind}) starts no machine, so there is none to release.",
                 advice="Cancel it without release; to stop a machine that runs, use Stop.",
                 code="NothingToRelease",
+            )
+        if just_ended and (there := self._notebooks_on(compute)):
+            raise OperationRefused(
+                f"{self._computes.name(compute)} has come on meanwhile, and runs {', '.join(there)}.",
+                advice="It is billed. Use Stop unless you need what runs there.",
+                code="OperationEnded",
             )
         stop = self.begin_power("stop", compute)
         # Others may wait for the same start, and would ask for it again.

@@ -321,6 +321,11 @@ class OperationStore:
         for listener in list(self._listeners):
             listener(operation)
 
+    def ended_within(self, running: Running, seconds: float) -> bool:
+        """Whether it has ended, and no longer ago."""
+        at = self._ended.get(running.id)
+        return at is not None and self._clock() - at <= seconds
+
     def ended(self, running: Running) -> None:
         self._ended[running.id] = self._clock()
 

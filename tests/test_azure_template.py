@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jupyter_dsvm.compute.azure import names, template
+from jupyter_dsvm.compute.azure.createsettings import SECURITY_TYPES
 from jupyter_dsvm.compute.azure.failures import innermost
 from jupyter_dsvm.compute.azure.template import ADDRESS, DISK, INTERFACE, NSG, VM, VNET, Plan
 from jupyter_dsvm.compute.creating import NewCompute
@@ -55,7 +56,7 @@ PLANS = st.builds(
     source=st.sampled_from(["", "203.0.113.7/32", "198.51.100.0/24"]),
     subnet=st.sampled_from(["", SUBNET]),
     disk_gib=st.sampled_from([None, 30, 256]),
-    security_type=st.sampled_from(template.SECURITY_TYPES),
+    security_type=st.sampled_from(SECURITY_TYPES),
     tags=st.dictionaries(st.sampled_from(["dsvm", "owner", "team"]), ANYTHING),
     public_key=ANYTHING,
     image=st.sampled_from(

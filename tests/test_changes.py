@@ -152,6 +152,35 @@ def test_an_attach_that_starts_the_machine_can_be_released(folder: Path):
         assert proxy.status.compute == "free"
 
 
+def test_a_release_that_crosses_the_end_of_its_start_turns_the_machine_off(folder: Path):
+    with stage() as s:
+        start = s.service.start("gpu-vm")
+        assert s.ended(start).state is OperationState.DONE
+        assert s.ended(s.service.release(start.id)).state is OperationState.DONE
+        assert s.cloud.posts == [f"start {GPU.id}", f"stop {GPU.id}"]
+        assert s.service.known.known(GPU.id).power_state is PowerState.DEALLOCATED
+
+
+def test_a_release_that_crosses_an_arrival_turns_nothing_off(folder: Path):
+    with stage(FakeProxy()) as s:
+        attach = s.service.attach("k1", "gpu-vm")
+        assert s.ended(attach).state is OperationState.DONE
+        with pytest.raises(OperationRefused, match="gpu-vm has come on meanwhile, and runs notebook k1") as caught:
+            s.service.release(attach.id)
+        assert "billed" in caught.value.advice
+        assert s.cloud.posts == [f"start {GPU.id}"]
+
+
+def test_a_release_long_after_its_start_turns_nothing_off(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("jupyter_dsvm.changes.CROSSED_SECONDS", -1.0)
+    with stage() as s:
+        start = s.service.start("gpu-vm")
+        s.ended(start)
+        with pytest.raises(OperationRefused, match="ended already"):
+            s.service.release(start.id)
+        assert s.cloud.posts == [f"start {GPU.id}"]
+
+
 def test_what_cannot_be_released(folder: Path):
     proxy = FakeProxy(busy=True)
     with stage(proxy) as s:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from traitlets import Bool, Enum, List, Unicode
 from traitlets.config import Configurable
 
-from .template import SECURITY_TYPES
+SECURITY_TYPES = ("Standard", "TrustedLaunch")
 
 
 class CreateSettings(Configurable):

@@ -38,8 +38,6 @@ APIS = {NSG: NETWORK_API, VNET: NETWORK_API, ADDRESS: NETWORK_API, INTERFACE: NE
 SUFFIXES = {NSG: "-nsg", VNET: "-vnet", ADDRESS: "-ip", INTERFACE: "-nic", VM: "", DISK: "-osdisk"}
 SUBNET = "default"
 
-SECURITY_TYPES = ("Standard", "TrustedLaunch")
-
 # -- images -----------------------------------------------------------------------------------------------------------
 
 
