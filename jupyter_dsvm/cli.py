@@ -250,7 +250,7 @@ def _install(arguments: argparse.Namespace) -> int:
     prefix = sys.prefix if arguments.sys_prefix else arguments.prefix
     with service() as s:
         row = s.known.find(arguments.name)
-        specs = s.moves.kernelspecs(row, Cancel())
+        specs = s.arrivals.kernelspecs(row, Cancel())
     made = install_kernelspecs(row, specs, arguments.kernel, prefix)
     if arguments.json:
         show([m.to_json() for m in made])

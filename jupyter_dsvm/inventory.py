@@ -15,6 +15,7 @@ from .models import FREE, Compute, KernelRecord, LinkPhase, Metrics, Operation, 
 
 if TYPE_CHECKING:
     from .advising import Advising
+    from .arrivals import Arrivals
     from .carrying import Carrying
     from .compute.free_tier import FreeTier
     from .computes import Computes
@@ -66,6 +67,7 @@ class Inventory:
     questions: Questions
     deaths: KernelDeaths
     measured: ComputeMetrics
+    arrivals: Arrivals
     moves: Moves
     advising: Advising
     carrying: Carrying
@@ -208,7 +210,7 @@ class Inventory:
 
     def kernelspecs(self, compute: str) -> list[dict[str, str]]:
         """What can be started on a running machine, the first being what an attach without a name takes. Blocks."""
-        return [s.to_json() for s in self.moves.kernelspecs(self.known.find(compute), Cancel())]
+        return [s.to_json() for s in self.arrivals.kernelspecs(self.known.find(compute), Cancel())]
 
     def kernelspecs_changed(self) -> None:
         """Of this server, for a machine that was attached or left: a page that has the list looks for them then."""

@@ -22,6 +22,7 @@ from traitlets.config import Config
 from .accounts import Accounts
 from .advising import Advising
 from .allowance import Allowance
+from .arrivals import Arrivals, KernelFront, MayStart, refuse_to_start
 from .carrying import Carry, Carrying
 from .completion import Completion
 from .compute.provider import Cancel, ComputeProvider, Report
@@ -45,7 +46,7 @@ from .models import (
     Operation,
     OperationState,
 )
-from .moves import KernelFront, MayStart, Moves, refuse_to_start
+from .moves import Moves
 from .notebooks import NotebookFiles
 from .operations import OperationStore, Running
 from .ownfolder import OwnFolder
@@ -116,17 +117,22 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         self.workspaces = Workspaces(self, Path(jupyter_data_dir()) / "jupyter-dsvm")
         self.carrying = Carrying(self, Path(jupyter_data_dir()) / "jupyter-dsvm", self._in_background)
         self.trips = Trips(self.workspaces, lambda: self.sync_files)
-        self.moves = Moves(
-            self.operations_store,
+        self.arrivals = Arrivals(
             self.known,
             self.connections,
             lambda: self.kernel_env,
+            self.spending,
+            lambda: {"spare": self.spare_interpreters, "journal_limit": self.journal_limit_mib << 20},
+            lambda row: self.changes.keeping_start(row),
+        )
+        self.moves = Moves(
+            self.operations_store,
+            self.known,
+            self.arrivals,
             lambda: self.start_timeout,
             self._kernel_changed,
             self.trips,
             self.spending,
-            lambda: {"spare": self.spare_interpreters, "journal_limit": self.journal_limit_mib << 20},
-            lambda row: self.changes.keeping_start(row),
         )
         self.returns = Returns(self.moves, self.known, registry.all, self._notebook_name, self._work.submit)
         self.returns.saved = self.carrying.just_saved
@@ -172,7 +178,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
             returned=self.returns.begin,
         )
         self.known.on_ended += [self.idle_stops.changed, self.carrying.machine_changed]
-        self.changes.before_start = self.moves.before_start = safety.before_start
+        self.changes.before_start = self.arrivals.before_start = safety.before_start
 
     def _make_providers(self) -> list[ComputeProvider]:
         # Late: the cloud's libraries take time and memory, and most sessions begin without needing them.
@@ -329,7 +335,7 @@ class DSVMService(Inventory, MachineChanges, NotebookFiles, ServiceSettings):
         language = str(getattr(front, "language", "") or "")
         trip = self.trips.of_new(front, row)
         try:
-            backend = self.moves.remote_backend(
+            backend = self.arrivals.backend(
                 front,
                 row,
                 kernelspec,

@@ -17,12 +17,20 @@ class Hub:
         self.asked: Counter[str] = Counter()
         self.busy = self.most = 0
         self.error: Exception | None = None
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def settled(self) -> None:
+        """What was asked in the background has been answered."""
+        for _ in range(20):
+            await asyncio.sleep(0)
 
     async def ask(self, token: str) -> Model | None:
         self.asked[token] += 1
         self.busy += 1
         self.most = max(self.most, self.busy)
         await asyncio.sleep(0)
+        await self.answers.wait()
         self.busy -= 1
         if self.error is not None:
             raise self.error
@@ -38,7 +46,7 @@ async def test_a_class_that_comes_at_once_asks_for_each_token_once_and_not_all_a
     assert hub.most == AT_ONCE
 
 
-async def test_an_answer_is_good_for_a_time_of_its_own_and_never_longer_than_it_may_be():
+async def test_each_is_asked_again_after_a_time_of_its_own_and_never_longer_than_it_may_be():
     hub, now = Hub(), [0.0]
     identities = Identities(hub.ask, 60, clock=lambda: now[0])
     await asyncio.gather(*(identities.of(token) for token in PEOPLE))
@@ -47,6 +55,7 @@ async def test_an_answer_is_good_for_a_time_of_its_own_and_never_longer_than_it_
         now[0] = float(second)
         before = hub.asked.total()
         await asyncio.gather(*(identities.of(token) for token in PEOPLE))
+        await hub.settled()
         renewed.append(hub.asked.total() - before)
     assert sum(renewed[:29]) == 0
     assert max(renewed) < len(PEOPLE) / 4
@@ -54,6 +63,39 @@ async def test_an_answer_is_good_for_a_time_of_its_own_and_never_longer_than_it_
     before = hub.asked.total()
     assert await identities.of(PEOPLE[0])
     assert hub.asked.total() == before + 1
+
+
+async def test_who_is_known_waits_for_no_busy_hub_until_the_answer_is_too_old():
+    hub, now = Hub(), [0.0]
+    identities = Identities(hub.ask, 60, clock=lambda: now[0])
+    for token in PEOPLE:
+        await identities.of(token)
+    hub.answers.clear()
+    now[0] = 59.0
+    for token in PEOPLE:
+        assert await asyncio.wait_for(identities.of(token), 1)
+    await hub.settled()
+    assert hub.busy > 0
+    now[0] = 60.0
+    late = asyncio.ensure_future(identities.of(PEOPLE[0]))
+    await hub.settled()
+    assert not late.done()
+    hub.answers.set()
+    assert await late == {"name": "0"}
+    assert hub.asked[PEOPLE[0]] == 2
+
+
+async def test_an_error_of_the_hub_is_nobodys_while_its_answer_is_good():
+    hub, now = Hub(), [0.0]
+    identities = Identities(hub.ask, 60, clock=lambda: now[0])
+    assert await identities.of(PEOPLE[0])
+    hub.error = OSError("the hub is away")
+    now[0] = 59.9
+    assert await identities.of(PEOPLE[0])
+    await hub.settled()
+    now[0] = 60.0
+    with pytest.raises(OSError, match="away"):
+        await identities.of(PEOPLE[0])
 
 
 async def test_who_is_nobody_is_remembered_and_an_error_is_not():

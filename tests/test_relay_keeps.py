@@ -170,7 +170,7 @@ def test_the_limit_is_the_users_to_set(mib: int | None, limit: int) -> None:
     front = SimpleNamespace(kernel_id="k", key=b"k", signature_scheme="hmac-sha256", session="s")
     service = DSVMService(**({} if mib is None else {"journal_limit_mib": mib}))
     try:
-        body = service.moves._start(front, RemoteSpec("python3", "Python 3", "python", tuple(IPYKERNEL)), None)
+        body = service.arrivals.start_spec(front, RemoteSpec("python3", "Python 3", "python", tuple(IPYKERNEL)), None)
     finally:
         service.close()
     assert KernelSpec.from_json(body).journal_limit == limit

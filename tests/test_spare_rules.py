@@ -233,7 +233,7 @@ def test_the_setting_reaches_the_relay() -> None:
     for wanted in (True, False):
         service = DSVMService(spare_interpreters=wanted)
         try:
-            body = service.moves._start(front, spec, None)
+            body = service.arrivals.start_spec(front, spec, None)
         finally:
             service.close()
         assert KernelSpec.from_json(body).spare is wanted
