@@ -192,7 +192,7 @@ class Environments:
         try:
             channel.settimeout(0.2)
             channel.set_combine_stderr(True)
-            channel.sendall(_program("pip_install.py", packages, dict(python.spec.env)))
+            connection.feed(channel, _program("pip_install.py", packages, dict(python.spec.env)))
             while True:
                 now = time.monotonic()
                 if cancelled is None and (running.cancel.is_set() or now > deadline):

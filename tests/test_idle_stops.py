@@ -231,8 +231,7 @@ def test_two_servers_do_not_stop_it_under_each_other(hurried: Emulator, tmp_path
         bob.computes(refresh=True)
         bob.idle_stops.configure("gpu-vm", idle_minutes=30)
         bob.idle_stops.keep("gpu-vm", 30)
-        until(lambda: shown(of=ada).state is IdleState.KEPT, 20)
-        assert shown(of=ada).text.startswith("Kept on: Keep on")
+        until(lambda: (stop := shown(of=ada)).state is IdleState.KEPT and stop.text.startswith("Kept on: Keep on"), 20)
         with pytest.raises(AssertionError):
             until(lambda: state(hurried) != "running", 2 * SECONDS)
         bob.idle_stops.keep("gpu-vm", 0)

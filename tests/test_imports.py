@@ -41,7 +41,21 @@ LAYERS: list[tuple[int, list[str]]] = [
     (3, ["modules", "lastran", "idlepolicy", "idlereadings", "idlewords", "temporarydisk"]),
     (3, ["spending_rules", "budgets", "spendledger", "spendwords"]),
     (4, ["idlestops", "idlewatch", "idleasking", "idlesettings", "safetystops", "idle_calls"]),
-    (4, ["computes", "denials", "connections", "booting", "arrivals", "moves", "returns", "accounts", "settling", "metrics"]),
+    (
+        4,
+        [
+            "computes",
+            "denials",
+            "connections",
+            "booting",
+            "arrivals",
+            "moves",
+            "returns",
+            "accounts",
+            "settling",
+            "metrics",
+        ],
+    ),
     (3, ["kernelvariables"]),
     (
         4,

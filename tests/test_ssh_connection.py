@@ -54,6 +54,9 @@ def test_commands_run_with_the_options_that_make_it_fast(server: SSHServer, host
     try:
         assert connection.run("echo out; echo err >&2; exit 3") == (3, b"out\n", b"err\n")
         assert connection.run("cat", b"x" * 1_000_000)[1] == b"x" * 1_000_000
+        assert connection.run("echo no >&2; exit 3", b"x" * 10_000_000) == (3, b"", b"no\n"), (
+            "it has read nothing of that"
+        )
         assert connection.run("kill -9 $$")[0] == -1
         assert connection.run("pwd; echo $HOME")[1].split()[1].decode() == str(server.home)
         transport = connection._transport

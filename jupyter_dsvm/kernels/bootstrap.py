@@ -232,11 +232,9 @@ class _Listener:
     def send(self, data: bytes) -> None:
         try:
             self._channel.settimeout(max(0.1, self._deadline - time.monotonic()))
-            self._channel.sendall(data)
+            self._connection.feed(self._channel, data)
         except TimeoutError:
             raise self._failure() from None
-        except (OSError, EOFError):
-            pass  # it has hung up already; what it printed says why, and is read next
 
     def answer(self) -> tuple[bool, dict[str, object]]:
         """Whether the relay is needed, and what the loader says about its Python."""

@@ -163,8 +163,8 @@ class SSHConnection:
         out, err = bytearray(), bytearray()
         try:
             channel.settimeout(timeout)
-            channel.sendall(input)
-            channel.shutdown_write()
+            if self.feed(channel, input):
+                channel.shutdown_write()
             while not (channel.exit_status_ready() and channel.eof_received):
                 self._collect(channel, out, err, limit)
                 left = deadline - time.monotonic()
@@ -188,6 +188,18 @@ class SSHConnection:
             ) from e
         finally:
             channel.close()
+
+    @staticmethod
+    def feed(channel: paramiko.Channel, data: bytes) -> bool:
+        """Write to a command's stdin; whether it took that. What has ended already has said why, which is still to be read.
+        Raises ``TimeoutError``."""
+        try:
+            channel.sendall(data)
+        except TimeoutError:
+            raise
+        except (OSError, EOFError):
+            return False
+        return True
 
     def _collect(self, channel: paramiko.Channel, out: bytearray, err: bytearray, limit: int) -> None:
         while channel.recv_ready():
