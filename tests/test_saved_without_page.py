@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -226,6 +227,69 @@ def test_what_cannot_be_written_is_left_alone(server: JupyterServer) -> None:
     if os.getuid():
         assert read_only.read_bytes() == left[read_only]
     assert "Traceback" not in "\n".join(said)
+
+
+def test_a_disk_that_is_full_costs_nothing_of_what_is_on_it(server: JupyterServer) -> None:
+    cells = {"a": "import time; time.sleep(1); print('a' * 200_000)", "b": "print('b')"}
+    small = server.root / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "small", small], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs: {mounted.stderr}")
+    try:
+        full, fine = (opened(server, path, cells) for path in ("small/full.ipynb", "fine.ipynb"))
+        before = (small / "full.ipynb").read_bytes()
+        for kernel_id in (full, fine):
+            leave(server, kernel_id, cells)
+        until(has(server, "fine.ipynb", "b"), PATIENCE)
+        until(lambda: "is not saved" in server.log.read_text(), PATIENCE)
+        (line,) = (
+            line for line in server.log.read_text().splitlines() if "while no page was open is not saved" in line
+        )
+        assert "small/full.ipynb" in line
+        assert "No space left on device" in line
+        assert {file.name: file.read_bytes() for file in small.iterdir() if file.is_file()} == {"full.ipynb": before}
+        assert rows(server, full)["b"]["outputs"], "whoever opens it has them all the same"
+        server.end_kernels()
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)  # the kernel that works there is still ending
+
+
+def test_files_that_are_no_files(where: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contents manager of somebody else's: an object store, a database."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    config = where.config / "jupyter_server_config.json"
+    cells = {"a": "import time; time.sleep(1); print('a')", "b": "1 / 0"}
+    with where.server("elsewhere") as server:
+        server.stop()
+        kept = config.read_text()
+        values = json.loads(kept)
+        values["ServerApp"]["contents_manager_class"] = "support.memorycontents.MemoryContents"
+        config.write_text(json.dumps(values))
+        try:
+            server.start()
+
+            def outputs() -> list[list[Any]]:
+                read = server.rest("GET", "api/contents/store.ipynb")["content"]["cells"]
+                return [cell["outputs"] for cell in read[1:]]
+
+            kernel_id = opened(server, "store.ipynb", cells)
+            leave(server, kernel_id, cells)
+            until(lambda: all(outputs()), PATIENCE)
+            (printed,), (failed,) = outputs()
+            assert (printed["text"], failed["ename"]) == ("a\n", "ZeroDivisionError")
+            assert not any(server.root.iterdir())
+            with Watcher(server, kernel_id) as tab:  # somebody is back, clears all outputs, saves, and goes
+                save(server, "store.ipynb", notebook(cells))
+                assert tab.run("1").status == "ok"
+            time.sleep(SETTLED)
+            assert outputs() == [[], []]
+            server.end_kernels()
+            server.stop()
+        finally:
+            config.write_text(kept)
 
 
 def test_a_server_that_stops_writes_what_its_kernels_take_with_them(where: Place, server: JupyterServer) -> None:
