@@ -107,7 +107,13 @@ class Connections:
         return pipe
 
     def _connect_or_set_up(self, compute: Compute, cancel: Cancel, set_up: Report | None) -> VMPipe:
-        pipe = self._or_set_up(compute, cancel, set_up, lambda: self._connect(compute.id, compute.name, cancel=cancel))
+        def crowded() -> None:
+            if set_up is not None:
+                set_up(f"Many connect to {compute.name} at once; trying again", None)
+
+        pipe = self._or_set_up(
+            compute, cancel, set_up, lambda: self._connect(compute.id, compute.name, cancel=cancel, crowded=crowded)
+        )
         renew(self._computes, compute, self.signed_in)
         return pipe
 
@@ -276,7 +282,14 @@ class Connections:
         if pipe is not None:
             pipe.hurry()
 
-    def _connect(self, compute_id: str, name: str, cancel: Cancel | None = None, patient: bool = False) -> VMPipe:
+    def _connect(
+        self,
+        compute_id: str,
+        name: str,
+        cancel: Cancel | None = None,
+        patient: bool = False,
+        crowded: Callable[[], object] = lambda: None,
+    ) -> VMPipe:
         # Late, as everything that a server without any attached notebook need not load.
         from .kernels.vmpipe import VMPipe
 
@@ -290,6 +303,7 @@ class Connections:
             cancel=cancel,
             patient=patient,
             name=name,
+            crowded=crowded,
             password=self._passwords.get(compute_id),
         )
         pipe.on_listed = lambda: self.on_listed(compute_id)

@@ -25,6 +25,7 @@ import pytest
 from jupyter_dsvm.errors import AuthenticationError, DSVMError, HostKeyError, SignInRequired, Throttled, Unreachable
 from jupyter_dsvm.kernels.vmpipe import Phase, PipeTimes, VMPipe
 from jupyter_dsvm.models import LinkPhase, SSHTarget
+from jupyter_dsvm.ssh.connection import CROWDED
 from jupyter_dsvm.ssh.hostkeys import HostKeys
 from support import netns
 from support.linked import QUICK, Kernel, forget_everything, open_pipe, piped
@@ -264,6 +265,40 @@ def test_sshd_takes_no_further_connections(tmp_path: Path) -> None:
             kernel.until(lambda: kernel.phase is LinkPhase.CONNECTED)
             kernel.end()
         forget_everything(server)
+
+
+def test_a_first_connect_waits_for_a_crowded_machine(server: SSHServer) -> None:
+    """Its sshd greets, and has no time for more."""
+    said: list[float] = []
+    times = dataclasses.replace(QUICK, connect=0.5, crowd=1.5)
+    with socket.create_server(("127.0.0.1", 0)) as slow, FlakyTCP(server.host, server.port) as way:
+        greeting = threading.Thread(target=_greet, args=[slow], daemon=True)
+        greeting.start()
+        way.to = slow.getsockname()
+        with pytest.raises(Unreachable, match=r"sshd on .* is slow: no key exchange within") as caught:
+            open_pipe(server, way.port, times=times, crowded=lambda: said.append(time.monotonic()))
+        assert caught.value.code in CROWDED
+        assert len(said) >= 2
+        said.clear()
+
+        def passes_by() -> None:
+            said.append(time.monotonic())
+            way.to = (server.host, server.port)
+
+        with piped(server, way.port, times=times, crowded=passes_by) as pipe:
+            assert pipe.phase is Phase.UP
+            assert len(said) == 1
+            Kernel(pipe).ready().end()
+        slow.shutdown(socket.SHUT_RDWR)
+        greeting.join()
+    forget_everything(server)
+
+
+def _greet(listener: socket.socket) -> None:
+    with contextlib.ExitStack() as kept, contextlib.suppress(OSError):
+        while True:
+            connection = kept.enter_context(listener.accept()[0])
+            connection.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n")
 
 
 def test_a_patient_pipe_waits_for_what_heals(server: SSHServer) -> None:

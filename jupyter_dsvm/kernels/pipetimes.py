@@ -11,6 +11,8 @@ class PipeTimes:
 
     connect: float = 20.0
     """For the first connect, for which somebody waits."""
+    crowd: float = 90.0
+    """For the first connect in all where the machine is crowded: a class that comes at once gets in one after the other."""
     bootstrap: float = 30.0
     start: float = 12.0
     """For the first word of the relay's pipe after that, which imports its modules on a machine that may be busy."""

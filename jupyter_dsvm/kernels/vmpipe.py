@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled, DSVMError, RelayError, Unreachable
 from ..models import SSHTarget
-from ..ssh.connection import TOO_MANY
+from ..ssh.connection import CROWDED
 from ..ssh.hostkeys import HostKeys
 from .bootstrap import RememberedPythons
 from .comeback import Comeback
@@ -84,6 +84,7 @@ class VMPipe:
         times: PipeTimes | None = None,
         patient: bool = False,
         name: str = "the machine",
+        crowded: Callable[[], object] = lambda: None,
         **secrets: Any,
     ) -> VMPipe:
         """Connect, and return once the relay's pipe stands. Blocks; called on worker threads.
@@ -91,7 +92,8 @@ class VMPipe:
         ``target_source`` is asked before every attempt, since an address changes when a VM is deallocated. ``is_gone`` is
         asked after a loss, between attempts: the error with which the machine is known to be off, None for no such
         knowledge. Both are called on the pipe's thread and may block. ``cancel``: set by whoever no longer wants it.
-        ``name`` is what the machine is called until ``target_source`` has said it. ``secrets`` (``password``,
+        ``name`` is what the machine is called until ``target_source`` has said it. ``crowded`` is called before the first connect
+        is tried once more, since too many connect there just now; on the pipe's thread. ``secrets`` (``password``,
         ``passphrase``) go to ``SSHConnection.open``.
 
         Raises ``SSHError`` and its children, ``BootstrapError``, and what ``target_source`` raises.
@@ -99,7 +101,7 @@ class VMPipe:
         ``patient``: for kernels that run over there already. Returns at once and raises nothing; the first connect is
         one after a loss: its failures, those of ``target_source`` too, are told to the kernels, and it is tried again.
         """
-        pipe = cls(target_source, host_keys, pythons, is_gone, times or PipeTimes(), name, secrets)
+        pipe = cls(target_source, host_keys, pythons, is_gone, times or PipeTimes(), name, secrets, crowded)
         if patient:
             pipe.phase = Phase.LOST
             pipe._opened.set()
@@ -122,6 +124,7 @@ class VMPipe:
         times: PipeTimes,
         name: str,
         secrets: dict[str, Any],
+        crowded: Callable[[], object],
     ) -> None:
         """Use ``open``."""
         self.name = name
@@ -130,6 +133,7 @@ class VMPipe:
         """The Python that the pipe runs in there."""
         self.on_listed: Callable[[], object] = lambda: None
         """Called when the machine lists other kernelspecs than before. Any thread; must not block."""
+        self._crowded = crowded
         self._target_source = target_source
         self._host_keys = host_keys
         self._pythons = pythons
@@ -357,6 +361,7 @@ class VMPipe:
         now = time.monotonic()
         again = self._again.after(error, now - self._up_at if self._up_at is not None else 0.0, now)
         if again is not None and self.phase is Phase.CONNECTING and self._passes_by(error, now):
+            self._crowded()
             self._again.wait(again, now)
             return True
         if again is None or self.phase is Phase.CONNECTING:
@@ -375,7 +380,7 @@ class VMPipe:
 
     def _passes_by(self, error: DSVMError, now: float) -> bool:
         """Whether somebody who waits for the first connect should wait on."""
-        return error.code == TOO_MANY and now < self._begun + self._times.connect
+        return error.code in CROWDED and now < self._begun + self._times.crowd
 
     def _become(self, phase: Phase) -> None:
         if phase is not self.phase:

@@ -27,8 +27,9 @@ from .proxycommand import ProxyCommand
 if TYPE_CHECKING:
     import paramiko
 
-TOO_MANY = "TooManyConnections"
-"""The ``code`` of an ``Unreachable`` that passes by itself: sshd said that it is busy."""
+TOO_MANY, SLOW = "TooManyConnections", "Slow"
+CROWDED = frozenset({TOO_MANY, SLOW})
+"""The ``code`` of an ``Unreachable`` that passes by itself: sshd said that it is busy, or is there and does not get on."""
 
 BUSY = re.compile("MaxStartups|Not allowed at this time")
 """What OpenSSH says in place of its greeting (``drop_connection`` in sshd.c)."""
@@ -340,6 +341,12 @@ class SSHConnection:
                 advice="sshd does that when too many sign in at once (MaxStartups); a firewall or a load balancer may, too.",
                 code="HangsUp",
             )
+        if isinstance(error, TimeoutError):
+            return Unreachable(
+                f"sshd on {self._place} is slow: {reason(error)}.",
+                advice="The machine has much to do just now. Try again in a moment.",
+                code=SLOW,
+            )
         return Unreachable(
             f"{self._place} accepts connections, but no SSH connection came about: {reason(error)}.",
             advice="Check that it is an SSH server that listens on this port.",
@@ -377,9 +384,11 @@ class SSHConnection:
                 refused = True
         except (paramiko.SSHException, OSError, EOFError) as e:
             # A machine that never said no has not refused anybody, and may be there again in a moment.
-            lost = not transport.is_active() or time.monotonic() > deadline
+            lost, why = not transport.is_active() or time.monotonic() > deadline, reason(e).rstrip(".")
             if lost and not refused:
-                raise Unreachable(f"The connection to {self._place} was lost while signing in: {reason(e)}.") from e
+                if transport.is_active():
+                    raise Unreachable(f"{self._place} has fallen silent while signing in: {why}.", code=SLOW) from e
+                raise Unreachable(f"The connection to {self._place} was lost while signing in: {why}.") from e
         finally:
             keys.close()
         if self._closed.is_set():
