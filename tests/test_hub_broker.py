@@ -28,6 +28,7 @@ from jupyter_dsvm.errors import (
     StaysOn,
     UnknownCompute,
 )
+from jupyter_dsvm.hub.broker import WORKERS
 from jupyter_dsvm.hub.certificates import account
 from jupyter_dsvm.hub.policy import Person
 from jupyter_dsvm.hub.vmaccounts import MOST
@@ -355,6 +356,17 @@ def test_a_whole_class_attaches_at_nine(azure: Emulator, tmp_path: Path):
 
 
 # New VMs
+
+
+def test_a_list_waits_for_nobody_who_attaches(running: Running):
+    running.rows("ada")
+    go = threading.Event()
+    waiting = [running.broker.submit(go.wait, 60) for _ in range(2 * WORKERS)]
+    try:
+        assert running.rows("ada")
+        assert not any(each.done() for each in waiting)
+    finally:
+        go.set()
 
 
 def test_nobody_makes_a_vm_unless_a_rule_says_so(running: Running, azure: Emulator, tmp_path: Path):

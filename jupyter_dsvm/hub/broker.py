@@ -52,6 +52,8 @@ T = TypeVar("T")
 
 WORKERS = 32
 """Threads for stops, set-ups and the like, and for requests. Each of them waits for Azure most of the time."""
+LISTING = 4
+"""Threads for lists alone, which wait for Azure only once: a page has its list while a class attaches."""
 
 
 class Broker(LettingIn, Teaching, LoggingConfigurable):
@@ -81,6 +83,7 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
         self.azure = azure or AzureCompute(parent=self)
         self.work = ThreadPoolExecutor(WORKERS, thread_name_prefix="jupyter-dsvm-hub-work")
         self.requests = ThreadPoolExecutor(WORKERS, thread_name_prefix="jupyter-dsvm-hub-request")
+        self.lists = ThreadPoolExecutor(LISTING, thread_name_prefix="jupyter-dsvm-hub-list")
         self.operations = OperationStore(keep=3600.0)
         self.operations.listen(self._operation_changed)
         self.followers = Followers()
@@ -130,7 +133,8 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
             running.cancel_reason = "The broker is stopping."
             running.cancel.leaving = True
             running.cancel.set()
-        self.requests.shutdown(wait=True, cancel_futures=True)
+        for requests in (self.requests, self.lists):
+            requests.shutdown(wait=True, cancel_futures=True)
         self.starts.close()
         self.work.shutdown(wait=True, cancel_futures=True)
         self.changes.close()
@@ -140,6 +144,10 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
     def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
         """A method of this object on a worker thread: what handlers await."""
         return self.requests.submit(function, *arguments)
+
+    def listing(self, person: Person) -> Future[tuple[Sequence[Compute], Snapshot]]:
+        """``computes``, which waits for no other request."""
+        return self.lists.submit(self.computes, person)
 
     def limits(self) -> Limits:
         return Limits(self.policy.memory_per_user, self.policy.cpu_per_user, self.policy.tasks_per_user)

@@ -118,7 +118,7 @@ class HubHandler(web.RequestHandler):
 
 class ComputesHandler(HubHandler):
     async def get(self) -> None:
-        rows, snapshot = await self.run(self.broker.computes, self.person)
+        rows, snapshot = await asyncio.wrap_future(self.broker.listing(self.person))
         problems = [p.to_json() for p in snapshot.problems]
         idle = self.broker.policy.idle_minutes
         computes = [r.to_json() for r in rows]
