@@ -109,7 +109,7 @@ class Connections:
     def _connect_or_set_up(self, compute: Compute, cancel: Cancel, set_up: Report | None) -> VMPipe:
         def crowded() -> None:
             if set_up is not None:
-                set_up(f"Many connect to {compute.name} at once; trying again", None)
+                set_up(f"{compute.name} is busy and lets nobody in just now; trying again", None)
 
         pipe = self._or_set_up(
             compute, cancel, set_up, lambda: self._connect(compute.id, compute.name, cancel=cancel, crowded=crowded)
