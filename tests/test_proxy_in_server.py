@@ -7,6 +7,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,15 +120,20 @@ async def test_restart_and_interrupt_from_the_page(jp_fetch: Fetch, jp_ws_fetch:
         assert (reply["content"]["execution_count"], page.text(again)) == (1, "again\n")
 
 
-async def test_a_page_that_opens_while_a_cell_runs_does_not_wait_for_it(jp_fetch: Fetch, jp_ws_fetch: Fetch) -> None:
+async def test_a_page_that_opens_while_a_cell_runs_does_not_wait_for_it(
+    jp_fetch: Fetch, jp_ws_fetch: Fetch, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
     async with opened(jp_fetch, jp_ws_fetch) as page:
-        cell = await page.cell("print('asleep', flush=True); import time; time.sleep(3)")
+        waits = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)"
+        cell = await page.cell(f"print('waits', flush=True); {waits}")
         await page.until(lambda: page.text(cell))
-        socket = await asyncio.wait_for(jp_ws_fetch("api", "kernels", page.kernel_id, "channels"), 2)
+        socket = await asyncio.wait_for(jp_ws_fetch("api", "kernels", page.kernel_id, "channels"), TIMEOUT)
         second = Page(jp_fetch, page.session, socket)
         info = await second.send("kernel_info_request", {})
-        (reply,) = await asyncio.wait_for(second.over(info), 2)
+        (reply,) = await asyncio.wait_for(second.over(info), TIMEOUT)
         assert reply["content"]["language_info"]["name"] == "python"
         socket.close()
         assert not [m for m in page.heard if m["msg_type"] == "execute_reply"]
+        go.touch()
         await page.over(cell)
