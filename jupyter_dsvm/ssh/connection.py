@@ -307,10 +307,12 @@ class SSHConnection:
         try:
             transport.start_client(timeout=left)
             if not transport.initial_kex_done:  # start_client returns in silence when the time is up
-                raise TimeoutError(f"no key exchange within {left:.0f} s")
+                raise TimeoutError
             key = transport.get_remote_server_key()
         except (paramiko.SSHException, OSError, EOFError) as e:
-            raise self._no_ssh(transport, e) from e
+            # The transport's own timer, when that is first, says no more than that nothing comes any more.
+            late = time.monotonic() >= deadline - 0.01
+            raise self._no_ssh(transport, TimeoutError(f"no key exchange within {left:.0f} s") if late else e) from e
         host_keys.verify(self.target, HostKey(key.get_name(), key.asbytes()))
 
     def _no_ssh(self, transport: paramiko.Transport, error: Exception) -> Unreachable:
