@@ -24,7 +24,9 @@ STEP = "queue"
 
 class Starts:
     def __init__(self, limit: int) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        """Held until everybody who waits has been told: of two who tell, the later one would tell an older place, or one to
+        somebody whose turn has come meanwhile."""
         self._queue = StartQueue(limit)
         self._work: dict[str, tuple[Running, Callable[[], object]]] = {}
         self._workers = ThreadPoolExecutor(limit, thread_name_prefix="jupyter-dsvm-start")
@@ -34,13 +36,12 @@ class Starts:
         """Do ``work``, which ends ``running``, when its turn has come. Does not block."""
         with self._lock:
             self._work[running.id] = running, work
-            at_once = self._queue.enter(running.id)
-        if at_once:
-            self._submit([running.id])
-        else:
-            running.insert(STEP, "Waiting for its turn")
-            running.on_cancel = lambda reason: self._give_up(running, reason)
-            self._tell()
+            if self._queue.enter(running.id):
+                self._submit([running.id])
+            else:
+                running.insert(STEP, "Waiting for its turn")
+                running.on_cancel = lambda reason: self._give_up(running, reason)
+                self._tell()
 
     @property
     def waiting(self) -> int:
@@ -53,9 +54,9 @@ class Starts:
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self, ids: list[str]) -> None:
+        """With the lock."""
         for one in ids:
-            with self._lock:
-                running, work = self._work[one]
+            running, work = self._work[one]
             running.on_cancel = None
             try:
                 self._workers.submit(self._run, running, work)
@@ -74,9 +75,9 @@ class Starts:
         with self._lock:
             self._work.pop(one, None)
             turn = list(self._queue.leave(one))
-        if not self._closed:
-            self._submit(turn)
-            self._tell()
+            if not self._closed:
+                self._submit(turn)
+                self._tell()
 
     def _give_up(self, running: Running, reason: str) -> None:
         if not self._closed:
@@ -84,8 +85,6 @@ class Starts:
             self._leave(running.id)
 
     def _tell(self) -> None:
-        """Their place, to whoever waits and has not heard of it (``StartQueue.news``)."""
-        with self._lock:
-            news = [(self._work[one][0], place) for one, place in self._queue.news()]
-        for running, place in news:
-            running.report(f"Waiting for its turn: place {place}")
+        """Their place, to whoever waits and has not heard of it (``StartQueue.news``). With the lock."""
+        for one, place in self._queue.news():
+            self._work[one][0].report(f"Waiting for its turn: place {place}")
