@@ -213,16 +213,16 @@ class Changes:
         by now: whoever wants it off did not ask to pay for it because an answer crossed the question."""
         running = self._operations.get(operation_id)
         compute = running.value.compute
-        just_ended = self._operations.ended_within(running, CROSSED_SECONDS)
-        if compute is None or not running.starts or not just_ended:
-            self._operations.check_cancel(running)
         if not running.starts or compute is None:
+            self._operations.check_cancel(running)
             raise OperationRefused(
                 f"This operation ({running.value.kind}) starts no machine, so there is none to release.",
                 advice="Cancel it without release; to stop a machine that runs, use Stop.",
                 code="NothingToRelease",
             )
-        if just_ended and (there := self._notebooks_on(compute)):
+        if not self._operations.ended_within(running, CROSSED_SECONDS):
+            self._operations.check_cancel(running)
+        elif there := self._notebooks_on(compute):
             raise OperationRefused(
                 f"{self._computes.name(compute)} has come on meanwhile, and runs {', '.join(there)}.",
                 advice="It is billed. Use Stop unless you need what runs there.",

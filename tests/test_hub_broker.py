@@ -355,9 +355,6 @@ def test_a_whole_class_attaches_at_nine(azure: Emulator, tmp_path: Path):
         assert set(users.values()) <= homes
 
 
-# New VMs
-
-
 def test_a_list_waits_for_nobody_who_attaches(running: Running):
     running.rows("ada")
     go = threading.Event()
@@ -367,6 +364,9 @@ def test_a_list_waits_for_nobody_who_attaches(running: Running):
         assert not any(each.done() for each in waiting)
     finally:
         go.set()
+
+
+# New VMs
 
 
 def test_nobody_makes_a_vm_unless_a_rule_says_so(running: Running, azure: Emulator, tmp_path: Path):

@@ -41,21 +41,8 @@ LAYERS: list[tuple[int, list[str]]] = [
     (3, ["modules", "lastran", "idlepolicy", "idlereadings", "idlewords", "temporarydisk"]),
     (3, ["spending_rules", "budgets", "spendledger", "spendwords"]),
     (4, ["idlestops", "idlewatch", "idleasking", "idlesettings", "safetystops", "idle_calls"]),
-    (
-        4,
-        [
-            "computes",
-            "denials",
-            "connections",
-            "booting",
-            "arrivals",
-            "moves",
-            "returns",
-            "accounts",
-            "settling",
-            "metrics",
-        ],
-    ),
+    (4, ["computes", "denials", "connections", "booting", "accounts", "settling", "metrics"]),
+    (4, ["arrivals", "moves", "returns"]),
     (3, ["kernelvariables"]),
     (
         4,
