@@ -124,7 +124,6 @@ class SavingVariables:
         if not saved.names:
             return None
         left = tuple(f.name for f in saved.failed)
-        count = len(saved.names)
-        self._saves.put(Save(notebook, compute_id, file, self._clock(), saved.names, count, saved.bytes, left))
+        self._saves.put(Save(notebook, compute_id, file, self._clock(), saved.names, saved.count, saved.bytes, left))
         self._changed(proxy.kernel_id)
         return saved
