@@ -41,6 +41,7 @@ def test_a_place_never_goes_back_and_is_told_to_nobody_whose_turn_has_come():
     for caller in callers:
         caller.join()
     assert all(running.finished.result(60).state is OperationState.DONE for running in begun)
+    starts.leave()
     starts.close()
     waited = 0
     for texts in said.values():

@@ -126,6 +126,7 @@ class Broker(LettingIn, Teaching, LoggingConfigurable):
     def close(self) -> None:
         """What is under way is left to the next broker. Blocks for some seconds at most."""
         self._closing = True
+        self.starts.leave()
         self.changes.leave()
         self.resuming.close()
         self.setups.close()

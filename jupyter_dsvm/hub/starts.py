@@ -48,9 +48,14 @@ class Starts:
         with self._lock:
             return len(self._queue.waiting)
 
+    def leave(self) -> None:
+        """What waits is left to the next broker: nobody's turn comes any more. Before what is under way is cancelled, whose end
+        would be somebody's turn."""
+        with self._lock:
+            self._closed = True
+
     def close(self) -> None:
-        """What waits is left to the next broker. Blocks until what is under way has noticed that it was cancelled."""
-        self._closed = True
+        """After ``leave``. Blocks until what is under way has noticed that it was cancelled."""
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self, ids: list[str]) -> None:
